@@ -1,0 +1,33 @@
+#include "support/log.h"
+
+#include <cstdio>
+
+#include "support/env.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+LogLevel threshold() {
+  static const LogLevel level = [] {
+    std::string text = environment("WEIR_LOG");
+    if (text.empty() || text == "info") return LogLevel::info;
+    if (text == "error") return LogLevel::error;
+    if (text == "warning") return LogLevel::warning;
+    if (text == "debug") return LogLevel::debug;
+    user_error("WEIR_LOG", "unknown level '{}'. Use error, warning, info or debug.", text);
+  }();
+  return level;
+}
+
+}  // namespace
+
+void log_message(LogLevel level, const std::string& message) {
+  if (level > threshold()) return;
+  const char* prefix = level == LogLevel::error     ? "error: "
+                       : level == LogLevel::warning ? "warning: "
+                                                    : "";
+  std::fprintf(stderr, "%s%s\n", prefix, message.c_str());
+}
+
+}  // namespace weir

@@ -1,0 +1,31 @@
+#pragma once
+// Small text helpers: nearest names for error messages, glob matching, splitting, number printing.
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weir {
+
+/// The up to `count` candidates nearest to `given` by edit distance, nearest first; only those
+/// that are plausibly a misspelling (distance at most a third of the longer length, or a common
+/// prefix of at least four characters).
+std::vector<std::string> nearest(std::string_view given, const std::vector<std::string>& candidates,
+                                 size_t count = 3);
+
+/// " Did you mean a, b or c?" for the nearest candidates, or "" when none is near.
+std::string did_you_mean(std::string_view given, const std::vector<std::string>& candidates);
+
+/// Whether `text` matches a glob of '*' (any run), '?' (one character) and '{a,b}' (either).
+bool glob_match(std::string_view pattern, std::string_view text);
+
+std::vector<std::string> split(std::string_view text, char separator);
+std::string_view trim(std::string_view text);
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+
+/// The shortest decimal text that reads back as the same double; "inf", "-inf", "nan" otherwise.
+std::string shortest(double value);
+
+/// 1536 -> "1.5 KiB".
+std::string human_bytes(double bytes);
+
+}  // namespace weir

@@ -1,0 +1,42 @@
+#include "support/text.h"
+
+#include <gtest/gtest.h>
+
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+TEST(Text, NearestFindsMisspellings) {
+  std::vector<std::string> names = {"d_model", "d_ff", "layers", "heads"};
+  EXPECT_EQ(did_you_mean("d_modell", names), " Did you mean d_model?");
+  EXPECT_EQ(did_you_mean("zebra", names), "");
+}
+
+TEST(Text, GlobMatchesStarsAndBraces) {
+  EXPECT_TRUE(glob_match("blocks.*.attn.hook_v", "blocks.11.attn.hook_v"));
+  EXPECT_FALSE(glob_match("blocks.*.attn.hook_v", "blocks.11.attn.hook_vv"));
+  EXPECT_TRUE(glob_match("a.{x,y}", "a.y"));
+  EXPECT_FALSE(glob_match("a.{x,y}", "a.z"));
+}
+
+TEST(Text, ShortestReadsBack) {
+  EXPECT_EQ(shortest(0.1), "0.1");
+  EXPECT_EQ(shortest(1e-5), "1e-05");
+  EXPECT_EQ(shortest(-1.0 / 0.0), "-inf");
+}
+
+TEST(Error, ProblemsAreListedTogether) {
+  Problems problems("config");
+  problems.add("first");
+  problems.add("second");
+  try {
+    problems.raise();
+    FAIL() << "expected a UserError";
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(), "[config] 2 problems:\n  - first\n  - second");
+  }
+}
+
+}  // namespace
+}  // namespace weir

@@ -1,0 +1,139 @@
+#include "ir/attrs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+const char* kind_name(AttrKind kind) {
+  switch (kind) {
+    case AttrKind::Int:
+      return "an integer";
+    case AttrKind::Float:
+      return "a number";
+    case AttrKind::Bool:
+      return "true or false";
+    case AttrKind::String:
+      return "a quoted text";
+    case AttrKind::Ints:
+      return "a list of integers";
+    case AttrKind::Dtype:
+      return "a dtype";
+  }
+  internal_error_at("unknown attribute kind");
+}
+
+AttrKind kind_of(const AttrValue& value) {
+  constexpr AttrKind kinds[] = {AttrKind::Int,    AttrKind::Float, AttrKind::Bool,
+                                AttrKind::String, AttrKind::Ints,  AttrKind::Dtype};
+  return kinds[value.index()];
+}
+
+template <typename T>
+const T& get(const Attrs& attrs, std::string_view name) {
+  const AttrValue* value = attrs.find(name);
+  WEIR_CHECK(value && std::holds_alternative<T>(*value), "attribute {} in {}", name,
+             to_string(attrs));
+  return std::get<T>(*value);
+}
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') result += '\\';
+    if (c == '\n')
+      result += "\\n";
+    else
+      result += c;
+  }
+  return result + "\"";
+}
+
+}  // namespace
+
+Attrs::Attrs(std::initializer_list<std::pair<std::string, AttrValue>> entries) {
+  for (const auto& [name, value] : entries) set(name, value);
+}
+
+void Attrs::set(const std::string& name, AttrValue value) {
+  auto position =
+      std::lower_bound(entries_.begin(), entries_.end(), name,
+                       [](const auto& entry, const auto& n) { return entry.first < n; });
+  if (position != entries_.end() && position->first == name)
+    position->second = std::move(value);
+  else
+    entries_.insert(position, {name, std::move(value)});
+}
+
+void Attrs::erase(std::string_view name) {
+  std::erase_if(entries_, [&](const auto& entry) { return entry.first == name; });
+}
+
+const AttrValue* Attrs::find(std::string_view name) const {
+  for (const auto& [key, value] : entries_)
+    if (key == name) return &value;
+  return nullptr;
+}
+
+int64_t Attrs::get_int(std::string_view name) const { return get<int64_t>(*this, name); }
+double Attrs::get_float(std::string_view name) const { return get<double>(*this, name); }
+const std::string& Attrs::get_string(std::string_view name) const {
+  return get<std::string>(*this, name);
+}
+const std::vector<int64_t>& Attrs::get_ints(std::string_view name) const {
+  return get<std::vector<int64_t>>(*this, name);
+}
+DType Attrs::get_dtype(std::string_view name) const { return get<DType>(*this, name); }
+bool Attrs::get_bool(std::string_view name) const { return has(name) && get<bool>(*this, name); }
+int64_t Attrs::get_int_or(std::string_view name, int64_t otherwise) const {
+  return has(name) ? get_int(name) : otherwise;
+}
+
+std::string to_string(const AttrValue& value) {
+  struct Printer {
+    std::string operator()(int64_t v) const { return fmt::format("{}", v); }
+    std::string operator()(double v) const { return shortest(v); }
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(const std::string& v) const { return quoted(v); }
+    std::string operator()(const std::vector<int64_t>& v) const { return to_string(v); }
+    std::string operator()(DType v) const { return dtype_name(v); }
+  };
+  return std::visit(Printer{}, value);
+}
+
+std::string to_string(const Attrs& attrs) {
+  if (attrs.empty()) return "";
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : attrs.entries()) parts.push_back(name + "=" + to_string(value));
+  return "{" + join(parts, ", ") + "}";
+}
+
+void check_attributes(Op op, const Attrs& attrs) {
+  Problems problems(op_name(op));
+  std::vector<std::string> known;
+  for (const AttrSpec& spec : info(op).attributes) {
+    known.push_back(spec.name);
+    if (!spec.optional && !attrs.has(spec.name))
+      problems.add(
+          fmt::format("attribute {} is missing; it is {}.", spec.name, kind_name(spec.kind)));
+  }
+  for (const auto& [name, value] : attrs.entries()) {
+    if (name == kPlace) continue;
+    const AttrSpec* spec = info(op).find_attribute(name);
+    if (!spec)
+      problems.add(fmt::format("unknown attribute {}; known: {}.{}", name,
+                               known.empty() ? "none" : join(known, ", "),
+                               did_you_mean(name, known)));
+    else if (spec->kind != kind_of(value))
+      problems.add(fmt::format("attribute {} is {}, but {} is needed.", name, to_string(value),
+                               kind_name(spec->kind)));
+  }
+  problems.raise();
+}
+
+}  // namespace weir

@@ -1,0 +1,230 @@
+#include "ir/builder.h"
+
+#include <fmt/format.h>
+
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+std::string place(const Where& where) {
+  std::string_view file = where.file_name();
+  if (size_t slash = file.rfind('/'); slash != std::string_view::npos)
+    file.remove_prefix(slash + 1);
+  // Operators cannot take a place; their calls carry the builder's own, which says nothing.
+  return file == "builder.cpp" ? "" : fmt::format("{}:{}", file, where.line());
+}
+
+Tensor add_one(Op op, const std::vector<Tensor>& inputs, Attrs attrs, const Where& where) {
+  return inputs.at(0).builder().add(op, inputs, std::move(attrs), where)[0];
+}
+
+Tensor scalar_like(const Tensor& x, double value) {
+  return x.builder().constant(value, {x.type().dtype, {}});
+}
+
+std::vector<int64_t> normalise_axes(const Tensor& x, std::vector<int64_t> axes) {
+  for (int64_t& axis : axes)
+    if (axis < 0) axis += x.type().rank();
+  return axes;
+}
+
+}  // namespace
+
+const Type& Tensor::type() const { return builder_->editor().type(value_); }
+
+Tensor Tensor::named(const std::string& name) const {
+  builder_->editor().name(value_, name);
+  return *this;
+}
+
+Tensor Builder::input(const std::string& name, const Type& type) {
+  return {this, editor_.input(name, type)};
+}
+Tensor Builder::state(const std::string& name, const Type& type) {
+  return {this, editor_.input(name, type, true)};
+}
+Tensor Builder::constant(double value, const Type& type) {
+  return {this, editor_.constant(value, type)};
+}
+Tensor Builder::iota(int64_t axis, const Type& type) { return {this, editor_.iota(axis, type)}; }
+
+void Builder::output(const std::string& name, const Tensor& value) {
+  editor_.output(name, value.value());
+}
+
+std::vector<Tensor> Builder::add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
+                                 std::source_location where) {
+  std::vector<Value> values;
+  for (const Tensor& input : inputs) {
+    if (!input.valid() || &input.builder() != this)
+      user_error(op_name(op), "an operand is empty or belongs to another builder.{}",
+                 place(where).empty() ? "" : " Built at " + place(where) + ".");
+    values.push_back(input.value());
+  }
+  std::vector<Value> results;
+  try {
+    results = editor_.add_node(op, values, std::move(attrs), place(where));
+  } catch (const UserError& error) {
+    if (place(where).empty()) throw;
+    throw UserError(fmt::format("{} Built at {}.", error.what(), place(where)));
+  }
+  std::vector<Tensor> tensors;
+  for (Value value : results) tensors.emplace_back(this, value);
+  return tensors;
+}
+
+#define WEIR_UNARY(name) \
+  Tensor name(const Tensor& x, Where where) { return add_one(Op::name, {x}, {}, where); }
+WEIR_UNARY(identity)
+WEIR_UNARY(stop_gradient)
+WEIR_UNARY(neg)
+WEIR_UNARY(abs)
+WEIR_UNARY(exp)
+WEIR_UNARY(log)
+WEIR_UNARY(sqrt)
+WEIR_UNARY(rsqrt)
+WEIR_UNARY(tanh)
+WEIR_UNARY(sigmoid)
+WEIR_UNARY(sin)
+WEIR_UNARY(cos)
+WEIR_UNARY(erf)
+WEIR_UNARY(logical_not)
+WEIR_UNARY(relu)
+WEIR_UNARY(silu)
+WEIR_UNARY(softmax)
+#undef WEIR_UNARY
+
+#define WEIR_BINARY(name)                                        \
+  Tensor name(const Tensor& x, const Tensor& y, Where where) {   \
+    return add_one(Op::name, {x, y}, {}, where);                 \
+  }                                                              \
+  Tensor name(const Tensor& x, double y, Where where) {          \
+    return add_one(Op::name, {x, scalar_like(x, y)}, {}, where); \
+  }                                                              \
+  Tensor name(double x, const Tensor& y, Where where) {          \
+    return add_one(Op::name, {scalar_like(y, x), y}, {}, where); \
+  }
+WEIR_BINARY(add)
+WEIR_BINARY(sub)
+WEIR_BINARY(mul)
+WEIR_BINARY(div)
+WEIR_BINARY(pow)
+WEIR_BINARY(maximum)
+WEIR_BINARY(minimum)
+WEIR_BINARY(lt)
+WEIR_BINARY(le)
+WEIR_BINARY(gt)
+WEIR_BINARY(ge)
+WEIR_BINARY(eq)
+WEIR_BINARY(ne)
+WEIR_BINARY(logical_and)
+WEIR_BINARY(logical_or)
+WEIR_BINARY(surrogate)
+WEIR_BINARY(swiglu)
+#undef WEIR_BINARY
+
+Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y, Where where) {
+  return add_one(Op::select, {condition, x, y}, {}, where);
+}
+Tensor convert(const Tensor& x, DType to, Where where) {
+  return add_one(Op::convert, {x}, {{"to", to}}, where);
+}
+Tensor gelu(const Tensor& x, bool exact, Where where) {
+  Attrs attrs;
+  if (exact) attrs.set("exact", true);
+  return add_one(Op::gelu, {x}, attrs, where);
+}
+
+Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes, Where where) {
+  return add_one(Op::reduce_sum, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
+}
+Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes, Where where) {
+  return add_one(Op::reduce_mean, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
+}
+Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes, Where where) {
+  return add_one(Op::reduce_max, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
+}
+Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes, Where where) {
+  return add_one(Op::reduce_min, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
+}
+
+Tensor broadcast(const Tensor& x, Shape shape, Where where) {
+  return add_one(Op::broadcast, {x}, {{"shape", std::move(shape)}}, where);
+}
+Tensor reshape(const Tensor& x, Shape shape, Where where) {
+  return add_one(Op::reshape, {x}, {{"shape", std::move(shape)}}, where);
+}
+Tensor transpose(const Tensor& x, std::vector<int64_t> permutation, Where where) {
+  return add_one(Op::transpose, {x}, {{"permutation", std::move(permutation)}}, where);
+}
+Tensor slice(const Tensor& x, std::vector<int64_t> starts, std::vector<int64_t> limits,
+             Where where) {
+  return add_one(Op::slice, {x}, {{"starts", std::move(starts)}, {"limits", std::move(limits)}},
+                 where);
+}
+Tensor pad(const Tensor& x, std::vector<int64_t> low, std::vector<int64_t> high, Where where) {
+  return add_one(Op::pad, {x}, {{"low", std::move(low)}, {"high", std::move(high)}}, where);
+}
+Tensor concat(const std::vector<Tensor>& parts, int64_t axis, Where where) {
+  if (parts.empty()) user_error("concat", "no operands given. Give at least one tensor.");
+  if (axis < 0) axis += parts[0].type().rank();
+  return add_one(Op::concat, parts, {{"axis", axis}}, where);
+}
+
+Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options, Where where) {
+  Attrs attrs;
+  if (options.transpose_a) attrs.set("transpose_a", true);
+  if (options.transpose_b) attrs.set("transpose_b", true);
+  return add_one(Op::matmul, {a, b}, attrs, where);
+}
+Tensor linear(const Tensor& x, const Tensor& weight, Where where) {
+  return add_one(Op::matmul, {x, weight}, {{"transpose_b", true}}, where);
+}
+Tensor embedding(const Tensor& table, const Tensor& ids, Where where) {
+  return add_one(Op::embedding, {table, ids}, {}, where);
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where) {
+  return add_one(Op::rms_norm, {x, gamma}, {{"eps", eps}}, where);
+}
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
+                  Where where) {
+  std::vector<Tensor> inputs = {x, gamma};
+  if (beta.valid()) inputs.push_back(beta);
+  return add_one(Op::layer_norm, inputs, {{"eps", eps}}, where);
+}
+Tensor rope(const Tensor& x, double base, Where where) {
+  return add_one(Op::rope, {x}, {{"base", base}}, where);
+}
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
+                          double scale, Where where) {
+  std::vector<Tensor> results =
+      q.builder().add(Op::attention, {q, k, v}, {{"causal", causal}, {"scale", scale}}, where);
+  return {results[0], results[1]};
+}
+Tensor v_scale(const Tensor& v, double c, const std::string& variant, Where where) {
+  return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);
+}
+Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
+               Where where) {
+  return add_one(Op::v_scale, {v, theta}, {{"c", c}, {"variant", variant}}, where);
+}
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
+                     Where where) {
+  return add_one(Op::cross_entropy, {logits, targets, scale}, {}, where);
+}
+
+Tensor operator+(const Tensor& x, const Tensor& y) { return add(x, y); }
+Tensor operator-(const Tensor& x, const Tensor& y) { return sub(x, y); }
+Tensor operator*(const Tensor& x, const Tensor& y) { return mul(x, y); }
+Tensor operator/(const Tensor& x, const Tensor& y) { return div(x, y); }
+Tensor operator+(const Tensor& x, double y) { return add(x, y); }
+Tensor operator-(const Tensor& x, double y) { return sub(x, y); }
+Tensor operator*(const Tensor& x, double y) { return mul(x, y); }
+Tensor operator/(const Tensor& x, double y) { return div(x, y); }
+Tensor operator*(double x, const Tensor& y) { return mul(x, y); }
+Tensor operator-(double x, const Tensor& y) { return sub(x, y); }
+Tensor operator-(const Tensor& x) { return neg(x); }
+
+}  // namespace weir

@@ -1,0 +1,137 @@
+#pragma once
+// What users call to define a model: tensors and functions on them. The builder asks the inference
+// for types, remembers the source line of each call, and adds nothing else.
+//
+//   Builder b("mlp");
+//   Tensor x = b.input("x", f32({32, 784}));
+//   Tensor w = b.state("w", f32({10, 784}));
+//   Tensor loss = cross_entropy(matmul(x, w, {.transpose_b = true}), b.input("y", i32({32})), ...);
+//   b.output("loss", loss);
+//   GraphPtr graph = b.finish();
+#include <source_location>
+
+#include "ir/edit.h"
+
+namespace weir {
+
+class Builder;
+
+/// A handle of one value of a graph in the making; cheap to copy, valid while its builder lives.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(Builder* builder, Value value) : builder_(builder), value_(value) {}
+  const Type& type() const;
+  const Shape& shape() const { return type().shape; }
+  Builder& builder() const { return *builder_; }
+  Value value() const { return value_; }
+  bool valid() const { return builder_ != nullptr; }
+  /// Gives the value a hook name and returns it.
+  Tensor named(const std::string& name) const;
+
+ private:
+  Builder* builder_ = nullptr;
+  Value value_;
+};
+
+class Builder {
+ public:
+  explicit Builder(std::string name) : editor_(std::move(name)) {}
+  /// Inputs and state come before everything else.
+  Tensor input(const std::string& name, const Type& type);
+  Tensor state(const std::string& name, const Type& type);
+  Tensor constant(double value, const Type& type = f32({}));
+  Tensor iota(int64_t axis, const Type& type);
+  /// A result of the program; an output named as a state input becomes its new value.
+  void output(const std::string& name, const Tensor& value);
+  /// Adds any op; the functions below are thin names for this.
+  std::vector<Tensor> add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
+                          std::source_location where);
+  GraphPtr finish() { return editor_.finish(); }
+  GraphEditor& editor() { return editor_; }
+
+ private:
+  GraphEditor editor_;
+};
+
+using Where = std::source_location;
+
+// Elementwise functions, named as in ops.def: exp(x), maximum(x, y), select(c, x, y) ...
+#define WEIR_UNARY(name) Tensor name(const Tensor& x, Where where = Where::current());
+WEIR_UNARY(identity)
+WEIR_UNARY(stop_gradient) WEIR_UNARY(neg) WEIR_UNARY(abs) WEIR_UNARY(exp) WEIR_UNARY(log)
+    WEIR_UNARY(sqrt) WEIR_UNARY(rsqrt) WEIR_UNARY(tanh) WEIR_UNARY(sigmoid) WEIR_UNARY(sin)
+        WEIR_UNARY(cos) WEIR_UNARY(erf) WEIR_UNARY(logical_not) WEIR_UNARY(relu) WEIR_UNARY(silu)
+            WEIR_UNARY(softmax)
+#undef WEIR_UNARY
+#define WEIR_BINARY(name)                                                        \
+  Tensor name(const Tensor& x, const Tensor& y, Where where = Where::current()); \
+  Tensor name(const Tensor& x, double y, Where where = Where::current());        \
+  Tensor name(double x, const Tensor& y, Where where = Where::current());
+                WEIR_BINARY(add) WEIR_BINARY(sub) WEIR_BINARY(mul) WEIR_BINARY(div) WEIR_BINARY(pow)
+                    WEIR_BINARY(maximum) WEIR_BINARY(minimum) WEIR_BINARY(lt) WEIR_BINARY(le)
+                        WEIR_BINARY(gt) WEIR_BINARY(ge) WEIR_BINARY(eq) WEIR_BINARY(ne)
+                            WEIR_BINARY(logical_and) WEIR_BINARY(logical_or) WEIR_BINARY(surrogate)
+                                WEIR_BINARY(swiglu)
+#undef WEIR_BINARY
+                                    Tensor select(const Tensor& condition, const Tensor& x,
+                                                  const Tensor& y, Where where = Where::current());
+Tensor convert(const Tensor& x, DType to, Where where = Where::current());
+/// x/2 (1 + tanh(...)) as GPT-2 has it, or the erf form if `exact`.
+Tensor gelu(const Tensor& x, bool exact = false, Where where = Where::current());
+
+// Reductions keep the axes as size 1; a negative axis counts from the end.
+Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
+Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
+Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
+Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
+
+Tensor broadcast(const Tensor& x, Shape shape, Where where = Where::current());
+Tensor reshape(const Tensor& x, Shape shape, Where where = Where::current());
+Tensor transpose(const Tensor& x, std::vector<int64_t> permutation, Where where = Where::current());
+Tensor slice(const Tensor& x, std::vector<int64_t> starts, std::vector<int64_t> limits,
+             Where where = Where::current());
+Tensor pad(const Tensor& x, std::vector<int64_t> low, std::vector<int64_t> high,
+           Where where = Where::current());
+Tensor concat(const std::vector<Tensor>& parts, int64_t axis, Where where = Where::current());
+
+struct MatmulOptions {
+  bool transpose_a = false, transpose_b = false;
+};
+Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options = {},
+              Where where = Where::current());
+/// x[..., in] times a weight [out, in], as Hugging Face stores it: x w^T.
+Tensor linear(const Tensor& x, const Tensor& weight, Where where = Where::current());
+Tensor embedding(const Tensor& table, const Tensor& ids, Where where = Where::current());
+
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where = Where::current());
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
+                  Where where = Where::current());
+Tensor rope(const Tensor& x, double base, Where where = Where::current());
+struct AttentionResult {
+  Tensor out;  ///< [B,T,H,d]
+  Tensor lse;  ///< [B,H,T] natural log of the row's sum of exponentials
+};
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
+                          double scale, Where where = Where::current());
+Tensor v_scale(const Tensor& v, double c, const std::string& variant,
+               Where where = Where::current());
+Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
+               Where where = Where::current());
+/// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
+                     Where where = Where::current());
+
+Tensor operator+(const Tensor& x, const Tensor& y);
+Tensor operator-(const Tensor& x, const Tensor& y);
+Tensor operator*(const Tensor& x, const Tensor& y);
+Tensor operator/(const Tensor& x, const Tensor& y);
+Tensor operator+(const Tensor& x, double y);
+Tensor operator-(const Tensor& x, double y);
+Tensor operator*(const Tensor& x, double y);
+Tensor operator/(const Tensor& x, double y);
+Tensor operator*(double x, const Tensor& y);
+Tensor operator-(double x, const Tensor& y);
+Tensor operator-(const Tensor& x);
+
+}  // namespace weir

@@ -1,0 +1,482 @@
+#include "ir/infer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+class Inference {
+ public:
+  Inference(Op op, const std::vector<Type>& inputs, const Attrs& attrs)
+      : op_(op), inputs_(inputs), attrs_(attrs) {}
+
+  std::vector<Type> run() {
+    const OpInfo& row = info(op_);
+    int count = static_cast<int>(inputs_.size());
+    if (count < row.inputs_min || count > row.inputs_max)
+      fail("{} operands given, but {} needed.", count,
+           row.inputs_min == row.inputs_max
+               ? fmt::format("{}", row.inputs_min)
+               : fmt::format("{} to {}", row.inputs_min, row.inputs_max));
+    return infer();
+  }
+
+ private:
+  template <typename... Args>
+  [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+    user_error(op_name(op_), "{}", fmt::format(format, std::forward<Args>(args)...));
+  }
+  const Type& in(size_t i) const { return inputs_[i]; }
+  std::string text(size_t i) const { return to_string(inputs_[i]); }
+
+  void need_float(size_t i) {
+    if (!is_float(in(i).dtype))
+      fail("operand {} is {}, but a floating-point type is needed. Convert it first.", i, text(i));
+  }
+  void need_rank(size_t i, int64_t rank, const char* layout) {
+    if (in(i).rank() != rank) fail("operand {} is {}, but {} is needed.", i, text(i), layout);
+  }
+  void need_integer(size_t i) {
+    if (in(i).dtype != DType::i32 && in(i).dtype != DType::u8 && in(i).dtype != DType::i8)
+      fail("operand {} is {}, but integer ids are needed.", i, text(i));
+  }
+  void need_scalar(size_t i, const char* what) {
+    if (in(i).rank() != 0 || !is_float(in(i).dtype))
+      fail("the {} is {}, but a scalar (f32[]) is needed.", what, text(i));
+  }
+  void need_type(size_t i, const Type& wanted, const char* what) {
+    if (in(i) != wanted) fail("the {} is {}, but {} is needed.", what, text(i), to_string(wanted));
+  }
+  void need_last(size_t i, int64_t extent, const char* what) {
+    need_float(i);
+    if (in(i).shape != Shape{extent})
+      fail("the {} is {}, but the last axis of {} has {} features, so [{}] is needed.", what,
+           text(i), text(0), extent, extent);
+  }
+
+  Type elementwise() {
+    size_t first = op_ == Op::select ? 1 : 0;
+    Shape shape = in(0).shape;
+    for (size_t i = 1; i < inputs_.size(); ++i) {
+      if (i > first && in(i).dtype != in(first).dtype)
+        fail("operands {} and {} have different dtypes. Convert one of them.", text(first),
+             text(i));
+      auto joined = broadcast_shapes(shape, in(i).shape);
+      if (!joined)
+        fail(
+            "operands {} do not broadcast: aligned from the right, axes must be equal or 1. "
+            "Reshape or broadcast one of them.",
+            all_operands());
+      shape = *joined;
+    }
+    return {in(first).dtype, shape};
+  }
+  std::string all_operands() const {
+    std::vector<std::string> parts;
+    for (const Type& type : inputs_) parts.push_back(to_string(type));
+    return join(parts, " and ");
+  }
+
+  Type unary_float() {
+    need_float(0);
+    return in(0);
+  }
+  Type logical() {
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      if (in(i).dtype != DType::boolean) fail("operand {} is {}, but bool is needed.", i, text(i));
+    return elementwise();
+  }
+  Type arithmetic() {
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      if (in(i).dtype == DType::boolean)
+        fail("operand {} is {}, but a number is needed. Use select or convert.", i, text(i));
+    return elementwise();
+  }
+  Type comparison() { return {DType::boolean, elementwise().shape}; }
+  Type select() {
+    if (in(0).dtype != DType::boolean)
+      fail("the condition is {}, but bool is needed. Compare something first.", text(0));
+    return elementwise();
+  }
+
+  Type reduction() {
+    Type result = in(0);
+    if (in(0).dtype == DType::boolean)
+      fail("operand 0 is {}, but a number is needed. Convert it first.", text(0));
+    if (op_ == Op::reduce_mean) need_float(0);
+    std::vector<int64_t> axes = attrs_.get_ints("axes");
+    if (axes.empty()) fail("no axes given. Name the axes of {} to reduce.", text(0));
+    for (size_t i = 0; i < axes.size(); ++i) {
+      if (axes[i] < 0 || axes[i] >= in(0).rank() || (i && axes[i] <= axes[i - 1]))
+        fail("axes {} are not ascending axes of {}.", to_string(axes), text(0));
+      result.shape[axes[i]] = 1;
+    }
+    if (attrs_.has("lanes") &&
+        (axes != std::vector<int64_t>{in(0).rank() - 1} || attrs_.get_int("lanes") < 1))
+      fail("lanes order a reduction over the last axis alone, but axes are {} of {}.",
+           to_string(axes), text(0));
+    return result;
+  }
+
+  Type reshape() {
+    const Shape& shape = attrs_.get_ints("shape");
+    if (std::any_of(shape.begin(), shape.end(), [](int64_t n) { return n < 1; }) ||
+        element_count(shape) != in(0).elements())
+      fail("{} has {} elements, but {} has {}.", text(0), in(0).elements(), to_string(shape),
+           element_count(shape));
+    return {in(0).dtype, shape};
+  }
+  Type broadcast() {
+    const Shape& shape = attrs_.get_ints("shape");
+    auto joined = broadcast_shapes(in(0).shape, shape);
+    if (!joined || *joined != shape)
+      fail("{} does not broadcast to {}: aligned from the right, its axes must be equal or 1.",
+           text(0), to_string(shape));
+    return {in(0).dtype, shape};
+  }
+  Type transpose() {
+    const auto& permutation = attrs_.get_ints("permutation");
+    std::vector<int64_t> sorted = permutation;
+    std::sort(sorted.begin(), sorted.end());
+    bool valid = static_cast<int64_t>(sorted.size()) == in(0).rank();
+    for (size_t i = 0; valid && i < sorted.size(); ++i)
+      valid = sorted[i] == static_cast<int64_t>(i);
+    if (!valid)
+      fail("{} is no permutation of the {} axes of {}.", to_string(permutation), in(0).rank(),
+           text(0));
+    Type result = in(0);
+    for (size_t i = 0; i < sorted.size(); ++i) result.shape[i] = in(0).shape[permutation[i]];
+    return result;
+  }
+  Type slice() {
+    const auto& starts = attrs_.get_ints("starts");
+    const auto& limits = attrs_.get_ints("limits");
+    Type result = in(0);
+    bool valid =
+        static_cast<int64_t>(starts.size()) == in(0).rank() && starts.size() == limits.size();
+    for (size_t i = 0; valid && i < starts.size(); ++i) {
+      valid = 0 <= starts[i] && starts[i] < limits[i] && limits[i] <= in(0).shape[i];
+      result.shape[i] = limits[i] - starts[i];
+    }
+    if (!valid)
+      fail("starts {} and limits {} do not lie within {}. Give one pair an axis, start < limit.",
+           to_string(starts), to_string(limits), text(0));
+    return result;
+  }
+  Type pad() {
+    const auto& low = attrs_.get_ints("low");
+    const auto& high = attrs_.get_ints("high");
+    if (static_cast<int64_t>(low.size()) != in(0).rank() || low.size() != high.size() ||
+        std::any_of(low.begin(), low.end(), [](int64_t n) { return n < 0; }) ||
+        std::any_of(high.begin(), high.end(), [](int64_t n) { return n < 0; }))
+      fail("low {} and high {} need one number >= 0 for every axis of {}.", to_string(low),
+           to_string(high), text(0));
+    Type result = in(0);
+    for (size_t i = 0; i < low.size(); ++i) result.shape[i] += low[i] + high[i];
+    return result;
+  }
+  Type concat() {
+    int64_t axis = attrs_.get_int("axis");
+    Type result = in(0);
+    if (axis < 0 || axis >= result.rank()) fail("axis {} is none of {}.", axis, text(0));
+    for (size_t i = 1; i < inputs_.size(); ++i) {
+      Type other = in(i);
+      if (other.rank() == result.rank()) other.shape[axis] = in(0).shape[axis];
+      if (other != in(0)) fail("{} and {} differ in more than axis {}.", text(0), text(i), axis);
+      result.shape[axis] += in(i).shape[axis];
+    }
+    return result;
+  }
+
+  Type matmul() {
+    bool transpose_a = attrs_.get_bool("transpose_a"), transpose_b = attrs_.get_bool("transpose_b");
+    need_float(0);
+    if (in(0).dtype != in(1).dtype)
+      fail("lhs {} and rhs {} have different dtypes. Convert one of them.", text(0), text(1));
+    if (in(0).rank() < 2 || in(1).rank() < 2)
+      fail("lhs {} and rhs {} need at least two axes each. Reshape a vector to [1,n] or [n,1].",
+           text(0), text(1));
+    Shape a = in(0).shape, b = in(1).shape;
+    if (transpose_a) std::swap(a[a.size() - 1], a[a.size() - 2]);
+    if (transpose_b) std::swap(b[b.size() - 1], b[b.size() - 2]);
+    int64_t inner_a = a.back(), inner_b = b[b.size() - 2];
+    if (inner_a != inner_b)
+      fail("lhs {}{} and rhs {}{}: inner sizes {} and {} differ.{}", text(0),
+           transpose_a ? " transposed" : "", text(1), transpose_b ? " transposed" : "", inner_a,
+           inner_b,
+           b.back() == inner_a
+               ? fmt::format(" {} the rhs?", transpose_b ? "Do not transpose" : "Transpose")
+               : "");
+    if (b.size() > 2 && !std::equal(a.begin(), a.end() - 2, b.begin(), b.end() - 2))
+      fail("lhs {} and rhs {}: batch axes differ. Make them equal, or the rhs two-dimensional.",
+           text(0), text(1));
+    Shape shape(a.begin(), a.end() - 1);
+    shape.push_back(b.back());
+    Type result{in(0).dtype, shape};
+    if (inputs_.size() == 3) need_type(2, result, "accumulator");
+    return result;
+  }
+  Type embedding() {
+    need_float(0);
+    need_rank(0, 2, "a table [V,D]");
+    need_integer(1);
+    Shape shape = in(1).shape;
+    shape.push_back(in(0).shape[1]);
+    return {in(0).dtype, shape};
+  }
+  Type embedding_grad() {
+    need_integer(0);
+    need_float(1);
+    Shape wanted = in(0).shape;
+    if (in(1).rank() == 0) fail("dy is {}, but ids.shape + [D] is needed.", text(1));
+    wanted.push_back(in(1).shape.back());
+    need_type(1, {in(1).dtype, wanted}, "gradient");
+    if (attrs_.get_int("vocabulary") < 1)
+      fail("vocabulary {} is not positive.", attrs_.get_int("vocabulary"));
+    return {in(1).dtype, {attrs_.get_int("vocabulary"), in(1).shape.back()}};
+  }
+
+  Type norm() {
+    need_float(0);
+    if (in(0).rank() < 1) fail("operand 0 is {}, but at least one axis is needed.", text(0));
+    for (size_t i = 1; i < inputs_.size(); ++i)
+      need_last(i, in(0).shape.back(), i == 1 ? "gain" : "bias");
+    return in(0);
+  }
+  Type last_axis() {
+    need_float(0);
+    if (in(0).rank() < 1) fail("operand 0 is {}, but at least one axis is needed.", text(0));
+    return in(0);
+  }
+  Type rope() {
+    need_float(0);
+    need_rank(0, 4, "[B,T,H,d]");
+    if (in(0).shape[3] % 2)
+      fail("operand {} has {} features a head, but an even number is needed.", text(0),
+           in(0).shape[3]);
+    return in(0);
+  }
+
+  void check_heads() {
+    const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
+    size_t operands = op_ == Op::attention || op_ == Op::attention_grad ? 3 : 2;
+    for (size_t i = 0; i < operands; ++i) {
+      need_float(i);
+      need_rank(i, 4, layouts[i]);
+    }
+    const Shape &q = in(0).shape, &k = in(1).shape;
+    if (operands == 3 && in(1) != in(2))
+      fail("keys {} and values {} differ in type.", text(1), text(2));
+    if (q[0] != k[0] || q[3] != k[3])
+      fail("queries {} and keys {}: batch and features a head must be equal.", text(0), text(1));
+    if (q[2] % k[2])
+      fail("queries {} and keys {}: {} query heads are no multiple of {} key heads.", text(0),
+           text(1), q[2], k[2]);
+    if (attrs_.get_bool("causal") && q[1] != k[1])
+      fail(
+          "queries {} and keys {}: causal attention needs as many keys as queries, but {} and "
+          "{} are given.",
+          text(0), text(1), k[1], q[1]);
+  }
+  Type lse_type() const {
+    const Shape& q = in(0).shape;
+    return {in(0).dtype, {q[0], q[2], q[1]}};
+  }
+  std::vector<Type> attention() {
+    check_heads();
+    return {in(0), lse_type()};
+  }
+  std::vector<Type> attention_grad() {
+    check_heads();
+    need_type(3, in(0), "output");
+    need_type(4, lse_type(), "log-sum-exp");
+    need_type(5, in(0), "output gradient");
+    return {in(0), in(1), in(2)};
+  }
+  std::vector<Type> attention_stats() {
+    check_heads();
+    need_type(2, lse_type(), "log-sum-exp");
+    int64_t keys = in(1).shape[1], sink = attrs_.get_int("sink");
+    if (sink < 0 || sink >= keys) fail("sink token {} is none of the {} keys.", sink, keys);
+    Type rows = lse_type(), columns = rows;
+    columns.shape[2] = keys;
+    return {columns, columns, rows, rows, rows};
+  }
+  Type attention_pattern() {
+    check_heads();
+    need_type(2, lse_type(), "log-sum-exp");
+    Type result = lse_type();
+    result.shape.push_back(in(1).shape[1]);
+    return result;
+  }
+  Type v_scale() {
+    last_axis();
+    const std::string& variant = attrs_.get_string("variant");
+    std::vector<std::string> known = {"full", "backward", "forward"};
+    if (std::find(known.begin(), known.end(), variant) == known.end())
+      fail("unknown variant '{}'. Use full, backward or forward.{}", variant,
+           did_you_mean(variant, known));
+    if (inputs_.size() == 2) {
+      if (in(0).rank() < 2) fail("operand 0 is {}, but [..., heads, d] is needed.", text(0));
+      need_type(1, {in(0).dtype, {in(0).shape[in(0).shape.size() - 2]}}, "theta");
+      if (variant == "backward")
+        fail("the backward variant has theta frozen at 0, but a theta {} is given.", text(1));
+    }
+    return in(0);
+  }
+
+  Type cross_entropy() {
+    need_float(0);
+    need_rank(0, 2, "logits [N,V]");
+    need_type(1, i32({in(0).shape[0]}), "targets");
+    need_scalar(2, "scale");
+    return {in(0).dtype, {}};
+  }
+  std::vector<Type> linear_cross_entropy(bool gradient) {
+    need_float(0);
+    need_rank(0, 2, "x [N,D]");
+    need_rank(1, 2, "w [V,D]");
+    if (in(0).shape[1] != in(1).shape[1])
+      fail("x {} and w {}: {} and {} features differ.", text(0), text(1), in(0).shape[1],
+           in(1).shape[1]);
+    need_type(2, i32({in(0).shape[0]}), "targets");
+    need_scalar(3, "scale");
+    Type loss{in(0).dtype, {}};
+    if (!gradient) return {loss};
+    return {loss, in(0), in(1)};
+  }
+  std::vector<Type> optimiser(size_t tensors) {
+    const char* names[] = {"parameter", "gradient", "first moment", "second moment"};
+    need_float(0);
+    for (size_t i = 1; i < tensors; ++i) need_type(i, in(0), names[i]);
+    for (size_t i = tensors; i < inputs_.size(); ++i) need_scalar(i, "step scalar");
+    return std::vector<Type>(tensors - 1, in(0));
+  }
+
+  std::vector<Type> infer();
+
+  Op op_;
+  const std::vector<Type>& inputs_;
+  const Attrs& attrs_;
+};
+
+std::vector<Type> Inference::infer() {
+  switch (op_) {
+    case Op::input:
+    case Op::constant:
+    case Op::iota:
+    case Op::kernel:
+      internal_error_at(fmt::format("{} carries its type", op_name(op_)));
+    case Op::identity:
+    case Op::stop_gradient:
+      return {in(0)};
+    case Op::convert:
+      return {{attrs_.get_dtype("to"), in(0).shape}};
+    case Op::neg:
+    case Op::abs:
+    case Op::add:
+    case Op::sub:
+    case Op::mul:
+    case Op::div:
+    case Op::maximum:
+    case Op::minimum:
+    case Op::surrogate:
+      return {arithmetic()};
+    case Op::exp:
+    case Op::log:
+    case Op::sqrt:
+    case Op::rsqrt:
+    case Op::tanh:
+    case Op::sigmoid:
+    case Op::sin:
+    case Op::cos:
+    case Op::erf:
+    case Op::relu:
+    case Op::silu:
+    case Op::gelu:
+      return {unary_float()};
+    case Op::pow:
+    case Op::swiglu:
+      need_float(0);
+      return {elementwise()};
+    case Op::logical_not:
+    case Op::logical_and:
+    case Op::logical_or:
+      return {logical()};
+    case Op::lt:
+    case Op::le:
+    case Op::gt:
+    case Op::ge:
+    case Op::eq:
+    case Op::ne:
+      return {comparison()};
+    case Op::select:
+      return {select()};
+    case Op::reduce_sum:
+    case Op::reduce_max:
+    case Op::reduce_min:
+    case Op::reduce_mean:
+      return {reduction()};
+    case Op::broadcast:
+      return {broadcast()};
+    case Op::reshape:
+      return {reshape()};
+    case Op::transpose:
+      return {transpose()};
+    case Op::slice:
+      return {slice()};
+    case Op::pad:
+      return {pad()};
+    case Op::concat:
+      return {concat()};
+    case Op::matmul:
+      return {matmul()};
+    case Op::embedding:
+      return {embedding()};
+    case Op::embedding_grad:
+      return {embedding_grad()};
+    case Op::softmax:
+      return {last_axis()};
+    case Op::rms_norm:
+    case Op::layer_norm:
+      return {norm()};
+    case Op::rope:
+      return {rope()};
+    case Op::attention:
+      return attention();
+    case Op::attention_grad:
+      return attention_grad();
+    case Op::attention_stats:
+      return attention_stats();
+    case Op::attention_pattern:
+      return {attention_pattern()};
+    case Op::v_scale:
+      return {v_scale()};
+    case Op::cross_entropy:
+      return {cross_entropy()};
+    case Op::linear_cross_entropy:
+      return linear_cross_entropy(false);
+    case Op::linear_cross_entropy_grad:
+      return linear_cross_entropy(true);
+    case Op::adamw:
+      return optimiser(4);
+    case Op::sgd:
+      return optimiser(3);
+    case Op::probe:
+      return {};
+  }
+  internal_error_at("unknown op");
+}
+
+}  // namespace
+
+std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs) {
+  return Inference(op, inputs, attrs).run();
+}
+
+}  // namespace weir

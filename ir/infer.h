@@ -1,0 +1,15 @@
+#pragma once
+// Result types of every op from its operands' types: the only place that knows shape rules, and
+// the only thrower of shape errors.
+#include <vector>
+
+#include "ir/attrs.h"
+#include "ir/type.h"
+
+namespace weir {
+
+/// The types of the results. A user error names the op, what was given and what is needed.
+/// Sources and kernels carry their types and are not inferred.
+std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs);
+
+}  // namespace weir

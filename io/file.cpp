@@ -1,0 +1,296 @@
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+constexpr size_t kBufferBytes = 1 << 18;
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+/// For a path that does not exist: the part that is missing and similar names beside it.
+std::string missing_hint(const std::string& path) {
+  std::error_code ignored;
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!std::filesystem::is_directory(folder, ignored))
+    return fmt::format(" The folder {} does not exist.", folder.string());
+  std::vector<std::string> names;
+  for (std::filesystem::directory_iterator entry(folder, ignored), end;
+       !ignored && entry != end && names.size() < 10000; entry.increment(ignored))
+    names.push_back(entry->path().filename().string());
+  return did_you_mean(std::filesystem::path(path).filename().string(), names);
+}
+
+[[noreturn]] void file_error(std::string_view what, const std::string& path, int error) {
+  user_error("file", "cannot {} {}: {}.{}", what, path, reason(error),
+             error == ENOENT ? missing_hint(path) : "");
+}
+
+/// Opens a regular file for reading and tells its size.
+int open_regular(const std::string& path, size_t& size) {
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) file_error("open", path, errno);
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0) {
+    int error = errno;
+    ::close(descriptor);
+    file_error("read", path, error);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    user_error("file", "cannot read {}: it is {}, a regular file is needed.", path,
+               S_ISDIR(status.st_mode) ? "a folder" : "a device, pipe or socket");
+  }
+  size = static_cast<size_t>(status.st_size);
+  return descriptor;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  int descriptor = open_regular(path, size_);
+  if (size_ > 0) {  // an empty map is an error to the system
+    void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    int error = errno;
+    ::close(descriptor);
+    if (data == MAP_FAILED) file_error("map", path, error);
+    data_ = static_cast<const std::byte*>(data);
+  } else {
+    ::close(descriptor);
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+std::string read_file(const std::string& path) {
+  size_t size = 0;
+  int descriptor = open_regular(path, size);
+  std::string content(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    ssize_t got = ::read(descriptor, content.data() + done, size - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      int error = errno;
+      ::close(descriptor);
+      file_error("read", path, error);
+    }
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  ::close(descriptor);
+  content.resize(done);
+  return content;
+}
+
+bool file_exists(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
+}
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  static std::atomic<unsigned> counter{0};
+  temporary_ = fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter++);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) file_error("write", path_, errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+namespace {
+
+void write_all(int descriptor, const char* data, size_t size, const std::string& path) {
+  while (size > 0) {
+    ssize_t written = ::write(descriptor, data, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) file_error("write", path, errno);
+    data += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
+}  // namespace
+
+void AtomicFile::flush() {
+  write_all(descriptor_, buffer_.data(), buffer_.size(), path_);
+  buffer_.clear();
+}
+
+void AtomicFile::write(std::string_view text) {
+  WEIR_CHECK(descriptor_ >= 0, "{} is already committed", path_);
+  if (buffer_.size() + text.size() > kBufferBytes) flush();
+  if (text.size() > kBufferBytes)
+    write_all(descriptor_, text.data(), text.size(), path_);
+  else
+    buffer_ += text;
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void AtomicFile::write_at(size_t offset, std::span<const std::byte> bytes) {
+  WEIR_CHECK(descriptor_ >= 0, "{} is already committed", path_);
+  flush();
+  const std::byte* data = bytes.data();
+  size_t size = bytes.size();
+  while (size > 0) {
+    ssize_t written = ::pwrite(descriptor_, data, size, static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) file_error("write", path_, errno);
+    data += written;
+    offset += static_cast<size_t>(written);
+    size -= static_cast<size_t>(written);
+  }
+}
+
+void AtomicFile::commit() {
+  WEIR_CHECK(descriptor_ >= 0, "{} is already committed", path_);
+  flush();
+  if (::fsync(descriptor_) != 0) file_error("write", path_, errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) file_error("write", path_, errno);
+  ::close(std::exchange(descriptor_, -1));
+  // The rename itself lasts only once the folder is on the disk. Some file systems cannot sync a
+  // folder; the file is complete there all the same.
+  std::string folder = std::filesystem::path(path_).parent_path().string();
+  int handle = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (handle >= 0) {
+    ::fsync(handle);
+    ::close(handle);
+  }
+}
+
+void write_file(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+struct LineReader::State {
+  std::string path;
+  gzFile file = nullptr;
+  std::vector<char> buffer = std::vector<char>(kBufferBytes);
+  size_t begin = 0;
+  size_t end = 0;
+  size_t line_number = 0;
+
+  ~State() {
+    if (file != nullptr) gzclose_r(file);
+  }
+
+  /// Refills the buffer; false at the end of the file.
+  bool fill() {
+    int got = gzread(file, buffer.data(), static_cast<unsigned>(buffer.size()));
+    int code = Z_OK;
+    const char* message = gzerror(file, &code);
+    if (code == Z_ERRNO) file_error("read", path, errno);
+    // A cut off stream is reported with the bytes before the cut, hence after any read.
+    if (code == Z_BUF_ERROR)
+      user_error("file",
+                 "cannot read {}: the gzip stream ends early; the file is truncated. Copy or "
+                 "download it again.",
+                 path);
+    if (code != Z_OK && code != Z_STREAM_END)
+      user_error(
+          "file", "cannot read {}: the gzip stream is damaged ({}). Copy or download it again.",
+          path, trim(std::string_view(message).substr(std::string_view(message).rfind(':') + 1)));
+    begin = 0;
+    end = static_cast<size_t>(got);
+    return got > 0;
+  }
+};
+
+LineReader::LineReader(const std::string& path) : state_(std::make_unique<State>()) {
+  size_t size = 0;
+  int descriptor = open_regular(path, size);
+  state_->path = path;
+  state_->file = gzdopen(descriptor, "rb");
+  if (state_->file == nullptr) {
+    ::close(descriptor);
+    file_error("read", path, ENOMEM);
+  }
+  gzbuffer(state_->file, 1 << 17);
+  if (path.ends_with(".gz") && gzdirect(state_->file) != 0)
+    user_error("file",
+               "cannot read {}: its name ends in .gz but its content is not gzip. Rename it, or "
+               "copy or download it again.",
+               path);
+}
+
+LineReader::~LineReader() = default;
+LineReader::LineReader(LineReader&&) noexcept = default;
+LineReader& LineReader::operator=(LineReader&&) noexcept = default;
+
+size_t LineReader::line_number() const { return state_->line_number; }
+
+bool LineReader::next(std::string& line) {
+  State& state = *state_;
+  line.clear();
+  bool any = false;
+  while (true) {
+    if (state.begin == state.end && !state.fill()) break;
+    any = true;
+    const char* from = state.buffer.data() + state.begin;
+    size_t available = state.end - state.begin;
+    const void* newline = std::memchr(from, '\n', available);
+    size_t length = newline != nullptr
+                        ? static_cast<size_t>(static_cast<const char*>(newline) - from)
+                        : available;
+    line.append(from, length);
+    state.begin += length + (newline != nullptr ? 1 : 0);
+    if (newline != nullptr) break;
+  }
+  if (!any) return false;
+  if (line.ends_with('\r')) line.pop_back();
+  ++state.line_number;
+  return true;
+}
+
+std::string LineReader::rest() {
+  State& state = *state_;
+  std::string text;
+  while (state.begin != state.end || state.fill()) {
+    text.append(state.buffer.data() + state.begin, state.end - state.begin);
+    state.begin = state.end;
+  }
+  return text;
+}
+
+std::string read_text(const std::string& path) { return LineReader(path).rest(); }
+
+}  // namespace weir

@@ -1,0 +1,92 @@
+#pragma once
+// Files: mapped, read whole, written whole or not at all, and read line by line through gzip.
+// Every failure is a UserError that names the path and the system's reason.
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace weir {
+
+/// The bytes of a file, mapped read-only for the life of the object. The file must not be shortened
+/// meanwhile by anybody; AtomicFile never does that to an existing file.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  size_t size() const { return size_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// The whole content of a file as it is (no decompression).
+std::string read_file(const std::string& path);
+
+/// Whether anything can be opened at the path: a file, or a link to one.
+bool file_exists(const std::string& path);
+
+/// A file that appears under its name only when complete: it is written beside its destination,
+/// flushed to the disk and renamed on commit(); without commit() nothing is left behind.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Overwrites bytes already written, e.g. a header whose values are known only at the end.
+  void write_at(size_t offset, std::span<const std::byte> bytes);
+  void commit();
+
+ private:
+  void flush();
+
+  std::string path_;
+  std::string temporary_;
+  std::string buffer_;
+  int descriptor_ = -1;
+};
+
+/// Writes the whole content atomically.
+void write_file(const std::string& path, std::string_view content);
+
+/// Lines of a text file, plain or gzip (told apart by content, several gzip members allowed; a name
+/// ending in .gz demands gzip). Lines end with "\n" or "\r\n"; the last may lack it.
+class LineReader {
+ public:
+  explicit LineReader(const std::string& path);
+  ~LineReader();
+  LineReader(LineReader&&) noexcept;
+  LineReader& operator=(LineReader&&) noexcept;
+
+  /// The next line without its end, or false after the last one. A damaged or cut off gzip stream
+  /// is a UserError.
+  bool next(std::string& line);
+  /// Everything not yet returned, line ends kept as they are.
+  std::string rest();
+  /// Number of the line last returned, counted from 1.
+  size_t line_number() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The whole text of a plain or gzip file.
+std::string read_text(const std::string& path);
+
+}  // namespace weir

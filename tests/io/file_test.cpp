@@ -1,0 +1,144 @@
+#include "io/file.h"
+
+#include <gmock/gmock.h>
+
+#include "io_test_util.h"
+
+namespace weir {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(File, MapsAndReadsWhole) {
+  TemporaryFolder folder;
+  std::string content("a\0b\n", 4);
+  put_file(folder / "x", content);
+  put_file(folder / "empty", "");
+  EXPECT_EQ(MappedFile(folder / "x").text(), content);
+  EXPECT_EQ(read_file(folder / "x"), content);
+  EXPECT_EQ(MappedFile(folder / "empty").size(), 0U);
+  EXPECT_EQ(read_file(folder / "empty"), "");
+  MappedFile first(folder / "x");
+  MappedFile second(std::move(first));
+  EXPECT_EQ(second.text(), content);
+  first = std::move(second);
+  EXPECT_EQ(first.text(), content);
+  EXPECT_TRUE(file_exists(folder / "x"));
+  EXPECT_FALSE(file_exists(folder.path()));
+}
+
+TEST(File, MissingFileNamesTheNearest) {
+  TemporaryFolder folder;
+  put_file(folder / "model.safetensors", "");
+  EXPECT_EQ(error_text([&] { MappedFile(folder / "model.safetensor"); }),
+            "[file] cannot open " + (folder / "model.safetensor") +
+                ": No such file or directory. Did you mean model.safetensors?");
+  EXPECT_EQ(error_text([&] { read_file(folder / "no/x"); }),
+            "[file] cannot open " + (folder / "no/x") + ": No such file or directory. The folder " +
+                (folder / "no") + " does not exist.");
+}
+
+TEST(File, FolderAndDeviceAreRefused) {
+  TemporaryFolder folder;
+  EXPECT_EQ(error_text([&] { MappedFile m(folder.path()); }),
+            "[file] cannot read " + folder.path() + ": it is a folder, a regular file is needed.");
+  EXPECT_EQ(error_text([&] { read_file("/dev/null"); }),
+            "[file] cannot read /dev/null: it is a device, pipe or socket, a regular file is "
+            "needed.");
+}
+
+TEST(File, AtomicFileAppearsOnlyOnCommit) {
+  TemporaryFolder folder;
+  put_file(folder / "x", "old");
+  {
+    AtomicFile file(folder / "x");
+    file.write("new");
+    EXPECT_EQ(get_file(folder / "x"), "old");
+  }
+  EXPECT_EQ(get_file(folder / "x"), "old");
+  EXPECT_EQ(folder.file_count(), 1U);
+  {
+    AtomicFile file(folder / "x");
+    std::string large(1 << 20, 'z');
+    file.write("????");
+    file.write(large);
+    file.write_at(0, std::as_bytes(std::span("HEAD", 4)));
+    file.write("tail");
+    file.commit();
+    EXPECT_EQ(get_file(folder / "x"), "HEAD" + large + "tail");
+  }
+  EXPECT_EQ(folder.file_count(), 1U);
+  EXPECT_EQ(error_text([&] { write_file(folder / "no/x", ""); }),
+            "[file] cannot write " + (folder / "no/x") +
+                ": No such file or directory. The folder " + (folder / "no") + " does not exist.");
+}
+
+TEST(File, FailedWriteLeavesNothingBehind) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "x");
+  EXPECT_THAT(error_text([&] { write_file(folder / "x", "content"); }),
+              HasSubstr("[file] cannot write " + (folder / "x") + ": Is a directory"));
+  EXPECT_EQ(folder.file_count(), 1U);
+}
+
+std::vector<std::string> lines_of(const std::string& path) {
+  LineReader reader(path);
+  std::vector<std::string> lines;
+  std::string line;
+  while (reader.next(line)) {
+    lines.push_back(line);
+    EXPECT_EQ(reader.line_number(), lines.size());
+  }
+  return lines;
+}
+
+TEST(File, LinesOfPlainAndGzip) {
+  TemporaryFolder folder;
+  std::string long_line(700'000, 'x');  // longer than any buffer
+  std::string content = "one\r\n\n" + long_line + "\nlast";
+  std::vector<std::string> expected = {"one", "", long_line, "last"};
+  put_file(folder / "x.txt", content);
+  put_gzip(folder / "x.txt.gz", content);
+  put_gzip(folder / "misnamed.txt", content);
+  EXPECT_EQ(lines_of(folder / "x.txt"), expected);
+  EXPECT_EQ(lines_of(folder / "x.txt.gz"), expected);
+  EXPECT_EQ(lines_of(folder / "misnamed.txt"), expected);
+  EXPECT_EQ(read_text(folder / "x.txt.gz"), content);
+  // Members one after the other are one text, as gzip itself has it.
+  put_file(folder / "two.gz", get_file(folder / "x.txt.gz") + get_file(folder / "x.txt.gz"));
+  EXPECT_EQ(read_text(folder / "two.gz"), content + content);
+  put_file(folder / "empty", "");
+  EXPECT_TRUE(lines_of(folder / "empty").empty());
+  put_gzip(folder / "empty.gz", "");
+  EXPECT_TRUE(lines_of(folder / "empty.gz").empty());
+}
+
+TEST(File, DamagedGzipIsReported) {
+  TemporaryFolder folder;
+  std::string content;
+  std::mt19937 random(1);
+  for (int i = 0; i < 50000; ++i) content += static_cast<char>('a' + random() % 26);
+  put_gzip(folder / "x.gz", content);
+  std::string packed = get_file(folder / "x.gz");
+  for (size_t size : {size_t{12}, packed.size() / 2, packed.size() - 1}) {
+    put_file(folder / "cut.gz", packed.substr(0, size));
+    EXPECT_EQ(error_text([&] { read_text(folder / "cut.gz"); }),
+              "[file] cannot read " + (folder / "cut.gz") +
+                  ": the gzip stream ends early; the file is truncated. Copy or download it again.")
+        << size;
+  }
+  std::string damaged = packed;
+  damaged[packed.size() - 6] = static_cast<char>(damaged[packed.size() - 6] ^ 1);
+  put_file(folder / "bad.gz", damaged);
+  EXPECT_EQ(error_text([&] { read_text(folder / "bad.gz"); }),
+            "[file] cannot read " + (folder / "bad.gz") +
+                ": the gzip stream is damaged (incorrect data check). Copy or download it again.");
+  put_file(folder / "plain.gz", "not gzip at all");
+  EXPECT_EQ(error_text([&] { read_text(folder / "plain.gz"); }),
+            "[file] cannot read " + (folder / "plain.gz") +
+                ": its name ends in .gz but its content is not gzip. Rename it, or copy or "
+                "download it again.");
+}
+
+}  // namespace
+}  // namespace weir

@@ -1,0 +1,12 @@
+#pragma once
+// The files of lab/page and plotly.js, as embedded by the build.
+#include <string_view>
+
+namespace weir {
+
+std::string_view page_template();     ///< page/report.html, with {{name}} where text is filled in
+std::string_view page_style();        ///< page/report.css
+std::string_view page_script();       ///< page/report.js
+std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
+
+}  // namespace weir

@@ -1,0 +1,51 @@
+#pragma once
+// What a report reads from a run's folder, reduced while reading: a record of an 18-layer model at
+// 2048 tokens holds a million numbers, of which a report keeps a few thousand.
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace weir {
+
+/// loss.jsonl as columns; a field that a line does not have is NaN.
+struct LossCurve {
+  std::vector<int64_t> step;
+  std::map<std::string, std::vector<double>> columns;  ///< loss, lr, grad_norm, tokens_per_second
+};
+
+/// One line of metrics.jsonl. Keys are those of the record; `<key>.sink` is the sink token's value,
+/// `<key>.others` the mean over the other tokens, `<key>.ratio` the quotient of the two.
+struct MeasuredStep {
+  int64_t step = 0;
+  double loss = 0;
+  std::map<std::string, std::vector<double>> by_layer;               ///< [layers]
+  std::map<std::string, std::vector<std::vector<double>>> by_head;   ///< [layers][heads]
+  std::map<std::string, std::vector<std::vector<double>>> by_token;  ///< [layers][kept tokens]
+};
+
+struct ReportArm {
+  std::string name;
+  nlohmann::ordered_json overrides;
+  LossCurve training;
+  std::vector<MeasuredStep> measured;  ///< ascending steps, at least one
+  std::vector<int> kept_tokens;        ///< the token indices of by_token: all, or thinned when long
+  nlohmann::json model, tokens, settings;
+  nlohmann::json maps = nlohmann::json::array();
+};
+
+struct ReportRun {
+  std::filesystem::path folder;
+  nlohmann::ordered_json run, config;
+  std::vector<ReportArm> arms;  ///< at least one
+};
+
+/// Token curves keep the first 32 tokens and then about 12 an octave, so at most 104 of 2048.
+std::vector<int> kept_tokens(int length);
+
+/// Reads and checks a run's folder. User errors name the file and the line.
+ReportRun read_run(const std::filesystem::path& folder);
+
+}  // namespace weir

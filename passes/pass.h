@@ -1,0 +1,52 @@
+#pragma once
+// What a pass is, and what may be asked of the compiler. A pass is a free function from graph to
+// graph, documented in the header of its own file; it returns the same pointer when it changes
+// nothing. The rows of passes/pipeline say when each one runs.
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+#include "passes/decompose.h"
+#include "passes/v_scale.h"
+
+namespace weir {
+
+/// The facts about the machine that decide numerics and plans: plain numbers, so that a test or a
+/// dump can state any machine.
+struct TargetNumbers {
+  int64_t vector_lanes = 8;     ///< f32 elements of a vector register
+  int64_t l1_bytes = 32 << 10;  ///< data cache of a core
+  int64_t l2_bytes = 1 << 20;   ///< second cache of a core
+};
+
+struct CompileOptions {
+  TargetNumbers target;
+  /// What to differentiate: the output `loss` with respect to the inputs whose names match one of
+  /// these globs; each gets an output `<input>.grad`. Empty: the program stays forward only.
+  std::vector<std::string> gradients;
+  std::string loss = "loss";
+  /// Probe requests, "hook glob[.grad] : reduction, reduction ..." (passes/probes).
+  std::vector<std::string> probes;
+  VScaleOptions v_scale;
+  DecomposeMode decompose = DecomposeMode::lower;
+  /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
+  Stage stop = Stage::planned;
+};
+
+enum class HowOften : uint8_t {
+  once,
+  until_fixed  ///< again until it returns the same pointer; a pass that never does is our bug
+};
+
+struct Pass {
+  std::string name;
+  std::function<GraphPtr(const GraphPtr&, const CompileOptions&)> function;
+  Stage before;  ///< runs on graphs of this stage
+  Stage after;   ///< the runner stamps it, also when `when` skips the pass
+  HowOften how_often;
+  std::function<bool(const CompileOptions&)> when;
+  std::string reason;
+};
+
+}  // namespace weir

@@ -1,0 +1,58 @@
+#include "passes/pipeline.h"
+
+#include "passes/dead_code.h"
+#include "passes/loss_head.h"
+#include "passes/lower.h"
+#include "passes/simplify.h"
+
+namespace weir {
+namespace {
+
+bool always(const CompileOptions&) { return true; }
+bool wants_v_scale(const CompileOptions& o) { return o.v_scale.variant != VScaleVariant::none; }
+bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
+
+}  // namespace
+
+const std::vector<Pass>& pipeline() {
+  using enum Stage;
+  using enum HowOften;
+  using G = const GraphPtr&;
+  using O = const CompileOptions&;
+  // clang-format off
+  // A row runs when the graph is at its first stage and its second is not beyond the wanted one.
+  static const std::vector<Pass> rows = {
+      // The model as defined. Nothing is simplified here: two values that are equal may have
+      // different gradients to a probe.
+      {"v_scale", [](G g, O o) { return apply_v_scale(g, o.v_scale); },
+       built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
+      {"loss_head", [](G g, O) { return fuse_loss_head(g); },
+       built, built, once, always, "no array of logits in memory, neither forward nor backward"},
+
+      // From here on gradients are ordinary code, and equal values are one.
+      {"simplify", [](G g, O) { return simplify(g); },
+       differentiated, differentiated, until_fixed, always,
+       "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
+      {"share_loss_head", [](G g, O) { return share_loss_head(g); },
+       differentiated, differentiated, once, wants_gradients, "each logit is computed once"},
+
+      // Probes are attached now; the rest treats them as any other code.
+      {"decompose", [](G g, O o) { return decompose(g, o.decompose); },
+       instrumented, instrumented, once, always, "kernels are made of few primitives"},
+      {"simplify_primitives", [](G g, O) { return simplify(g); },
+       instrumented, instrumented, until_fixed, always,
+       "the formulas of composites share subexpressions"},
+      {"lower", [](G g, O o) { return lower(g, o.target); },
+       instrumented, lowered, once, always, "fixes the order of every sum before kernels are cut"},
+  };
+  // clang-format on
+  return rows;
+}
+
+std::vector<std::string> pass_names() {
+  std::vector<std::string> names;
+  for (const Pass& pass : pipeline()) names.push_back(pass.name);
+  return names;
+}
+
+}  // namespace weir

@@ -1,8 +1,10 @@
 #include "passes/pipeline.h"
 
 #include "passes/dead_code.h"
+#include "passes/fuse.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
+#include "passes/plan_memory.h"
 #include "passes/simplify.h"
 
 namespace weir {
@@ -44,6 +46,12 @@ const std::vector<Pass>& pipeline() {
        "the formulas of composites share subexpressions"},
       {"lower", [](G g, O o) { return lower(g, o.target); },
        instrumented, lowered, once, always, "fixes the order of every sum before kernels are cut"},
+
+      // Kernels and where their results lie.
+      {"fuse", [](G g, O) { return fuse(g); },
+       lowered, fused, once, always, "one pass over memory for what can be done in one"},
+      {"plan_memory", [](G g, O) { return plan_memory(g); },
+       fused, planned, once, always, "the peak is known before anything runs"},
   };
   // clang-format on
   return rows;

@@ -1,0 +1,355 @@
+#include "passes/clusters.h"
+
+#include <algorithm>
+
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+bool is_source(const Node& node) { return info(node.op).op_class == OpClass::Source; }
+bool is_elementwise(const Node& node) { return info(node.op).op_class == OpClass::Elementwise; }
+bool is_reduction(const Node& node) { return info(node.op).op_class == OpClass::Reduction; }
+bool is_movement(const Node& node) {
+  return info(node.op).op_class == OpClass::Movement && node.op != Op::reshape;
+}
+
+bool reduces_last_axis(const Graph& graph, const Node& node) {
+  return is_reduction(node) &&
+         node.attrs.get_ints("axes").back() == graph.type(node.inputs[0]).rank() - 1;
+}
+bool is_column_reduction(const Graph& graph, const Node& node) {
+  return is_reduction(node) && !reduces_last_axis(graph, node);
+}
+
+// Few cycles an element: loads dominate, so computing it again beats storing and loading it.
+bool is_cheap(Op op) {
+  switch (op) {
+    case Op::identity:
+    case Op::convert:
+    case Op::neg:
+    case Op::abs:
+    case Op::add:
+    case Op::sub:
+    case Op::mul:
+    case Op::maximum:
+    case Op::minimum:
+    case Op::lt:
+    case Op::le:
+    case Op::gt:
+    case Op::ge:
+    case Op::eq:
+    case Op::ne:
+    case Op::logical_not:
+    case Op::logical_and:
+    case Op::logical_or:
+    case Op::select:
+      return true;
+#define OP(name, op_class, ...) WEIR_EXPENSIVE_##op_class(name)
+#define WEIR_EXPENSIVE_Source(name) case Op::name:
+#define WEIR_EXPENSIVE_Reduction(name) case Op::name:
+#define WEIR_EXPENSIVE_Movement(name) case Op::name:
+#define WEIR_EXPENSIVE_Contraction(name) case Op::name:
+#define WEIR_EXPENSIVE_Composite(name) case Op::name:
+#define WEIR_EXPENSIVE_Effect(name) case Op::name:
+#define WEIR_EXPENSIVE_Kernel(name) case Op::name:
+#define WEIR_EXPENSIVE_Elementwise(name)
+#include "ir/ops.def"
+    case Op::stop_gradient:
+    case Op::exp:
+    case Op::log:
+    case Op::sqrt:
+    case Op::rsqrt:
+    case Op::tanh:
+    case Op::sigmoid:
+    case Op::sin:
+    case Op::cos:
+    case Op::erf:
+    case Op::div:
+    case Op::pow:
+    case Op::surrogate:
+      return false;
+  }
+  internal_error_at("unknown op");
+}
+
+Shape row_shape(Shape space) {
+  if (!space.empty()) space.back() = 1;
+  return space;
+}
+
+}  // namespace
+
+std::string schedule_of(const Graph& graph, const Cluster& cluster) {
+  switch (cluster.kind) {
+    case ClusterKind::elementwise:
+      return "elementwise";
+    case ClusterKind::row:
+      return "row";
+    case ClusterKind::column:
+      return "column";
+    case ClusterKind::anchor:
+      break;
+  }
+  for (int32_t id : cluster.nodes) {
+    Op op = graph.node(id).op;
+    if (op == Op::linear_cross_entropy || op == Op::linear_cross_entropy_grad) return "loss_head";
+    if (!is_elementwise(graph.node(id))) return op_name(op);
+  }
+  internal_error_at("an anchor cluster without an anchor");
+}
+
+Clustering::Clustering(const Graph& graph, std::vector<bool> take, const FuseOptions& options)
+    : graph_(graph),
+      options_(options),
+      take_(std::move(take)),
+      column_only_(graph.nodes().size()),
+      users_(graph.nodes().size()),
+      is_output_(graph.nodes().size()),
+      cluster_of_(graph.nodes().size(), -1) {
+  for (int32_t id = 0; id < graph.size(); ++id) {
+    if (!take_[id] || graph.node(id).op == Op::reshape) continue;
+    for (Value input : graph.node(id).inputs) users_[root(input).node].push_back(id);
+  }
+  for (const Output& output : graph.outputs()) is_output_[root(output.value).node] = true;
+  find_column_only();
+  for (int32_t id = 0; id < graph.size(); ++id)
+    if (take_[id] && !column_only_[id]) place(id);
+  attach_epilogues();
+}
+
+Value Clustering::root(Value value) const {
+  while (graph_.node(value).op == Op::reshape) value = graph_.node(value).inputs[0];
+  return value;
+}
+
+bool Clustering::is_loop(int32_t node) const {
+  int32_t cluster = cluster_of_[node];
+  return cluster >= 0 && (clusters_[cluster].kind == ClusterKind::elementwise ||
+                          clusters_[cluster].kind == ClusterKind::row);
+}
+
+void Clustering::find_column_only() {
+  for (int32_t id = graph_.size() - 1; id >= 0; --id) {
+    const Node& node = graph_.node(id);
+    if (!take_[id] || !is_elementwise(node) || is_output_[id] || users_[id].empty()) continue;
+    column_only_[id] = std::all_of(users_[id].begin(), users_[id].end(), [&](int32_t user) {
+      // A use behind a reshape needs the value in memory.
+      const auto& inputs = graph_.node(user).inputs;
+      bool direct = std::find(inputs.begin(), inputs.end(), Value{id, 0}) != inputs.end();
+      return direct && (column_only_[user] || is_column_reduction(graph_, graph_.node(user)));
+    });
+  }
+}
+
+void Clustering::place(int32_t id) {
+  const Node& node = graph_.node(id);
+  if (is_source(node) || node.op == Op::reshape || info(node.op).has(op_trait::Effect)) return;
+  if (is_movement(node)) return place_movement(id);
+  if (is_column_reduction(graph_, node)) {
+    new_cluster(ClusterKind::column, graph_.type(node.inputs[0]).shape, id);
+    return;
+  }
+  if (is_elementwise(node) || is_reduction(node)) {
+    const Shape& space =
+        is_reduction(node) ? graph_.type(node.inputs[0]).shape : node.types[0].shape;
+    int32_t cluster = merge_operands(id, space);
+    if (cluster < 0)
+      cluster = new_cluster(ClusterKind::elementwise, space, id);
+    else
+      add_to(cluster, id);
+    if (is_reduction(node)) clusters_[cluster].kind = ClusterKind::row;
+    return;
+  }
+  new_cluster(ClusterKind::anchor, node.types[0].shape, id);
+}
+
+// A movement node evaluates its operand at other indices. It takes its operand's cluster along if
+// that has no reduction and serves nobody else; otherwise it loads the operand.
+void Clustering::place_movement(int32_t id) {
+  const Node& node = graph_.node(id);
+  int32_t cluster = new_cluster(ClusterKind::elementwise, node.types[0].shape, id);
+  for (Value input : node.inputs) {
+    int32_t producer = cluster_of_[input.node];
+    if (producer < 0 || producer == cluster || clusters_[producer].nodes.empty() ||
+        clusters_[producer].kind != ClusterKind::elementwise)
+      continue;
+    const std::vector<int32_t>& nodes = clusters_[producer].nodes;
+    bool private_use = std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
+      return !is_output_[member] &&
+             std::all_of(users_[member].begin(), users_[member].end(), [&](int32_t user) {
+               const auto& inputs = graph_.node(user).inputs;
+               bool direct =
+                   std::find(inputs.begin(), inputs.end(), Value{member, 0}) != inputs.end();
+               return direct && (cluster_of_[user] == producer || cluster_of_[user] == cluster);
+             });
+    });
+    int32_t total = static_cast<int32_t>(nodes.size() + clusters_[cluster].nodes.size());
+    if (private_use && total <= options_.max_nodes) merge(cluster, producer);
+  }
+}
+
+// The cluster that `id` joins: the union of its operands' clusters over the same space, as far as
+// no cycle arises; -1 if there is none.
+int32_t Clustering::merge_operands(int32_t id, const Shape& space) {
+  int32_t target = -1;
+  const std::vector<Value>& inputs = graph_.node(id).inputs;
+  for (auto input = inputs.rbegin(); input != inputs.rend(); ++input) {
+    if (!is_loop(input->node)) continue;
+    int32_t candidate = cluster_of_[input->node];
+    if (candidate == target) continue;
+    const Cluster& cluster = clusters_[candidate];
+    bool row_value = cluster.kind == ClusterKind::row && space == row_shape(cluster.space) &&
+                     !is_reduction(graph_.node(id));
+    if (cluster.space != space && !row_value) continue;
+    if (static_cast<int>(cluster.nodes.size()) >= options_.max_nodes ||
+        !joins_without_cycle(id, candidate))
+      continue;
+    if (target < 0) {
+      target = candidate;
+    } else if (cluster.space == clusters_[target].space && mergeable(target, candidate)) {
+      merge(target, candidate);
+      if (!joins_without_cycle(id, target)) internal_error_at("a merge closed a cycle");
+    }
+  }
+  return target;
+}
+
+bool Clustering::mergeable(int32_t a, int32_t b) const {
+  size_t nodes = clusters_[a].nodes.size() + clusters_[b].nodes.size();
+  if (static_cast<int>(nodes) > options_.max_nodes) return false;
+  std::set<int32_t> operands = dependencies(a);
+  operands.merge(dependencies(b));
+  if (static_cast<int>(operands.size()) > options_.max_operands) return false;
+  return !depends_through_others(a, b) && !depends_through_others(b, a);
+}
+
+bool Clustering::joins_without_cycle(int32_t node, int32_t cluster) const {
+  std::set<int32_t> others;
+  dependencies_of_node(node, others);
+  others.erase(cluster);
+  std::vector<uint8_t> seen(clusters_.size());
+  return std::none_of(others.begin(), others.end(),
+                      [&](int32_t other) { return reaches(other, cluster, seen); });
+}
+
+// Whether `from` depends on `on` by way of a third cluster.
+bool Clustering::depends_through_others(int32_t from, int32_t on) const {
+  std::vector<uint8_t> seen(clusters_.size());
+  for (int32_t dependency : dependencies(from))
+    if (dependency != on && reaches(dependency, on, seen)) return true;
+  return false;
+}
+
+bool Clustering::reaches(int32_t from, int32_t target, std::vector<uint8_t>& seen) const {
+  std::vector<int32_t> stack = {from};
+  int32_t oldest = clusters_[target].nodes.front();
+  while (!stack.empty()) {
+    int32_t current = stack.back();
+    stack.pop_back();
+    if (current == target) return true;
+    if (seen[current] || clusters_[current].nodes.back() < oldest) continue;
+    seen[current] = 1;
+    for (int32_t next : dependencies(current)) stack.push_back(next);
+  }
+  return false;
+}
+
+std::set<int32_t> Clustering::dependencies(int32_t cluster) const {
+  std::set<int32_t> result;
+  for (int32_t node : clusters_[cluster].nodes) dependencies_of_node(node, result);
+  result.erase(cluster);
+  return result;
+}
+
+void Clustering::dependencies_of_node(int32_t node, std::set<int32_t>& result) const {
+  for (Value input : graph_.node(node).inputs) {
+    Value value = root(input);
+    if (cluster_of_[value.node] >= 0)
+      result.insert(cluster_of_[value.node]);
+    else if (column_only_[value.node])
+      dependencies_of_node(value.node, result);
+  }
+}
+
+void Clustering::merge(int32_t into, int32_t from) {
+  Cluster& a = clusters_[into];
+  Cluster& b = clusters_[from];
+  for (int32_t node : b.nodes) cluster_of_[node] = into;
+  std::vector<int32_t> nodes;
+  std::merge(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(),
+             std::back_inserter(nodes));
+  a.nodes = std::move(nodes);
+  if (b.kind == ClusterKind::row) a.kind = ClusterKind::row;
+  b.nodes.clear();
+}
+
+// An elementwise cluster that alone uses a matmul's result becomes its epilogue.
+void Clustering::attach_epilogues() {
+  for (int32_t id = 0; id < graph_.size(); ++id) {
+    if (!take_[id] || graph_.node(id).op != Op::matmul || is_output_[id]) continue;
+    int32_t anchor = cluster_of_[id], consumer = -1;
+    bool single = !users_[id].empty();
+    for (int32_t user : users_[id]) {
+      const auto& inputs = graph_.node(user).inputs;
+      bool direct = std::find(inputs.begin(), inputs.end(), Value{id, 0}) != inputs.end();
+      single = single && direct && is_loop(user) && (consumer < 0 || consumer == cluster_of_[user]);
+      consumer = cluster_of_[user];
+    }
+    if (!single || clusters_[consumer].kind != ClusterKind::elementwise ||
+        clusters_[consumer].space != graph_.node(id).types[0].shape || anchor == consumer)
+      continue;
+    const std::vector<int32_t>& nodes = clusters_[consumer].nodes;
+    bool plain = std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
+      return is_elementwise(graph_.node(member)) &&
+             graph_.node(member).types[0].shape == clusters_[consumer].space;
+    });
+    if (!plain || !mergeable(anchor, consumer)) continue;
+    merge(anchor, consumer);
+  }
+}
+
+bool Clustering::cheap_on_one(Value value, int depth, std::set<Value>& large) const {
+  const Node& node = graph_.node(value);
+  if (is_source(node) && node.op != Op::input) return true;
+  bool shared = cluster_of_[value.node] >= 0;
+  if (shared && depth > 0 && is_elementwise(node) && is_cheap(node.op) &&
+      std::all_of(node.inputs.begin(), node.inputs.end(),
+                  [&](Value input) { return cheap_on_one(input, depth - 1, large); }))
+    return true;
+  large.insert(value);
+  return true;
+}
+
+bool Clustering::recomputed(Value value, int32_t consumer_cluster) const {
+  const Node& node = graph_.node(value);
+  if (is_source(node)) return node.op != Op::input;
+  if (column_only_[value.node]) return true;
+  if (consumer_cluster >= 0 && clusters_[consumer_cluster].kind == ClusterKind::anchor)
+    return false;
+  if (!is_elementwise(node) || !is_cheap(node.op) || is_output_[value.node] ||
+      cluster_of_[value.node] < 0 || cluster_of_[value.node] == consumer_cluster ||
+      clusters_[cluster_of_[value.node]].kind == ClusterKind::anchor)
+    return false;
+  const int depth = 3;
+  std::set<Value> roots;
+  for (Value input : node.inputs) cheap_on_one(input, depth, roots);
+  int64_t size = graph_.type(value).elements();
+  int64_t large = std::count_if(roots.begin(), roots.end(), [&](Value root_value) {
+    return graph_.type(root_value).elements() * 8 > size;
+  });
+  return large <= 1;
+}
+
+int32_t Clustering::new_cluster(ClusterKind kind, Shape space, int32_t node) {
+  clusters_.push_back({kind, std::move(space), {node}});
+  cluster_of_[node] = static_cast<int32_t>(clusters_.size()) - 1;
+  return cluster_of_[node];
+}
+
+void Clustering::add_to(int32_t cluster, int32_t node) {
+  clusters_[cluster].nodes.push_back(node);
+  cluster_of_[node] = cluster;
+}
+
+}  // namespace weir

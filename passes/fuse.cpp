@@ -1,0 +1,290 @@
+#include "passes/fuse.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "ir/edit.h"
+#include "passes/clusters.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+// One kernel in the making: a cluster, or a single source that has to lie in memory.
+struct Unit {
+  const Clustering* clustering = nullptr;
+  int32_t cluster = -1;  ///< -1 for a source
+  std::string schedule;
+  std::vector<int32_t> nodes;
+  std::vector<Value> loads;    ///< what the kernel reads, as old values (perhaps behind a reshape)
+  std::vector<Value> results;  ///< what it stores, ascending
+  bool is_probe = false;
+};
+
+// The nodes that outputs need.
+std::vector<bool> main_part(const Graph& graph) {
+  std::vector<bool> needed(graph.nodes().size());
+  for (const Output& output : graph.outputs()) needed[output.value.node] = true;
+  for (int32_t id = graph.size() - 1; id >= 0; --id)
+    if (needed[id])
+      for (Value input : graph.node(id).inputs) needed[input.node] = true;
+  return needed;
+}
+
+class Fuser {
+ public:
+  Fuser(const Graph& graph, const FuseOptions& options)
+      : graph_(graph),
+        main_mask_(main_part(graph)),
+        main_(graph, main_mask_, options),
+        probe_(graph, probe_mask(), options) {}
+
+  GraphPtr run() {
+    add_units(main_, false);
+    add_units(probe_, true);
+    for (size_t unit = 0; unit < units_.size(); ++unit)
+      if (units_[unit].cluster >= 0) find_loads(static_cast<int32_t>(unit));
+    for (int32_t id = 0; id < graph_.size(); ++id)
+      if (graph_.node(id).op == Op::probe) require(graph_.node(id).inputs[0], true);
+    for (const Output& output : graph_.outputs()) require(output.value, false);
+    for (Unit& unit : units_) std::sort(unit.results.begin(), unit.results.end());
+    return emit();
+  }
+
+ private:
+  // The nodes that only probes need, and those of the main part that no kernel of it can store:
+  // values that column kernels recompute, or that a movement evaluates at other indices.
+  std::vector<bool> probe_mask() const {
+    std::vector<bool> needed(graph_.nodes().size()), mask(graph_.nodes().size());
+    for (int32_t id = graph_.size() - 1; id >= 0; --id) {
+      if (graph_.node(id).op == Op::probe) needed[id] = true;
+      mask[id] = needed[id] && (!main_mask_[id] || !storable(id));
+      if (mask[id])
+        for (Value input : graph_.node(id).inputs) needed[main_.root(input).node] = true;
+    }
+    return mask;
+  }
+
+  bool storable(int32_t id) const {
+    const Node& node = graph_.node(id);
+    if (node.op == Op::reshape || info(node.op).op_class == OpClass::Source) return true;
+    int32_t cluster = main_.cluster_of(id);
+    if (cluster < 0) return false;
+    const Cluster& home = main_.clusters()[cluster];
+    if (home.kind == ClusterKind::anchor || home.kind == ClusterKind::column) return true;
+    Shape row = home.space;
+    if (!row.empty()) row.back() = 1;
+    const Shape& shape = node.types[0].shape;
+    return shape == home.space || (home.kind == ClusterKind::row && shape == row);
+  }
+
+  void add_units(const Clustering& clustering, bool is_probe) {
+    for (size_t c = 0; c < clustering.clusters().size(); ++c) {
+      const Cluster& cluster = clustering.clusters()[c];
+      if (cluster.nodes.empty()) continue;
+      for (int32_t node : cluster.nodes) unit_of_.emplace(node, units_.size());
+      units_.push_back({&clustering,
+                        static_cast<int32_t>(c),
+                        schedule_of(graph_, cluster),
+                        cluster.nodes,
+                        {},
+                        {},
+                        is_probe});
+    }
+  }
+
+  bool is_anchor_node(const Unit& unit, int32_t id) const {
+    return unit.cluster >= 0 &&
+           unit.clustering->clusters()[unit.cluster].kind == ClusterKind::anchor &&
+           info(graph_.node(id).op).op_class != OpClass::Elementwise;
+  }
+
+  // Whether the unit computes the operand itself rather than loading it.
+  bool inside(const Unit& unit, int32_t user, Value operand) const {
+    if (std::binary_search(unit.nodes.begin(), unit.nodes.end(), operand.node)) return true;
+    if (graph_.node(operand).op == Op::reshape || is_anchor_node(unit, user)) return false;
+    return unit.clustering->recomputed(operand, unit.cluster);
+  }
+
+  void find_loads(int32_t index) {
+    std::set<Value> seen;
+    for (int32_t node : units_[index].nodes) find_loads_of(index, node, seen);
+  }
+  void find_loads_of(int32_t index, int32_t node, std::set<Value>& seen) {
+    for (Value operand : graph_.node(node).inputs) {
+      const Unit& unit = units_[index];
+      if (std::binary_search(unit.nodes.begin(), unit.nodes.end(), operand.node)) continue;
+      if (!seen.insert(operand).second) continue;
+      if (inside(unit, node, operand)) {
+        find_loads_of(index, operand.node, seen);
+      } else {
+        bool is_probe = unit.is_probe;
+        units_[index].loads.push_back(operand);
+        require(operand, is_probe);
+      }
+    }
+  }
+
+  // Makes the kernel that has the value store it.
+  void require(Value value, bool by_probe) {
+    value = main_.root(value);
+    const Node& node = graph_.node(value);
+    if (node.op == Op::input) return;
+    auto found = unit_of_.find(value.node);
+    if (found == unit_of_.end()) {
+      WEIR_CHECK(info(node.op).op_class == OpClass::Source, "{} (node {}) belongs to no kernel",
+                 op_name(node.op), value.node);
+      found = unit_of_.emplace(value.node, units_.size()).first;
+      units_.push_back({&main_, -1, "elementwise", {value.node}, {}, {}, by_probe});
+    }
+    Unit& unit = units_[found->second];
+    if (!by_probe) unit.is_probe = false;
+    if (std::find(unit.results.begin(), unit.results.end(), value) == unit.results.end())
+      unit.results.push_back(value);
+  }
+
+  GraphPtr region(const Unit& unit) {
+    GraphEditor editor("region", Stage::lowered);
+    std::map<Value, Value> map;
+    for (size_t i = 0; i < unit.loads.size(); ++i)
+      map[unit.loads[i]] = editor.input(fmt::format("x{}", i), graph_.type(unit.loads[i]));
+    for (int32_t node : unit.nodes) copy_into(editor, unit, node, map);
+    for (Value result : unit.results) editor.output("", map.at(result));
+    return editor.finish();
+  }
+  void copy_into(GraphEditor& editor, const Unit& unit, int32_t id, std::map<Value, Value>& map) {
+    const Node& node = graph_.node(id);
+    if (map.contains({id, 0})) return;
+    if (info(node.op).op_class == OpClass::Source) {
+      map[{id, 0}] = editor.add_source(node.op, node.types[0], node.attrs);
+      return;
+    }
+    std::vector<Value> operands;
+    for (Value operand : node.inputs) {
+      if (!map.contains(operand)) copy_into(editor, unit, operand.node, map);
+      operands.push_back(map.at(operand));
+    }
+    std::vector<Value> results = editor.add_node(node.op, operands, node.attrs);
+    for (size_t r = 0; r < results.size(); ++r) map[{id, static_cast<int32_t>(r)}] = results[r];
+  }
+
+  std::set<int32_t> dependencies(const Unit& unit) const {
+    std::set<int32_t> result;
+    for (Value load : unit.loads) {
+      auto found = unit_of_.find(main_.root(load).node);
+      if (found != unit_of_.end()) result.insert(static_cast<int32_t>(found->second));
+    }
+    return result;
+  }
+
+  // The main kernels in the order of their last nodes, dependencies first; each probe kernel as
+  // soon as what it reads is there.
+  std::vector<int32_t> order() const {
+    std::vector<int32_t> ranked(units_.size()), sequence;
+    for (size_t i = 0; i < ranked.size(); ++i) ranked[i] = static_cast<int32_t>(i);
+    std::stable_sort(ranked.begin(), ranked.end(), [&](int32_t a, int32_t b) {
+      return units_[a].nodes.back() < units_[b].nodes.back();
+    });
+    std::vector<bool> done(units_.size());
+    std::function<void(int32_t)> visit = [&](int32_t unit) {
+      if (done[unit]) return;
+      done[unit] = true;
+      for (int32_t dependency : dependencies(units_[unit])) visit(dependency);
+      sequence.push_back(unit);
+    };
+    for (int32_t unit : ranked)
+      if (!units_[unit].is_probe) visit(unit);
+    return with_probe_units(sequence, ranked);
+  }
+  std::vector<int32_t> with_probe_units(const std::vector<int32_t>& main,
+                                        const std::vector<int32_t>& ranked) const {
+    std::vector<std::set<int32_t>> waiting(units_.size());
+    std::vector<std::vector<int32_t>> users(units_.size());
+    std::vector<int32_t> sequence, ready;
+    for (int32_t unit : ranked) {
+      if (!units_[unit].is_probe) continue;
+      waiting[unit] = dependencies(units_[unit]);
+      for (int32_t dependency : waiting[unit]) users[dependency].push_back(unit);
+      if (waiting[unit].empty()) ready.push_back(unit);
+    }
+    auto drain = [&] {
+      for (size_t i = 0; i < ready.size(); ++i) {
+        sequence.push_back(ready[i]);
+        for (int32_t user : users[ready[i]])
+          if (waiting[user].erase(ready[i]) && waiting[user].empty()) ready.push_back(user);
+      }
+      ready.clear();
+    };
+    drain();
+    for (int32_t unit : main) {
+      sequence.push_back(unit);
+      for (int32_t user : users[unit])
+        if (waiting[user].erase(unit) && waiting[user].empty()) ready.push_back(user);
+      drain();
+    }
+    WEIR_CHECK(sequence.size() == units_.size(), "{} of {} kernels could be ordered",
+               sequence.size(), units_.size());
+    return sequence;
+  }
+
+  GraphPtr emit() {
+    GraphEditor editor(graph_.name(), Stage::fused);
+    std::map<Value, Value> map;
+    for (int32_t id : graph_.inputs())
+      map[{id, 0}] = editor.input(graph_.input_name(id), graph_.node(id).types[0],
+                                  graph_.node(id).attrs.get_bool("state"));
+    auto mapped = [&](auto& self, Value value) -> Value {
+      if (auto found = map.find(value); found != map.end()) return found->second;
+      const Node& node = graph_.node(value);
+      WEIR_CHECK(node.op == Op::reshape, "{} (node {}) was not stored", op_name(node.op),
+                 value.node);
+      return map[value] = editor.add(Op::reshape, {self(self, node.inputs[0])}, node.attrs);
+    };
+    std::vector<int32_t> probes;
+    for (int32_t id = 0; id < graph_.size(); ++id)
+      if (graph_.node(id).op == Op::probe) probes.push_back(id);
+    auto emit_ready_probes = [&] {
+      std::erase_if(probes, [&](int32_t id) {
+        Value value = graph_.node(id).inputs[0];
+        if (!map.contains(main_.root(value))) return false;
+        editor.add_node(Op::probe, {mapped(mapped, value)}, graph_.node(id).attrs);
+        return true;
+      });
+    };
+    emit_ready_probes();
+    for (int32_t index : order()) {
+      const Unit& unit = units_[index];
+      std::vector<Value> operands;
+      for (Value load : unit.loads) operands.push_back(mapped(mapped, load));
+      std::vector<Value> results =
+          editor.add_kernel(operands, {{"schedule", unit.schedule}}, region(unit),
+                            graph_.node(unit.nodes.back()).where);
+      for (size_t r = 0; r < results.size(); ++r) map[unit.results[r]] = results[r];
+      if (!probes.empty()) emit_ready_probes();
+    }
+    for (const Output& output : graph_.outputs())
+      editor.output(output.name, mapped(mapped, output.value));
+    for (const auto& [name, value] : graph_.names())
+      if (auto found = map.find(value); found != map.end()) editor.name(found->second, name);
+    return editor.finish();
+  }
+
+  const Graph& graph_;
+  std::vector<bool> main_mask_;
+  Clustering main_;
+  Clustering probe_;
+  std::vector<Unit> units_;
+  std::map<int32_t, size_t> unit_of_;
+};
+
+}  // namespace
+
+GraphPtr fuse(const GraphPtr& lowered, const FuseOptions& options) {
+  return Fuser(*lowered, options).run();
+}
+
+}  // namespace weir

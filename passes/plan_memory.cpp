@@ -1,0 +1,205 @@
+#include "passes/plan_memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "ir/edit.h"
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+Value root(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
+  return value;
+}
+
+struct Lifetime {
+  int32_t first = 0;  ///< the node that stores it
+  int32_t last = 0;   ///< the last node that reads it; the graph's size if an output
+};
+
+std::map<Value, Lifetime> lifetimes(const Graph& graph) {
+  std::map<Value, Lifetime> live;
+  for (int32_t id = 0; id < graph.size(); ++id) {
+    const Node& node = graph.node(id);
+    if (node.op == Op::reshape) continue;
+    for (Value input : node.inputs) live[root(graph, input)].last = id;
+    for (size_t r = 0; r < node.types.size(); ++r) live[{id, static_cast<int32_t>(r)}] = {id, id};
+  }
+  for (const Output& output : graph.outputs()) live[root(graph, output.value)].last = graph.size();
+  return live;
+}
+
+// Whether a kernel reads `operand` only at the element that it writes, so that it may write the
+// result over it: then every path from the operand to an output is elementwise of one shape.
+bool reads_in_step(const Graph& region, size_t operand, const Shape& shape) {
+  std::vector<bool> tainted(region.nodes().size());
+  int32_t source = region.inputs()[operand];
+  tainted[source] = true;
+  if (region.node(source).types[0].shape != shape) return false;
+  for (int32_t id = 0; id < region.size(); ++id) {
+    const Node& node = region.node(id);
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!tainted[node.inputs[i].node]) continue;
+      bool accumulator = node.op == Op::matmul && i == 2;
+      bool in_step = info(node.op).op_class == OpClass::Elementwise && node.types[0].shape == shape;
+      if (!accumulator && !in_step) return false;
+      tainted[id] = true;
+    }
+  }
+  return true;
+}
+
+class Planner {
+ public:
+  explicit Planner(const Graph& graph) : graph_(graph), live_(lifetimes(graph)) {}
+
+  GraphPtr run() {
+    find_in_place();
+    place_all();
+    return annotated();
+  }
+
+ private:
+  // A state output whose kernel is the last reader of its state input is written over it.
+  void find_in_place() {
+    for (const Output& output : graph_.outputs()) {
+      auto input = graph_.find_input(output.name);
+      if (!input || !graph_.node(*input).attrs.get_bool("state")) continue;
+      Value value = root(graph_, output.value);
+      const Node& kernel = graph_.node(value);
+      if (kernel.op != Op::kernel || place_.contains(value)) continue;
+      if (graph_.type(value).bytes() != graph_.type(*input).bytes()) continue;
+      auto reads = live_.find(*input);
+      if (reads != live_.end() && reads->second.last > value.node) continue;
+      bool safe = true;
+      for (size_t i = 0; i < kernel.inputs.size(); ++i)
+        if (root(graph_, kernel.inputs[i]) == *input)
+          safe = safe && reads_in_step(*kernel.region, i, graph_.type(value).shape);
+      if (safe) place_[value] = -1 - input_index(input->node);
+    }
+  }
+  int64_t input_index(int32_t id) const {
+    const auto& inputs = graph_.inputs();
+    return std::find(inputs.begin(), inputs.end(), id) - inputs.begin();
+  }
+
+  // Largest first, each at the lowest offset that is free for all of its lifetime.
+  void place_all() {
+    std::vector<std::pair<Value, Lifetime>> values;
+    for (const auto& [value, life] : live_)
+      if (graph_.node(value).op == Op::kernel && !place_.contains(value))
+        values.emplace_back(value, life);
+    std::stable_sort(values.begin(), values.end(), [&](const auto& a, const auto& b) {
+      return graph_.type(a.first).bytes() > graph_.type(b.first).bytes();
+    });
+    std::vector<std::pair<Value, Lifetime>> placed;
+    for (const auto& [value, life] : values) {
+      int64_t size = aligned(graph_.type(value).bytes());
+      std::vector<std::pair<int64_t, int64_t>> taken;
+      for (const auto& [other, other_life] : placed)
+        if (other_life.first <= life.last && life.first <= other_life.last)
+          taken.emplace_back(place_.at(other),
+                             place_.at(other) + aligned(graph_.type(other).bytes()));
+      std::sort(taken.begin(), taken.end());
+      int64_t offset = 0;
+      for (const auto& [begin, end] : taken) {
+        if (offset + size <= begin) break;
+        offset = std::max(offset, end);
+      }
+      place_[value] = offset;
+      arena_ = std::max(arena_, offset + size);
+      placed.emplace_back(value, life);
+    }
+  }
+
+  GraphPtr annotated() {
+    Rewriter rewriter(graph_);
+    for (int32_t id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_.node(id);
+      if (node.op == Op::input) continue;
+      std::vector<Value> results = rewriter.copy(id);
+      if (node.op != Op::kernel) continue;
+      std::vector<int64_t> places;
+      for (size_t r = 0; r < node.types.size(); ++r)
+        places.push_back(place_.at({id, static_cast<int32_t>(r)}));
+      rewriter.annotate(results[0].node, std::string(kPlace), places);
+    }
+    rewriter.set_attribute("arena", arena_);
+    rewriter.set_stage(Stage::planned);
+    return rewriter.finish_copy();
+  }
+
+  const Graph& graph_;
+  std::map<Value, Lifetime> live_;
+  std::map<Value, int64_t> place_;
+  int64_t arena_ = 0;
+};
+
+}  // namespace
+
+GraphPtr plan_memory(const GraphPtr& fused) {
+  GraphPtr planned = Planner(*fused).run();
+  check_plan(*planned);
+  return planned;
+}
+
+MemoryNeed memory_need(const Graph& planned) {
+  MemoryNeed need;
+  need.arena = planned.attrs().get_int("arena");
+  for (int32_t id : planned.inputs()) {
+    const Node& node = planned.node(id);
+    (node.attrs.get_bool("state") ? need.state : need.inputs) += aligned(node.types[0].bytes());
+  }
+  return need;
+}
+
+std::string to_string(const MemoryNeed& need) {
+  auto text = [](int64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
+  return fmt::format("arena {} + state {} + inputs {} = {}", text(need.arena), text(need.state),
+                     text(need.inputs), text(need.total()));
+}
+
+void check_plan(const Graph& planned) {
+  std::map<Value, Lifetime> live = lifetimes(planned);
+  struct Placed {
+    Value value;
+    Lifetime life;
+    int64_t begin, end;
+  };
+  std::vector<Placed> placed;
+  for (const auto& [value, life] : live) {
+    const Node& node = planned.node(value);
+    if (node.op != Op::kernel) continue;
+    int64_t place = node.attrs.get_ints(kPlace).at(value.result);
+    int64_t end = place + planned.type(value).bytes();
+    if (place < 0) {
+      Value state{planned.inputs().at(-1 - place), 0};
+      WEIR_CHECK(planned.node(state).attrs.get_bool("state"), "node {} overwrites input {}",
+                 value.node, planned.input_name(state.node));
+      auto reads = live.find(state);
+      WEIR_CHECK(reads == live.end() || reads->second.last <= value.node,
+                 "state {} is overwritten at node {} but read at node {}",
+                 planned.input_name(state.node), value.node, reads->second.last);
+      continue;
+    }
+    WEIR_CHECK(end <= planned.attrs().get_int("arena"), "node {} lies beyond the arena",
+               value.node);
+    for (const Placed& other : placed) {
+      bool together = other.life.first <= life.last && life.first <= other.life.last;
+      WEIR_CHECK(!together || end <= other.begin || other.end <= place,
+                 "nodes {} and {} overlap in the arena", value.node, other.value.node);
+    }
+    placed.push_back({value, life, place, end});
+  }
+}
+
+}  // namespace weir

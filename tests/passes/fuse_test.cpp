@@ -1,0 +1,164 @@
+#include "passes/fuse.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "codegen/interpret.h"
+#include "ir/builder.h"
+#include "ir/print.h"
+#include "models/llama.h"
+#include "passes/pipeline.h"
+#include "passes/plan_memory.h"
+#include "runtime/random.h"
+
+namespace weir {
+namespace {
+
+GraphPtr run_to(GraphPtr graph, Stage stage) {
+  CompileOptions options;
+  options.stop = stage;
+  if (graph->stage() == Stage::built) graph = with_stage(graph, Stage::instrumented);
+  return run_pipeline(graph, options, pipeline(), {}).graph;
+}
+
+Tensors random_inputs(const Graph& graph) {
+  Tensors inputs;
+  uint64_t stream = 0;
+  for (int32_t id : graph.inputs()) {
+    Random random(7, stream++);
+    HostTensor tensor{graph.node(id).types[0], {}};
+    for (int64_t i = 0; i < tensor.type.elements(); ++i)
+      tensor.data.push_back(is_float(tensor.type.dtype) ? random.normal()
+                                                        : static_cast<double>(random.below(11)));
+    inputs[graph.input_name(id)] = tensor;
+  }
+  return inputs;
+}
+
+std::vector<std::string> schedules(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const Node& node : graph.nodes())
+    if (node.op == Op::kernel) names.push_back(node.attrs.get_string("schedule"));
+  return names;
+}
+
+void expect_same_results(const GraphPtr& before, const GraphPtr& after) {
+  Tensors inputs = random_inputs(*before);
+  Interpretation a = interpret_all(*before, inputs), b = interpret_all(*after, inputs);
+  ASSERT_EQ(a.outputs.size(), b.outputs.size());
+  for (const auto& [name, tensor] : a.outputs)
+    EXPECT_EQ(tensor.data, b.outputs.at(name).data) << name;
+  for (const auto& [name, tensor] : a.probes)
+    EXPECT_EQ(tensor.data, b.probes.at(name).data) << name;
+}
+
+TEST(Fuse, RmsNormIsOneRowKernel) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 8})), gamma = b.input("gamma", f32({8}));
+  b.output("y", rms_norm(x, gamma, 1e-5));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  EXPECT_EQ(schedules(*fused), std::vector<std::string>{"row"});
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, ResidualAddIsTheEpilogueOfItsProduct) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 8})), w = b.input("w", f32({8, 8}));
+  b.output("y", relu(x + linear(x, w)) * 2.0);
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  EXPECT_EQ(schedules(*fused), std::vector<std::string>{"matmul"});
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, RotaryEmbeddingIsOneKernelBesideItsTable) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 5, 3, 8}));
+  b.output("y", rope(x, 10000));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  std::vector<std::string> kernels = schedules(*fused);
+  EXPECT_LE(kernels.size(), 3u);
+  EXPECT_EQ(std::count(kernels.begin(), kernels.end(), "elementwise"),
+            static_cast<ptrdiff_t>(kernels.size()));
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, NeverClosesACycle) {
+  // y needs exp(x) and, through a product, exp(x) again: joining both sides of the product would.
+  Builder b("g");
+  Tensor x = b.input("x", f32({8, 8})), w = b.input("w", f32({8, 8}));
+  Tensor e = exp(x);
+  b.output("y", e + matmul(e, w) * e);
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, ModelKeepsItsMeaningAndOnlyKernelsRemain) {
+  Model model = build_llama({.layers = 2,
+                             .d_model = 16,
+                             .heads = 4,
+                             .kv_heads = 2,
+                             .d_head = 4,
+                             .d_ff = 24,
+                             .vocabulary = 11},
+                            3, 5);
+  GraphPtr lowered = run_to(model.graph, Stage::lowered), fused = run_to(lowered, Stage::fused);
+  for (const Node& node : fused->nodes())
+    EXPECT_TRUE(node.op == Op::kernel || node.op == Op::input || node.op == Op::reshape)
+        << op_name(node.op);
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, ProbesAddKernelsAndMoveNone) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 8})), gamma = b.input("gamma", f32({8})),
+         w = b.input("w", f32({8, 8}));
+  Tensor n = rms_norm(x, gamma, 1e-5);
+  b.output("y", linear(n, w));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered);
+  Rewriter rewriter(*lowered);
+  for (int32_t id = 0; id < lowered->size(); ++id)
+    if (lowered->node(id).op != Op::input) rewriter.copy(id);
+  // The probed value is inside the row kernel: the reciprocal of the norm's scale.
+  int32_t inner = -1;
+  for (int32_t id = 0; id < lowered->size(); ++id)
+    if (lowered->node(id).op == Op::rsqrt) inner = id;
+  ASSERT_GE(inner, 0);
+  Value squared = rewriter.add(Op::mul, {rewriter[{inner, 0}], rewriter[{inner, 0}]});
+  rewriter.add_node(Op::probe, {squared}, {{"id", "square"}});
+  GraphPtr probed = rewriter.finish_copy();
+  GraphPtr plain = fuse(lowered), with_probe = fuse(probed);
+  EXPECT_EQ(schedules(*plain), (std::vector<std::string>{"row", "matmul"}));
+  EXPECT_EQ(schedules(*with_probe), (std::vector<std::string>{"row", "elementwise", "matmul"}));
+  expect_same_results(probed, with_probe);
+}
+
+TEST(PlanMemory, ReusesTheArenaAndUpdatesStateInPlace) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({64, 64}));
+  Tensor w = b.state("w", f32({64, 64}));
+  Tensor y = matmul(matmul(matmul(x, w), x), x);
+  b.output("w", w - 0.1 * y);
+  GraphPtr planned = run_to(b.finish(), Stage::planned);
+  check_plan(*planned);
+  EXPECT_EQ(memory_need(*planned).arena, 2 * 64 * 64 * 4);
+  const Node& update = planned->node(*planned->find_output("w"));
+  EXPECT_EQ(update.attrs.get_ints(kPlace), (std::vector<int64_t>{-2}));
+  EXPECT_EQ(to_string(memory_need(*planned)),
+            "arena 32.0 KiB + state 16.0 KiB + inputs 16.0 KiB = 64.0 KiB");
+}
+
+TEST(PlanMemory, StateThatIsReadLaterIsNotOverwritten) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({64, 64}));
+  Tensor w = b.state("w", f32({64, 64}));
+  Tensor next = w * 0.5;
+  b.output("w", next);
+  b.output("y", matmul(matmul(x, next), w));
+  GraphPtr planned = run_to(b.finish(), Stage::planned);
+  const Node& update = planned->node(*planned->find_output("w"));
+  EXPECT_GE(update.attrs.get_ints(kPlace)[0], 0);
+}
+
+}  // namespace
+}  // namespace weir

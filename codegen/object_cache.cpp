@@ -1,0 +1,149 @@
+#include "codegen/object_cache.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <llvm/Config/llvm-config.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include "support/env.h"
+#include "support/error.h"
+#include "support/log.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view magic = "weir object 1\n";
+constexpr uintmax_t most_bytes = uintmax_t{1} << 30;  // of all objects; the least recently used go
+
+std::string hex128(std::string_view bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+/// Why the folder may not be used, "" when it may.
+std::string problem_with(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(fs::path(folder).parent_path(), error);
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return std::strerror(errno);
+  struct stat status;
+  if (lstat(folder.c_str(), &status) != 0) return std::strerror(errno);
+  if (!S_ISDIR(status.st_mode)) return "it is not a directory";
+  if (status.st_uid != geteuid()) return "it belongs to another user";
+  if ((status.st_mode & 0777) != 0700)
+    return fmt::format("its mode is {:04o}, needed is 0700", status.st_mode & 07777);
+  return "";
+}
+
+void drop_oldest(const std::string& folder) {
+  struct File {
+    fs::path path;
+    fs::file_time_type used;
+    uintmax_t bytes;
+  };
+  std::vector<File> files;
+  uintmax_t total = 0;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    const uintmax_t bytes = entry.file_size(error);
+    if (error) continue;
+    files.push_back({entry.path(), entry.last_write_time(error), bytes});
+    total += bytes;
+  }
+  if (total <= most_bytes) return;
+  std::sort(files.begin(), files.end(),
+            [](const File& a, const File& b) { return a.used < b.used; });
+  for (const File& file : files) {
+    if (total <= most_bytes / 2) break;
+    fs::remove(file.path, error);
+    total -= file.bytes;
+  }
+}
+
+}  // namespace
+
+std::string default_object_cache() {
+  const std::string cache = environment("WEIR_CACHE");
+  if (cache == "off") return "";
+  if (!cache.empty()) return cache + "/objects";
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.cache/weir/objects" : "";
+}
+
+ObjectCache::ObjectCache(std::string folder, const Target& target)
+    : context_(fmt::format("{} {} {}\n{}\n{}\n", target.isa(), target.vector_bytes,
+                           target.vector_registers, LLVM_VERSION_STRING, codegen_build_id())) {
+  if (folder.empty()) return;
+  const std::string problem = problem_with(folder);
+  if (!problem.empty()) {
+    log_warning("object cache {} is not used: {}", folder, problem);
+    return;
+  }
+  folder_ = std::move(folder);
+  drop_oldest(folder_);
+}
+
+std::string ObjectCache::full_key(std::string_view key) const {
+  return context_ + std::string(key);
+}
+
+std::string ObjectCache::path(std::string_view full_key) const {
+  return folder_ + "/" + hex128(full_key) + ".o";
+}
+
+std::string ObjectCache::load(std::string_view key) const {
+  if (!used() || key.empty()) return "";
+  const std::string full = full_key(key), file = path(full);
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) return "";
+  std::ostringstream bytes;
+  bytes << stream.rdbuf();
+  const std::string text = std::move(bytes).str();
+  // Layout: magic, 32 hex digits over the rest, length of the key, newline, key, object.
+  constexpr size_t header = magic.size() + 32;
+  if (text.size() < header || text.compare(0, magic.size(), magic) != 0) return "";
+  const std::string_view rest = std::string_view(text).substr(header);
+  if (hex128(rest) != std::string_view(text).substr(magic.size(), 32)) {
+    log_warning("object cache: {} is damaged and is compiled anew", file);
+    return "";
+  }
+  const std::string expected = fmt::format("{}\n{}", full.size(), full);
+  if (rest.substr(0, expected.size()) != expected) return "";
+  std::error_code error;
+  fs::last_write_time(file, fs::file_time_type::clock::now(), error);
+  return std::string(rest.substr(expected.size()));
+}
+
+void ObjectCache::store(std::string_view key, std::string_view object) const {
+  if (!used() || key.empty()) return;
+  static std::atomic<unsigned> counter{0};
+  const std::string full = full_key(key), file = path(full);
+  const std::string rest = fmt::format("{}\n{}{}", full.size(), full, object);
+  const std::string temporary = fmt::format("{}.{}.{}", file, getpid(), counter++);
+  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const std::string text = std::string(magic) + hex128(rest) + rest;
+  bool written =
+      fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  if (fd >= 0 && close(fd) != 0) written = false;
+  if (written) written = rename(temporary.c_str(), file.c_str()) == 0;
+  if (written) return;
+  static std::atomic<bool> told{false};
+  if (!told.exchange(true))
+    log_warning("object cache: could not write {}: {}", file, std::strerror(errno));
+  if (fd >= 0) unlink(temporary.c_str());
+}
+
+}  // namespace weir

@@ -1,0 +1,126 @@
+// exp, log, tanh, sigmoid and erf in f32. Polynomials are near-minimax (Chebyshev) fits, made in 60
+// digits and rounded to f32; the leading terms are kept exact.
+#include "codegen/vector_math.h"
+
+#include <initializer_list>
+
+namespace weir {
+namespace {
+
+using llvm::Value;
+
+constexpr double log2_e = 1.4426950408889634;
+// ln 2 in two parts, the first short enough that its product with an exponent is exact.
+constexpr double ln2_high = 0.693359375;
+constexpr double ln2_low = -2.12194440054690583e-4;
+
+/// c0 + c1 x + c2 x^2 + ... by Horner's rule in FMAs.
+Value* polynomial(Emitter& e, Value* x, std::initializer_list<double> coefficients) {
+  const double* c = coefficients.end() - 1;
+  Value* sum = e.f32_like(x, *c);
+  while (c != coefficients.begin()) sum = e.fma(sum, x, e.f32_like(x, *--c));
+  return sum;
+}
+
+/// 2^n for an i32 n in [-126, 127].
+Value* power_of_two(Emitter& e, Value* n) {
+  return e.from_bits(e.ir().CreateShl(e.ir().CreateAdd(n, e.i32_like(n, 127)), 23));
+}
+
+/// |a| with the sign bit of `sign`.
+Value* with_sign(Emitter& e, Value* a, Value* sign) {
+  return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::copysign, a, sign);
+}
+
+Value* negate(Emitter& e, Value* x) { return e.ir().CreateFNeg(x); }
+
+}  // namespace
+
+Value* emit_exp(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  // Beyond these bounds the result is 0 or inf already; a NaN fails both comparisons and stays.
+  Value* low = e.f32_like(x, -104.0);
+  Value* high = e.f32_like(x, 89.0);
+  Value* bounded = e.select(ir.CreateFCmpOLT(x, low), low, x);
+  bounded = e.select(ir.CreateFCmpOGT(bounded, high), high, bounded);
+  // x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 P(r).
+  Value* n = e.round_even(ir.CreateFMul(bounded, e.f32_like(x, log2_e)));
+  Value* r = e.fma(n, e.f32_like(x, -ln2_high), bounded);
+  r = e.fma(n, e.f32_like(x, -ln2_low), r);
+  Value* p = polynomial(e, r, {0.5, 0.1666657627, 0.04166655242, 0.008363232948, 0.001392625039});
+  p = e.fma(ir.CreateFMul(r, r), p, r);
+  p = ir.CreateFAdd(p, e.f32_like(x, 1.0));
+  // 2^n in two steps, because n reaches 128 and -150.
+  Value* whole = e.to_i32(n);
+  Value* half = ir.CreateAShr(whole, 1);
+  p = ir.CreateFMul(p, power_of_two(e, half));
+  return ir.CreateFMul(p, power_of_two(e, ir.CreateSub(whole, half)));
+}
+
+Value* emit_log(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  // x = 2^n m with m in [sqrt(1/2), sqrt(2)): shifting the bits by those of 1 - sqrt(1/2) makes the
+  // exponent field count from there.
+  constexpr int64_t one_bits = 0x3f800000, root_half_bits = 0x3f3504f3;
+  Value* shifted = ir.CreateAdd(e.bits(x), e.i32_like(x, one_bits - root_half_bits));
+  Value* n = e.to_f32(ir.CreateSub(ir.CreateAShr(shifted, 23), e.i32_like(x, 127)));
+  Value* m = e.from_bits(
+      ir.CreateAdd(ir.CreateAnd(shifted, e.i32_like(x, 0x7fffff)), e.i32_like(x, root_half_bits)));
+  // log(1 + f) = f - f^2/2 + f^3 P(f); the small parts are summed first.
+  Value* f = ir.CreateFSub(m, e.f32_like(x, 1.0));
+  Value* square = ir.CreateFMul(f, f);
+  Value* p = polynomial(e, f,
+                        {0.3333333135, -0.2499999702, 0.2000071555, -0.1666780263, 0.1424905807,
+                         -0.1242568716, 0.1168541983, -0.1147973388, 0.06971611828});
+  p = ir.CreateFMul(ir.CreateFMul(p, f), square);
+  p = e.fma(n, e.f32_like(x, ln2_low), p);
+  p = e.fma(square, e.f32_like(x, -0.5), p);
+  p = ir.CreateFAdd(p, f);
+  p = e.fma(n, e.f32_like(x, ln2_high), p);
+
+  constexpr double smallest = 0x1p-126, infinity = __builtin_inf();
+  p = e.select(ir.CreateFCmpOEQ(x, e.f32_like(x, infinity)), x, p);
+  Value* small = ir.CreateFCmpOLT(e.absolute(x), e.f32_like(x, smallest));
+  Value* negative = ir.CreateFCmpULT(x, e.f32_like(x, 0.0));  // and NaN
+  p = e.select(negative, e.f32_like(x, __builtin_nan("")), p);
+  return e.select(small, e.f32_like(x, -infinity), p);
+}
+
+Value* emit_tanh(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  Value* one = e.f32_like(x, 1.0);
+  Value* a = e.absolute(x);
+  Value* square = ir.CreateFMul(x, x);
+  Value* p = polynomial(
+      e, square, {-0.3333332837, 0.1333276927, -0.05385090783, 0.02099717967, -0.006096714176});
+  Value* near = e.fma(ir.CreateFMul(p, square), x, x);
+  Value* power = emit_exp(e, ir.CreateFAdd(a, a));
+  Value* far = ir.CreateFSub(one, ir.CreateFDiv(e.f32_like(x, 2.0), ir.CreateFAdd(power, one)));
+  Value* result = e.select(ir.CreateFCmpOLT(a, e.f32_like(x, 0.625)), near, far);
+  return with_sign(e, result, x);
+}
+
+Value* emit_sigmoid(Emitter& e, Value* x) {
+  Value* one = e.f32_like(x, 1.0);
+  return e.ir().CreateFDiv(one, e.ir().CreateFAdd(one, emit_exp(e, negate(e, x))));
+}
+
+Value* emit_erf(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  Value* a = e.absolute(x);
+  Value* square = ir.CreateFMul(x, x);
+  Value* p = polynomial(e, square,
+                        {0.12837916585, -0.3761262596, 0.1128359437, -0.02685421146, 0.005189087242,
+                         -0.0008016864303, 7.875874871e-5});
+  Value* near = e.fma(p, x, x);
+  // From 1 on, 1 - exp(Q(|x|)) with Q fitted to log(erfc); erf is 1 in f32 from 3.92 on.
+  Value* four = e.f32_like(x, 4.0);
+  Value* bounded = e.select(ir.CreateFCmpOGT(a, four), four, a);
+  Value* q = polynomial(e, bounded,
+                        {0.0003201380605, -1.130233407, -0.6318260431, -0.1100800857, 0.02642113529,
+                         -0.004759596195, 0.0005968056503, -4.605804133e-5, 1.637151399e-6});
+  Value* far = ir.CreateFSub(e.f32_like(x, 1.0), emit_exp(e, q));
+  return e.select(ir.CreateFCmpOLT(a, e.f32_like(x, 1.0)), near, with_sign(e, far, x));
+}
+
+}  // namespace weir

@@ -1,0 +1,42 @@
+#pragma once
+// Helpers to compile a kernel for every target this machine can run and to call it.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "codegen/emitter.h"
+#include "codegen/jit.h"
+#include "runtime/buffer.h"
+
+namespace weir {
+
+inline std::vector<Target> runnable_targets() {
+  std::vector<Target> targets;
+  for (const char* name : {"x86-64-v3", "x86-64-v4"})
+    if (runs_here(parse_target(name))) targets.push_back(parse_target(name));
+  return targets;
+}
+
+/// Compiles one kernel named "k" whose body `emit` writes.
+class TestKernel {
+ public:
+  TestKernel(const Target& target, const std::vector<BufferUse>& uses,
+             const std::function<void(Emitter&, const KernelFrame&)>& emit)
+      : jit_(target, {.threads = 1}) {
+    jit_.add({{"k", "", [&](Emitter& e) {
+                 const KernelFrame frame = e.begin_kernel("k", uses);
+                 emit(e, frame);
+                 e.end_kernel();
+               }}});
+  }
+  void operator()(std::vector<void*> buffers, int64_t first = 0, int64_t last = 1,
+                  void* scratch = nullptr) const {
+    jit_.kernel("k")(buffers.data(), first, last, scratch);
+  }
+
+ private:
+  Jit jit_;
+};
+
+}  // namespace weir

@@ -43,8 +43,8 @@ int64_t reduction_lanes(int64_t extent, const TargetNumbers& target) {
 }
 
 int64_t attention_key_block(int64_t keys, int64_t features, const TargetNumbers& target) {
-  int64_t block = 128, bytes_per_key = 2 * features * 4;
-  while (block > target.vector_lanes && block * bytes_per_key > target.l1_bytes / 2) block /= 2;
+  int64_t block = 64, bytes_per_key = 2 * features * 4;
+  while (block > target.vector_lanes && block * bytes_per_key > target.l2_bytes / 8) block /= 2;
   int64_t rounded = (keys + target.vector_lanes - 1) / target.vector_lanes * target.vector_lanes;
   return std::min(block, rounded);
 }

@@ -13,9 +13,10 @@ namespace weir {
 /// whole registers.
 int64_t reduction_lanes(int64_t extent, const TargetNumbers& target);
 
-/// Keys that attention takes at a time before it rescales the running sum: the largest power of two
-/// up to 128 whose keys and values of d features fill at most half the first cache (they are
-/// walked once a query row), at least one vector, and no more than the keys rounded up to a vector.
+/// Keys that attention takes at a time before it rescales the running sum: 64, so that rescaling a
+/// row of the output costs a few percent of its products while a causal mask still skips most of
+/// the upper triangle; halved until keys and values of d features fill at most an eighth of the
+/// second cache; at least one vector, and no more than the keys rounded up to a vector.
 int64_t attention_key_block(int64_t keys, int64_t features, const TargetNumbers& target);
 
 /// The lowered graph: a reduction over the last and other axes is split, last axis first; one over

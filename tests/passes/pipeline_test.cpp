@@ -1,0 +1,171 @@
+#include "passes/pipeline.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "passes/pass_test_util.h"
+
+namespace weir {
+namespace {
+
+using testing::HasSubstr;
+
+bool always(const CompileOptions&) { return true; }
+bool never(const CompileOptions&) { return false; }
+
+// x -> exp x -> exp exp x ..., up to `limit` exponentials.
+GraphPtr deepen(const GraphPtr& graph, int64_t limit) {
+  if (count_ops(*graph, Op::exp) >= limit) return graph;
+  Rewriter rewriter(*graph);
+  for (int32_t id = 0; id < graph->size(); ++id)
+    if (graph->node(id).op != Op::input) rewriter.copy(id);
+  rewriter.output("", rewriter.add(Op::exp, {Value{rewriter.graph().size() - 1, 0}}));
+  return rewriter.finish();
+}
+
+Pass deepening(const std::string& name, int64_t limit, HowOften how_often,
+               Stage after = Stage::built) {
+  return {
+      name,         [limit](const GraphPtr& g, const CompileOptions&) { return deepen(g, limit); },
+      Stage::built, after,
+      how_often,    always,
+      "a test"};
+}
+
+GraphPtr one_input() {
+  Builder b("g");
+  b.output("y", b.input("x", f32({2})));
+  return b.finish();
+}
+
+TEST(Pipeline, RunsRowsOfTheStagesOnTheWay) {
+  std::vector<Pass> passes = {
+      deepening("once", 9, HowOften::once),
+      {"skipped", [](const GraphPtr&, const CompileOptions&) -> GraphPtr { throw 1; }, Stage::built,
+       Stage::built, HowOften::once, never, "a test"},
+      deepening("fixed", 4, HowOften::until_fixed),
+      deepening("still", 4, HowOften::until_fixed),
+      {"advance", [](const GraphPtr& g, const CompileOptions&) { return g; }, Stage::built,
+       Stage::differentiated, HowOften::once, never, "a test"},
+  };
+  CompileOptions options;
+  options.stop = Stage::built;
+  PipelineResult built = run_pipeline(one_input(), options, passes, {});
+  EXPECT_EQ(count_ops(*built.graph, Op::exp), 4);
+  ASSERT_EQ(built.passes.size(), 4u);
+  EXPECT_EQ(built.passes[0].rounds, 1);
+  EXPECT_TRUE(built.passes[0].changed);
+  EXPECT_EQ(built.passes[1].rounds, 0);
+  EXPECT_EQ(built.passes[2].rounds, 4);
+  EXPECT_EQ(built.passes[3].rounds, 1);
+  EXPECT_FALSE(built.passes[3].changed);
+  std::string table = pass_table(built.passes);
+  EXPECT_THAT(table, HasSubstr("(not asked for)\n"));
+  EXPECT_THAT(table, HasSubstr("(unchanged)\n"));
+
+  options.stop = Stage::differentiated;
+  PipelineResult later = run_pipeline(built.graph, options, passes, {});
+  EXPECT_EQ(later.graph->stage(), Stage::differentiated);
+}
+
+TEST(Pipeline, StopsAfterNPasses) {
+  std::vector<Pass> passes = {deepening("a", 9, HowOften::once), deepening("b", 9, HowOften::once),
+                              deepening("c", 9, HowOften::once)};
+  CompileOptions options;
+  options.stop = Stage::built;
+  PipelineResult result = run_pipeline(one_input(), options, passes, {.stop = 2});
+  EXPECT_EQ(count_ops(*result.graph, Op::exp), 2);
+  EXPECT_TRUE(result.stopped);
+}
+
+TEST(Pipeline, DumpsAsFiles) {
+  std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "weir-dumps";
+  std::filesystem::remove_all(folder);
+  std::vector<Pass> passes = {deepening("a", 1, HowOften::once), deepening("b", 1, HowOften::once)};
+  CompileOptions options;
+  options.stop = Stage::built;
+  run_pipeline(one_input(), options, passes, {.dump_all = true, .folder = folder.string()});
+  auto text_of = [&](const char* file) {
+    std::ifstream stream(folder / file);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  EXPECT_EQ(text_of("g-01-a.weir"),
+            "# after pass 1, a\n"
+            "graph g (x: f32[2]) stage=built\n"
+            "  A = exp x : f32[2]\n"
+            "  return A\n");
+  EXPECT_EQ(text_of("g-02-b.weir"), "# after pass 2, b (unchanged)\n");
+}
+
+TEST(Pipeline, AFailingPassIsNamedAndItsInputSaved) {
+  std::vector<Pass> passes = {
+      {"breaks",
+       [](const GraphPtr&, const CompileOptions&) -> GraphPtr { internal_error_at("broken"); },
+       Stage::built, Stage::built, HowOften::once, always, "a test"}};
+  std::string path = testing::TempDir() + "weir-failed-g-breaks.weir";
+  std::remove(path.c_str());
+  CompileOptions options;
+  options.stop = Stage::built;
+  try {
+    run_pipeline(one_input(), options, passes, {.folder = testing::TempDir()});
+    FAIL() << "expected an InternalError";
+  } catch (const InternalError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("In pass breaks; its input is saved as " + path));
+  }
+  std::ifstream saved(path);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(saved), {}), print_graph(*one_input()));
+}
+
+TEST(Pipeline, APassThatNeverSettlesIsOurBug) {
+  std::vector<Pass> passes = {deepening("endless", 1000000, HowOften::until_fixed)};
+  CompileOptions options;
+  options.stop = Stage::built;
+  try {
+    run_pipeline(one_input(), options, passes, {.folder = testing::TempDir()});
+    FAIL() << "expected an InternalError";
+  } catch (const InternalError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("not settled after 100 rounds"));
+  }
+}
+
+TEST(Pipeline, VerifiesAtStagesAndAfterEveryPassOnRequest) {
+  std::vector<Pass> passes = {deepening("a", 1, HowOften::once), deepening("b", 2, HowOften::once),
+                              deepening("c", 3, HowOften::once, Stage::differentiated)};
+  Verifier before = pipeline_verifier();
+  int calls = 0;
+  pipeline_verifier() = [&](const Graph&) { ++calls; };
+  CompileOptions options;
+  options.stop = Stage::differentiated;
+  run_pipeline(one_input(), options, passes, {});
+  EXPECT_EQ(calls, 2);
+  run_pipeline(one_input(), options, passes, {.verify = true});
+  EXPECT_EQ(calls, 6);
+  pipeline_verifier() = before;
+}
+
+TEST(Pipeline, AGraphBeyondTheWantedStageIsRefused) {
+  CompileOptions options;
+  options.stop = Stage::built;
+  EXPECT_EQ(
+      user_error_of([&] { run_pipeline(with_stage(one_input(), Stage::lowered), options); }),
+      "[pipeline] graph g is lowered already, so it cannot be brought to stage built. Ask for "
+      "lowered or a later stage.");
+}
+
+TEST(Pipeline, StagesOfTheTableFollowEachOther) {
+  std::set<std::string> names;
+  Stage stage = Stage::built;
+  for (const Pass& pass : pipeline()) {
+    EXPECT_TRUE(names.insert(pass.name).second) << pass.name;
+    EXPECT_LE(stage, pass.before) << pass.name;
+    EXPECT_LE(pass.before, pass.after) << pass.name;
+    EXPECT_FALSE(pass.reason.empty()) << pass.name;
+    stage = pass.after;
+  }
+}
+
+}  // namespace
+}  // namespace weir

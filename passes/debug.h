@@ -7,12 +7,12 @@
 namespace weir {
 
 struct DebugOptions {
-  bool dump_all = false;          ///< dump
-  std::vector<std::string> dump;  ///< dump=PASS, may be given several times
-  bool verify = false;            ///< verify
-  bool time = false;              ///< time
-  std::optional<int> stop;        ///< stop=N
-  std::string folder;             ///< dir=PATH; "" is stderr
+  bool dump_all = false;               ///< dump
+  std::vector<std::string> dump = {};  ///< dump=PASS, may be given several times
+  bool verify = false;                 ///< verify
+  bool time = false;                   ///< time
+  std::optional<int> stop = {};        ///< stop=N
+  std::string folder = {};             ///< dir=PATH; "" is stderr
 
   bool dumps(const std::string& pass) const;
 };

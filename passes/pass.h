@@ -21,14 +21,14 @@ struct TargetNumbers {
 };
 
 struct CompileOptions {
-  TargetNumbers target;
+  TargetNumbers target = {};
   /// What to differentiate: the output `loss` with respect to the inputs whose names match one of
   /// these globs; each gets an output `<input>.grad`. Empty: the program stays forward only.
-  std::vector<std::string> gradients;
+  std::vector<std::string> gradients = {};
   std::string loss = "loss";
   /// Probe requests, "hook glob[.grad] : reduction, reduction ..." (passes/probes).
-  std::vector<std::string> probes;
-  VScaleOptions v_scale;
+  std::vector<std::string> probes = {};
+  VScaleOptions v_scale = {};
   DecomposeMode decompose = DecomposeMode::lower;
   /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
   Stage stop = Stage::planned;

@@ -18,9 +18,9 @@ VScaleVariant parse_v_scale_variant(const std::string& text);
 
 struct VScaleOptions {
   VScaleVariant variant = VScaleVariant::none;
-  std::vector<int64_t> layers;  ///< which attention nodes, counted from 0; empty: all
-  double sigma = 0.02;          ///< standard deviation of the weights' initialisation
-  double lambda = 1;            ///< C = d_model d_head sigma^2 lambda
+  std::vector<int64_t> layers = {};  ///< which attention nodes, counted from 0; empty: all
+  double sigma = 0.02;               ///< standard deviation of the weights' initialisation
+  double lambda = 1;                 ///< C = d_model d_head sigma^2 lambda
   /// Width of the value projection's input; 0 takes it from the projection found before the value
   /// operand, or heads times d_head where there is none.
   int64_t d_model = 0;

@@ -26,9 +26,9 @@ TEST(Debug, ReadsEveryWord) {
 
 TEST(Debug, OneMessageSaysAllThatIsWrong) {
   std::string text = user_error_of(
-      [] { parse_debug_options("dmup,dump=simplfy,stop=many,dir=,time=3", kPasses); });
+      [] { parse_debug_options("dumps,dump=simplfy,stop=many,dir=,time=3", kPasses); });
   EXPECT_THAT(text, testing::HasSubstr("[WEIR_DEBUG] 5 problems:"));
-  EXPECT_THAT(text, testing::HasSubstr("'dmup' is not understood. Did you mean dump?"));
+  EXPECT_THAT(text, testing::HasSubstr("'dumps' is not understood. Did you mean dump?"));
   EXPECT_THAT(text, testing::HasSubstr("as in WEIR_DEBUG=dump=simplify,time"));
   EXPECT_THAT(text, testing::HasSubstr("dump=simplfy names no pass. Did you mean simplify? The "
                                        "passes are simplify, decompose, lower."));

@@ -27,10 +27,6 @@ struct Case {
   std::string after;                                       ///< body without the return line
 };
 
-Tensor any(Builder& b, Op op, const Tensor& x, Attrs attrs) {
-  return b.add(op, {x}, std::move(attrs), Where::current())[0];
-}
-
 std::vector<Case> cases() {
   using B = Builder&;
   using T = const Tensor&;
@@ -61,14 +57,22 @@ std::vector<Case> cases() {
        "  A = constant {value=-3} : f32[]\n  B = mul x, A : f32[2,3,4]\n"},
       {"abs_neg", [](B, T x) { return abs(-abs(x)); }, "  A = abs x : f32[2,3,4]\n"},
       {"same_operands", [](B, T x) { return maximum(x, minimum(x, x)); }, same},
-      {"not_not", [](B, T x) { return select(logical_not(logical_not(gt(x, 0.5))), x, exp(x)); },
+      {"not_not",
+       [](B, T x) {
+         Tensor condition = logical_not(logical_not(gt(x, 0.5)));
+         return select(condition, x, neg(x));
+       },
        "  A = constant {value=0.5} : f32[]\n  B = gt x, A : bool[2,3,4]\n"
-       "  C = exp x : f32[2,3,4]\n  D = select B, x, C : f32[2,3,4]\n"},
+       "  C = neg x : f32[2,3,4]\n  D = select B, x, C : f32[2,3,4]\n"},
       {"select_constant", [](B b, T x) { return select(lt(b.constant(1), 2.0), x, exp(x)); }, same},
       {"select_same", [](B, T x) { return select(gt(x, 0.0), x, x); }, same},
-      {"select_not", [](B, T x) { return select(logical_not(gt(x, 0.5)), x, exp(x)); },
+      {"select_not",
+       [](B, T x) {
+         Tensor condition = logical_not(gt(x, 0.5));
+         return select(condition, x, neg(x));
+       },
        "  A = constant {value=0.5} : f32[]\n  B = gt x, A : bool[2,3,4]\n"
-       "  C = exp x : f32[2,3,4]\n  D = select B, C, x : f32[2,3,4]\n"},
+       "  C = neg x : f32[2,3,4]\n  D = select B, C, x : f32[2,3,4]\n"},
       {"convert_same", [](B, T x) { return convert(x, DType::f32); }, same},
       {"convert_convert", [](B, T x) { return convert(convert(x, DType::f64), DType::f32); }, same},
       {"same_shape",
@@ -112,7 +116,7 @@ TEST(Simplify, EveryRuleDoesWhatItsRowSays) {
     EXPECT_EQ(body.substr(0, body.find("  return")), c.after) << body;
     expect_same_results(*before, *after, 0);
     for (size_t i = 0; i < stats.hits.size(); ++i)
-      if (simplify_rules()[i].name == c.rule) EXPECT_GT(stats.hits[i], 0);
+      EXPECT_TRUE(simplify_rules()[i].name != c.rule || stats.hits[i] > 0);
   }
   for (const SimplifyRuleInfo& rule : simplify_rules())
     EXPECT_TRUE(tested.contains(rule.name)) << rule.name;

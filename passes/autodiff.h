@@ -1,0 +1,37 @@
+#pragma once
+// Reverse-mode differentiation of a graph: from a graph with a scalar loss to the same graph
+// followed by the nodes that compute gradients of that loss. Rules, one an op, are in
+// autodiff_rules.h.
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace weir {
+
+struct DifferentiateOptions {
+  std::string loss = "loss";            ///< name of the output that is differentiated; one number
+  std::vector<std::string> wrt = {};    ///< inputs whose gradients become outputs `grad.<input>`
+  std::vector<std::string> named = {};  ///< further named values whose gradients are wanted
+};
+
+/// "grad." + input: the output under which the gradient of an input leaves the program.
+std::string gradient_output(const std::string& input);
+/// name + ".grad": the name of the gradient of a named value.
+std::string gradient_name(const std::string& name);
+
+/// `graph` (stage built) with gradient nodes appended (stage differentiated).
+///
+/// Every named value between a wanted one (`wrt`, `named`) and the loss has its gradient named
+/// `<name>.grad`, and so has every input in `wrt`. Composites the loss depends on that have no rule
+/// of their own are replaced by their decomposition first, and linear_cross_entropy by
+/// linear_cross_entropy_grad, which gives loss and gradients at once; names stay.
+/// A value's gradient is the sum of the contributions of its uses, added one by one in descending
+/// order of the using node and, within it, ascending order of operand.
+///
+/// User errors, all of a kind at once: a name that does not exist; a wanted value that does not
+/// influence the loss; ops on the way that have no gradient; a gradient that reaches the
+/// log-sum-exp of an attention.
+GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& options);
+
+}  // namespace weir

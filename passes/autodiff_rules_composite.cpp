@@ -1,0 +1,138 @@
+// Rules of the contractions and of the composites that have one of their own.
+#include <fmt/format.h>
+
+#include "passes/autodiff_rules.h"
+
+namespace weir {
+namespace {
+
+// x[..., n, m] as one matrix [prod(...) n, m].
+Value flatten(Pullback& p, Value x) {
+  const Type type = p.type(x);
+  int64_t columns = type.shape.back();
+  return p.reshape(x, {type.elements() / columns, columns});
+}
+
+}  // namespace
+
+// y = A B (+ c) with A = a or a^T, B = b or b^T: dA = dy B^T, dB = A^T dy, each computed directly
+// in the layout of its operand. A two-dimensional b that serves a batch gets one product over all
+// rows: for a weight [out, in] the gradient is dy^T x, again [out, in].
+void pull_back_matmul(Pullback& p) {
+  Value a = p.in(0), b = p.in(1), dy = p.dy();
+  bool transpose_a = p.attrs().get_bool("transpose_a");
+  bool transpose_b = p.attrs().get_bool("transpose_b");
+  bool shared = p.shape(1).size() == 2 && p.shape(0).size() > 2;
+  p.give(0, [&] {
+    if (!transpose_a) return p.matmul(dy, b, false, !transpose_b);
+    if (shared) return p.transpose_last(p.matmul(dy, b, false, !transpose_b));
+    return p.matmul(b, dy, transpose_b, true);
+  });
+  p.give(1, [&] {
+    Value rows = a, gradient = dy;
+    bool transposed = transpose_a;
+    if (shared) {
+      rows = flatten(p, transpose_a ? p.transpose_last(a) : a);
+      gradient = flatten(p, dy);
+      transposed = false;
+    }
+    return transpose_b ? p.matmul(gradient, rows, true, transposed)
+                       : p.matmul(rows, gradient, !transposed, false);
+  });
+  if (p.operands() == 3) p.give(2, dy);
+}
+
+// dx = y (dy - sum(dy y)).
+void pull_back_softmax(Pullback& p) {
+  Value y = p.out();
+  p.give(0, p.mul(y, p.sub(p.dy(), p.sum_last(p.mul(p.dy(), y)))));
+}
+
+// With r = 1/sqrt(mean x^2 + eps), xhat = x r and g = dy gamma:
+// dx = r (g - xhat mean(g xhat)), dgamma = sum over rows of dy xhat.
+void pull_back_rms_norm(Pullback& p) {
+  Value x = p.in(0), dy = p.dy();
+  Value mean = p.mean_last(p.mul(x, x));
+  Value r = p.add_op(Op::rsqrt, {p.add(mean, p.scalar_like(p.attrs().get_float("eps"), x))});
+  Value xhat = p.mul(x, r);
+  p.give(0, [&] {
+    Value g = p.mul(dy, p.in(1));
+    return p.mul(r, p.sub(g, p.mul(xhat, p.mean_last(p.mul(g, xhat)))));
+  });
+  p.give(1, [&] { return p.mul(dy, xhat); });
+}
+
+// As rms_norm with x - mean(x) for x: dx = r (g - mean(g) - xhat mean(g xhat)), dbeta = sum dy.
+void pull_back_layer_norm(Pullback& p) {
+  Value x = p.in(0), dy = p.dy();
+  Value centred = p.sub(x, p.mean_last(x));
+  Value variance = p.mean_last(p.mul(centred, centred));
+  Value r = p.add_op(Op::rsqrt, {p.add(variance, p.scalar_like(p.attrs().get_float("eps"), x))});
+  Value xhat = p.mul(centred, r);
+  p.give(0, [&] {
+    Value g = p.mul(dy, p.in(1));
+    Value centred_g = p.sub(g, p.mean_last(g));
+    return p.mul(r, p.sub(centred_g, p.mul(xhat, p.mean_last(p.mul(g, xhat)))));
+  });
+  p.give(1, [&] { return p.mul(dy, xhat); });
+  if (p.operands() == 3) p.give(2, dy);
+}
+
+// A rotation is orthogonal: its gradient is rotated back.
+void pull_back_rope(Pullback& p) {
+  Attrs attrs = p.attrs();
+  bool inverse = attrs.get_bool("inverse");
+  attrs.erase("inverse");
+  if (!inverse) attrs.set("inverse", true);
+  p.give(0, p.add_op(Op::rope, {p.dy()}, attrs));
+}
+
+void pull_back_attention(Pullback& p) {
+  if (p.upstream(1)) {
+    p.problem(
+        "the loss depends on the log-sum-exp of an attention, through which no gradient flows. Put "
+        "stop_gradient on it, or build the scores from matmul and softmax.");
+    return;
+  }
+  std::vector<Value> gradients = p.add_node(
+      Op::attention_grad, {p.in(0), p.in(1), p.in(2), p.out(0), p.out(1), p.dy()}, p.attrs());
+  for (size_t i = 0; i < 3; ++i) p.give(i, [&] { return gradients[i]; });
+}
+
+// d(scale sum_i -log softmax(logits_i)[target_i]) = scale (softmax(logits) - onehot(target)), 0 in
+// rows whose target is negative.
+void pull_back_cross_entropy(Pullback& p) {
+  Value logits = p.in(0), targets = p.in(1), scale = p.in(2);
+  const Shape shape = p.shape(0);
+  p.give(0, [&] {
+    Value zero = p.scalar_like(0, logits);
+    Value column = p.reshape(targets, {shape[0], 1});
+    Value index = p.editor().iota(1, i32({1, shape[1]}));
+    Value chosen = p.add_op(Op::eq, {index, column});
+    Value onehot = p.select(chosen, p.scalar_like(1, logits), zero);
+    Value ignored = p.add_op(Op::lt, {column, p.scalar(0, DType::i32)});
+    Value error = p.sub(p.add_op(Op::softmax, {logits}), onehot);
+    return p.zero_where(ignored, p.mul(error, p.mul(p.dy(), scale)));
+  });
+  p.give(2, [&] {
+    Value plain = p.add_op(Op::cross_entropy, {logits, targets, p.scalar_like(1, scale)});
+    return p.mul(p.dy(), plain);
+  });
+}
+
+// The node gives its gradients along with the loss; they only wait for the upstream factor.
+void pull_back_linear_cross_entropy_grad(Pullback& p) {
+  if (p.upstream(1) || p.upstream(2)) {
+    p.problem(
+        "the loss depends on the gradient results of linear_cross_entropy_grad; second derivatives "
+        "are not available. Put stop_gradient on them.");
+    return;
+  }
+  for (int32_t i = 0; i < 2; ++i) p.give(i, [&] { return p.mul(p.out(i + 1), p.dy()); });
+  p.give(3, [&] {
+    Value one = p.scalar_like(1, p.in(3));
+    return p.mul(p.dy(), p.add_op(Op::linear_cross_entropy, {p.in(0), p.in(1), p.in(2), one}));
+  });
+}
+
+}  // namespace weir

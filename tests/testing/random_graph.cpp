@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <rapidcheck.h>
+#include <rapidcheck/detail/TestListenerAdapter.h>
 
 #include <cstdlib>
 #include <sstream>
@@ -41,8 +42,10 @@ void check_random_graphs(
     params = rc::detail::configuration().testParams;
   else
     params.maxSuccess = options.graphs;
+  rc::detail::TestListenerAdapter silent;  // the default one announces a seed that is not used
   rc::detail::TestResult result =
-      rc::detail::checkTestable(one, rc::detail::TestMetadata(), params);
+      rc::detail::checkTestable(one, rc::detail::TestMetadata(), params, silent,
+                                std::unordered_map<std::string, rc::detail::Reproduce>());
   if (result.is<rc::detail::SuccessResult>()) return;
   std::ostringstream text;
   rc::detail::printResultMessage(result, text);

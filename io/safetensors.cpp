@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "io/json_error.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -108,10 +109,7 @@ class Reader {
     try {
       return Json::parse(header.begin(), header.end(), watch);
     } catch (const Json::exception& error) {
-      std::string_view text = error.what();
-      size_t from = text.find("] ");
-      fatal("the header is not valid JSON ({}); the file is damaged.",
-            from == text.npos ? text : text.substr(from + 2));
+      fatal("the header is not valid JSON ({}); the file is damaged.", json_reason(error.what()));
     }
   }
 

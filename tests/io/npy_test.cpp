@@ -137,7 +137,7 @@ TEST(Npy, MutatedHeadersNeverCrash) {
   std::mt19937 random(20240607);
   std::string good = file_of(kDict, kData);
   size_t refused = 0;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 500; ++i) {
     put_file(folder / "x.npy", mutate(good, 10 + kDict.size(), random));
     try {
       NpyArray array = read_npy(folder / "x.npy");
@@ -146,7 +146,7 @@ TEST(Npy, MutatedHeadersNeverCrash) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 500U);
+  EXPECT_GT(refused, 250U);
 }
 
 TEST(Npz, RoundTrip) {
@@ -226,7 +226,7 @@ TEST(Npz, MutatedArchivesNeverCrash) {
   write_npz(folder / "x.npz", {{"a", {FileDtype::f32, shape, std::as_bytes(std::span(values))}}});
   std::string good = get_file(folder / "x.npz");
   size_t refused = 0;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 500; ++i) {
     put_file(folder / "x.npz", mutate(good, good.size(), random));
     try {
       read_npz(folder / "x.npz");
@@ -234,7 +234,7 @@ TEST(Npz, MutatedArchivesNeverCrash) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 300U);
+  EXPECT_GT(refused, 150U);
 }
 
 }  // namespace

@@ -235,7 +235,7 @@ TEST(Safetensors, MutatedFilesNeverCrash) {
       R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
   std::string good = file_of(header, std::string(12, 'x'));
   size_t refused = 0;
-  for (int i = 0; i < 1500; ++i) {
+  for (int i = 0; i < 500; ++i) {
     put_file(folder / "x", mutate(good, 8 + header.size(), random));
     try {
       SafetensorsFile file(folder / "x");
@@ -245,7 +245,7 @@ TEST(Safetensors, MutatedFilesNeverCrash) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 1000U);
+  EXPECT_GT(refused, 300U);
 }
 
 }  // namespace

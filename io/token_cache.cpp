@@ -1,0 +1,192 @@
+#include "io/token_cache.h"
+
+#include <filesystem>
+
+#include "io/hash.h"
+#include "support/error.h"
+#include "support/log.h"
+
+namespace weir {
+namespace {
+
+constexpr std::string_view kMagic = "WEIRTOKS";
+constexpr uint32_t kVersion = 1;
+
+/// The first 64 bytes of a cache file, little-endian; the ids follow, id_bytes each.
+struct Header {
+  char magic[8];
+  uint32_t version;
+  uint32_t id_bytes;
+  uint64_t count;
+  uint64_t documents;
+  int32_t vocabulary;
+  int32_t separator;
+  uint64_t content;  ///< hash of the ids' bytes and of the header with this field zero
+  char key[16];      ///< raw bytes of the key's hexadecimal digits
+};
+static_assert(sizeof(Header) == 64);
+
+uint64_t content_hash(Header header, const Hasher& ids) {
+  header.content = 0;
+  Hasher hasher;
+  hasher.add({reinterpret_cast<const char*>(&header), sizeof header});
+  uint64_t of_ids = ids.hash_64();
+  hasher.add({reinterpret_cast<const char*>(&of_ids), sizeof of_ids});
+  return hasher.hash_64();
+}
+
+void put_key(const std::string& hex, Header& header) {
+  for (size_t i = 0; i < sizeof header.key; ++i)
+    header.key[i] = static_cast<char>(std::stoi(hex.substr(2 * i, 2), nullptr, 16));
+}
+
+}  // namespace
+
+/// Makes TokenStreams.
+class TokenCache {
+ public:
+  TokenCache(const TextSource& source, const Tokenizer& tokenizer, int32_t separator)
+      : source_(source), tokenizer_(tokenizer) {
+    Hasher hasher;
+    hasher.add(fmt::format("version {} separator {} tokenizer {} source {}", kVersion, separator,
+                           tokenizer.fingerprint(), source.fingerprint()));
+    stream_.key_ = hasher.hex_128();
+    stream_.vocabulary_ = tokenizer.vocabulary_size();
+    stream_.separator_ = separator;
+    stream_.narrow_ = stream_.vocabulary_ <= 65536;
+  }
+
+  TokenStream open(const std::string& folder) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error)
+      user_error("tokens", "cannot make the cache folder {}: {}.", folder, error.message());
+    std::string path =
+        (std::filesystem::path(folder) / ("tokens-" + stream_.key_ + ".bin")).string();
+    if (file_exists(path)) {
+      std::string problem = read(path);
+      if (problem.empty()) return std::move(stream_);
+      log_warning("the token cache {} is damaged ({}); the text is tokenised again.", path,
+                  problem);
+    }
+    AtomicFile file(path);
+    Header header{};
+    file.write(header_bytes(header));
+    tokenise([&](std::span<const std::byte> ids) { file.write(ids); });
+    header = make_header();
+    file.write_at(0, header_bytes(header));
+    file.commit();
+    std::string problem = read(path);
+    WEIR_CHECK(problem.empty(), "{} was just written: {}", path, problem);
+    return std::move(stream_);
+  }
+
+  TokenStream in_memory() {
+    tokenise([&](std::span<const std::byte> ids) {
+      stream_.memory_.insert(stream_.memory_.end(), ids.begin(), ids.end());
+    });
+    stream_.data_ = stream_.memory_.data();
+    return std::move(stream_);
+  }
+
+ private:
+  size_t id_bytes() const { return stream_.narrow_ ? 2 : 4; }
+  static std::span<const std::byte> header_bytes(const Header& header) {
+    return std::as_bytes(std::span(&header, 1));
+  }
+
+  Header make_header() const {
+    Header header{};
+    std::memcpy(header.magic, kMagic.data(), kMagic.size());
+    header.version = kVersion;
+    header.id_bytes = static_cast<uint32_t>(id_bytes());
+    header.count = stream_.count_;
+    header.documents = stream_.documents_;
+    header.vocabulary = stream_.vocabulary_;
+    header.separator = stream_.separator_;
+    put_key(stream_.key_, header);
+    header.content = content_hash(header, ids_hash_);
+    return header;
+  }
+
+  /// Maps a cache file; what is wrong with it, or "".
+  std::string read(const std::string& path) {
+    MappedFile file(path);
+    if (file.size() < sizeof(Header)) return fmt::format("only {} bytes", file.size());
+    Header header{};
+    std::memcpy(&header, file.bytes().data(), sizeof header);
+    if (std::string_view(header.magic, sizeof header.magic) != kMagic) return "not a token file";
+    if (header.version != kVersion) return fmt::format("version {}", header.version);
+    uint64_t data_bytes = file.size() - sizeof(Header);
+    if (header.id_bytes != id_bytes() || data_bytes % header.id_bytes != 0 ||
+        header.count != data_bytes / header.id_bytes)
+      return fmt::format("{} ids of {} bytes do not fill {} bytes", header.count, header.id_bytes,
+                         data_bytes);
+    ids_hash_ = Hasher();
+    ids_hash_.add(file.text().substr(sizeof(Header)));
+    stream_.count_ = header.count;
+    stream_.documents_ = header.documents;
+    Header expected = make_header();
+    if (std::memcmp(&expected, &header, sizeof header) != 0) return "its checksum does not match";
+    stream_.file_ = std::move(file);
+    stream_.data_ = stream_.file_->bytes().data() + sizeof(Header);
+    return "";
+  }
+
+  template <typename Sink>
+  void tokenise(Sink sink) {
+    stream_.count_ = stream_.documents_ = 0;
+    ids_hash_ = Hasher();
+    DocumentReader reader(source_);
+    std::string text;
+    std::vector<int32_t> ids;
+    std::vector<uint16_t> narrow;
+    while (reader.next(text)) {
+      ids.clear();
+      tokenizer_.encode(text, ids);
+      if (ids.empty()) continue;
+      ids.push_back(stream_.separator_);
+      std::span<const std::byte> bytes = std::as_bytes(std::span<const int32_t>(ids));
+      if (stream_.narrow_) {
+        narrow.assign(ids.begin(), ids.end());
+        bytes = std::as_bytes(std::span<const uint16_t>(narrow));
+      }
+      ids_hash_.add({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      sink(bytes);
+      stream_.count_ += ids.size();
+      ++stream_.documents_;
+    }
+    if (stream_.count_ == 0)
+      user_error("tokens", "there is no text in {}.", fmt::join(source_.files(), ", "));
+    log_info("tokenised {} documents into {} ids ({})", stream_.documents_, stream_.count_,
+             tokenizer_.description());
+  }
+
+  const TextSource& source_;
+  const Tokenizer& tokenizer_;
+  TokenStream stream_;
+  Hasher ids_hash_;
+};
+
+void TokenStream::copy(size_t begin, std::span<int32_t> out) const {
+  WEIR_CHECK(begin <= count_ && out.size() <= count_ - begin, "ids {} to {} of {}", begin,
+             begin + out.size(), count_);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = (*this)[begin + i];
+}
+
+TokenStream open_tokens(const TextSource& source, const Tokenizer& tokenizer,
+                        const std::string& folder, std::optional<int32_t> separator) {
+  if (!separator) separator = tokenizer.end_of_text();
+  if (!separator)
+    user_error("tokens",
+               "the tokenizer ({}) has no end-of-text token; give the id that separates documents.",
+               tokenizer.description());
+  if (*separator < 0 || *separator >= tokenizer.vocabulary_size())
+    user_error("tokens",
+               "the separator {} is outside the vocabulary; an id from 0 to {} is needed.",
+               *separator, tokenizer.vocabulary_size() - 1);
+  TokenCache cache(source, tokenizer, *separator);
+  return folder.empty() ? cache.in_memory() : cache.open(folder);
+}
+
+}  // namespace weir

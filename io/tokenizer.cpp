@@ -1,0 +1,71 @@
+#include "io/tokenizer.h"
+
+#include <filesystem>
+
+#include "io/bpe.h"
+#include "io/file.h"
+#include "io/tokenizer_json.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+class ByteTokenizer final : public Tokenizer {
+ public:
+  using Tokenizer::encode;
+  void encode(std::string_view text, std::vector<int32_t>& ids) const override {
+    ids.reserve(ids.size() + text.size());
+    for (char byte : text) ids.push_back(static_cast<unsigned char>(byte));
+  }
+  std::string decode(std::span<const int32_t> ids) const override {
+    std::string text;
+    for (int32_t id : ids) {
+      if (id < 0 || id > 255)
+        user_error("tokenizer", "id {} is outside the byte vocabulary 0..255.", id);
+      text += static_cast<char>(id);
+    }
+    return text;
+  }
+  int32_t vocabulary_size() const override { return 256; }
+  std::optional<int32_t> end_of_text() const override { return 0; }
+  std::optional<int32_t> token_id(std::string_view text) const override {
+    if (text.size() != 1) return std::nullopt;
+    return static_cast<unsigned char>(text[0]);
+  }
+  std::string fingerprint() const override { return "bytes"; }
+  std::string description() const override { return "bytes, 256 entries"; }
+};
+
+}  // namespace
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<int32_t> ids;
+  encode(text, ids);
+  return ids;
+}
+
+std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
+  namespace fs = std::filesystem;
+  if (what == "bytes") return make_byte_tokenizer();
+  fs::path path = what;
+  if (fs::is_directory(path)) {
+    if (file_exists(path / "tokenizer.json")) {
+      path /= "tokenizer.json";
+    } else if (file_exists(path / "vocab.json") && file_exists(path / "merges.txt")) {
+      path /= "vocab.json";
+    } else {
+      user_error("tokenizer",
+                 "the folder {} holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, "
+                 "is needed (or say bytes).",
+                 what);
+    }
+  }
+  if (path.filename() == "vocab.json")
+    return make_bpe_tokenizer(
+        load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()));
+  return make_bpe_tokenizer(load_tokenizer_json(path.string()));
+}
+
+}  // namespace weir

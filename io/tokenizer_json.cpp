@@ -1,0 +1,248 @@
+#include "io/tokenizer_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "io/file.h"
+#include "io/json_error.h"
+#include "io/split_pattern.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxId = 1 << 24;
+constexpr size_t kMaxListed = 20;
+
+Json parse_file(const std::string& path) {
+  try {
+    MappedFile file(path);
+    return Json::parse(file.text());
+  } catch (const Json::exception& error) {
+    user_error("tokenizer", "{} is not valid JSON: {}.", path, json_reason(error.what()));
+  }
+}
+
+/// The member, or null when absent.
+const Json& member(const Json& object, const char* key) {
+  static const Json null;
+  if (!object.is_object()) return null;
+  auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+
+bool flag(const Json& object, const char* key, bool otherwise = false) {
+  const Json& value = member(object, key);
+  return value.is_boolean() ? value.get<bool>() : otherwise;
+}
+
+std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : ""; }
+
+void read_vocabulary(const Json& vocabulary, BpeModel& model, Problems& problems) {
+  if (!vocabulary.is_object() || vocabulary.empty()) {
+    problems.add(
+        fmt::format("{}: the vocabulary is a JSON {}{}; an object of token to id is needed.",
+                    model.source, vocabulary.empty() ? "empty " : "", vocabulary.type_name()));
+    return;
+  }
+  size_t bad = 0;
+  for (const auto& [token, id] : vocabulary.items()) {
+    bool valid = id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < kMaxId;
+    if (valid) {
+      auto place = static_cast<size_t>(id.get<int64_t>());
+      if (place >= model.tokens.size()) model.tokens.resize(place + 1);
+      if (model.tokens[place].empty()) {
+        model.tokens[place] = token;
+        continue;
+      }
+      if (++bad <= kMaxListed)
+        problems.add(fmt::format("{}: id {} has two tokens, \"{}\" and \"{}\".", model.source,
+                                 place, model.tokens[place], token));
+    } else if (++bad <= kMaxListed) {
+      problems.add(fmt::format("{}: token \"{}\" has id {}; a number from 0 to {} is needed.",
+                               model.source, token, id.dump(), kMaxId - 1));
+    }
+  }
+  if (bad > kMaxListed)
+    problems.add(
+        fmt::format("{}: and {} further vocabulary entries.", model.source, bad - kMaxListed));
+}
+
+/// "left right" to its two parts; false unless there is exactly one space.
+bool split_merge(const std::string& line, BpeModel& model) {
+  size_t space = line.find(' ');
+  if (space == 0 || space == line.npos || space + 1 == line.size() ||
+      line.find(' ', space + 1) != line.npos)
+    return false;
+  model.merges.emplace_back(line.substr(0, space), line.substr(space + 1));
+  return true;
+}
+
+void read_merges(const Json& merges, BpeModel& model, Problems& problems) {
+  if (!merges.is_array()) {
+    problems.add(fmt::format("{}: model.merges is a JSON {}; a list is needed.", model.source,
+                             merges.type_name()));
+    return;
+  }
+  for (const Json& merge : merges) {
+    if (merge.is_string() && split_merge(merge.get<std::string>(), model)) continue;
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      model.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+      continue;
+    }
+    problems.add(fmt::format("{}: merge {} is {}; two tokens are needed.", model.source,
+                             model.merges.size() + 1, merge.dump()));
+    return;
+  }
+}
+
+void read_model(const Json& json, BpeModel& model, Problems& problems) {
+  std::string type = text_of(member(json, "type"));
+  // Early files do not say the type of their model.
+  if (type != "BPE" && !(type.empty() && json.is_object() && json.contains("merges"))) {
+    problems.add(
+        fmt::format("{}: the model is of type \"{}\"; BPE is needed.", model.source, type));
+    return;
+  }
+  read_vocabulary(member(json, "vocab"), model, problems);
+  read_merges(member(json, "merges"), model, problems);
+  if (const Json& dropout = member(json, "dropout"); dropout.is_number() && dropout != 0.0)
+    problems.add(
+        fmt::format("{}: model.dropout is {}; null is needed, as ids must be the same every "
+                    "time.",
+                    model.source, dropout.dump()));
+  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"})
+    if (std::string text = text_of(member(json, affix)); !text.empty())
+      problems.add(fmt::format("{}: model.{} is \"{}\"; byte-level BPE has none.", model.source,
+                               affix, text));
+  if (flag(json, "byte_fallback"))
+    problems.add(fmt::format("{}: model.byte_fallback is true; byte-level BPE has no need of it.",
+                             model.source));
+  model.unknown = text_of(member(json, "unk_token"));
+  model.fuse_unknown = flag(json, "fuse_unk");
+  model.ignore_merges = flag(json, "ignore_merges");
+}
+
+void read_added(const Json& added, BpeModel& model, Problems& problems) {
+  for (const Json& json : added) {
+    AddedToken token;
+    token.content = text_of(member(json, "content"));
+    const Json& id = member(json, "id");
+    bool valid = id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < kMaxId;
+    if (!valid || token.content.empty()) {
+      problems.add(fmt::format("{}: added token {} has no valid id and content.", model.source,
+                               json.dump()));
+      continue;
+    }
+    token.id = id.get<int32_t>();
+    token.normalized = flag(json, "normalized");
+    for (const char* option : {"single_word", "lstrip", "rstrip"})
+      if (flag(json, option))
+        problems.add(fmt::format("{}: added token \"{}\" has {}, which is not implemented.",
+                                 model.source, token.content, option));
+    model.added.push_back(std::move(token));
+  }
+}
+
+/// A literal as a regular expression.
+std::string quoted(const std::string& text) {
+  std::string out;
+  for (char character : text) {
+    if (static_cast<unsigned char>(character) < 0x80 &&
+        std::isalnum(static_cast<unsigned char>(character)) == 0)
+      out += '\\';
+    out += character;
+  }
+  return out;
+}
+
+void read_split(const Json& json, BpeModel& model, Problems& problems) {
+  SplitStep step;
+  const Json& pattern = member(json, "pattern");
+  step.pattern = text_of(member(pattern, "Regex"));
+  if (step.pattern.empty()) step.pattern = quoted(text_of(member(pattern, "String")));
+  if (step.pattern.empty())
+    problems.add(
+        fmt::format("{}: a Split has the pattern {}; {{\"Regex\": text}} or {{\"String\": "
+                    "text}} is needed.",
+                    model.source, pattern.dump()));
+  std::string behavior = text_of(member(json, "behavior"));
+  bool invert = flag(json, "invert");
+  if (behavior == "Isolated")
+    step.kind = SplitStep::Kind::keep_all;
+  else if (behavior == "Removed")
+    step.kind = invert ? SplitStep::Kind::keep_matches : SplitStep::Kind::keep_gaps;
+  else
+    problems.add(fmt::format("{}: a Split has the behavior \"{}\"; Isolated or Removed is needed.",
+                             model.source, behavior));
+  model.steps.push_back(std::move(step));
+}
+
+/// `last`: ByteLevel ends the chain, since what follows would see its alphabet instead of text.
+void read_pre_tokenizer(const Json& json, bool last, BpeModel& model, Problems& problems) {
+  std::string type = text_of(member(json, "type"));
+  if (type == "ByteLevel" && last) {
+    if (flag(json, "add_prefix_space", true))
+      model.steps.push_back({SplitStep::Kind::prefix_space, ""});
+    if (flag(json, "use_regex", true))
+      model.steps.push_back({SplitStep::Kind::keep_all, kGpt2Pattern});
+  } else if (type == "Split" && !last) {
+    read_split(json, model, problems);
+  } else if (type == "Digits" && !last) {
+    model.steps.push_back(
+        {SplitStep::Kind::keep_all, flag(json, "individual_digits") ? "\\p{N}" : "\\p{N}+"});
+  } else if (type == "Sequence" && last && !member(json, "pretokenizers").empty()) {
+    const Json& parts = member(json, "pretokenizers");
+    for (size_t i = 0; i < parts.size(); ++i)
+      read_pre_tokenizer(parts[i], i + 1 == parts.size(), model, problems);
+  } else {
+    problems.add(fmt::format(
+        "{}: the pre-tokenizer has \"{}\" {}; ByteLevel, or a Sequence of Split "
+        "and Digits that ends with ByteLevel, is needed.",
+        model.source, type.empty() ? json.dump() : type, last ? "at its end" : "before its end"));
+  }
+}
+
+}  // namespace
+
+BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string& merges_path) {
+  BpeModel model;
+  model.source = vocab_path;
+  Problems problems("tokenizer");
+  read_vocabulary(parse_file(vocab_path), model, problems);
+  LineReader reader(merges_path);
+  std::string line;
+  while (reader.next(line)) {
+    if (line.empty() || line.starts_with("#version")) continue;
+    if (split_merge(line, model)) continue;
+    problems.add(
+        fmt::format("{}, line {}: \"{}\" is no merge; two tokens and one space between them "
+                    "are needed.",
+                    merges_path, reader.line_number(), line));
+    break;
+  }
+  problems.raise();
+  for (size_t id = 0; id < model.tokens.size(); ++id)
+    if (model.tokens[id] == "<|endoftext|>")
+      model.added.push_back({static_cast<int32_t>(id), model.tokens[id], false});
+  model.steps.push_back({SplitStep::Kind::keep_all, kGpt2Pattern});
+  return model;
+}
+
+BpeModel load_tokenizer_json(const std::string& path) {
+  BpeModel model;
+  model.source = path;
+  Problems problems("tokenizer");
+  Json json = parse_file(path);
+  read_model(member(json, "model"), model, problems);
+  read_added(member(json, "added_tokens"), model, problems);
+  if (const Json& normalizer = member(json, "normalizer"); !normalizer.is_null())
+    problems.add(fmt::format("{}: the normalizer \"{}\" is not implemented; null is needed.", path,
+                             text_of(member(normalizer, "type"))));
+  read_pre_tokenizer(member(json, "pre_tokenizer"), true, model, problems);
+  problems.raise();
+  return model;
+}
+
+}  // namespace weir

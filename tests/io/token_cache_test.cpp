@@ -1,0 +1,126 @@
+#include "io/token_cache.h"
+
+#include <gmock/gmock.h>
+
+#include "io/bpe.h"
+#include "io_test_util.h"
+
+namespace weir {
+namespace {
+
+std::vector<int32_t> all(const TokenStream& stream) {
+  std::vector<int32_t> ids(stream.size());
+  stream.copy(0, ids);
+  return ids;
+}
+
+class TokenCacheTest : public testing::Test {
+ protected:
+  TokenCacheTest() {
+    put_file(folder_ / "a.jsonl", "{\"text\":\"hi\"}\n{\"text\":\"\"}\n{\"text\":\"you\"}\n");
+    std::filesystem::create_directory(folder_ / "cache");
+  }
+  TokenStream open() {
+    return open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache");
+  }
+  TemporaryFolder folder_;
+  std::unique_ptr<Tokenizer> bytes_ = make_byte_tokenizer();
+  std::vector<int32_t> expected_ = {'h', 'i', 0, 'y', 'o', 'u', 0};
+};
+
+TEST_F(TokenCacheTest, DocumentsEndWithTheSeparator) {
+  TokenStream stream = open();
+  EXPECT_EQ(all(stream), expected_);
+  EXPECT_EQ(stream.document_count(), 2U);
+  EXPECT_EQ(stream.vocabulary_size(), 256);
+  EXPECT_EQ(stream.separator(), 0);
+  EXPECT_EQ(stream[3], 'y');
+  EXPECT_EQ(stream.path(), folder_ / ("cache/tokens-" + stream.key() + ".bin"));
+  std::vector<int32_t> some(2);
+  stream.copy(5, some);
+  EXPECT_EQ(some, (std::vector<int32_t>{'u', 0}));
+  EXPECT_THROW(stream.copy(6, some), InternalError);
+  TokenStream memory = open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, "");
+  EXPECT_EQ(all(memory), expected_);
+  EXPECT_EQ(memory.path(), "");
+  EXPECT_EQ(memory.key(), stream.key());
+}
+
+TEST_F(TokenCacheTest, SecondTimeComesFromTheFile) {
+  std::string path = open().path();
+  auto first = std::filesystem::last_write_time(path) - std::chrono::hours(1);
+  std::filesystem::last_write_time(path, first);
+  EXPECT_EQ(all(open()), expected_);
+  EXPECT_EQ(std::filesystem::last_write_time(path), first);
+  // A moved source is the same source.
+  std::filesystem::copy_file(folder_ / "a.jsonl", folder_ / "b.jsonl");
+  EXPECT_EQ(open_tokens(TextSource({folder_ / "b.jsonl"}), *bytes_, folder_ / "cache").path(),
+            path);
+  EXPECT_EQ(std::filesystem::last_write_time(path), first);
+}
+
+TEST_F(TokenCacheTest, ChangedInputMakesAnotherFile) {
+  std::string path = open().path();
+  EXPECT_NE(open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache", 10).path(),
+            path);
+  put_file(folder_ / "a.jsonl", "{\"text\":\"ho\"}\n");
+  TokenStream changed = open();
+  EXPECT_NE(changed.path(), path);
+  EXPECT_EQ(all(changed), (std::vector<int32_t>{'h', 'o', 0}));
+}
+
+TEST_F(TokenCacheTest, EveryDamageIsFoundAndRepaired) {
+  std::string path = open().path();
+  std::string good = get_file(path);
+  ASSERT_EQ(good.size(), 64U + 2 * expected_.size());
+  for (size_t at = 0; at < good.size(); ++at) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 0x10);
+    put_file(path, bad);
+    EXPECT_EQ(all(open()), expected_) << at;
+    EXPECT_EQ(get_file(path), good) << at;
+  }
+  for (size_t size : {size_t{0}, size_t{63}, size_t{64}, good.size() - 1, good.size() - 2}) {
+    put_file(path, good.substr(0, size));
+    EXPECT_EQ(all(open()), expected_) << size;
+  }
+  put_file(path, good + "xx");
+  EXPECT_EQ(all(open()), expected_);
+  EXPECT_EQ(get_file(path), good);
+}
+
+TEST_F(TokenCacheTest, LargeVocabularyTakesFourBytes) {
+  BpeModel model;
+  model.source = "test";
+  model.tokens = {"h", "i", "y", "o", "u"};
+  model.tokens.resize(70001);
+  model.tokens[70000] = "<|endoftext|>";
+  auto tokenizer = make_bpe_tokenizer(model);
+  std::vector<int32_t> expected = {0, 1, 70000, 2, 3, 4, 70000};
+  for (const std::string& cache : {folder_ / "cache", std::string()})
+    EXPECT_EQ(all(open_tokens(TextSource({folder_ / "a.jsonl"}), *tokenizer, cache)), expected);
+}
+
+TEST_F(TokenCacheTest, ErrorsSayWhatIsNeeded) {
+  TextSource source({folder_ / "a.jsonl"});
+  BpeModel model;
+  model.tokens = {"h", "i"};
+  EXPECT_EQ(error_text([&] { open_tokens(source, *make_bpe_tokenizer(model), ""); }),
+            "[tokens] the tokenizer (BPE, 2 entries, 0 merges) has no end-of-text token; give the "
+            "id that separates documents.");
+  EXPECT_EQ(error_text([&] { open_tokens(source, *bytes_, "", 256); }),
+            "[tokens] the separator 256 is outside the vocabulary; an id from 0 to 255 is needed.");
+  put_file(folder_ / "empty.txt", "");
+  EXPECT_EQ(error_text([&] { open_tokens(TextSource({folder_ / "empty.txt"}), *bytes_, ""); }),
+            "[tokens] there is no text in " + (folder_ / "empty.txt") + ".");
+  EXPECT_EQ(
+      error_text([&] { open_tokens(source, *bytes_, folder_ / "a.jsonl/x"); }),
+      "[tokens] cannot make the cache folder " + (folder_ / "a.jsonl/x") + ": Not a directory.");
+  // A failed run leaves no file, so that the next one does not take half a text for the whole.
+  put_file(folder_ / "a.jsonl", "{\"text\":\"hi\"}\nbroken\n");
+  error_text([&] { open(); });
+  EXPECT_TRUE(std::filesystem::is_empty(folder_ / "cache"));
+}
+
+}  // namespace
+}  // namespace weir

@@ -121,7 +121,7 @@ std::string first_arm_story(const ReportRun& run, const ArmSummary& base) {
       "from {} to {}. {}</p>",
       escaped(base.name), run.arms[0].measured.front().step, base.last_step,
       short_number(base.sink_score.first), short_number(base.sink_score.last),
-      short_number(base.sink_score_null), short_number(base.sink_mass.first),
+      fmt::format("{:.3g}", base.sink_score_null), short_number(base.sink_mass.first),
       short_number(base.sink_mass.last), short_number(base.sink_mass_null),
       short_number(base.gradient_sink_ratio.first), short_number(base.gradient_sink_ratio.last),
       short_number(base.gradient_sink_ratio.median), short_number(base.value_ratio.first),
@@ -135,19 +135,21 @@ std::string first_arm_story(const ReportRun& run, const ArmSummary& base) {
                         shortest(threshold)));
 }
 
-std::string comparison_html(const ArmSummary& base, const ArmSummary& arm, size_t index) {
+std::string comparison_html(const ArmSummary& base, const ArmSummary& arm, size_t index,
+                            bool open) {
   const std::vector<Comparison> comparisons = compare(base, arm);
   std::string text =
       fmt::format("<h3><span class=\"swatch arm{}\"></span>{} against {}</h3><p><b>{}</b> {}.</p>",
                   index % 8, escaped(arm.name), escaped(base.name), escaped(arm.name),
                   escaped(comparison_sentence(comparisons)));
   text += fmt::format(
+      "<details{2}><summary>The numbers</summary><div class=\"scroll\">"
       "<table class=\"summary\"><thead><tr><th scope=\"col\">quantity</th><th "
       "scope=\"col\">{0}, last</th><th scope=\"col\">{1}, last</th><th scope=\"col\">{0}, "
       "median</th><th scope=\"col\">{1}, median</th><th scope=\"col\" "
       "class=\"words\">verdict</th></tr></thead>"
       "<tbody>",
-      escaped(base.name), escaped(arm.name));
+      escaped(base.name), escaped(arm.name), open ? " open" : "");
   for (const Comparison& c : comparisons) {
     const bool loss = std::isnan(c.base_median) && &c == &comparisons[0];
     text += fmt::format(
@@ -158,7 +160,7 @@ std::string comparison_html(const ArmSummary& base, const ArmSummary& arm, size_
         loss ? "" : short_number(c.base_median), loss ? "" : short_number(c.arm_median),
         escaped(c.words));
   }
-  text += "</tbody></table>";
+  text += "</tbody></table></div></details>";
   if (!std::isnan(arm.value_scaled_ratio.last))
     text += fmt::format(
         "<p>V-scale acts after the values are measured above: behind it, the sink token's value "
@@ -175,22 +177,31 @@ std::string effect_title(const ReportRun& run) {
                                              : "What the arms did and did not change";
 }
 
+/// Over which measured steps the medians of the comparison run.
+std::string median_steps(const ArmSummary& arm) {
+  return arm.late_steps < arm.measured_steps
+             ? fmt::format("the {} of {} measured steps that lie in the second half of training",
+                           arm.late_steps, arm.measured_steps)
+             : fmt::format(
+                   "all {} measured steps (fewer than 3 lie in the second half of training)",
+                   arm.measured_steps);
+}
+
 std::string effect_html(const std::vector<ArmSummary>& arms) {
   if (arms.size() == 1) return "<p>This run has one arm, so there is nothing to compare.</p>";
   std::string text = fmt::format(
       "<p>Every sentence here is computed from the numbers. A quantity counts as <i>lowered</i> or "
       "<i>raised</i> only when its value at the last measured step (step {}) and its median over "
-      "the "
-      "measured steps of the second half of training ({} of {} measured steps) both leave the band "
-      "×{} to ×{} in the same direction; inside the band both times, it was <i>left where it "
-      "was</i>; anything else shows <i>no clear change</i>. Final losses are means over the last "
       "{} "
-      "training steps and count as equal within {} nats. One seed is one observation: a change "
-      "seen "
-      "here is a reason to run more seeds, not a law.</p>",
-      arms[0].last_step, arms[0].late_steps, arms[0].measured_steps, shortest(1 / comparison_band),
+      "both leave the band ×{} to ×{} in the same direction; inside the band both times, it was "
+      "<i>left where it was</i>; anything else shows <i>no clear change</i>. Final losses are "
+      "means "
+      "over the last {} training steps and count as equal within {} nats. One seed is one "
+      "observation: a change seen here is a reason to run more seeds, not a law.</p>",
+      arms[0].last_step, median_steps(arms[0]), shortest(1 / comparison_band),
       shortest(comparison_band), arms[0].final_steps, loss_band);
-  for (size_t a = 1; a < arms.size(); ++a) text += comparison_html(arms[0], arms[a], a);
+  for (size_t a = 1; a < arms.size(); ++a)
+    text += comparison_html(arms[0], arms[a], a, arms.size() <= 3);
   return text;
 }
 
@@ -279,8 +290,8 @@ std::string report_page(const ReportRun& run) {
       {"notes", notes_html(data.notes)},
       {"final_steps", std::to_string(arms[0].final_steps)},
       {"last_token", std::to_string(first.tokens.at("length").get<int>() - 1)},
-      {"null_score", short_number(arms[0].sink_score_null)},
-      {"null_mass", short_number(arms[0].sink_mass_null)},
+      {"null_score", fmt::format("{:.3g}", arms[0].sink_score_null)},
+      {"null_mass", fmt::format("{:.3g}", arms[0].sink_mass_null)},
       {"settings", key_table(ordered_json(first.settings))}};
   for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",
                           "massive_absolute", "massive_ratio", "attention"})

@@ -88,8 +88,8 @@ Comparison compare_quantity(std::string quantity, const OverSteps& base, const O
     result.words = "not comparable: a value is zero or not a number";
     return result;
   }
-  const std::string factors = fmt::format("×{} at the last step, ×{} in the median",
-                                          short_number(last), short_number(middle));
+  const std::string factors =
+      fmt::format("×{} last, ×{} median", short_number(last), short_number(middle));
   const int at_last = direction(last), in_median = direction(middle);
   if (at_last != in_median) {
     result.verdict = Verdict::unclear;

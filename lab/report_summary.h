@@ -36,7 +36,7 @@ struct Comparison {
   std::string quantity;
   double base_last, arm_last, base_median, arm_median;  ///< medians are the late ones
   Verdict verdict;
-  std::string words;  ///< "lowered (x 0.31 at the last step, x 0.40 in the median)"
+  std::string words;  ///< "lowered (×0.310 last, ×0.400 median)"
 };
 
 /// A factor within 1/band..band counts as unchanged; a change needs last step and median to agree.

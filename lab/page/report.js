@@ -70,7 +70,7 @@ function layout(extra) {
   const merged = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, height: 290,
     font: { color: css("--text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    margin: { l: 52, r: 14, t: 26, b: 42 }, hovermode: "closest",
+    margin: { l: 52, r: 14, t: 22, b: 46 }, hovermode: "closest",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--line"), activecolor: css("--soft") },
     hoverlabel: { font: { size: 12 }, namelength: -1 },
     ...extra,
@@ -81,23 +81,35 @@ function layout(extra) {
 }
 
 const plotOptions = { responsive: true, displaylogo: false,
-  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+  modeBarButtons: [["toImage", "resetScale2d"]] };
+
+/** Draws into a plot's place. Plotly works on in the background; what it does to a place that has
+ * left the page meanwhile does not matter, errors included. */
+function render(plot, traces, extra) {
+  const drawn = Plotly.react(plot, traces, layout(extra), plotOptions)
+    .catch((error) => { if (plot.isConnected) throw error; });
+  plot.pending = Promise.allSettled([plot.pending, drawn]);
+}
+
+/** Frees a plot that has left the page, once Plotly is through with it. */
+const release = (plot) => plot.pending?.then(() => Plotly.purge(plot));
 
 // ---- axes ----
 
 /** Position of a step or token on its axis: log2(n + 1) makes 0 visible. */
 const place = (n) => (state.axis === "log" ? Math.log2(n + 1) : n);
 
-function countAxis(values, title, logarithmic = state.axis === "log") {
+/** An axis of steps or tokens; a narrow panel has room for about 8 labels. */
+function countAxis(values, title, panel, logarithmic = state.axis === "log") {
   if (!logarithmic) return { title: { text: title } };
   const last = Math.max(...values), ticks = [0];
   for (let n = 1; n <= last; n *= 2) ticks.push(n);
   const top = ticks[ticks.length - 1];
-  if (last > 1.45 * top) ticks.push(last);
+  if (last > 1.6 * top) ticks.push(last);
   else if (last !== top) ticks[ticks.length - 1] = last;
-  const every = Math.ceil(ticks.length / 11);
+  const every = Math.ceil(ticks.length / (panel.wide > 2 ? 14 : 9));
   const kept = ticks.filter((_, i) => i === 0 || (ticks.length - 1 - i) % every === 0);
-  return { title: { text: title }, tickvals: kept.map((n) => Math.log2(n + 1)),
+  return { title: { text: title }, tickangle: 0, tickvals: kept.map((n) => Math.log2(n + 1)),
     ticktext: kept.map((n) => (n >= 10000 ? `${+(n / 1000).toPrecision(3)}k` : `${n}`)) };
 }
 
@@ -158,8 +170,8 @@ function trace(arm, line, x, y, shown, extra = {}) {
   return {
     type: "scatter", mode: single || (line.markers ?? true) ? "lines+markers" : "lines", x, y,
     customdata: y, text: shown, name: arm.name,
-    line: { color: colour, width: (line.style === "dotted" ? 1.6 : 2) + 1.8 * weight, dash: dashOf[line.style ?? "solid"] },
-    marker: { color: line.style === "dotted" ? css("--card") : colour, size: 5 + 3.5 * weight,
+    line: { color: colour, width: (line.style === "dotted" ? 1.6 : 2) + 1.3 * weight, dash: dashOf[line.style ?? "solid"] },
+    marker: { color: line.style === "dotted" ? css("--card") : colour, size: (x.length > 30 ? 3 : 5) + 2.5 * weight,
       symbol: symbols[arm.index % 8], line: { color: colour, width: 1.4 } },
     hovertemplate: `<b>${escapeHtml(arm.name)}</b>${line.label ? ", " + line.label : ""}<br>` +
       "%{text}: %{customdata:.4~g}<extra></extra>",
@@ -262,13 +274,13 @@ const kinds = {
   training: {
     about: () => "each training step",
     traces: trainingTraces,
-    axis: () => countAxis(arms.flatMap((arm) => arm.training.step), "training step"),
+    axis: (panel) => countAxis(arms.flatMap((arm) => arm.training.step), "training step", panel),
   },
   steps: {
     about: () => ["over training", state.layer === "each" ? "each layer, deeper is stronger"
       : layerName()].filter(Boolean).join(", "),
     traces: stepTraces,
-    axis: () => countAxis(allSteps, "training step"),
+    axis: (panel) => countAxis(allSteps, "training step", panel),
     span: () => [place(allSteps[0]), place(allSteps[allSteps.length - 1])],
   },
   layers: {
@@ -285,7 +297,7 @@ const kinds = {
       return [`by token, at step ${step}`, layerName()].filter(Boolean).join(", ");
     },
     traces: tokenTraces,
-    axis: () => countAxis(arms.flatMap((arm) => arm.token.tokens), "token position", true),
+    axis: (panel) => countAxis(arms.flatMap((arm) => arm.token.tokens), "token position", panel, true),
   },
 };
 
@@ -316,7 +328,7 @@ function drawPanel(panel) {
     ...(panel.group ?? [panel]).flatMap(rangeValues)];
   const yaxis = panel.log ? logAxis(all, values, panel.unit ?? "")
     : linearAxis(values, panel.unit ?? "", panel.fromZero);
-  Plotly.react(panel.plot, all, layout({ xaxis: kind.axis(), yaxis }), plotOptions);
+  render(panel.plot, all, { xaxis: kind.axis(panel), yaxis });
 }
 
 // ---- the attention map ----
@@ -340,7 +352,7 @@ function mapLabel(map, group) {
 
 function drawMap(panel) {
   const { arm, map } = panel;
-  const logarithmic = state.choice.map === 1, wideStart = state.choice.map === 2;
+  const wideStart = state.choice.map === 0, logarithmic = state.choice.map === 2;
   const size = map.start.length, floor = 1e-4;
   const z = map.weights.map((row) => Array.from({ length: size }, (_, k) => {
     if (k >= row.length || !finite(row[k])) return null;
@@ -360,10 +372,10 @@ function drawMap(panel) {
     colorscale: "Cividis", xgap: 0, ygap: 0, ...scale };
   trace.colorbar = { ...scale.colorbar, thickness: 10, outlinewidth: 0, tickfont: { size: 11 },
     title: { text: "weight", font: { size: 11 } } };
-  Plotly.react(panel.plot, [trace], layout({ height: 430,
+  render(panel.plot, [trace], { height: 430,
     xaxis: { ...mapAxis(map, "key token", wideStart), constrain: "domain", showgrid: false },
     yaxis: { ...mapAxis(map, "query token", wideStart), autorange: "reversed", scaleanchor: "x",
-      constrain: "domain", showgrid: false } }), plotOptions);
+      constrain: "domain", showgrid: false } });
 }
 
 // ---- score by layer and head ----
@@ -376,11 +388,11 @@ function drawHeads(panel) {
   panel.about.textContent = `at step ${arm.head.steps[index]}`;
   const text = rows.map((row, l) => row.map((value, h) =>
     `layer ${l}, head ${h}<br>sink score ${value === null ? "not a number" : +value.toPrecision(3)}`));
-  Plotly.react(panel.plot, [{ type: "heatmap", z: rows, text, hoverinfo: "text", zmin: 0, zmax: 1,
+  render(panel.plot, [{ type: "heatmap", z: rows, text, hoverinfo: "text", zmin: 0, zmax: 1,
     colorscale: "Cividis", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0 } }],
-    layout({ height: Math.max(200, 90 + 16 * rows.length),
+    { height: Math.max(200, 90 + 16 * rows.length),
       xaxis: { title: { text: "head" }, dtick: 1, showgrid: false },
-      yaxis: { title: { text: "layer" }, dtick: rows.length > 8 ? 2 : 1, showgrid: false } }), plotOptions);
+      yaxis: { title: { text: "layer" }, dtick: rows.length > 8 ? 2 : 1, showgrid: false } });
 }
 
 // ---- the figures ----
@@ -454,8 +466,8 @@ const figures = [
       styles: ["solid: value", "dashed: after V-scale"] }] },
   { id: "paths", panels: () => [...pathPanels("tokens"), ...pathPanels("steps"),
     ...pathPanels("layers")] },
-  { id: "map", choices: ["linear colours", "logarithmic colours",
-    "linear colours, first tokens enlarged"], panels: () => arms.flatMap((arm) =>
+  { id: "map", choices: ["first tokens enlarged", "all tokens equally wide",
+    "all tokens equally wide, logarithmic colours"], panels: () => arms.flatMap((arm) =>
     arm.maps.map((map) => ({ draw: drawMap, arm, map, wide: 3 }))) },
   { id: "branches", choices: ["attention branch", "MLP branch"], panels: (choice) => [
     ...branchPanels("steps", choice ? "mlp" : "attn"), ...branchPanels("layers", choice ? "mlp" : "attn")] },
@@ -484,8 +496,9 @@ function swatch(arm) {
 /** The panels of a figure as it is chosen now; empties and refills its place in the page. */
 function buildFigure(figure) {
   const place = document.querySelector(`#${figure.id} .panels`);
-  place.querySelectorAll(".plot").forEach((plot) => Plotly.purge(plot));
+  const old = [...place.querySelectorAll(".plot")];
   place.replaceChildren();
+  old.forEach(release);
   const choice = (state.choice[figure.id] ??= 0);
   figure.built = figure.panels(choice);
   if (!figure.built.length) {

@@ -10,7 +10,7 @@ namespace {
 
 using Values = std::vector<Value>;
 
-Values lower_reduction(Rewriter& rewriter, const Node& node, const TargetNumbers& target) {
+Values lower_reduction(Rewriter& rewriter, const Node& node, const Target& target) {
   Value x = rewriter[node.inputs[0]];
   std::vector<int64_t> axes = node.attrs.get_ints("axes");
   int64_t last = rewriter.type(x).rank() - 1;
@@ -25,7 +25,7 @@ Values lower_reduction(Rewriter& rewriter, const Node& node, const TargetNumbers
   return {x};
 }
 
-Values lower_attention(Rewriter& rewriter, const Node& node, const TargetNumbers& target) {
+Values lower_attention(Rewriter& rewriter, const Node& node, const Target& target) {
   Values inputs = rewriter[node.inputs];
   const Shape& k = rewriter.type(inputs[1]).shape;
   Attrs attrs = node.attrs;
@@ -36,20 +36,20 @@ Values lower_attention(Rewriter& rewriter, const Node& node, const TargetNumbers
 
 }  // namespace
 
-int64_t reduction_lanes(int64_t extent, const TargetNumbers& target) {
+int64_t reduction_lanes(int64_t extent, const Target& target) {
   int64_t vectors = 4;
-  while (vectors > 1 && extent < 2 * vectors * target.vector_lanes) vectors /= 2;
-  return vectors * target.vector_lanes;
+  while (vectors > 1 && extent < 2 * vectors * target.lanes()) vectors /= 2;
+  return vectors * target.lanes();
 }
 
-int64_t attention_key_block(int64_t keys, int64_t features, const TargetNumbers& target) {
+int64_t attention_key_block(int64_t keys, int64_t features, const Target& target) {
   int64_t block = 64, bytes_per_key = 2 * features * 4;
-  while (block > target.vector_lanes && block * bytes_per_key > target.l2_bytes / 8) block /= 2;
-  int64_t rounded = (keys + target.vector_lanes - 1) / target.vector_lanes * target.vector_lanes;
+  while (block > target.lanes() && block * bytes_per_key > target.l2_bytes / 8) block /= 2;
+  int64_t rounded = (keys + target.lanes() - 1) / target.lanes() * target.lanes();
   return std::min(block, rounded);
 }
 
-GraphPtr lower(const GraphPtr& graph, const TargetNumbers& target) {
+GraphPtr lower(const GraphPtr& graph, const Target& target) {
   GraphPtr lowered = rewrite(graph, [&](Rewriter& rewriter, int32_t id) -> std::optional<Values> {
     const Node& node = graph->node(id);
     if (info(node.op).op_class == OpClass::Reduction)

@@ -9,19 +9,13 @@
 #include "ir/graph.h"
 #include "passes/decompose.h"
 #include "passes/v_scale.h"
+#include "support/target.h"
 
 namespace weir {
 
-/// The facts about the machine that decide numerics and plans: plain numbers, so that a test or a
-/// dump can state any machine.
-struct TargetNumbers {
-  int64_t vector_lanes = 8;     ///< f32 elements of a vector register
-  int64_t l1_bytes = 32 << 10;  ///< data cache of a core
-  int64_t l2_bytes = 1 << 20;   ///< second cache of a core
-};
-
 struct CompileOptions {
-  TargetNumbers target = {};
+  /// Decides numerics (passes/lower) and kernels.
+  Target target = host_target();
   /// What to differentiate: the output `loss` with respect to the inputs whose names match one of
   /// these globs; each gets an output `<input>.grad`. Empty: the program stays forward only.
   std::vector<std::string> gradients = {};

@@ -6,7 +6,7 @@ namespace weir {
 namespace {
 
 TEST(Lower, LanesAreVectorsByRounds) {
-  TargetNumbers avx2{.vector_lanes = 8}, avx512{.vector_lanes = 16};
+  Target avx2 = parse_target("x86-64-v3"), avx512 = parse_target("x86-64-v4");
   EXPECT_EQ(reduction_lanes(1, avx2), 8);
   EXPECT_EQ(reduction_lanes(31, avx2), 8);
   EXPECT_EQ(reduction_lanes(32, avx2), 16);
@@ -18,7 +18,8 @@ TEST(Lower, LanesAreVectorsByRounds) {
 }
 
 TEST(Lower, KeyBlocksFitTheSecondCache) {
-  TargetNumbers target{.vector_lanes = 16, .l2_bytes = 1 << 20};
+  Target target = parse_target("x86-64-v4");
+  target.l2_bytes = 1 << 20;
   EXPECT_EQ(attention_key_block(1024, 64, target), 64);
   EXPECT_EQ(attention_key_block(1024, 512, target), 32);
   EXPECT_EQ(attention_key_block(1024, 4096, target), 16);
@@ -35,7 +36,7 @@ TEST(Lower, SplitsMixedReductionsAndStampsLanes) {
   b.output("last", reduce_max(x, {2}));
   b.output("first", reduce_min(x, {0, 1}));
   GraphPtr before = with_stage(b.finish(), Stage::instrumented);
-  GraphPtr after = lower(before, {.vector_lanes = 8});
+  GraphPtr after = lower(before, parse_target("x86-64-v3"));
   EXPECT_EQ(body_of(*after),
             "  A = reduce_sum x {axes=[2], lanes=32} : f32[3,4,1]\n"
             "  B = reduce_sum A {axes=[0]} : f32[1,4,1]\n"
@@ -43,9 +44,9 @@ TEST(Lower, SplitsMixedReductionsAndStampsLanes) {
             "  D = reduce_min x {axes=[0,1]} : f32[1,1,70]\n"
             "  return all = B, last = C, first = D\n");
   expect_same_results(*before, *after);
-  EXPECT_EQ(lower(after, {.vector_lanes = 8}), after);
+  EXPECT_EQ(lower(after, parse_target("x86-64-v3")), after);
   // Stamps stay: a graph lowered for one machine means the same on another.
-  EXPECT_EQ(lower(after, {.vector_lanes = 16}), after);
+  EXPECT_EQ(lower(after, parse_target("x86-64-v4")), after);
 }
 
 TEST(Lower, StampsAttentionAndDropsNamedOnlyCode) {
@@ -54,7 +55,7 @@ TEST(Lower, StampsAttentionAndDropsNamedOnlyCode) {
   auto [out, lse] = attention(q, k, k, true, 0.2);
   exp(q).named("blocks.0.attn.hook_unused");
   b.output("out", out.named("blocks.0.attn.hook_z"));
-  GraphPtr after = lower(with_stage(b.finish(), Stage::instrumented), {.vector_lanes = 8});
+  GraphPtr after = lower(with_stage(b.finish(), Stage::instrumented), parse_target("x86-64-v3"));
   EXPECT_EQ(body_of(*after),
             "  A, B = attention q, k, k {causal=true, key_block=64, scale=0.2} : f32[1,64,2,32], "
             "f32[1,2,64]\n"

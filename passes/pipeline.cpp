@@ -1,10 +1,11 @@
 #include "passes/pipeline.h"
 
-#include "passes/dead_code.h"
+#include "passes/autodiff.h"
 #include "passes/fuse.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
 #include "passes/plan_memory.h"
+#include "passes/select_inputs.h"
 #include "passes/simplify.h"
 
 namespace weir {
@@ -30,6 +31,10 @@ const std::vector<Pass>& pipeline() {
        built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
+
+      {"autodiff",
+       [](G g, O o) { return differentiate(g, {.loss = o.loss, .wrt = select_inputs(*g, o.gradients)}); },
+       built, differentiated, once, wants_gradients, "gradients of everything named on the way"},
 
       // From here on gradients are ordinary code, and equal values are one.
       {"simplify", [](G g, O) { return simplify(g); },

@@ -6,7 +6,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "models/llama.h"
+#include "passes/autodiff.h"
+#include "passes/loss_head.h"
 #include "passes/pass_test_util.h"
+#include "passes/select_inputs.h"
 
 namespace weir {
 namespace {
@@ -33,6 +37,13 @@ Pass deepening(const std::string& name, int64_t limit, HowOften how_often,
       Stage::built, after,
       how_often,    always,
       "a test"};
+}
+
+GraphPtr small_llama() {
+  return build_llama(
+             {.d_model = 8, .heads = 2, .kv_heads = 1, .d_head = 4, .d_ff = 12, .vocabulary = 3}, 2,
+             5)
+      .graph;
 }
 
 GraphPtr one_input() {
@@ -153,6 +164,44 @@ TEST(Pipeline, AGraphBeyondTheWantedStageIsRefused) {
       user_error_of([&] { run_pipeline(with_stage(one_input(), Stage::lowered), options); }),
       "[pipeline] graph g is lowered already, so it cannot be brought to stage built. Ask for "
       "lowered or a later stage.");
+}
+
+TEST(Pipeline, GradientsAreChosenByGlob) {
+  GraphPtr model = small_llama();
+  CompileOptions options;
+  options.gradients = {"model.layers.*.self_attn.?_proj.weight"};
+  options.stop = Stage::differentiated;
+  GraphPtr after = run_pipeline(model, options).graph;
+  std::vector<std::string> outputs;
+  for (const Output& output : after->outputs()) outputs.push_back(output.name);
+  EXPECT_THAT(outputs, testing::ElementsAre("loss", "grad.model.layers.0.self_attn.q_proj.weight",
+                                            "grad.model.layers.0.self_attn.k_proj.weight",
+                                            "grad.model.layers.0.self_attn.v_proj.weight",
+                                            "grad.model.layers.0.self_attn.o_proj.weight"));
+  // Each logit is computed once.
+  EXPECT_EQ(count_ops(*after, Op::linear_cross_entropy), 0);
+  EXPECT_EQ(count_ops(*after, Op::linear_cross_entropy_grad), 1);
+  EXPECT_EQ(count_ops(*after, Op::identity), 0);
+
+  options.gradients = {"*", "model.layers.0.self_attn.v_prj.weight", "targets"};
+  EXPECT_EQ(user_error_of([&] { run_pipeline(model, options); }),
+            "[gradients] 2 problems:\n"
+            "  - 'model.layers.0.self_attn.v_prj.weight' matches no floating-point input of graph "
+            "llama. Did you mean model.layers.0.self_attn.v_proj.weight, "
+            "model.layers.0.self_attn.q_proj.weight or model.layers.0.self_attn.k_proj.weight?\n"
+            "  - 'targets' matches no floating-point input of graph llama.");
+}
+
+TEST(Pipeline, SimplifyKeepsGradients) {
+  GraphPtr model = apply_v_scale(small_llama(), {.variant = VScaleVariant::learned, .sigma = 0.5});
+  GraphPtr plain = differentiate(fuse_loss_head(model), {.wrt = select_inputs(*model, {"*"})});
+  CompileOptions options;
+  options.gradients = {"*"};
+  options.stop = Stage::differentiated;
+  GraphPtr simplified = run_pipeline(model, options).graph;
+  EXPECT_LT(simplified->size(), plain->size());
+  for (const auto& [name, value] : plain->names()) EXPECT_TRUE(simplified->find(name)) << name;
+  expect_same_results(*plain, *simplified, 1e-11, -0.5, 0.5);
 }
 
 TEST(Pipeline, StagesOfTheTableFollowEachOther) {

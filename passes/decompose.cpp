@@ -65,11 +65,12 @@ Value rope(const Emit& e, Value x, double base, bool inverse) {
       e.pow(e.scalar(base, index), e.mul(index, -2.0 / static_cast<double>(features)));
   Value angle = e.mul(position, frequency);
   Value cosine = e.as_dtype_of(e.cos(angle), x), sine = e.as_dtype_of(e.sin(angle), x);
-  if (inverse) sine = e.neg(sine);
   Value first = e.slice_axis(x, 3, 0, half), second = e.slice_axis(x, 3, half, features);
-  return e.concat({e.sub(e.mul(first, cosine), e.mul(second, sine)),
-                   e.add(e.mul(second, cosine), e.mul(first, sine))},
-                  3);
+  Value first_cosine = e.mul(first, cosine), second_sine = e.mul(second, sine);
+  Value second_cosine = e.mul(second, cosine), first_sine = e.mul(first, sine);
+  if (inverse)
+    return e.concat({e.add(first_cosine, second_sine), e.sub(second_cosine, first_sine)}, 3);
+  return e.concat({e.sub(first_cosine, second_sine), e.add(second_cosine, first_sine)}, 3);
 }
 
 // v r / (r + C), r = |v|^2 over the head's features (spec/gradient-sinks.md, section 5).

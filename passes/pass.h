@@ -16,8 +16,9 @@ namespace weir {
 struct CompileOptions {
   /// Decides numerics (passes/lower) and kernels.
   Target target = host_target();
-  /// What to differentiate: the output `loss` with respect to the inputs whose names match one of
-  /// these globs; each gets an output `grad.<input>`. Empty: the program stays forward only.
+  /// What to differentiate: the output `loss` with respect to the inputs that these patterns choose
+  /// (passes/select_inputs: "*" is every weight); each gets an output `grad.<input>`. Empty: the
+  /// program stays forward only.
   std::vector<std::string> gradients = {};
   std::string loss = "loss";
   /// Probe requests, "hook glob[.grad] : reduction, reduction ..." (passes/probes).

@@ -7,20 +7,27 @@
 
 namespace weir {
 
-std::vector<std::string> select_inputs(const Graph& graph, const std::vector<std::string>& globs) {
+std::vector<std::string> select_inputs(const Graph& graph,
+                                       const std::vector<std::string>& patterns) {
   std::vector<std::string> known, chosen;
-  for (int32_t id : graph.inputs())
-    if (is_float(graph.node(id).types[0].dtype)) known.push_back(graph.input_name(id));
-  for (const std::string& name : known)
-    if (std::any_of(globs.begin(), globs.end(),
-                    [&](const std::string& glob) { return glob_match(glob, name); }))
-      chosen.push_back(name);
+  std::vector<bool> matched(patterns.size());
+  for (int32_t id : graph.inputs()) {
+    if (!is_float(graph.node(id).types[0].dtype)) continue;
+    const std::string& name = known.emplace_back(graph.input_name(id));
+    bool is_state = graph.node(id).attrs.get_bool("state"), is_chosen = false;
+    for (size_t i = 0; i < patterns.size(); ++i)
+      if (patterns[i] == name || (is_state && glob_match(patterns[i], name)))
+        is_chosen = matched[i] = true;
+    if (is_chosen) chosen.push_back(name);
+  }
   Problems problems("gradients");
-  for (const std::string& glob : globs)
-    if (std::none_of(known.begin(), known.end(),
-                     [&](const std::string& name) { return glob_match(glob, name); }))
-      problems.add(fmt::format("'{}' matches no floating-point input of graph {}.{}", glob,
-                               graph.name(), did_you_mean(glob, known)));
+  for (size_t i = 0; i < patterns.size(); ++i) {
+    if (matched[i]) continue;
+    bool is_glob = patterns[i].find_first_of("*?{") != std::string::npos;
+    problems.add(fmt::format("'{}' is no floating-point {} of graph {}.{}", patterns[i],
+                             is_glob ? "state (an input is named in full)" : "input", graph.name(),
+                             did_you_mean(patterns[i], known)));
+  }
   problems.raise();
   return chosen;
 }

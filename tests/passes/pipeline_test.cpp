@@ -178,6 +178,7 @@ TEST(Pipeline, GradientsAreChosenByGlob) {
                                             "grad.model.layers.0.self_attn.k_proj.weight",
                                             "grad.model.layers.0.self_attn.v_proj.weight",
                                             "grad.model.layers.0.self_attn.o_proj.weight"));
+  EXPECT_EQ(select_inputs(*model, {"loss_scale", "model.norm*"}).size(), 2u);
   // Each logit is computed once.
   EXPECT_EQ(count_ops(*after, Op::linear_cross_entropy), 0);
   EXPECT_EQ(count_ops(*after, Op::linear_cross_entropy_grad), 1);
@@ -186,10 +187,10 @@ TEST(Pipeline, GradientsAreChosenByGlob) {
   options.gradients = {"*", "model.layers.0.self_attn.v_prj.weight", "targets"};
   EXPECT_EQ(user_error_of([&] { run_pipeline(model, options); }),
             "[gradients] 2 problems:\n"
-            "  - 'model.layers.0.self_attn.v_prj.weight' matches no floating-point input of graph "
+            "  - 'model.layers.0.self_attn.v_prj.weight' is no floating-point input of graph "
             "llama. Did you mean model.layers.0.self_attn.v_proj.weight, "
             "model.layers.0.self_attn.q_proj.weight or model.layers.0.self_attn.k_proj.weight?\n"
-            "  - 'targets' matches no floating-point input of graph llama.");
+            "  - 'targets' is no floating-point input of graph llama.");
 }
 
 TEST(Pipeline, SimplifyKeepsGradients) {

@@ -270,7 +270,8 @@ class Fuser {
       editor.output(output.name, mapped(mapped, output.value));
     for (const auto& [name, value] : graph_.names())
       if (auto found = map.find(value); found != map.end()) editor.name(found->second, name);
-    return editor.finish();
+    // A kernel all of whose values are recomputed by their users has nothing to store.
+    return live_graph(editor.finish(), false);
   }
 
   const Graph& graph_;

@@ -97,8 +97,11 @@ Value GraphGenerator::boolean_for(const Shape& shape) {
     auto joined = broadcast_shapes(type(value).shape, shape);
     if (joined && *joined == shape && random_.chance(0.7)) return value;
   }
-  Value compared = resized(pick_exact().value, shape);
-  return add(Op::lt, {compared, constant(0.25).value});
+  // Where gradients are checked, no condition may change with an input.
+  Value compared = options_.differentiable
+                       ? add(Op::sin, {editor_.iota(0, f32({element_count(shape)}))})
+                       : pick_exact().value;
+  return add(Op::lt, {resized(compared, shape), constant(0.25).value});
 }
 
 Value GraphGenerator::resized(Value x, const Shape& shape) {

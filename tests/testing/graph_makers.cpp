@@ -250,7 +250,11 @@ void GraphGenerator::make_attention(Op op) {
   Value v = resized(pick(3).value, {batch, keys, groups, width});
   Attrs attrs{{"causal", causal}, {"scale", 0.5}};
   std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
-  if (op == Op::attention) return keep_all(forward, {3, 20});
+  if (op == Op::attention) {
+    keep(forward[0], 3);
+    if (!options_.differentiable) keep(forward[1], 20);  // lse takes no gradient
+    return;
+  }
   if (op == Op::attention_grad) {
     Value g = resized(pick(3).value, type(q).shape);
     return keep_all(editor_.add_node(op, {q, k, v, forward[0], forward[1], g}, attrs),

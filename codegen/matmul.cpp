@@ -1,0 +1,154 @@
+// The plan of a matrix product: tile choice, grid and sizes. What it emits is in matmul_emit.cpp.
+#include "codegen/matmul.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "codegen/emitter.h"
+#include "runtime/abi.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+/// `total` cut into as few equal pieces of at most `most` as possible, each a multiple of `step`.
+int64_t even_block(int64_t total, int64_t most, int64_t step) {
+  const int64_t pieces = ceil_div(total, std::max(most, step));
+  return round_up(ceil_div(total, pieces), step);
+}
+
+/// Cycles of one step of k on a machine with two FMA and two load ports and a latency of four; the
+/// last term prefers fewer loads among equals.
+double step_cycles(int64_t rows, int64_t vectors) {
+  if (rows == 0 || vectors == 0) return 0;
+  const double multiply = static_cast<double>(rows * vectors) / 2;
+  const double load = static_cast<double>(rows + vectors) / 2;
+  return std::max({multiply, load, 4.0}) + 0.01 * static_cast<double>(rows + vectors);
+}
+
+/// Chooses the register block with the least cycles for all of C, its ragged edges included.
+void choose_micro_tile(const Target& target, const MatmulSpec& spec, MatmulTiles& tiles) {
+  const int64_t all_vectors = ceil_div(spec.n, target.lanes());
+  double best = std::numeric_limits<double>::infinity();
+  for (const int vectors : {1, 2, 3, 4, 6, 8}) {
+    // One register for each accumulator, each vector of B, and the broadcast element of A.
+    const int most_rows = std::min((target.vector_registers - vectors - 1) / vectors, 28);
+    for (int rows = 1; rows <= std::min<int64_t>(most_rows, spec.m); ++rows) {
+      const int64_t full_rows = spec.m / rows, rest_rows = spec.m % rows;
+      const int64_t full_columns = all_vectors / vectors, rest_vectors = all_vectors % vectors;
+      const auto row_cycles = [&](int64_t v) {
+        return static_cast<double>(full_rows) * step_cycles(rows, v) + step_cycles(rest_rows, v);
+      };
+      const double cycles =
+          static_cast<double>(full_columns) * row_cycles(vectors) + row_cycles(rest_vectors);
+      if (cycles >= best) continue;
+      best = cycles;
+      tiles.micro_rows = rows;
+      tiles.micro_vectors = vectors;
+    }
+  }
+}
+
+void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles& tiles) {
+  Problems problems("matmul tiles");
+  const auto positive = [&](const char* what, int64_t value) {
+    if (value < 1) problems.add(fmt::format("{} is {}, needed is at least 1", what, value));
+  };
+  positive("micro_rows", tiles.micro_rows);
+  positive("micro_vectors", tiles.micro_vectors);
+  positive("row_block", tiles.row_block);
+  positive("column_block", tiles.column_block);
+  positive("depth_block", tiles.depth_block);
+  problems.raise();
+  const int64_t micro_columns = tiles.micro_vectors * target.lanes();
+  if (tiles.row_block % tiles.micro_rows != 0)
+    problems.add(fmt::format("row_block {} is not a multiple of micro_rows {}", tiles.row_block,
+                             tiles.micro_rows));
+  if (tiles.column_block % micro_columns != 0)
+    problems.add(fmt::format("column_block {} is not a multiple of micro_vectors * lanes = {}",
+                             tiles.column_block, micro_columns));
+  if (tiles.depth_block < spec.k && tiles.depth_block % target.lanes() != 0)
+    problems.add(fmt::format("depth_block {} is below k = {} and not a multiple of {} lanes",
+                             tiles.depth_block, spec.k, target.lanes()));
+  problems.raise();
+}
+
+}  // namespace
+
+MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec) {
+  MatmulTiles tiles;
+  choose_micro_tile(target, spec, tiles);
+  const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
+  const int64_t batches = spec.batch[0] * spec.batch[1];
+  constexpr int64_t depth = 512;
+  tiles.depth_block =
+      spec.k <= depth ? std::max<int64_t>(spec.k, 1) : even_block(spec.k, depth, target.lanes());
+  // The packed rows of A stay in half of the second-level cache while the columns stream by.
+  const int64_t block_floats = target.l2_bytes / 2 / 4 / tiles.depth_block;
+  tiles.row_block = even_block(spec.m, block_floats, rows);
+  const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
+  tiles.pack_b_ahead = shared_b || spec.m > tiles.row_block;
+  // Enough columns to pay for packing A; a tile that packs B for itself keeps it in that cache too.
+  constexpr int64_t wide = 1024;
+  tiles.column_block =
+      even_block(spec.n, tiles.pack_b_ahead ? wide : std::min(wide, block_floats), columns);
+  // Enough tiles to share out evenly: shorter ones first, then narrower ones.
+  const int64_t wanted = 4 * target.cores;
+  const auto grid = [&] {
+    return batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
+  };
+  if (batches < wanted && spec.m >= 8 * rows) {
+    tiles.pack_b_ahead = true;
+    while (grid() < wanted && tiles.row_block > 3 * rows)
+      tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
+  }
+  while (grid() < wanted && tiles.column_block > 4 * columns)
+    tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
+  return tiles;
+}
+
+MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
+                       std::optional<MatmulTiles> tiles) {
+  WEIR_CHECK(spec.m >= 1 && spec.n >= 1 && spec.k >= 0 && spec.batch[0] >= 1 && spec.batch[1] >= 1,
+             "matmul of m {} n {} k {}", spec.m, spec.n, spec.k);
+  WEIR_CHECK(!spec.c.transposed, "C is stored row by row");
+  MatmulPlan plan;
+  plan.spec = spec;
+  plan.tiles = tiles ? *tiles : default_tiles(target, spec);
+  check_tiles(target, spec, plan.tiles);
+  MatmulTiles& t = plan.tiles;
+  t.depth_block = std::min(t.depth_block, std::max<int64_t>(spec.k, 1));
+  const int64_t lanes = target.lanes(), columns = t.micro_vectors * lanes;
+  plan.batches = spec.batch[0] * spec.batch[1];
+  plan.row_tiles = ceil_div(spec.m, t.row_block);
+  plan.column_tiles = ceil_div(spec.n, t.column_block);
+  plan.grid = plan.batches * plan.row_tiles * plan.column_tiles;
+  if (t.pack_b_ahead) {
+    const int64_t matrices =
+        (spec.b.batch_stride[0] ? spec.batch[0] : 1) * (spec.b.batch_stride[1] ? spec.batch[1] : 1);
+    plan.pack_grid = matrices * ceil_div(spec.n, columns);
+    plan.packed_bytes = 4 * matrices * round_up(spec.n, lanes) * spec.k;
+  }
+  const MatmulScratch scratch = matmul_scratch(target, plan);
+  plan.scratch_bytes = scratch.bytes;
+  return plan;
+}
+
+MatmulScratch matmul_scratch(const Target& target, const MatmulPlan& plan) {
+  const MatmulTiles& t = plan.tiles;
+  const int64_t lanes = target.lanes(), columns = t.micro_vectors * lanes;
+  const auto floats = [](int64_t count) { return round_up(4 * count, WEIR_BUFFER_ALIGNMENT); };
+  MatmulScratch scratch;
+  // Packing writes whole vectors, so one more behind the last panel.
+  const int64_t rows = std::min(t.row_block, round_up(plan.spec.m, t.micro_rows));
+  const int64_t tile_columns = std::min(t.column_block, round_up(plan.spec.n, columns));
+  scratch.b_offset = floats(rows * t.depth_block + lanes);
+  scratch.c_offset = scratch.b_offset + (t.pack_b_ahead ? 0 : floats(tile_columns * t.depth_block));
+  scratch.c_row_stride = tile_columns;
+  scratch.bytes = scratch.c_offset + floats(rows * tile_columns);
+  return scratch;
+}
+
+}  // namespace weir

@@ -1,0 +1,380 @@
+// Emission of the matrix product. From outside in: tiles of C; blocks of k; the tile's rows of A
+// (and, if it is not done before, its columns of B) packed; strips of columns; strips of rows; the
+// register block.
+#include <algorithm>
+
+#include "codegen/emitter.h"
+#include "codegen/matmul.h"
+#include "codegen/matmul_pack.h"
+
+namespace weir {
+namespace {
+
+using llvm::Value;
+using Values = Emitter::Values;
+
+constexpr int depth_unroll = 4;
+
+/// Position in the batch, as indices and as offsets into the operands.
+struct Batch {
+  Value* outer;
+  Value* inner;
+};
+
+/// What a block of k needs to know while a tile is computed.
+struct DepthBlock {
+  Value* begin;
+  Value* depth;
+  Value* is_first;
+  Value* is_last;
+};
+
+/// A tile of C.
+struct Tile {
+  Batch batch;
+  Value* row_begin;
+  Value* column_begin;
+  Value* row_strips;     // full ones
+  Value* column_strips;  // full ones
+  Value* is_last_row;    // tile in its column, which then has the ragged strip
+  Value* is_last_column;
+};
+
+class MatmulEmitter {
+ public:
+  MatmulEmitter(Emitter& e, const MatmulPlan& plan, const MatmulHooks& hooks)
+      : e_(e),
+        plan_(plan),
+        spec_(plan.spec),
+        tiles_(plan.tiles),
+        hooks_(hooks),
+        scratch_(matmul_scratch(e.target(), plan)),
+        lanes_(e.lanes()),
+        strip_columns_(tiles_.micro_vectors * lanes_) {}
+
+  void product(const std::string& symbol) {
+    std::vector<BufferUse> uses = {{}, {}, {.written = true}};
+    if (spec_.accumulate == Accumulate::operand) uses.push_back({});
+    uses.insert(uses.end(), hooks_.extra_buffers.begin(), hooks_.extra_buffers.end());
+    frame_ = e_.begin_kernel(symbol, uses);
+    e_.for_loop(frame_.first_tile, frame_.last_tile, 1, [&](Value* tile) { this->tile(tile); });
+    e_.end_kernel();
+  }
+
+  void pack_b(const std::string& symbol) {
+    std::vector<BufferUse> uses = {{}, {.written = true}};
+    uses.insert(uses.end(), hooks_.extra_buffers.begin(), hooks_.extra_buffers.end());
+    frame_ = e_.begin_kernel(symbol, uses);
+    const int64_t strips = (spec_.n + strip_columns_ - 1) / strip_columns_;
+    e_.for_loop(frame_.first_tile, frame_.last_tile, 1, [&](Value* tile) {
+      Value* strip = e_.rem(tile, strips);
+      Value* matrix = e_.div(tile, strips);
+      const bool by_inner = spec_.b.batch_stride[1] != 0, by_outer = spec_.b.batch_stride[0] != 0;
+      const int64_t inner = by_inner ? spec_.batch[1] : 1;
+      const Batch batch = {by_outer ? e_.div(matrix, inner) : e_.index(0),
+                           by_inner ? e_.rem(matrix, inner) : e_.index(0)};
+      Value* to = e_.address(Storage::f32, frame_.buffers[1], packed_offset(batch, strip));
+      const DepthBlock all = {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()};
+      Value* column = e_.mul(strip, strip_columns_);
+      Value* is_full = e_.ir().CreateICmpSLT(strip, e_.index(spec_.n / strip_columns_));
+      const auto pack = [&](int64_t present) {
+        pack_columns(frame_.buffers[0], batch, column, present, all, to);
+        return Values{};
+      };
+      e_.if_else(
+          is_full, [&] { return pack(strip_columns_); },
+          [&] { return ragged_columns() ? pack(ragged_columns()) : Values{}; });
+    });
+    e_.end_kernel();
+  }
+
+ private:
+  int64_t ragged_rows() const { return spec_.m % tiles_.micro_rows; }
+  int64_t ragged_columns() const { return spec_.n % strip_columns_; }
+  /// Columns that a strip with `present` columns takes when packed.
+  int64_t packed_columns(int64_t present) const { return (present + lanes_ - 1) / lanes_ * lanes_; }
+
+  // --- addresses ---
+
+  Value* operand_offset(const MatmulOperand& operand, const Batch& batch) {
+    return e_.add(e_.mul(batch.outer, operand.batch_stride[0]),
+                  e_.mul(batch.inner, operand.batch_stride[1]));
+  }
+
+  /// Element offset of a strip of the B packed ahead.
+  Value* packed_offset(const Batch& batch, Value* strip) {
+    Value* matrix = e_.index(0);
+    if (spec_.b.batch_stride[0] != 0) matrix = batch.outer;
+    if (spec_.b.batch_stride[1] != 0)
+      matrix =
+          e_.add(spec_.b.batch_stride[0] != 0 ? e_.mul(batch.outer, spec_.batch[1]) : e_.index(0),
+                 batch.inner);
+    return e_.add(e_.mul(matrix, packed_columns(spec_.n) * spec_.k),
+                  e_.mul(strip, strip_columns_ * spec_.k));
+  }
+
+  /// Loads from operand A or B, or asks the prologue.
+  StripLoader loader(bool is_a, Value* buffer, const Batch& batch) {
+    const MatmulOperand& operand = is_a ? spec_.a : spec_.b;
+    const auto& hook = is_a ? hooks_.load_a : hooks_.load_b;
+    Value* offset = operand_offset(operand, batch);
+    return [=, this, &operand, &hook](Value* row, Value* column, Value* mask) {
+      if (hook)
+        return hook(e_, frame_,
+                    {batch.outer, batch.inner, row, column, static_cast<int>(lanes_), mask});
+      Value* at = e_.add(e_.add(offset, e_.mul(row, operand.row_stride)), column);
+      return e_.load(Storage::f32, buffer, at, static_cast<int>(lanes_), mask);
+    };
+  }
+
+  // --- packing ---
+
+  void pack_columns(Value* buffer, const Batch& batch, Value* column, int64_t present,
+                    const DepthBlock& block, Value* to) {
+    const PackedStrip strip = {.depth_contiguous = spec_.b.transposed,
+                               .width = packed_columns(present),
+                               .present = present,
+                               .begin = column,
+                               .depth_begin = block.begin,
+                               .depth = block.depth,
+                               .depth_remainder = spec_.k % lanes_,
+                               .ragged = block.is_last};
+    emit_pack_strip(e_, strip, loader(false, buffer, batch), to);
+  }
+
+  void pack_rows(const Tile& tile, Value* row, int64_t rows, const DepthBlock& block, Value* to) {
+    const PackedStrip strip = {.depth_contiguous = !spec_.a.transposed,
+                               .width = rows,
+                               .present = rows,
+                               .begin = row,
+                               .depth_begin = block.begin,
+                               .depth = block.depth,
+                               .depth_remainder = spec_.k % lanes_,
+                               .ragged = block.is_last};
+    emit_pack_strip(e_, strip, loader(true, frame_.buffers[0], tile.batch), to);
+  }
+
+  Value* packed_row_strip(Value* strip) {
+    return e_.address(Storage::f32, frame_.scratch,
+                      e_.mul(strip, tiles_.micro_rows * tiles_.depth_block));
+  }
+
+  Value* packed_column_strip(const Tile& tile, Value* strip, const DepthBlock& block,
+                             int64_t width) {
+    if (!tiles_.pack_b_ahead)
+      return e_.address(Storage::f32, e_.byte_address(frame_.scratch, scratch_.b_offset),
+                        e_.mul(strip, strip_columns_ * tiles_.depth_block));
+    Value* first = e_.div(tile.column_begin, strip_columns_);
+    Value* at = e_.add(packed_offset(tile.batch, e_.add(first, strip)), e_.mul(block.begin, width));
+    return e_.address(Storage::f32, frame_.buffers[1], at);
+  }
+
+  /// Calls `body` for every full strip of rows of the tile, then for the ragged one if it has it.
+  void for_row_strips(const Tile& tile, const std::function<void(Value*, int64_t)>& body) {
+    e_.for_loop(e_.index(0), tile.row_strips, 1,
+                [&](Value* strip) { body(strip, tiles_.micro_rows); });
+    if (ragged_rows() > 0)
+      e_.if_then(tile.is_last_row, [&] { body(tile.row_strips, ragged_rows()); });
+  }
+  void for_column_strips(const Tile& tile, const std::function<void(Value*, int64_t)>& body) {
+    e_.for_loop(e_.index(0), tile.column_strips, 1,
+                [&](Value* strip) { body(strip, strip_columns_); });
+    if (ragged_columns() > 0)
+      e_.if_then(tile.is_last_column, [&] { body(tile.column_strips, ragged_columns()); });
+  }
+
+  // --- a tile ---
+
+  void tile(Value* index) {
+    Value* row_tile = e_.rem(index, plan_.row_tiles);
+    Value* rest = e_.div(index, plan_.row_tiles);
+    Value* column_tile = e_.rem(rest, plan_.column_tiles);
+    Value* matrix = e_.div(rest, plan_.column_tiles);
+    Tile tile;
+    tile.batch = {e_.div(matrix, spec_.batch[1]), e_.rem(matrix, spec_.batch[1])};
+    tile.row_begin = e_.mul(row_tile, tiles_.row_block);
+    tile.column_begin = e_.mul(column_tile, tiles_.column_block);
+    const auto strips = [&](Value* begin, int64_t total, int64_t block, int64_t strip) {
+      Value* present = e_.min_index(e_.index(block), e_.sub(e_.index(total), begin));
+      return e_.div(present, strip);
+    };
+    tile.row_strips = strips(tile.row_begin, spec_.m, tiles_.row_block, tiles_.micro_rows);
+    tile.column_strips = strips(tile.column_begin, spec_.n, tiles_.column_block, strip_columns_);
+    tile.is_last_row = e_.ir().CreateICmpEQ(row_tile, e_.index(plan_.row_tiles - 1));
+    tile.is_last_column = e_.ir().CreateICmpEQ(column_tile, e_.index(plan_.column_tiles - 1));
+
+    // A product over no k still stores its zeros or accumulator.
+    const int64_t depth = std::max<int64_t>(spec_.k, 1), block = tiles_.depth_block;
+    if (depth <= block) {
+      depth_block(tile, {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()});
+    } else {
+      e_.for_loop(e_.index(0), e_.index(depth), block, [&](Value* begin) {
+        Value* left = e_.sub(e_.index(depth), begin);
+        depth_block(tile, {begin, e_.min_index(e_.index(block), left),
+                           e_.ir().CreateICmpEQ(begin, e_.index(0)),
+                           e_.ir().CreateICmpSLE(left, e_.index(block))});
+      });
+    }
+  }
+
+  void depth_block(const Tile& tile, const DepthBlock& block) {
+    for_row_strips(tile, [&](Value* strip, int64_t rows) {
+      Value* row = e_.add(tile.row_begin, e_.mul(strip, tiles_.micro_rows));
+      pack_rows(tile, row, rows, block, packed_row_strip(strip));
+    });
+    for_column_strips(tile, [&](Value* column_strip, int64_t columns) {
+      Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
+      Value* b = packed_column_strip(tile, column_strip, block, packed_columns(columns));
+      if (!tiles_.pack_b_ahead)
+        pack_columns(frame_.buffers[1], tile.batch, column, columns, block, b);
+      for_row_strips(tile, [&](Value* row_strip, int64_t rows) {
+        Value* row = e_.add(tile.row_begin, e_.mul(row_strip, tiles_.micro_rows));
+        register_block(tile, block, row, rows, column, columns, packed_row_strip(row_strip), b);
+      });
+    });
+  }
+
+  // --- a register block ---
+
+  MatrixSite site(const Tile& tile, Value* row, Value* column, int64_t vector, int64_t columns) {
+    return {tile.batch.outer,
+            tile.batch.inner,
+            row,
+            e_.add(column, vector * lanes_),
+            static_cast<int>(lanes_),
+            e_.mask_below(e_.index(columns - vector * lanes_), static_cast<int>(lanes_))};
+  }
+
+  Value* c_index(const MatrixSite& at) {
+    const Batch batch = {at.batch_outer, at.batch_inner};
+    return e_.add(e_.add(operand_offset(spec_.c, batch), e_.mul(at.row, spec_.c.row_stride)),
+                  at.column);
+  }
+
+  /// Base and index of where the chain of a site is parked between blocks of k.
+  std::pair<Value*, Value*> parking(const Tile& tile, const MatrixSite& at) {
+    if (!hooks_.park_in_scratch) return {frame_.buffers[2], c_index(at)};
+    Value* row = e_.sub(at.row, tile.row_begin);
+    Value* column = e_.sub(at.column, tile.column_begin);
+    return {e_.byte_address(frame_.scratch, scratch_.c_offset),
+            e_.add(e_.mul(row, scratch_.c_row_stride), column)};
+  }
+
+  Value* chain_start(const MatrixSite& at) {
+    switch (spec_.accumulate) {
+      case Accumulate::none:
+        return e_.f32(0, at.lanes);
+      case Accumulate::in_place:
+        return e_.load(Storage::f32, frame_.buffers[2], c_index(at), at.lanes, at.mask);
+      case Accumulate::operand:
+        return e_.load(Storage::f32, frame_.buffers[3], c_index(at), at.lanes, at.mask);
+    }
+    return nullptr;
+  }
+
+  void finish(const MatrixSite& at, Value* sum) {
+    if (hooks_.store_c) {
+      hooks_.store_c(e_, frame_, at, sum);
+    } else {
+      e_.store(Storage::f32, sum, frame_.buffers[2], c_index(at), at.mask);
+    }
+  }
+
+  void register_block(const Tile& tile, const DepthBlock& block, Value* row, int64_t rows,
+                      Value* column, int64_t columns, Value* a, Value* b) {
+    const int64_t vectors = packed_columns(columns) / lanes_;
+    std::vector<MatrixSite> sites;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t v = 0; v < vectors; ++v)
+        sites.push_back(site(tile, e_.add(row, r), column, v, columns));
+    const Values start = e_.if_else(
+        block.is_first,
+        [&] {
+          Values values;
+          for (const MatrixSite& at : sites) values.push_back(chain_start(at));
+          return values;
+        },
+        [&] {
+          Values values;
+          for (const MatrixSite& at : sites) {
+            const auto [base, i] = parking(tile, at);
+            values.push_back(e_.load(Storage::f32, base, i, at.lanes, at.mask));
+          }
+          return values;
+        });
+    const Values sums = chains(block.depth, rows, vectors, a, b, start);
+    e_.if_else(
+        block.is_last,
+        [&] {
+          for (size_t i = 0; i < sites.size(); ++i) finish(sites[i], sums[i]);
+          return Values{};
+        },
+        [&] {
+          for (size_t i = 0; i < sites.size(); ++i) {
+            const auto [base, j] = parking(tile, sites[i]);
+            e_.store(Storage::f32, sums[i], base, j, sites[i].mask);
+          }
+          return Values{};
+        });
+  }
+
+  /// Continues the chains of a register block over `depth` packed steps of k.
+  Values chains(Value* depth, int64_t rows, int64_t vectors, Value* a, Value* b, Values start) {
+    // Carried: the places in the packed strips, then the chains.
+    start.insert(start.begin(), {a, b});
+    const auto steps = [&](int count) {
+      return [=, this](Value*, const Values& carried) {
+        Values next = carried;
+        for (int u = 0; u < count; ++u) step(u, rows, vectors, next);
+        next[0] = e_.byte_address(carried[0], 4 * rows * count);
+        next[1] = e_.byte_address(carried[1], 4 * vectors * lanes_ * count);
+        return next;
+      };
+    };
+    Value* whole = e_.mul(e_.div(depth, depth_unroll), depth_unroll);
+    Values values = e_.for_loop(e_.index(0), whole, depth_unroll, start, steps(depth_unroll));
+    values = e_.for_loop(whole, depth, 1, values, steps(1));
+    values.erase(values.begin(), values.begin() + 2);
+    return values;
+  }
+
+  /// One step of k: every chain takes one fused multiply-add. `values[0]` and `[1]` stay.
+  void step(int unrolled, int64_t rows, int64_t vectors, Values& values) {
+    Values b(vectors);
+    for (int64_t v = 0; v < vectors; ++v)
+      b[v] = e_.load(Storage::f32, values[1], e_.index((unrolled * vectors + v) * lanes_),
+                     static_cast<int>(lanes_));
+    for (int64_t r = 0; r < rows; ++r) {
+      Value* element = e_.load_broadcast(Storage::f32, values[0], e_.index(unrolled * rows + r),
+                                         static_cast<int>(lanes_));
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value*& chain = values[2 + r * vectors + v];
+        chain = e_.fma(element, b[v], chain);
+      }
+    }
+  }
+
+  Emitter& e_;
+  const MatmulPlan& plan_;
+  const MatmulSpec& spec_;
+  const MatmulTiles& tiles_;
+  const MatmulHooks& hooks_;
+  MatmulScratch scratch_;
+  int64_t lanes_;
+  int64_t strip_columns_;
+  KernelFrame frame_;
+};
+
+}  // namespace
+
+void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
+                 const MatmulHooks& hooks) {
+  MatmulEmitter(e, plan, hooks).product(symbol);
+}
+
+void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
+                      const MatmulHooks& hooks) {
+  MatmulEmitter(e, plan, hooks).pack_b(symbol);
+}
+
+}  // namespace weir

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "io/added_tokens.h"
 #include "io/hash.h"
 #include "io/merge_table.h"
 #include "io/split_pattern.h"
@@ -27,44 +28,6 @@ struct TextHash {
 };
 template <typename Value>
 using TextMap = std::unordered_map<std::string, Value, TextHash, std::equal_to<>>;
-
-/// Finds added tokens: those that start with a byte are tried at it from the longest on.
-class AddedMatcher {
- public:
-  void add(const AddedToken& token) {
-    auto& candidates = by_first_[static_cast<unsigned char>(token.content[0])];
-    candidates.push_back(token);
-    std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
-      return a.content.size() > b.content.size();
-    });
-    any_ = true;
-  }
-  /// Calls text(piece) and token(id) in order.
-  template <typename OnText, typename OnToken>
-  void split(std::string_view text, OnText on_text, OnToken on_token) const {
-    size_t begin = 0;
-    for (size_t at = 0; any_ && at < text.size();) {
-      const AddedToken* found = match(text.substr(at));
-      if (found == nullptr) {
-        ++at;
-        continue;
-      }
-      if (at > begin) on_text(text.substr(begin, at - begin));
-      on_token(found->id);
-      begin = at += found->content.size();
-    }
-    if (begin < text.size()) on_text(text.substr(begin));
-  }
-
- private:
-  const AddedToken* match(std::string_view text) const {
-    for (const AddedToken& token : by_first_[static_cast<unsigned char>(text[0])])
-      if (text.starts_with(token.content)) return &token;
-    return nullptr;
-  }
-  std::array<std::vector<AddedToken>, 256> by_first_;
-  bool any_ = false;
-};
 
 struct Symbol {
   int32_t id;

@@ -75,7 +75,8 @@ TextSource::TextSource(const std::vector<std::string>& inputs) {
       try {
         MappedFile file(input);
       } catch (const UserError& error) {
-        problems.add(error.what());
+        std::string_view text = error.what();  // "[file] message"
+        problems.add(std::string(text.substr(text.find("] ") + 2)));
       }
     }
     files_.insert(files_.end(), files.begin(), files.end());

@@ -1,5 +1,6 @@
 #include "io/tokenizer_json.h"
 
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"

@@ -76,7 +76,7 @@ TEST(TextSource, MissingInputsAreListedAtOnce) {
                 "\n  - the pattern " +
                 (folder / "*.txt") + " matches no file.");
   EXPECT_EQ(error_text([&] { TextSource({folder / "a.txt"}); }),
-            "[text] [file] cannot open " + (folder / "a.txt") + ": No such file or directory.");
+            "[text] cannot open " + (folder / "a.txt") + ": No such file or directory.");
   EXPECT_EQ(error_text([] { TextSource(std::vector<std::string>{}); }),
             "[text] no input is given; a file, folder or glob is needed.");
 }

@@ -1,0 +1,50 @@
+#pragma once
+// Finding the added tokens of a model in a text, before anything else looks at it.
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "io/bpe.h"
+
+namespace weir {
+
+/// Finds added tokens: those that start with a byte are tried at it from the longest on.
+class AddedMatcher {
+ public:
+  void add(const AddedToken& token) {
+    auto& candidates = by_first_[static_cast<unsigned char>(token.content[0])];
+    candidates.push_back(token);
+    std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+      return a.content.size() > b.content.size();
+    });
+    any_ = true;
+  }
+  /// Calls text(piece) and token(id) in order.
+  template <typename OnText, typename OnToken>
+  void split(std::string_view text, OnText on_text, OnToken on_token) const {
+    size_t begin = 0;
+    for (size_t at = 0; any_ && at < text.size();) {
+      const AddedToken* found = match(text.substr(at));
+      if (found == nullptr) {
+        ++at;
+        continue;
+      }
+      if (at > begin) on_text(text.substr(begin, at - begin));
+      on_token(found->id);
+      begin = at += found->content.size();
+    }
+    if (begin < text.size()) on_text(text.substr(begin));
+  }
+
+ private:
+  const AddedToken* match(std::string_view text) const {
+    for (const AddedToken& token : by_first_[static_cast<unsigned char>(text[0])])
+      if (text.starts_with(token.content)) return &token;
+    return nullptr;
+  }
+  std::array<std::vector<AddedToken>, 256> by_first_;
+  bool any_ = false;
+};
+
+}  // namespace weir

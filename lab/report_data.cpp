@@ -143,6 +143,8 @@ class RecordReader {
       line["settings"]["sink_token"].fail(
           fmt::format("token {} does not exist in {} tokens", sink_, length_));
     window_ = static_cast<int>(line["settings"]["gradient_window"].integer());
+    line["settings"]["sink_threshold"].number();
+    if (line["settings"].has("v_scale")) line["settings"]["v_scale"].text();
     arm_.kept_tokens = kept_tokens(static_cast<int>(length_));
   }
 
@@ -304,6 +306,8 @@ ReportRun read_run(const fs::path& folder) {
   run.config = read_json<ordered_json>(folder / "config.json");
   const json plain = json::parse(run.run.dump());
   const Field field(plain, (folder / "run.json").string());
+  for (const char* key : {"name", "command"})
+    if (field.has(key)) field[key].text();
   const Field arms = field["arms"];
   if (arms.elements().empty()) arms.fail("a run has at least one arm");
   for (size_t i = 0; i < arms.elements().size(); ++i) {

@@ -286,7 +286,7 @@ std::string report_page(const ReportRun& run) {
       {"configuration", key_table(run.config)},
       {"versions", key_table(run.run.value("versions", ordered_json::object()))},
       {"command", escaped(run.run.value("command", std::string("weir train config.json")))},
-      {"folder", escaped(std::filesystem::weakly_canonical(run.folder).string())},
+      {"folder", escaped(run.folder.lexically_normal().string())},
       {"notes", notes_html(data.notes)},
       {"final_steps", std::to_string(arms[0].final_steps)},
       {"last_token", std::to_string(first.tokens.at("length").get<int>() - 1)},

@@ -211,6 +211,10 @@ TEST_F(Report, WrongValuesAreNamed) {
   EXPECT_THAT(error(), HasSubstr("\"value\": 16 tokens are needed, found 2"));
   change_record(2, [](json& record) { record["layers"].push_back(record["layers"][0]); });
   EXPECT_THAT(error(), HasSubstr("\"layers\": 1 layers are needed, found 2"));
+  change_record(1, [](json& record) { record["settings"].erase("sink_threshold"); });
+  EXPECT_THAT(error(), HasSubstr("metrics.jsonl:1, \"settings\": the field \"sink_threshold\" is "
+                                 "missing"));
+  change_record(1, [](json& record) { record["settings"]["sink_threshold"] = 0.3; });
   change_record(2, [](json& record) { record["step"] = 0; });
   EXPECT_THAT(error(), HasSubstr("\"step\": steps must ascend, found 0 after 0"));
 }

@@ -7,12 +7,14 @@
 #include "passes/plan_memory.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
 
 bool always(const CompileOptions&) { return true; }
 bool wants_v_scale(const CompileOptions& o) { return o.v_scale.variant != VScaleVariant::none; }
+bool wants_probes(const CompileOptions& o) { return !o.probes.empty(); }
 bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
 
 }  // namespace
@@ -42,8 +44,11 @@ const std::vector<Pass>& pipeline() {
        "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
       {"share_loss_head", [](G g, O) { return share_loss_head(g); },
        differentiated, differentiated, once, wants_gradients, "each logit is computed once"},
+      {"probes", [](G, O) -> GraphPtr { internal_error_at("probes cannot be attached yet"); },
+       differentiated, instrumented, once, wants_probes, "nothing is rewritten before names are resolved"},
 
-      // Probes are attached now; the rest treats them as any other code.
+      // Probes are attached; the rest treats them as any other code. Code that only a name keeps
+      // stays until lower, so that the order of nodes is the same with and without probes.
       {"decompose", [](G g, O o) { return decompose(g, o.decompose); },
        instrumented, instrumented, once, always, "kernels are made of few primitives"},
       {"simplify_primitives", [](G g, O) { return simplify(g); },

@@ -103,7 +103,9 @@ class Runner {
                                    record.rounds == 0 ? " (not asked for)"
                                    : record.changed   ? ""
                                                       : " (unchanged)");
-    std::string text = head + (record.changed ? print_graph(*result_.graph) : "");
+    // Asked for by name, the graph is shown in any case.
+    bool show = record.changed || !debug_.dump_all;
+    std::string text = head + (show ? print_graph(*result_.graph) : "");
     if (debug_.folder.empty()) {
       fmt::print(stderr, "{}", text);
       return;

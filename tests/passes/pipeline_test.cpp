@@ -109,6 +109,8 @@ TEST(Pipeline, DumpsAsFiles) {
             "  A = exp x : f32[2]\n"
             "  return A\n");
   EXPECT_EQ(text_of("g-02-b.weir"), "# after pass 2, b (unchanged)\n");
+  run_pipeline(one_input(), options, passes, {.dump = {"b"}, .folder = folder.string()});
+  EXPECT_THAT(text_of("g-02-b.weir"), HasSubstr("(unchanged)\ngraph g (x: f32[2]) stage=built\n"));
 }
 
 TEST(Pipeline, AFailingPassIsNamedAndItsInputSaved) {
@@ -203,6 +205,31 @@ TEST(Pipeline, SimplifyKeepsGradients) {
   EXPECT_LT(simplified->size(), plain->size());
   for (const auto& [name, value] : plain->names()) EXPECT_TRUE(simplified->find(name)) << name;
   expect_same_results(*plain, *simplified, 1e-11, -0.5, 0.5);
+}
+
+TEST(Pipeline, EveryStageOfATrainingStepMeansTheSame) {
+  CompileOptions options;
+  options.gradients = {"*"};
+  options.target = parse_target("x86-64-v3");
+  for (VScaleVariant variant : {VScaleVariant::none, VScaleVariant::learned,
+                                VScaleVariant::backward, VScaleVariant::forward})
+    for (DecomposeMode mode : {DecomposeMode::lower, DecomposeMode::all}) {
+      SCOPED_TRACE(v_scale_variant_name(variant));
+      options.v_scale.variant = variant;
+      options.v_scale.sigma = 0.5;
+      options.decompose = mode;
+      options.stop = Stage::differentiated;
+      GraphPtr reference = run_pipeline(small_llama(), options).graph;
+      for (Stage stage : {Stage::instrumented, Stage::lowered, Stage::fused, Stage::planned}) {
+        SCOPED_TRACE(stage_name(stage));
+        options.stop = stage;
+        GraphPtr straight = run_pipeline(small_llama(), options).graph;
+        EXPECT_EQ(straight->stage(), stage);
+        expect_same_results(*reference, *straight, 1e-11, -0.5, 0.5);
+        // From an earlier stage the same program comes out as from the start.
+        EXPECT_EQ(print_graph(*run_pipeline(reference, options).graph), print_graph(*straight));
+      }
+    }
 }
 
 TEST(Pipeline, StagesOfTheTableFollowEachOther) {

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "support/error.h"
-
 namespace weir::test {
 namespace {
 
@@ -133,22 +131,10 @@ bool GraphGenerator::allowed(Op op) const {
   const OpInfo& row = info(op);
   if (row.op_class == OpClass::Composite && !options_.composites) return false;
   if (!options_.differentiable) return true;
-  switch (op) {
-    case Op::identity:
-    case Op::select:
-      return true;
-    case Op::abs:
-    case Op::maximum:
-    case Op::minimum:
-    case Op::relu:
-    case Op::reduce_max:
-    case Op::reduce_min:
-    case Op::surrogate:
-    case Op::convert:
-      return false;
-    default:
-      return !row.has(op_trait::NoGradient) && !row.has(op_trait::Comparison);
-  }
+  constexpr Op kKinked[] = {Op::abs,        Op::maximum,    Op::minimum,   Op::relu,
+                            Op::reduce_max, Op::reduce_min, Op::surrogate, Op::convert};
+  if (std::find(std::begin(kKinked), std::end(kKinked), op) != std::end(kKinked)) return false;
+  return !row.has(op_trait::NoGradient) && !row.has(op_trait::Comparison);
 }
 
 void GraphGenerator::grow() {

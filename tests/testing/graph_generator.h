@@ -23,11 +23,14 @@ class GraphGenerator {
 
   bool allowed(Op op) const;
   void make(Op op);
-  void make_elementwise(Op op);
+  void make_same_size(Op op);
+  void make_boolean(Op op);
+  void make_binary(Op op);
   void make_reduction(Op op);
   void make_movement(Op op);
-  void make_contraction(Op op);
-  void make_norm(Op op);
+  void make_matmul();
+  void make_embedding(Op op);
+  void make_row(Op op);
   void make_attention(Op op);
   void make_loss(Op op);
   void make_optimiser(Op op);

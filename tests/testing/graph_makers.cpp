@@ -1,7 +1,6 @@
 // What each op needs, so that a random node of it is valid and well behaved.
 #include <cmath>
 
-#include "support/error.h"
 #include "testing/graph_generator.h"
 
 namespace weir::test {
@@ -11,86 +10,139 @@ constexpr int64_t kVocabulary = 3;
 }  // namespace
 
 void GraphGenerator::make(Op op) {
-  switch (info(op).op_class) {
-    case OpClass::Source:
-      if (op == Op::constant) keep(editor_.constant(one_of({-1, 0, 1, 3}), f32({3})), 3, true);
-      if (op == Op::iota) keep(editor_.iota(1, f32({2, 3})), 2, true);
-      return;  // inputs come first
-    case OpClass::Elementwise:
-      return make_elementwise(op);
-    case OpClass::Reduction:
+  switch (op) {
+    case Op::constant:
+      return keep(editor_.constant(one_of({-1, 0, 1, 3}), f32({3})), 3, true);
+    case Op::iota:
+      return keep(editor_.iota(1, f32({2, 3})), 2, true);
+    case Op::identity:
+    case Op::stop_gradient:
+    case Op::neg:
+    case Op::abs:
+    case Op::relu:
+      return make_same_size(op);
+    case Op::tanh:
+    case Op::sigmoid:
+    case Op::sin:
+    case Op::cos:
+    case Op::erf:
+      return keep(add(op, {pick(kLarge).value}), 1);
+    case Op::exp:
+      return keep(add(op, {pick(3).value}), 21);
+    case Op::log:
+    case Op::sqrt:
+    case Op::rsqrt:
+      return keep(add(op, {in_domain(pick(kLarge), info(op).low, info(op).high).value}), 4);
+    case Op::convert:
+    case Op::logical_not:
+    case Op::logical_and:
+    case Op::logical_or:
+    case Op::lt:
+    case Op::le:
+    case Op::gt:
+    case Op::ge:
+    case Op::eq:
+    case Op::ne:
+    case Op::select:
+      return make_boolean(op);
+    case Op::add:
+    case Op::sub:
+    case Op::mul:
+    case Op::div:
+    case Op::pow:
+    case Op::maximum:
+    case Op::minimum:
+    case Op::surrogate:
+    case Op::swiglu:
+      return make_binary(op);
+    case Op::reduce_sum:
+    case Op::reduce_max:
+    case Op::reduce_min:
+    case Op::reduce_mean:
       return make_reduction(op);
-    case OpClass::Movement:
+    case Op::broadcast:
+    case Op::reshape:
+    case Op::transpose:
+    case Op::slice:
+    case Op::pad:
+    case Op::concat:
       return make_movement(op);
-    case OpClass::Contraction:
-      return make_contraction(op);
-    case OpClass::Composite:
-      return make_norm(op);
-    case OpClass::Effect:
-    case OpClass::Kernel:
-      return;  // later stages make these
+    case Op::matmul:
+      return make_matmul();
+    case Op::embedding:
+    case Op::embedding_grad:
+      return make_embedding(op);
+    case Op::silu:
+    case Op::gelu:
+    case Op::softmax:
+    case Op::rms_norm:
+    case Op::layer_norm:
+    case Op::rope:
+    case Op::v_scale:
+      return make_row(op);
+    case Op::attention:
+    case Op::attention_grad:
+    case Op::attention_stats:
+    case Op::attention_pattern:
+      return make_attention(op);
+    case Op::cross_entropy:
+    case Op::linear_cross_entropy:
+    case Op::linear_cross_entropy_grad:
+      return make_loss(op);
+    case Op::adamw:
+    case Op::sgd:
+      return make_optimiser(op);
+    case Op::input:  // they come before everything else
+    case Op::probe:  // later stages make these two
+    case Op::kernel:
+      return;
   }
 }
 
-void GraphGenerator::make_elementwise(Op op) {
-  const OpInfo& row = info(op);
-  if (row.has(op_trait::Comparison)) {
+void GraphGenerator::make_same_size(Op op) {
+  Item x = pick(kLarge);
+  keep(add(op, {x.value}), x.bound, x.exact);
+}
+
+void GraphGenerator::make_boolean(Op op) {
+  if (op == Op::select) {
+    Item x = pick(kLarge), y = partner(x, kLarge);
+    Value condition = boolean_for(type(x.value).shape);
+    keep(add(op, {condition, x.value, y.value}), kLarge, x.exact && y.exact);
+  } else if (op == Op::convert) {
+    Value condition = boolean_for({2, 3});
+    keep(add(op, {condition}, {{"to", DType::f32}}), 1, true);
+  } else if (op == Op::logical_not) {
+    booleans_.push_back(add(op, {boolean_for({2, 3})}));
+  } else if (op == Op::logical_and || op == Op::logical_or) {
+    Value x = boolean_for({2, 3}), y = boolean_for({3});
+    booleans_.push_back(add(op, {x, y}));
+  } else {
     Item x = pick_exact(), y = random_.chance(0.5) ? constant(1) : x;
     for (int tries = 0; tries < 4; ++tries) {
       Item other = pick_exact();
       if (broadcast_shapes(type(x.value).shape, type(other.value).shape)) y = other;
     }
     booleans_.push_back(add(op, {x.value, y.value}));
-    return;
   }
-  switch (op) {
-    case Op::logical_not:
-    case Op::logical_and:
-    case Op::logical_or: {
-      Value x = boolean_for({2, 3}), y = boolean_for({2, 3});
-      booleans_.push_back(op == Op::logical_not ? add(op, {x}) : add(op, {x, y}));
-      return;
-    }
-    case Op::select: {
-      Item x = pick(kLarge), y = partner(x, kLarge);
-      Value condition = boolean_for(type(x.value).shape);
-      return keep(add(op, {condition, x.value, y.value}), kLarge, x.exact && y.exact);
-    }
-    case Op::convert: {
-      if (booleans_.empty()) return;
-      Value chosen = booleans_[random_.bits() % booleans_.size()];
-      return keep(add(op, {chosen}, {{"to", DType::f32}}), 1, true);
-    }
-    case Op::exp:
-      return keep(add(op, {pick(3).value}), 21);
-    case Op::log:
-    case Op::sqrt:
-    case Op::rsqrt:
-      return keep(add(op, {in_domain(pick(kLarge), row.low, row.high).value}), 4);
-    case Op::div: {
-      Item x = pick(kLarge);
-      Item y = in_domain(partner(x, kLarge), row.low, row.high);
-      return keep(add(op, {x.value, y.value}), x.bound / row.low);
-    }
-    case Op::pow: {
-      Item x = in_domain(pick(kLarge), row.low, row.high);
-      Item y = random_.chance(0.5) ? constant(one_of({-1, 0, 1, 2, 3})) : partner(x, 3);
-      return keep(add(op, {x.value, y.value}), 8);
-    }
-    default:
-      break;
+}
+
+void GraphGenerator::make_binary(Op op) {
+  double low = info(op).low, high = info(op).high;
+  Item x = pick(kLarge), y = partner(x, kLarge);
+  double bound = x.bound + y.bound;
+  if (op == Op::mul || op == Op::swiglu) bound = x.bound * y.bound;
+  if (op == Op::div) {
+    y = in_domain(y, low, high);
+    bound = x.bound / low;
   }
-  Item x = pick(kLarge);
-  bool exact = op == Op::identity || op == Op::stop_gradient || op == Op::neg || op == Op::abs;
-  if (row.inputs_min == 1) {
-    bool unit =
-        op == Op::tanh || op == Op::sigmoid || op == Op::sin || op == Op::cos || op == Op::erf;
-    return keep(add(op, {x.value}), unit ? 1 : x.bound, exact && x.exact);
+  if (op == Op::pow) {
+    x = in_domain(x, low, high);
+    y = random_.chance(0.5) ? constant(one_of({-1, 0, 1, 2, 3})) : partner(x, 3);
+    bound = 8;
   }
-  Item y = partner(x, kLarge);
-  double bound = op == Op::mul ? x.bound * y.bound : x.bound + y.bound;
-  exact = (op == Op::maximum || op == Op::minimum || op == Op::surrogate) && x.exact && y.exact;
-  keep(add(op, {x.value, y.value}), bound, exact);
+  bool keeps_elements = op == Op::maximum || op == Op::minimum || op == Op::surrogate;
+  keep(add(op, {x.value, y.value}), bound, keeps_elements && x.exact && y.exact);
 }
 
 void GraphGenerator::make_reduction(Op op) {
@@ -112,55 +164,50 @@ void GraphGenerator::make_movement(Op op) {
   const Shape shape = type(x.value).shape;
   size_t rank = shape.size();
   Shape first(rank), second(rank);
-  switch (op) {
-    case Op::broadcast:
-      second = shape;
-      second.insert(second.begin(), one_of({1, 2, 3}));
-      for (int64_t& extent : second)
-        if (extent == 1) extent = one_of({1, 2, 5});
-      return keep(add(op, {x.value}, {{"shape", second}}), x.bound, x.exact);
-    case Op::reshape:
-      return keep(resized(x.value, {one_of({1, 2, 3}), one_of({1, 4, 5})}), x.bound, x.exact);
-    case Op::transpose:
-      for (size_t i = 0; i < rank; ++i) first[i] = static_cast<int64_t>(i);
-      for (size_t i = rank; i > 1; --i) std::swap(first[i - 1], first[random_.bits() % i]);
-      return keep(add(op, {x.value}, {{"permutation", first}}), x.bound, x.exact);
-    case Op::slice:
-      for (size_t i = 0; i < rank; ++i) {
-        first[i] = random_.integer(0, shape[i] - 1);
-        second[i] = random_.integer(first[i] + 1, shape[i]);
-      }
-      return keep(add(op, {x.value}, {{"starts", first}, {"limits", second}}), x.bound, x.exact);
-    case Op::pad:
-      for (size_t i = 0; i < rank; ++i) {
-        first[i] = one_of({0, 1});
-        second[i] = one_of({0, 0, 2});
-      }
-      return keep(add(op, {x.value}, {{"low", first}, {"high", second}}), x.bound, x.exact);
-    case Op::concat: {
-      if (rank == 0) return;
-      Item y = pick(kLarge);
-      Value fitted = resized(y.value, shape);
-      return keep(add(op, {x.value, fitted, x.value}, {{"axis", random_.integer(0, rank - 1)}}),
-                  std::max(x.bound, y.bound), x.exact && y.exact);
+  Attrs attrs;
+  if (op == Op::broadcast) {
+    second = shape;
+    second.insert(second.begin(), one_of({1, 2, 3}));
+    for (int64_t& extent : second)
+      if (extent == 1) extent = one_of({1, 2, 5});
+    attrs.set("shape", second);
+  } else if (op == Op::reshape) {
+    return keep(resized(x.value, {one_of({1, 2, 3}), one_of({1, 4, 5})}), x.bound, x.exact);
+  } else if (op == Op::transpose) {
+    for (size_t i = 0; i < rank; ++i) first[i] = static_cast<int64_t>(i);
+    for (size_t i = rank; i > 1; --i) std::swap(first[i - 1], first[random_.bits() % i]);
+    attrs.set("permutation", first);
+  } else if (op == Op::slice) {
+    for (size_t i = 0; i < rank; ++i) {
+      first[i] = random_.integer(0, shape[i] - 1);
+      second[i] = random_.integer(first[i] + 1, shape[i]);
     }
-    default:
-      internal_error_at("no movement");
+    attrs = {{"starts", first}, {"limits", second}};
+  } else if (op == Op::pad) {
+    for (size_t i = 0; i < rank; ++i) {
+      first[i] = one_of({0, 1});
+      second[i] = one_of({0, 0, 2});
+    }
+    attrs = {{"low", first}, {"high", second}};
+  } else {
+    if (rank == 0) return;
+    Item y = pick(kLarge);
+    Value fitted = resized(y.value, shape);
+    return keep(add(op, {x.value, fitted, x.value}, {{"axis", random_.integer(0, rank - 1)}}),
+                std::max(x.bound, y.bound), x.exact && y.exact);
   }
+  keep(add(op, {x.value}, attrs), x.bound, x.exact);
 }
 
-void GraphGenerator::make_contraction(Op op) {
-  if (op == Op::embedding) {
-    Item table = pick();
-    Value rows = resized(table.value, {kVocabulary, one_of({1, 3, 4})});
-    return keep(add(op, {rows, ids_}), table.bound);
-  }
-  if (op == Op::embedding_grad) {
-    Item dy = pick(kLarge);
-    return keep(
-        add(op, {ids_, resized(dy.value, {5, one_of({1, 3})})}, {{"vocabulary", kVocabulary}}),
-        5 * dy.bound);
-  }
+void GraphGenerator::make_embedding(Op op) {
+  Item x = pick(kLarge);
+  if (op == Op::embedding)
+    return keep(add(op, {resized(x.value, {kVocabulary, one_of({1, 3, 4})}), ids_}), x.bound);
+  keep(add(op, {ids_, resized(x.value, {5, one_of({1, 3})})}, {{"vocabulary", kVocabulary}}),
+       5 * x.bound);
+}
+
+void GraphGenerator::make_matmul() {
   int64_t rows = one_of({1, 2, 5}), inner = one_of({1, 3, 8}), columns = one_of({1, 3, 7});
   bool transpose_a = random_.chance(0.3), transpose_b = random_.chance(0.5);
   Shape batch = random_.chance(0.5) ? Shape{2} : Shape{};
@@ -176,68 +223,42 @@ void GraphGenerator::make_contraction(Op op) {
   std::vector<Value> operands = {matrix(true, rows, inner, transpose_a),
                                  matrix(random_.chance(0.5), inner, columns, transpose_b)};
   if (random_.chance(0.3)) operands.push_back(matrix(true, rows, columns, false));
-  keep(add(op, operands, attrs), 100.0 * static_cast<double>(inner) + 10);
+  keep(add(Op::matmul, operands, attrs), 100.0 * static_cast<double>(inner) + 10);
 }
 
-// The composites of one row or element; the larger ones have makers of their own.
-void GraphGenerator::make_norm(Op op) {
+// Composites of one operand, and what goes along its last axis.
+void GraphGenerator::make_row(Op op) {
   Item x = pick(kLarge);
-  int64_t width = type(x.value).rank() ? type(x.value).shape.back() : 0;
-  switch (op) {
-    case Op::relu:
-    case Op::silu:
-      return keep(add(op, {x.value}), x.bound, op == Op::relu && x.exact);
-    case Op::gelu:
-      return keep(add(op, {x.value}, random_.chance(0.5) ? Attrs{{"exact", true}} : Attrs{}),
-                  x.bound);
-    case Op::swiglu: {
-      Item up = partner(x, kLarge);
-      return keep(add(op, {x.value, up.value}), x.bound * up.bound);
-    }
-    case Op::reduce_mean:
-      return make_reduction(op);
-    case Op::softmax:
-      if (width) keep(add(op, {x.value}), 1);
-      return;
-    case Op::rms_norm:
-    case Op::layer_norm: {
-      if (!width) return;
-      std::vector<Value> operands = {x.value, resized(pick(3).value, {width})};
-      if (op == Op::layer_norm && random_.chance(0.5))
-        operands.push_back(resized(pick(3).value, {width}));
-      return keep(add(op, operands, {{"eps", 0.01}}),
-                  3 * std::sqrt(static_cast<double>(width)) + 3);
-    }
-    case Op::rope: {
-      Attrs attrs{{"base", 100.0}};
-      if (random_.chance(0.3)) attrs.set("inverse", true);
-      return keep(add(op, {resized(x.value, {one_of({1, 2}), 3, 2, one_of({2, 4})})}, attrs),
-                  2 * x.bound);
-    }
-    case Op::v_scale: {
-      bool plain = options_.differentiable || random_.chance(0.5);
-      bool learned = random_.chance(0.5);
-      Attrs attrs{{"c", 0.5}, {"variant", plain ? "full" : "forward"}};
-      if (!plain && !learned && random_.chance(0.5)) attrs.set("variant", "backward");
-      std::vector<Value> operands = {resized(x.value, {2, 3, one_of({1, 4})})};
-      if (learned) operands.push_back(resized(pick(2).value, {3}));
-      return keep(add(op, operands, attrs), x.bound);
-    }
-    case Op::attention:
-    case Op::attention_grad:
-    case Op::attention_stats:
-    case Op::attention_pattern:
-      return make_attention(op);
-    case Op::cross_entropy:
-    case Op::linear_cross_entropy:
-    case Op::linear_cross_entropy_grad:
-      return make_loss(op);
-    case Op::adamw:
-    case Op::sgd:
-      return make_optimiser(op);
-    default:
-      internal_error_at(std::string("no maker for ") + op_name(op));
+  double bound = x.bound;
+  std::vector<Value> operands = {x.value};
+  Attrs attrs;
+  if (op == Op::gelu && random_.chance(0.5)) attrs.set("exact", true);
+  if (op == Op::softmax || op == Op::rms_norm || op == Op::layer_norm) {
+    if (type(x.value).rank() == 0) return;
+    bound = 1;
   }
+  if (op == Op::rms_norm || op == Op::layer_norm) {
+    int64_t width = type(x.value).shape.back();
+    operands.push_back(resized(pick(3).value, {width}));
+    if (op == Op::layer_norm && random_.chance(0.5))
+      operands.push_back(resized(pick(3).value, {width}));
+    attrs.set("eps", 0.01);
+    bound = 3 * std::sqrt(static_cast<double>(width)) + 3;
+  }
+  if (op == Op::rope) {
+    operands[0] = resized(x.value, {one_of({1, 2}), 3, 2, one_of({2, 4})});
+    attrs.set("base", 100.0);
+    if (random_.chance(0.3)) attrs.set("inverse", true);
+    bound = 2 * x.bound;
+  }
+  if (op == Op::v_scale) {
+    bool full = options_.differentiable || random_.chance(0.5), learned = random_.chance(0.5);
+    operands[0] = resized(x.value, {2, 3, one_of({1, 4})});
+    if (learned) operands.push_back(resized(pick(2).value, {3}));
+    bool backward = !full && !learned && random_.chance(0.5);
+    attrs = {{"c", 0.5}, {"variant", full ? "full" : backward ? "backward" : "forward"}};
+  }
+  keep(add(op, operands, attrs), bound);
 }
 
 void GraphGenerator::make_attention(Op op) {

@@ -80,7 +80,7 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
 
 }  // namespace
 
-MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec) {
+MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows) {
   MatmulTiles tiles;
   choose_micro_tile(target, spec, tiles);
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
@@ -91,24 +91,19 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec) {
   // The packed rows of A stay in half of the second-level cache while the columns stream by.
   const int64_t block_floats = target.l2_bytes / 2 / 4 / tiles.depth_block;
   tiles.row_block = even_block(spec.m, block_floats, rows);
-  const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
-  tiles.pack_b_ahead = shared_b || spec.m > tiles.row_block;
-  // Enough columns to pay for packing A; a tile that packs B for itself keeps it in that cache too.
+  // Enough columns to pay for packing A.
   constexpr int64_t wide = 1024;
-  tiles.column_block =
-      even_block(spec.n, tiles.pack_b_ahead ? wide : std::min(wide, block_floats), columns);
+  tiles.column_block = even_block(spec.n, whole_rows ? spec.n : wide, columns);
   // Enough tiles to share out evenly: shorter ones first, then narrower ones.
-  const int64_t wanted = 4 * target.cores;
   const auto grid = [&] {
     return batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
   };
-  if (batches < wanted && spec.m >= 8 * rows) {
-    tiles.pack_b_ahead = true;
-    while (grid() < wanted && tiles.row_block > 3 * rows)
-      tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
-  }
-  while (grid() < wanted && tiles.column_block > 4 * columns)
+  while (grid() < 4 * target.cores && tiles.row_block > 3 * rows)
+    tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
+  while (!whole_rows && grid() < 2 * target.cores && tiles.column_block > 4 * columns)
     tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
+  const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
+  tiles.pack_b_ahead = shared_b || spec.m > tiles.row_block;
   return tiles;
 }
 

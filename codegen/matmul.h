@@ -59,7 +59,9 @@ struct MatmulTiles {
   bool operator==(const MatmulTiles&) const = default;
 };
 
-MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec);
+/// Tiles that keep the packed rows of A in the second-level cache and give every core several of
+/// them. With `whole_rows` a tile spans all columns, for finish_tile.
+MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows = false);
 
 /// Everything a caller has to know to run the product.
 struct MatmulPlan {
@@ -67,8 +69,10 @@ struct MatmulPlan {
   MatmulTiles tiles;
   int64_t row_tiles = 1, column_tiles = 1, batches = 1;
   int64_t grid = 1;  ///< tiles of the product: ((batch * column tile) * row tile), rows fastest
-  int64_t pack_grid = 0;      ///< tiles of the packing kernel; 0 when there is none
-  int64_t packed_bytes = 0;   ///< of the packed B, written by one kernel and read by the other
+  int64_t pack_grid = 0;  ///< tiles of the packing kernel; 0 when there is none
+  int64_t packed_bytes =
+      0;  ///< of the packed B: for each matrix, strips of micro_vectors vectors of
+          ///< columns as [k][column], the ragged one padded with zeros to vectors
   int64_t scratch_bytes = 0;  ///< for each worker, of the product
 };
 
@@ -92,6 +96,12 @@ struct MatrixSite {
   llvm::Value* mask;  ///< lanes that exist; nullptr: all
 };
 
+/// Elements [row_begin, row_end) x [column_begin, column_end) of C.
+struct TileSite {
+  llvm::Value *batch_outer, *batch_inner;
+  llvm::Value *row_begin, *row_end, *column_begin, *column_end;
+};
+
 /// What surrounds the product; an empty function means the plain thing.
 struct MatmulHooks {
   /// Buffers of the kernel behind its own (see emit_matmul), for the functions below.
@@ -102,6 +112,9 @@ struct MatmulHooks {
   /// Given finished elements of C, stores what is to be stored (the plain thing: them, into C). May
   /// store elsewhere too. Every element of C is handed over exactly once.
   std::function<void(Emitter&, const KernelFrame&, const MatrixSite&, llvm::Value*)> store_c;
+  /// Called when all elements of a tile have been handed over, by the same thread, for what needs
+  /// them together (norms of rows: see default_tiles' whole_rows).
+  std::function<void(Emitter&, const KernelFrame&, const TileSite&)> finish_tile;
   /// With store_c: C does not hold f32 of the product's size, so chains are parked in scratch.
   bool park_in_scratch = false;
 };

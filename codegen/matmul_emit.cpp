@@ -142,16 +142,31 @@ class MatmulEmitter {
     emit_pack_strip(e_, strip, loader(false, buffer, batch), to);
   }
 
-  void pack_rows(const Tile& tile, Value* row, int64_t rows, const DepthBlock& block, Value* to) {
-    const PackedStrip strip = {.depth_contiguous = !spec_.a.transposed,
-                               .width = rows,
-                               .present = rows,
-                               .begin = row,
-                               .depth_begin = block.begin,
-                               .depth = block.depth,
-                               .depth_remainder = spec_.k % lanes_,
-                               .ragged = block.is_last};
-    emit_pack_strip(e_, strip, loader(true, frame_.buffers[0], tile.batch), to);
+  /// Packs the tile's rows of A for a block of k.
+  void pack_rows(const Tile& tile, const DepthBlock& block) {
+    const auto strips = [&](Value* step, Value* depth) {
+      for_row_strips(tile, [&](Value* strip, int64_t rows) {
+        const PackedStrip packed = {
+            .depth_contiguous = !spec_.a.transposed,
+            .width = rows,
+            .present = rows,
+            .begin = e_.add(tile.row_begin, e_.mul(strip, tiles_.micro_rows)),
+            .depth_begin = e_.add(block.begin, step),
+            .depth = depth,
+            .depth_remainder = spec_.k % lanes_,
+            .ragged = block.is_last,
+            .may_spill = !spec_.a.transposed};
+        Value* to = e_.address(Storage::f32, packed_row_strip(strip), e_.mul(step, rows));
+        emit_pack_strip(e_, packed, loader(true, frame_.buffers[0], tile.batch), to);
+      });
+    };
+    if (!spec_.a.transposed) return strips(e_.index(0), block.depth);
+    // The rows of a step of k lie side by side: a few steps at a time for all strips, so that a
+    // line of memory is fetched once.
+    constexpr int64_t steps = 16;
+    e_.for_loop(e_.index(0), block.depth, steps, [&](Value* step) {
+      strips(step, e_.min_index(e_.index(steps), e_.sub(block.depth, step)));
+    });
   }
 
   Value* packed_row_strip(Value* strip) {
@@ -159,11 +174,10 @@ class MatmulEmitter {
                       e_.mul(strip, tiles_.micro_rows * tiles_.depth_block));
   }
 
+  /// A strip of columns packed ahead, or the place in scratch where each is packed in turn.
   Value* packed_column_strip(const Tile& tile, Value* strip, const DepthBlock& block,
                              int64_t width) {
-    if (!tiles_.pack_b_ahead)
-      return e_.address(Storage::f32, e_.byte_address(frame_.scratch, scratch_.b_offset),
-                        e_.mul(strip, strip_columns_ * tiles_.depth_block));
+    if (!tiles_.pack_b_ahead) return e_.byte_address(frame_.scratch, scratch_.b_offset);
     Value* first = e_.div(tile.column_begin, strip_columns_);
     Value* at = e_.add(packed_offset(tile.batch, e_.add(first, strip)), e_.mul(block.begin, width));
     return e_.address(Storage::f32, frame_.buffers[1], at);
@@ -194,9 +208,11 @@ class MatmulEmitter {
     tile.batch = {e_.div(matrix, spec_.batch[1]), e_.rem(matrix, spec_.batch[1])};
     tile.row_begin = e_.mul(row_tile, tiles_.row_block);
     tile.column_begin = e_.mul(column_tile, tiles_.column_block);
+    const auto end = [&](Value* begin, int64_t total, int64_t block) {
+      return e_.min_index(e_.index(total), e_.add(begin, block));
+    };
     const auto strips = [&](Value* begin, int64_t total, int64_t block, int64_t strip) {
-      Value* present = e_.min_index(e_.index(block), e_.sub(e_.index(total), begin));
-      return e_.div(present, strip);
+      return e_.div(e_.sub(end(begin, total, block), begin), strip);
     };
     tile.row_strips = strips(tile.row_begin, spec_.m, tiles_.row_block, tiles_.micro_rows);
     tile.column_strips = strips(tile.column_begin, spec_.n, tiles_.column_block, strip_columns_);
@@ -215,13 +231,15 @@ class MatmulEmitter {
                            e_.ir().CreateICmpSLE(left, e_.index(block))});
       });
     }
+    if (hooks_.finish_tile)
+      hooks_.finish_tile(e_, frame_,
+                         {tile.batch.outer, tile.batch.inner, tile.row_begin,
+                          end(tile.row_begin, spec_.m, tiles_.row_block), tile.column_begin,
+                          end(tile.column_begin, spec_.n, tiles_.column_block)});
   }
 
   void depth_block(const Tile& tile, const DepthBlock& block) {
-    for_row_strips(tile, [&](Value* strip, int64_t rows) {
-      Value* row = e_.add(tile.row_begin, e_.mul(strip, tiles_.micro_rows));
-      pack_rows(tile, row, rows, block, packed_row_strip(strip));
-    });
+    pack_rows(tile, block);
     for_column_strips(tile, [&](Value* column_strip, int64_t columns) {
       Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
       Value* b = packed_column_strip(tile, column_strip, block, packed_columns(columns));

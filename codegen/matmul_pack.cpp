@@ -48,13 +48,14 @@ class StripPacker {
     }
   }
 
-  /// Stores the elements from `first` on of step k. A strip narrower than a vector is stored with
-  /// what spills over into step k + 1, written next; a ragged end of a wider one is masked.
+  /// Stores the elements from `first` on of step k. Where a narrow strip may spill, it does so into
+  /// step k + 1, which is written next; any other ragged end is masked.
   void put(Value* k, int64_t first, Value* vector) {
     Value* at = e_.add(e_.mul(k, strip_.width), first);
     const int64_t left = strip_.width - first;
-    Value* mask =
-        strip_.width < lanes_ ? nullptr : e_.mask_below(e_.index(left), static_cast<int>(lanes_));
+    Value* mask = strip_.may_spill && strip_.width < lanes_
+                      ? nullptr
+                      : e_.mask_below(e_.index(left), static_cast<int>(lanes_));
     e_.store(Storage::f32, vector, to_, at, mask);
   }
 

@@ -17,14 +17,16 @@ struct PackedStrip {
   llvm::Value* depth;       ///< steps of k to pack
   int64_t depth_remainder;  ///< depth modulo lanes where `ragged` holds, else depth is a multiple
   llvm::Value* ragged;      ///< i1
+  /// Whether up to a vector behind the strip may be overwritten, which lets a strip narrower than a
+  /// vector be stored without masks.
+  bool may_spill = false;
 };
 
 /// Gives `lanes` elements from (stored row, stored column) on; those outside the mask are 0.
 using StripLoader =
     std::function<llvm::Value*(llvm::Value* row, llvm::Value* column, llvm::Value* mask)>;
 
-/// Writes the strip to `to` as [depth][width]. When `width` is less than a vector, up to a vector's
-/// length behind the strip is overwritten.
+/// Writes the strip to `to` as [depth][width].
 void emit_pack_strip(Emitter& e, const PackedStrip& strip, const StripLoader& load,
                      llvm::Value* to);
 

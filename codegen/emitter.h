@@ -102,6 +102,8 @@ class Emitter {
   /// f32 to f32, bf16 and f16 (to nearest even, NaN stays NaN), or i32 to i32, i8, u8 (wrapping)
   /// and boolean (0 stays 0, else 1; an i1 is taken too).
   void store(Storage storage, Value* value, Value* base, Value* i, Value* mask = nullptr);
+  /// The value as it comes back from memory after a store of this kind.
+  Value* through(Storage storage, Value* value) { return widen(storage, narrow(storage, value)); }
   /// Asks for the cache line of an address; `locality` 3 (L1) to 1 (L3).
   void prefetch(Value* address, bool for_write = false, int locality = 3);
 

@@ -149,8 +149,10 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
 }
 
 GraphPtr lowered(const GraphPtr& graph, int64_t vector_lanes) {
+  Target target = parse_target("x86-64-v4");
+  target.vector_bytes = static_cast<int>(vector_lanes) * 4;
   return lower(simplify(decompose(with_stage(graph, Stage::instrumented), DecomposeMode::all)),
-               {.vector_lanes = vector_lanes});
+               target);
 }
 
 void check_region(const GraphPtr& region, const std::string& schedule, Tolerance tolerance,

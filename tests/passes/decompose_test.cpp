@@ -115,6 +115,28 @@ TEST(Decompose, LowerKeepsWhatHasAKernel) {
   }
 }
 
+TEST(Decompose, IgnoredTargetsCountNothing) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({3, 2})), w = b.input("w", f32({2, 2}));
+  Tensor targets = b.input("targets", i32({3})), scale = b.input("scale", f32({}));
+  b.output("loss", cross_entropy(linear(x, w), targets, scale));
+  std::vector<Tensor> head =
+      b.add(Op::linear_cross_entropy_grad, {x, w, targets, scale}, {}, Where::current());
+  b.output("dx", head[1]);
+  b.output("dw", head[2]);
+  GraphPtr after = decompose(b.finish(), DecomposeMode::all);
+  // Logits (0, log 3), (NaN, NaN) and (0, 0); the second row is ignored, NaN or not.
+  Tensors out = interpret(*after, {{"x", {f32({3, 2}), {0, std::log(3.0), NAN, 1, 0, 0}}},
+                                   {"w", {f32({2, 2}), {1, 0, 0, 1}}},
+                                   {"targets", {i32({3}), {0, -1, 1}}},
+                                   {"scale", scalar(0.5)}});
+  EXPECT_NEAR(out.at("loss").data[0], 0.5 * (std::log(4.0) + std::log(2.0)), 1e-15);
+  EXPECT_NEAR(out.at("dx").at({0, 0}), 0.5 * (0.25 - 1), 1e-15);
+  EXPECT_NEAR(out.at("dx").at({2, 1}), 0.5 * (0.5 - 1), 1e-15);
+  EXPECT_EQ(out.at("dx").at({1, 0}), 0);
+  EXPECT_EQ(out.at("dx").at({1, 1}), 0);
+}
+
 TEST(Decompose, RmsNormReadsAsItsFormula) {
   Builder b("g");
   Tensor x = b.input("x", f32({2, 8})), gamma = b.input("gamma", f32({8}));

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
-#include <limits>
+#include <random>
 
 #include "models/llama.h"
 #include "passes/decompose.h"

@@ -265,8 +265,13 @@ Value* Emitter::select(Value* condition, Value* then, Value* otherwise) {
 Value* Emitter::is_nan(Value* a) { return ir_.CreateFCmpUNO(a, a); }
 Value* Emitter::to_f32(Value* i) { return ir_.CreateSIToFP(i, f32_type(lanes_of(i))); }
 Value* Emitter::to_i32(Value* f) {
-  return ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {i32_type(lanes_of(f)), f->getType()},
-                             {f});
+  // Clamped first, because LLVM expands its own saturating conversion lane by lane.
+  constexpr double limit = 0x1p31, below_limit = 2147483520;  // the largest f32 below 2^31
+  Value* x = select(is_nan(f), f32_like(f, 0), f);
+  x = select(ir_.CreateFCmpOLT(x, f32_like(f, -limit)), f32_like(f, -limit), x);
+  x = select(ir_.CreateFCmpOGT(x, f32_like(f, below_limit)), f32_like(f, below_limit), x);
+  Value* whole = ir_.CreateFPToSI(x, i32_type(lanes_of(f)));
+  return select(ir_.CreateFCmpOGE(f, f32_like(f, limit)), i32_like(f, INT32_MAX), whole);
 }
 Value* Emitter::bits(Value* f) { return ir_.CreateBitCast(f, i32_type(lanes_of(f))); }
 Value* Emitter::from_bits(Value* i) { return ir_.CreateBitCast(i, f32_type(lanes_of(i))); }

@@ -98,7 +98,7 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   const auto grid = [&] {
     return batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
   };
-  while (grid() < 4 * target.cores && tiles.row_block > 3 * rows)
+  while (grid() < 2 * target.cores && tiles.row_block > 3 * rows)
     tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
   while (!whole_rows && grid() < 2 * target.cores && tiles.column_block > 4 * columns)
     tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
@@ -126,7 +126,8 @@ MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
   if (t.pack_b_ahead) {
     const int64_t matrices =
         (spec.b.batch_stride[0] ? spec.batch[0] : 1) * (spec.b.batch_stride[1] ? spec.batch[1] : 1);
-    plan.pack_grid = matrices * ceil_div(spec.n, columns);
+    plan.pack_grid = matrices * (spec.b.transposed ? ceil_div(spec.n, columns)
+                                                   : ceil_div(spec.k, matmul_pack_steps));
     plan.packed_bytes = 4 * matrices * round_up(spec.n, lanes) * spec.k;
   }
   const MatmulScratch scratch = matmul_scratch(target, plan);

@@ -76,6 +76,9 @@ struct MatmulPlan {
   int64_t scratch_bytes = 0;  ///< for each worker, of the product
 };
 
+/// Steps of k in a tile of the kernel that packs an untransposed B.
+constexpr int64_t matmul_pack_steps = 32;
+
 /// Where things lie in a worker's scratch: packed rows of A at 0, packed columns of B, parked C.
 struct MatmulScratch {
   int64_t b_offset = 0, c_offset = 0, c_row_stride = 0, bytes = 0;

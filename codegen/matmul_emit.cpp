@@ -65,25 +65,12 @@ class MatmulEmitter {
     std::vector<BufferUse> uses = {{}, {.written = true}};
     uses.insert(uses.end(), hooks_.extra_buffers.begin(), hooks_.extra_buffers.end());
     frame_ = e_.begin_kernel(symbol, uses);
-    const int64_t strips = (spec_.n + strip_columns_ - 1) / strip_columns_;
     e_.for_loop(frame_.first_tile, frame_.last_tile, 1, [&](Value* tile) {
-      Value* strip = e_.rem(tile, strips);
-      Value* matrix = e_.div(tile, strips);
-      const bool by_inner = spec_.b.batch_stride[1] != 0, by_outer = spec_.b.batch_stride[0] != 0;
-      const int64_t inner = by_inner ? spec_.batch[1] : 1;
-      const Batch batch = {by_outer ? e_.div(matrix, inner) : e_.index(0),
-                           by_inner ? e_.rem(matrix, inner) : e_.index(0)};
-      Value* to = e_.address(Storage::f32, frame_.buffers[1], packed_offset(batch, strip));
-      const DepthBlock all = {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()};
-      Value* column = e_.mul(strip, strip_columns_);
-      Value* is_full = e_.ir().CreateICmpSLT(strip, e_.index(spec_.n / strip_columns_));
-      const auto pack = [&](int64_t present) {
-        pack_columns(frame_.buffers[0], batch, column, present, all, to);
-        return Values{};
-      };
-      e_.if_else(
-          is_full, [&] { return pack(strip_columns_); },
-          [&] { return ragged_columns() ? pack(ragged_columns()) : Values{}; });
+      if (spec_.b.transposed) {
+        pack_one_strip(tile);
+      } else {
+        pack_some_steps(tile);
+      }
     });
     e_.end_kernel();
   }
@@ -128,6 +115,50 @@ class MatmulEmitter {
   }
 
   // --- packing ---
+
+  /// The batch indices of the i-th matrix of B; a dimension it is repeated over does not count.
+  Batch batch_of_b(Value* i) {
+    const bool by_inner = spec_.b.batch_stride[1] != 0, by_outer = spec_.b.batch_stride[0] != 0;
+    const int64_t inner = by_inner ? spec_.batch[1] : 1;
+    return {by_outer ? e_.div(i, inner) : e_.index(0), by_inner ? e_.rem(i, inner) : e_.index(0)};
+  }
+
+  /// A tile of the packing of a transposed B: one strip of columns, whose rows in memory run along
+  /// k.
+  void pack_one_strip(Value* tile) {
+    const int64_t strips = (spec_.n + strip_columns_ - 1) / strip_columns_;
+    const DepthBlock all = {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()};
+    Value* strip = e_.rem(tile, strips);
+    const Batch batch = batch_of_b(e_.div(tile, strips));
+    const auto pack = [&](int64_t present) {
+      pack_columns(frame_.buffers[0], batch, e_.mul(strip, strip_columns_), present, all,
+                   e_.address(Storage::f32, frame_.buffers[1], packed_offset(batch, strip)));
+      return Values{};
+    };
+    e_.if_else(
+        e_.ir().CreateICmpSLT(strip, e_.index(spec_.n / strip_columns_)),
+        [&] { return pack(strip_columns_); },
+        [&] { return ragged_columns() ? pack(ragged_columns()) : Values{}; });
+  }
+
+  /// A tile of the packing of an untransposed B: a few steps of k of all strips, so that rows are
+  /// read from end to end.
+  void pack_some_steps(Value* tile) {
+    const int64_t tiles = (spec_.k + matmul_pack_steps - 1) / matmul_pack_steps;
+    if (tiles == 0) return;
+    const Batch batch = batch_of_b(e_.div(tile, tiles));
+    Value* begin = e_.mul(e_.rem(tile, tiles), matmul_pack_steps);
+    Value* depth = e_.min_index(e_.index(matmul_pack_steps), e_.sub(e_.index(spec_.k), begin));
+    const DepthBlock steps = {begin, depth, e_.ir().getTrue(), e_.ir().getTrue()};
+    const auto pack = [&](Value* strip, int64_t present) {
+      Value* at = e_.add(packed_offset(batch, strip), e_.mul(begin, packed_columns(present)));
+      pack_columns(frame_.buffers[0], batch, e_.mul(strip, strip_columns_), present, steps,
+                   e_.address(Storage::f32, frame_.buffers[1], at));
+    };
+    const int64_t full = spec_.n / strip_columns_;
+    e_.for_loop(e_.index(0), e_.index(full), 1, [&](Value* strip) { pack(strip, strip_columns_); });
+    if (ragged_columns() > 0) pack(e_.index(full), ragged_columns());
+  }
 
   void pack_columns(Value* buffer, const Batch& batch, Value* column, int64_t present,
                     const DepthBlock& block, Value* to) {

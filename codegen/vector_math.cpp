@@ -51,7 +51,8 @@ Value* emit_exp(Emitter& e, Value* x) {
   p = e.fma(ir.CreateFMul(r, r), p, r);
   p = ir.CreateFAdd(p, e.f32_like(x, 1.0));
   // 2^n in two steps, because n reaches 128 and -150.
-  Value* whole = e.to_i32(n);
+  // Frozen, because the conversion of a NaN is poison; its product with p is NaN whatever it is.
+  Value* whole = ir.CreateFreeze(ir.CreateFPToSI(n, e.i32_type(Emitter::lanes_of(x))));
   Value* half = ir.CreateAShr(whole, 1);
   p = ir.CreateFMul(p, power_of_two(e, half));
   return ir.CreateFMul(p, power_of_two(e, ir.CreateSub(whole, half)));

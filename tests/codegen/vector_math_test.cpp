@@ -26,12 +26,12 @@ struct Function {
 };
 
 const std::vector<Function> functions = {
-    {"exp", emit_exp, [](long double x) { return std::exp(x); }, 1.1},
+    {"exp", emit_exp, [](long double x) { return std::exp(x); }, 1.2},
     {"log", emit_log, [](long double x) { return std::log(x); }, 1.0},
     {"tanh", emit_tanh, [](long double x) { return std::tanh(x); }, 1.5},
     {"sigmoid", emit_sigmoid, [](long double x) { return 1 / (1 + std::exp(-x)); }, 2.5},
-    {"sin", emit_sin, [](long double x) { return std::sin(x); }, 1.5},
-    {"cos", emit_cos, [](long double x) { return std::cos(x); }, 1.5},
+    {"sin", emit_sin, [](long double x) { return std::sin(x); }, 1.6},
+    {"cos", emit_cos, [](long double x) { return std::cos(x); }, 1.6},
     {"erf", emit_erf, [](long double x) { return std::erf(x); }, 1.5},
 };
 

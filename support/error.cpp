@@ -1,5 +1,7 @@
 #include "support/error.h"
 
+#include <algorithm>
+
 namespace weir {
 
 void internal_error_at(const std::string& message, std::source_location where) {
@@ -10,6 +12,11 @@ void internal_error_at(const std::string& message, std::source_location where) {
   }
   throw InternalError(fmt::format("internal error: {} ({}:{}). This is a bug in Weir.", message,
                                   file, where.line()));
+}
+
+void Problems::add(std::string message) {
+  if (std::find(messages_.begin(), messages_.end(), message) == messages_.end())
+    messages_.push_back(std::move(message));
 }
 
 void Problems::raise() const {

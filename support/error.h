@@ -37,7 +37,8 @@ template <typename... Args>
 class Problems {
  public:
   explicit Problems(std::string topic) : topic_(std::move(topic)) {}
-  void add(std::string message) { messages_.push_back(std::move(message)); }
+  /// The same message is kept once.
+  void add(std::string message);
   bool empty() const { return messages_.empty(); }
   const std::vector<std::string>& messages() const { return messages_; }
   /// Throws one UserError that lists all messages, if there are any.
@@ -51,9 +52,9 @@ class Problems {
 }  // namespace weir
 
 /// Checks an invariant of ours; the message is built only on failure.
-#define WEIR_CHECK(condition, ...)                                                      \
-  do {                                                                                  \
-    if (!(condition))                                                                   \
-      ::weir::internal_error_at(::fmt::format("condition {} failed: {}", #condition,    \
-                                              ::fmt::format(__VA_ARGS__)));             \
+#define WEIR_CHECK(condition, ...)                                                           \
+  do {                                                                                       \
+    if (!(condition))                                                                        \
+      ::weir::internal_error_at(                                                             \
+          ::fmt::format("condition {} failed: {}", #condition, ::fmt::format(__VA_ARGS__))); \
   } while (false)

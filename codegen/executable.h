@@ -1,0 +1,109 @@
+#pragma once
+// Planned graphs become programs that run: kernels are emitted, deduplicated by structure, compiled
+// together, and bound to memory. A Session holds the named buffers that programs share.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+#include "runtime/program.h"
+#include "support/target.h"
+
+namespace weir {
+
+struct CompileSettings {
+  Target target = host_target();
+  int threads = 0;        ///< compiling threads; 0: all cores
+  std::string cache;      ///< folder of the object cache; "" keeps none
+  bool perf = false;      ///< describe the code to `perf`
+};
+
+struct Argument {
+  std::string name;
+  Type type;
+  bool state = false;  ///< an input that the program updates
+};
+
+struct ProbeResult {
+  std::string id;
+  Type type;
+};
+
+/// One compiled program.
+struct Executable {
+  GraphPtr graph;  ///< planned
+  ProgramCode code;
+  std::vector<Argument> inputs, outputs;
+  std::vector<ProbeResult> probes;
+};
+
+struct CompileReport {
+  int kernels = 0;    ///< kernel nodes of all programs
+  int distinct = 0;   ///< after deduplication by structure
+  int from_cache = 0;
+  double seconds = 0;
+};
+
+/// Programs and the machine code they share.
+class Executables {
+ public:
+  /// Compiles planned graphs together. User errors: a dtype that compiled code does not compute in.
+  Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings);
+  ~Executables();
+  Executables(Executables&&) noexcept;
+
+  size_t size() const { return programs_.size(); }
+  const Executable& operator[](size_t i) const { return programs_[i]; }
+  const CompileReport& report() const { return report_; }
+
+ private:
+  struct Code;
+  std::unique_ptr<Code> code_;
+  std::vector<Executable> programs_;
+  CompileReport report_;
+};
+
+/// One kernel of a planned graph as text, for `weir dump`: LLVM IR or assembly of every distinct
+/// kernel, in running order.
+std::string dump_llvm(const Graph& planned, const Target& target);
+std::string dump_assembly(const Graph& planned, const Target& target);
+
+/// Buffers by name, shared by programs whose inputs have equal names (states above all).
+class Session {
+ public:
+  /// All inputs of all programs get a zeroed buffer; a user error when two programs want different
+  /// types under one name. `threads` workers (0: all cores).
+  Session(const Executables& programs, int threads);
+
+  const Executables& programs() const { return programs_; }
+  int threads() const { return workers_.count(); }
+  /// The buffer of an input, written before a run and, for states, read after; user error for an
+  /// unknown name, with the nearest.
+  void* data(const std::string& name);
+  const Type& type(const std::string& name) const;
+  std::vector<std::string> names() const;
+
+  void run(size_t program, const ProbeSink& probe_sink = {}, const ProfileSink& profile_sink = {});
+  /// An output of the program that ran last.
+  const void* output(size_t program, const std::string& name) const;
+  double scalar_output(size_t program, const std::string& name) const;
+
+ private:
+  struct Entry {
+    std::string name;
+    Type type;
+    Buffer buffer;
+  };
+  Entry& entry(const std::string& name);
+  const Executables& programs_;
+  Workers workers_;
+  Workspace workspace_;
+  std::vector<Entry> entries_;
+  std::vector<std::vector<void*>> inputs_;
+};
+
+/// Elements of a stored array as doubles, and back (rounded as convert does).
+std::vector<double> to_doubles(const void* data, const Type& type);
+void from_doubles(const std::vector<double>& values, const Type& type, void* data);
+
+}  // namespace weir

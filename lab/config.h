@@ -1,0 +1,93 @@
+#pragma once
+// Everything that a training run can be told, as one table of keys (config.cpp): defaults, parsing
+// from JSON and from key=value words, checks, and the resolved form that is kept with the run.
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/llama.h"
+#include "passes/v_scale.h"
+
+namespace weir {
+
+struct DataConfig {
+  std::string kind = "backcopy";    ///< backcopy or text
+  int64_t triggers = 3;             ///< backcopy: most frequent symbols that copy
+  int64_t symbols = 64;             ///< backcopy: of the synthetic source
+  double concentration = 8;         ///< backcopy: of its rows around the Zipf law
+  std::string bigrams;              ///< backcopy: a text file whose bigrams replace the source
+  std::vector<std::string> files;   ///< text: files or folders (plain, .gz, C4 .json.gz)
+  std::string tokenizer = "bytes";  ///< text: bytes, a tokenizer.json, or a folder with one or with
+                                    ///< vocab.json and merges.txt
+};
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  ///< adamw or sgd
+  double rate = 1e-2;          ///< peak learning rate
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double momentum = 0.9;            ///< sgd
+  double decay = 0.1;               ///< decoupled, on matrices and embeddings
+  double clip = 1.0;                ///< global gradient norm; 0 switches clipping off
+  int64_t warmup = 100;             ///< steps of linear warm-up
+  std::string schedule = "cosine";  ///< cosine or constant
+  double final_rate = 0.1;          ///< at the last step, as a fraction of the peak
+};
+
+struct MeasureConfig {
+  bool metrics = true;         ///< the record of every layer on measured steps
+  std::vector<int64_t> steps;  ///< measured steps; empty: 0, 1, 2, 4 ... 512, then every `every`
+  int64_t every = 500;
+  int64_t sink_token = 0;
+  int64_t sink_window = 64;      ///< queries over which the sink score is averaged
+  double sink_threshold = 0.3;   ///< sink rate counts heads above it
+  int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
+  double massive_absolute = 100, massive_ratio = 1000;
+  std::vector<std::string> probes;      ///< further selectors, kept as arrays
+  int64_t map_layer = 0, map_head = 0;  ///< attention map of the report
+};
+
+/// One arm: the same run with some keys set otherwise.
+struct ArmConfig {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> overrides;
+};
+
+struct RunConfig {
+  std::string out = "runs/run";
+  uint64_t seed = 42;
+  int64_t steps = 500;
+  int64_t batch = 32;            ///< sequences a step
+  int64_t length = 128;          ///< tokens a sequence
+  int64_t micro_batches = 1;     ///< parts that a step is computed in
+  int64_t threads = 0;           ///< 0: all cores
+  int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
+  LlamaConfig model;             ///< vocabulary 0: as the data needs
+  DataConfig data;
+  OptimizerConfig optimizer;
+  MeasureConfig measure;
+  VScaleOptions v_scale;
+  std::vector<ArmConfig> arms;
+
+  RunConfig();
+};
+
+/// Reads a JSON object (nested, or with dotted keys) over `config`, then `key=value` words over
+/// that. One user error lists everything wrong: unknown keys with the nearest, values of the wrong
+/// kind, and values that do not fit together.
+RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
+                       RunConfig config = {});
+/// The configuration of one arm.
+RunConfig with_arm(const RunConfig& config, const ArmConfig& arm);
+/// All keys with their values, nested, indented; parse_config reads it back to the same.
+std::string config_json(const RunConfig& config);
+/// A line a key: name, default, meaning.
+std::string config_help();
+
+/// The steps to measure, ascending, all below `steps` + 1: known before the run starts.
+std::vector<int64_t> measured_steps(const RunConfig& config);
+
+/// The learning rate at a step, counted from 0: linear warm-up, then the schedule.
+double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t steps);
+
+}  // namespace weir

@@ -1,0 +1,98 @@
+#include "runtime/program.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + WEIR_BUFFER_ALIGNMENT - 1) / WEIR_BUFFER_ALIGNMENT * WEIR_BUFFER_ALIGNMENT;
+}
+
+void* address(BufferRef ref, const std::vector<void*>& inputs, const Workspace& workspace) {
+  switch (ref.kind) {
+    case BufferRef::Kind::arena:
+      return workspace.arena() + ref.at;
+    case BufferRef::Kind::input:
+      return inputs[ref.at];
+  }
+  internal_error_at("unknown kind of buffer");
+}
+
+void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
+                const Workspace& workspace, const Workers& workers) {
+  std::vector<void*> buffers;
+  buffers.reserve(call.buffers.size());
+  for (BufferRef ref : call.buffers) buffers.push_back(address(ref, inputs, workspace));
+  workers.parallel_tiles(call.tiles, [&](int64_t first, int64_t last, int worker) {
+    call.function(buffers.data(), first, last, workspace.scratch(worker));
+  });
+}
+
+// Outputs may be states that other copies overwrite (a <- b, b <- a), so all are read first.
+void copy_states(const ProgramCode& code, const std::vector<void*>& inputs,
+                 const Workspace& workspace) {
+  bool between_inputs = false;
+  for (const StateCopy& copy : code.copies)
+    between_inputs = between_inputs || copy.from.kind == BufferRef::Kind::input;
+  std::vector<std::vector<char>> staged;
+  for (const StateCopy& copy : code.copies) {
+    const char* from = static_cast<const char*>(address(copy.from, inputs, workspace));
+    if (between_inputs)
+      staged.emplace_back(from, from + copy.bytes);
+    else
+      std::memcpy(inputs[copy.input], from, copy.bytes);
+  }
+  for (size_t i = 0; i < staged.size(); ++i)
+    std::memcpy(inputs[code.copies[i].input], staged[i].data(), staged[i].size());
+}
+
+}  // namespace
+
+void Workspace::reserve(const ProgramCode& code, int workers) {
+  if (static_cast<int64_t>(arena_.bytes()) < code.arena_bytes)
+    arena_ = Buffer(static_cast<size_t>(code.arena_bytes));
+  int64_t stride = std::max(scratch_stride_, aligned(code.scratch_bytes));
+  if (static_cast<int64_t>(scratch_.bytes()) < stride * workers)
+    scratch_ = Buffer(static_cast<size_t>(stride * workers));
+  scratch_stride_ = stride;
+}
+
+char* Workspace::scratch(int worker) const {
+  return static_cast<char*>(scratch_.data()) + worker * scratch_stride_;
+}
+
+void run_program(const ProgramCode& code, const std::vector<void*>& inputs, Workspace& workspace,
+                 const Workers& workers, const ProbeSink& probe_sink,
+                 const ProfileSink& profile_sink) {
+  WEIR_CHECK(static_cast<int64_t>(inputs.size()) == code.inputs, "{} inputs for a program of {}",
+             inputs.size(), code.inputs);
+  workspace.reserve(code, workers.count());
+  for (const Step& step : code.steps) {
+    if (step.kind == Step::Kind::probe) {
+      const ProbeCall& call = code.probes[step.index];
+      if (probe_sink) probe_sink(call.probe, address(call.buffer, inputs, workspace));
+      continue;
+    }
+    const KernelCall& call = code.kernels[step.index];
+    if (!profile_sink) {
+      run_kernel(call, inputs, workspace, workers);
+      continue;
+    }
+    auto start = std::chrono::steady_clock::now();
+    run_kernel(call, inputs, workspace, workers);
+    profile_sink(call,
+                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  copy_states(code, inputs, workspace);
+}
+
+const void* output_data(const ProgramCode& code, size_t output, const std::vector<void*>& inputs,
+                        const Workspace& workspace) {
+  return address(code.outputs.at(output), inputs, workspace);
+}
+
+}  // namespace weir

@@ -1,0 +1,58 @@
+#include "lab/config.h"
+
+#include <gtest/gtest.h>
+
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+std::string error_of(const std::string& json, const std::vector<std::string>& words) {
+  try {
+    parse_config(json, words);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Config, WordsOverrideJsonAndRoundTrip) {
+  RunConfig config =
+      parse_config(R"({"steps": 10, "model": {"layers": 2}, "measure.steps": [0, 5]})",
+                   {"model.layers=3", "arms=base; v: v_scale.variant=full"});
+  EXPECT_EQ(config.steps, 10);
+  EXPECT_EQ(config.model.layers, 3);
+  EXPECT_EQ(config.measure.steps, (std::vector<int64_t>{0, 5}));
+  ASSERT_EQ(config.arms.size(), 2u);
+  EXPECT_EQ(with_arm(config, config.arms[1]).v_scale.variant, VScaleVariant::full);
+  EXPECT_EQ(config_json(parse_config(config_json(config), {})), config_json(config));
+}
+
+TEST(Config, AllMistakesComeInOneMessage) {
+  EXPECT_EQ(
+      error_of("", {"model.layer=2", "steps=ten", "model.heads=6", "model.kv_heads=4",
+                    "optimizer.kind=adam"}),
+      "[config] 4 problems:\n"
+      "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.d_ff? "
+      "`weir train --help` lists all keys.\n"
+      "  - steps is 'ten', but an integer is needed.\n"
+      "  - optimizer.kind is 'adam'. Use adamw or sgd. Did you mean adamw?\n"
+      "  - [model] heads 6 is no multiple of kv_heads 4. Each key head serves the same number "
+      "of query heads.");
+}
+
+TEST(Config, MeasuredStepsAreKnownBeforeTheRun) {
+  RunConfig config = parse_config("", {"steps=1200"});
+  EXPECT_EQ(measured_steps(config),
+            (std::vector<int64_t>{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1200}));
+}
+
+TEST(Config, RateWarmsUpAndDecays) {
+  OptimizerConfig optimizer;
+  EXPECT_DOUBLE_EQ(learning_rate(optimizer, 0, 500), 1e-4);
+  EXPECT_DOUBLE_EQ(learning_rate(optimizer, 99, 500), 1e-2);
+  EXPECT_NEAR(learning_rate(optimizer, 500, 500), 1e-3, 1e-12);
+}
+
+}  // namespace
+}  // namespace weir

@@ -26,4 +26,24 @@ struct KernelCode {
   std::function<void(Emitter&, const std::string& symbol)> emit;
 };
 
+/// One call of one of a node's functions, after all calls before it have ended.
+struct KernelRun {
+  int code = 0;
+  std::vector<int64_t> offsets;  ///< bytes added to the base of each buffer; empty: none
+};
+
+/// The code of a kernel node that takes several steps with shared memory between them. Buffers of
+/// every function are the region's inputs, its outputs, and last the workspace if there is one.
+struct KernelPhases {
+  std::vector<KernelCode> codes;
+  std::vector<KernelRun> runs;
+  int64_t workspace_bytes = 0;  ///< undefined at the start; free again after the last run
+
+  KernelPhases() = default;
+  KernelPhases(KernelCode single) {  // NOLINT: a single function is the common case
+    codes.push_back(std::move(single));
+    runs.push_back({});
+  }
+};
+
 }  // namespace weir

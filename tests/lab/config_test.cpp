@@ -33,7 +33,7 @@ TEST(Config, AllMistakesComeInOneMessage) {
       error_of("", {"model.layer=2", "steps=ten", "model.heads=6", "model.kv_heads=4",
                     "optimizer.kind=adam"}),
       "[config] 4 problems:\n"
-      "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.d_ff? "
+      "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.tied? "
       "`weir train --help` lists all keys.\n"
       "  - steps is 'ten', but an integer is needed.\n"
       "  - optimizer.kind is 'adam'. Use adamw or sgd. Did you mean adamw?\n"

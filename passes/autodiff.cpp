@@ -286,4 +286,16 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
   return Differentiation(forward, loss, path).finish(options.wrt);
 }
 
+std::set<std::string> differentiable_names(const GraphPtr& graph, const std::string& loss) {
+  if (!graph->find_output(loss)) return {};
+  GraphPtr forward = prepare_forward(graph, *graph->find_output(loss));
+  Path path(*forward, *forward->find_output(loss), {});
+  std::set<std::string> found;
+  for (const auto& [name, value] : forward->names())
+    if (path.reaches(value)) found.insert(name);
+  for (int32_t id : forward->inputs())
+    if (path.reaches({id, 0})) found.insert(forward->input_name(id));
+  return found;
+}
+
 }  // namespace weir

@@ -2,6 +2,7 @@
 // Reverse-mode differentiation of a graph: from a graph with a scalar loss to the same graph
 // followed by the nodes that compute gradients of that loss. Rules, one an op, are in
 // autodiff_rules.h.
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,9 @@ std::string gradient_name(const std::string& name);
 /// influence the loss; ops on the way that have no gradient; a gradient that reaches the
 /// log-sum-exp of an attention.
 GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& options);
+
+/// The named values and inputs of a built graph whose gradient `differentiate` can give: those that
+/// the output `loss` depends on differentiably. Empty if there is no such output.
+std::set<std::string> differentiable_names(const GraphPtr& graph, const std::string& loss = "loss");
 
 }  // namespace weir

@@ -1,0 +1,64 @@
+#pragma once
+// The text in which a probe is asked for:
+//
+//   GLOB[.grad] [: reduction, reduction ...]        blocks.*.attn.hook_v.grad : batch_sum,
+//   norm(feature)
+//
+// Without reductions (or with `raw`) the whole value is taken. Reductions apply from left to right
+// and keep the axes they reduce as size 1:
+//   batch_sum                      sum over the batch, as sum(batch)
+//   sum(axes) mean(axes) max(axes) min(axes) norm(axes)   norm is l2
+//   abs square                     of each element
+//   select(axis=i) select(axis=i..j) slice(axis,start,limit)   elements of one axis; j is included
+// and first of an attention pattern, without the pattern in memory:
+//   column_mass column_square      sum over queries of a and of a^2: [B,H,S]
+//   entropy row_max                of a query's row, in nats: [B,H,T]
+//   sink_column sink_column(s)     a[t,s] of every query t on key s (0 if not given): [B,H,T]
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weir {
+
+enum class ReductionKind : uint8_t {
+  sum,
+  mean,
+  max,
+  min,
+  norm,
+  abs,
+  square,
+  slice,
+  column_mass,
+  column_square,
+  entropy,
+  row_max,
+  sink_column
+};
+
+const char* reduction_name(ReductionKind kind);
+
+struct ProbeReduction {
+  ReductionKind kind = ReductionKind::sum;
+  std::vector<std::string> axes =
+      {};             ///< as written: batch, token, head, feature, query, key, axis0 ...
+  int64_t start = 0;  ///< of slice; the key of sink_column
+  int64_t limit = 0;  ///< of slice, excluded
+};
+
+struct ProbeRequest {
+  std::string text;  ///< as given, for messages
+  std::string glob;  ///< of hook names, without `.grad`
+  bool gradient = false;
+  std::vector<ProbeReduction> reductions = {};
+};
+
+/// The canonical text of one reduction: "batch_sum", "norm(head,feature)", "slice(token,0,16)".
+std::string to_string(const ProbeReduction& reduction);
+
+/// Parses one request; user errors say what was found and what is known.
+ProbeRequest parse_probe_request(std::string_view text);
+/// Parses all; one user error lists everything wrong.
+std::vector<ProbeRequest> parse_probe_requests(const std::vector<std::string>& texts);
+
+}  // namespace weir

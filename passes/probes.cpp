@@ -1,0 +1,383 @@
+#include "passes/probes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "passes/autodiff.h"
+#include "passes/emit.h"
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+constexpr const char* kTopic = "probe";
+
+bool is_gradient_name(const Graph& graph, const std::string& name) {
+  constexpr std::string_view kSuffix = ".grad";
+  return name.ends_with(kSuffix) && graph.stage() >= Stage::differentiated;
+}
+
+Value through_identity(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::identity) value = graph.node(value).inputs[0];
+  return value;
+}
+
+bool is_pattern(const Graph& graph, Value value) {
+  return graph.node(through_identity(graph, value)).op == Op::attention_pattern;
+}
+
+// Axes by rank: activations are [B,T,D] or [B,T,H,d]; attention's own results have their layout.
+std::vector<std::string> axis_names(const Graph& graph, Value value) {
+  Value source = through_identity(graph, value);
+  if (is_pattern(graph, source)) return {"batch", "head", "query", "key"};
+  if (graph.node(source).op == Op::attention && source.result == 1)
+    return {"batch", "head", "query"};
+  int64_t rank = graph.type(value).rank();
+  if (rank == 3 && !graph.is_input(value)) return {"batch", "token", "feature"};
+  if (rank == 4 && !graph.is_input(value)) return {"batch", "token", "head", "feature"};
+  std::vector<std::string> axes;
+  for (int64_t i = 0; i < rank; ++i) axes.push_back(fmt::format("axis{}", i));
+  return axes;
+}
+
+bool is_pattern_statistic(ReductionKind kind) { return kind >= ReductionKind::column_mass; }
+
+// Resolves the reductions of one request on one hook; the problem if they do not fit.
+class Chain {
+ public:
+  Chain(const Hook& hook, bool pattern)
+      : hook_(hook), axes_(hook.axes), shape_(hook.type.shape), pattern_(pattern) {}
+
+  bool apply(const ProbeReduction& reduction) {
+    ProbeReduction canonical = reduction;
+    ProbeStep step{reduction.kind, {}, reduction.start, reduction.limit};
+    if (is_pattern_statistic(reduction.kind)) {
+      if (!pattern_ || !probe_.steps.empty())
+        return fail(reduction, "is a statistic of a whole attention pattern and comes first");
+      statistic(reduction);
+      if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
+        return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
+    } else if (!is_float(hook_.type.dtype) && reduction.kind != ReductionKind::slice) {
+      return fail(reduction,
+                  fmt::format("needs a floating-point value, not {}", to_string(hook_.type)));
+    }
+    for (const std::string& name : reduction.axes) {
+      auto found = std::find(axes_.begin(), axes_.end(), name);
+      if (found == axes_.end())
+        return fail(reduction, fmt::format("there is no axis {}; the axes are {}", name,
+                                           axes_.empty() ? "none" : join(axes_, ", ")));
+      step.axes.push_back(found - axes_.begin());
+    }
+    std::sort(step.axes.begin(), step.axes.end());
+    if (std::adjacent_find(step.axes.begin(), step.axes.end()) != step.axes.end())
+      return fail(reduction, "an axis is named twice");
+    for (size_t i = 0; i < step.axes.size(); ++i) canonical.axes[i] = axes_[step.axes[i]];
+    if (!reshape(reduction, step)) return false;
+    texts_.push_back(to_string(canonical));
+    probe_.steps.push_back(step);
+    return true;
+  }
+
+  const std::string& problem() const { return problem_; }
+  ResolvedProbe finish(bool gradient) {
+    probe_.name = hook_.name;
+    probe_.gradient = gradient;
+    probe_.axes = axes_;
+    probe_.id = (gradient ? gradient_name(hook_.name) : hook_.name) + ":" +
+                (texts_.empty() ? "raw" : join(texts_, ","));
+    return probe_;
+  }
+
+ private:
+  bool fail(const ProbeReduction& reduction, const std::string& why) {
+    problem_ = fmt::format("{}: {}", to_string(reduction), why);
+    return false;
+  }
+
+  void statistic(const ProbeReduction& reduction) {
+    bool by_key = reduction.kind == ReductionKind::column_mass ||
+                  reduction.kind == ReductionKind::column_square;
+    axes_ = {"batch", "head", by_key ? "key" : "query"};
+    shape_ = {shape_[0], shape_[1], shape_[by_key ? 3 : 2]};
+  }
+
+  // The shape after the step, and whether the step is where micro-batches meet.
+  bool reshape(const ProbeReduction& reduction, const ProbeStep& step) {
+    if (step.kind == ReductionKind::slice) {
+      int64_t axis = step.axes[0];
+      if (step.limit > shape_[axis])
+        return fail(reduction, fmt::format("axis {} has {} elements", axes_[axis], shape_[axis]));
+      shape_[axis] = step.limit - step.start;
+      if (axes_[axis] == "batch") batch_is_whole_ = false;
+      return true;
+    }
+    for (int64_t axis : step.axes) {
+      shape_[axis] = 1;
+      if (axes_[axis] != "batch" || !batch_is_whole_) continue;
+      batch_is_whole_ = false;
+      probe_.batch_step = static_cast<int64_t>(probe_.steps.size());
+    }
+    return true;
+  }
+
+  const Hook& hook_;
+  std::vector<std::string> axes_;
+  Shape shape_;
+  bool pattern_;
+  bool batch_is_whole_ = true;
+  ResolvedProbe probe_;
+  std::vector<std::string> texts_;
+  std::string problem_;
+};
+
+// Batches and single heads (or whole groups) of a pattern are cut before it is computed.
+std::optional<Value> sliced_pattern(const Emit& e, Value x, const ProbeStep& step) {
+  const Node node = e.editor().graph().node(x);
+  if (node.op != Op::attention_pattern || step.kind != ReductionKind::slice) return std::nullopt;
+  Value q = node.inputs[0], k = node.inputs[1], lse = node.inputs[2];
+  int64_t axis = step.axes[0], group = e.shape(q)[2] / e.shape(k)[2];
+  if (axis == 0) {
+    q = e.slice_axis(q, 0, step.start, step.limit);
+    k = e.slice_axis(k, 0, step.start, step.limit);
+    lse = e.slice_axis(lse, 0, step.start, step.limit);
+  } else if (axis == 1) {
+    int64_t first = step.start / group, last = (step.limit - 1) / group;
+    bool whole_groups = step.start % group == 0 && step.limit % group == 0;
+    if (first != last && !whole_groups) return std::nullopt;
+    q = e.slice_axis(q, 2, step.start, step.limit);
+    k = e.slice_axis(k, 2, first, last + 1);
+    lse = e.slice_axis(lse, 1, step.start, step.limit);
+  } else {
+    return std::nullopt;
+  }
+  return e.op(Op::attention_pattern, {q, k, lse}, node.attrs);
+}
+
+// The five results of attention_stats, computed without the pattern.
+Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink) {
+  const Node node = editor.graph().node(pattern);
+  WEIR_CHECK(node.op == Op::attention_pattern, "statistics of a {}", op_name(node.op));
+  Attrs attrs = node.attrs;
+  attrs.set("sink", sink);
+  auto results = editor.add_node(Op::attention_stats, node.inputs, attrs, node.where);
+  switch (kind) {
+    case ReductionKind::column_mass:
+      return results[0];
+    case ReductionKind::column_square:
+      return results[1];
+    case ReductionKind::entropy:
+      return results[2];
+    case ReductionKind::sink_column:
+      return results[3];
+    case ReductionKind::row_max:
+      return results[4];
+    case ReductionKind::sum:
+    case ReductionKind::mean:
+    case ReductionKind::max:
+    case ReductionKind::min:
+    case ReductionKind::norm:
+    case ReductionKind::abs:
+    case ReductionKind::square:
+    case ReductionKind::slice:
+      break;
+  }
+  internal_error_at("not a statistic of attention");
+}
+
+std::vector<Hook> hooks_of(const GraphPtr& graph, const std::string& loss) {
+  std::set<std::string> differentiable;
+  if (graph->stage() == Stage::built) differentiable = differentiable_names(graph, loss);
+  std::vector<Hook> hooks;
+  auto add = [&](const std::string& name, Value value) {
+    bool has_gradient = graph->stage() == Stage::built
+                            ? differentiable.contains(name)
+                            : graph->find(gradient_name(name)).has_value();
+    hooks.push_back({name, graph->type(value), has_gradient, axis_names(*graph, value)});
+  };
+  for (const auto& [name, value] : graph->names())
+    if (!is_gradient_name(*graph, name)) add(name, value);
+  for (int32_t id : graph->inputs())
+    if (graph->node(id).attrs.get_bool("state") && !graph->find(graph->input_name(id)))
+      add(graph->input_name(id), {id, 0});
+  return hooks;
+}
+
+// All statistics of a pattern are computed with the sink that one of them names, so that one node
+// gives them all; the others do not depend on it.
+void share_sinks(std::vector<ResolvedProbe>& probes) {
+  std::map<std::string, int64_t> sinks;
+  for (const ResolvedProbe& probe : probes)
+    if (!probe.steps.empty() && probe.steps[0].kind == ReductionKind::sink_column)
+      sinks.emplace(probe.name, probe.steps[0].start);
+  for (ResolvedProbe& probe : probes) {
+    if (probe.steps.empty() || !is_pattern_statistic(probe.steps[0].kind)) continue;
+    auto sink = sinks.find(probe.name);
+    if (sink != sinks.end() && probe.steps[0].kind != ReductionKind::sink_column)
+      probe.steps[0].start = sink->second;
+  }
+}
+
+std::optional<Value> find_hook(const Graph& graph, const std::string& name) {
+  auto value = graph.find(name);
+  return value ? value : graph.find_input(name);
+}
+
+// Why a request matches no hook.
+std::string no_match(const ProbeRequest& request, const std::vector<Hook>& hooks,
+                     const std::vector<std::string>& without_gradient) {
+  if (!without_gradient.empty())
+    return fmt::format(
+        "'{}': {} has no gradient in this program: nothing differentiates the loss by it. Ask for "
+        "the value itself, or for gradients of the program.",
+        request.text, join(without_gradient, ", "));
+  std::vector<std::string> names;
+  for (const Hook& hook : hooks) names.push_back(hook.name);
+  return fmt::format("'{}' matches no hook.{} `weir probes` lists all.", request.text,
+                     did_you_mean(request.glob, names));
+}
+
+}  // namespace
+
+std::vector<Hook> list_hooks(const GraphPtr& graph, const std::string& loss) {
+  return hooks_of(graph, loss);
+}
+
+std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
+                                          const std::vector<ProbeRequest>& requests,
+                                          const std::string& loss) {
+  std::vector<Hook> hooks = hooks_of(graph, loss);
+  std::vector<ResolvedProbe> resolved;
+  std::set<std::string> ids;
+  Problems problems(kTopic);
+  for (const ProbeRequest& request : requests) {
+    std::vector<std::string> without_gradient;
+    std::string misfit;
+    int64_t matches = 0, misfits = 0;
+    for (const Hook& hook : hooks) {
+      if (!glob_match(request.glob, hook.name)) continue;
+      if (request.gradient && !hook.has_gradient) {
+        without_gradient.push_back(hook.name);
+        continue;
+      }
+      ++matches;
+      Chain chain(hook, !request.gradient && is_pattern(*graph, *find_hook(*graph, hook.name)));
+      bool fits = std::all_of(request.reductions.begin(), request.reductions.end(),
+                              [&](const ProbeReduction& r) { return chain.apply(r); });
+      if (!fits) {
+        if (misfits++ == 0)
+          misfit = fmt::format("'{}' does not fit {} {}: {}", request.text, hook.name,
+                               to_string(hook.type), chain.problem());
+        continue;
+      }
+      ResolvedProbe probe = chain.finish(request.gradient);
+      if (ids.insert(probe.id).second) resolved.push_back(std::move(probe));
+    }
+    if (matches == 0) problems.add(no_match(request, hooks, without_gradient));
+    if (misfits > 0)
+      problems.add(misfit +
+                   (misfits > 1 ? fmt::format(" (and {} more hooks).", misfits - 1) : "."));
+  }
+  problems.raise();
+  share_sinks(resolved);
+  return resolved;
+}
+
+std::vector<std::string> probed_gradients(const GraphPtr& graph,
+                                          const std::vector<ResolvedProbe>& probes) {
+  std::set<std::string> names;
+  for (const ResolvedProbe& probe : probes)
+    if (probe.gradient && graph->find(probe.name)) names.insert(probe.name);
+  return {names.begin(), names.end()};
+}
+
+std::optional<Value> find_probed(const Graph& graph, const ResolvedProbe& probe) {
+  return probe.gradient ? graph.find(gradient_name(probe.name)) : find_hook(graph, probe.name);
+}
+
+int64_t reduced_count(const ProbeStep& step, const Shape& shape) {
+  int64_t count = 1;
+  for (int64_t axis : step.axes) count *= shape[axis];
+  return count;
+}
+
+Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
+  Emit e(editor);
+  switch (step.kind) {
+    case ReductionKind::sum:
+    case ReductionKind::mean:
+      return e.reduce_sum(x, step.axes);
+    case ReductionKind::norm:
+      return e.reduce_sum(e.mul(x, x), step.axes);
+    case ReductionKind::max:
+      return e.reduce_max(x, step.axes);
+    case ReductionKind::min:
+      return e.op(Op::reduce_min, {x}, {{"axes", step.axes}});
+    case ReductionKind::abs:
+      return e.abs(x);
+    case ReductionKind::square:
+      return e.mul(x, x);
+    case ReductionKind::slice:
+      if (auto sliced = sliced_pattern(e, x, step)) return *sliced;
+      return e.slice_axis(x, step.axes[0], step.start, step.limit);
+    case ReductionKind::column_mass:
+    case ReductionKind::column_square:
+    case ReductionKind::entropy:
+    case ReductionKind::row_max:
+    case ReductionKind::sink_column:
+      return pattern_statistic(editor, through_identity(editor.graph(), x), step.kind, step.start);
+  }
+  internal_error_at("unknown reduction");
+}
+
+Op join_op(const ProbeStep& step) {
+  if (step.kind == ReductionKind::max) return Op::maximum;
+  return step.kind == ReductionKind::min ? Op::minimum : Op::add;
+}
+
+double join_identity(const ProbeStep& step) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (step.kind == ReductionKind::max) return -kInfinity;
+  return step.kind == ReductionKind::min ? kInfinity : 0;
+}
+
+Value complete_step(GraphEditor& editor, const ProbeStep& step, Value joined, int64_t count) {
+  Emit e(editor);
+  if (step.kind == ReductionKind::mean) return e.div(joined, static_cast<double>(count));
+  return step.kind == ReductionKind::norm ? e.sqrt(joined) : joined;
+}
+
+Value apply_probe_steps(GraphEditor& editor, const ResolvedProbe& probe, Value x, int64_t first,
+                        int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    const ProbeStep& step = probe.steps[i];
+    int64_t count = reduced_count(step, editor.type(x).shape);
+    x = complete_step(editor, step, partial_step(editor, step, x), count);
+  }
+  return x;
+}
+
+GraphPtr insert_probes(const GraphPtr& graph, const std::vector<ResolvedProbe>& probes) {
+  Problems problems(kTopic);
+  for (const ResolvedProbe& probe : probes)
+    if (!find_probed(*graph, probe))
+      problems.add(fmt::format("{}: {} is no longer in the program.", probe.id,
+                               probe.gradient ? gradient_name(probe.name) : probe.name));
+  problems.raise();
+  Rewriter to(*graph);
+  for (int32_t id = 0; id < graph->size(); ++id)
+    if (graph->node(id).op != Op::input) to.copy(id);
+  for (const ResolvedProbe& probe : probes) {
+    Value x = apply_probe_steps(to, probe, to[*find_probed(*graph, probe)], 0,
+                                static_cast<int64_t>(probe.steps.size()));
+    to.add_node(Op::probe, {x}, {{"id", probe.id}});
+  }
+  to.set_stage(Stage::instrumented);
+  return to.finish_copy();
+}
+
+}  // namespace weir

@@ -1,0 +1,53 @@
+#pragma once
+// From a differentiated loss to the programs of an optimiser step: gradients, their global norm,
+// clipping, and the update of weights and moments.
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+#include "passes/probes.h"
+
+namespace weir {
+
+enum class OptimizerKind : uint8_t { adamw, sgd };
+
+struct OptimizerOptions {
+  OptimizerKind kind = OptimizerKind::adamw;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  ///< of adamw
+  double momentum = 0.9;                         ///< of sgd
+  double weight_decay = 0.1;
+  std::vector<std::string> decay = {};  ///< the weights that decay; no other does
+  double clip = 1.0;                    ///< bound of the global gradient norm; 0 is none
+  double clip_epsilon = 1e-6;           ///< factor = min(1, clip / (norm + this)), as PyTorch
+};
+
+struct TrainingOptions {
+  OptimizerOptions optimizer = {};
+  std::string loss = "loss";
+  int64_t micro_batches = 1;
+  std::vector<ResolvedProbe> probes = {};
+};
+
+/// The programs of one step, of stage instrumented. With one micro-batch there is `step` alone;
+/// otherwise `prepare` zeroes the accumulators, `micro` runs once a micro-batch, `finish` updates.
+struct TrainingPrograms {
+  GraphPtr step;
+  GraphPtr prepare, micro, finish;
+};
+
+/// `graph` (stage differentiated) returns the loss and `grad.<w>` for every trained state input w.
+///
+/// Added inputs: rank-0 f32 `rate`, and for adamw `bias1`, `bias2` = 1 / (1 - beta^t).
+/// Added states: `adam.m.<w>` and `adam.v.<w>`, or `sgd.m.<w>`; with micro-batches the accumulators
+/// `grad.<w>`, `loss` and `probe.<id>`.
+/// Outputs: `loss`, `grad_norm` (before clipping) and every updated state under its own name.
+/// The norm is the root of the sum, in the order of the outputs, of each gradient's sum of squares.
+/// With micro-batches the loss and the gradients are sums over them (its loss_scale must be that of
+/// the whole step). A probe that reduces the batch is accumulated over them and completed in
+/// *finish*; one of a weight or of its gradient belongs to the whole step and runs in *finish*; any
+/// other runs once a micro-batch. Other outputs of the graph belong to `step` or `micro`.
+/// User errors, all at once: no loss, no gradients, a gradient of something that is no state, an
+/// unknown name in `decay`, numbers out of range, probes of values that are gone.
+TrainingPrograms make_training_programs(const GraphPtr& graph, const TrainingOptions& options);
+
+}  // namespace weir

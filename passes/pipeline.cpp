@@ -5,9 +5,9 @@
 #include "passes/loss_head.h"
 #include "passes/lower.h"
 #include "passes/plan_memory.h"
+#include "passes/probes.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
-#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -16,6 +16,9 @@ bool always(const CompileOptions&) { return true; }
 bool wants_v_scale(const CompileOptions& o) { return o.v_scale.variant != VScaleVariant::none; }
 bool wants_probes(const CompileOptions& o) { return !o.probes.empty(); }
 bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
+std::vector<ResolvedProbe> probes_of(const GraphPtr& graph, const CompileOptions& o) {
+  return resolve_probes(graph, parse_probe_requests(o.probes), o.loss);
+}
 
 }  // namespace
 
@@ -35,7 +38,11 @@ const std::vector<Pass>& pipeline() {
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
 
       {"autodiff",
-       [](G g, O o) { return differentiate(g, {.loss = o.loss, .wrt = select_inputs(*g, o.gradients)}); },
+       [](G g, O o) {
+         return differentiate(g, {.loss = o.loss,
+                                  .wrt = select_inputs(*g, o.gradients),
+                                  .named = probed_gradients(g, probes_of(g, o))});
+       },
        built, differentiated, once, wants_gradients, "gradients of everything named on the way"},
 
       // From here on gradients are ordinary code, and equal values are one.
@@ -44,7 +51,7 @@ const std::vector<Pass>& pipeline() {
        "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
       {"share_loss_head", [](G g, O) { return share_loss_head(g); },
        differentiated, differentiated, once, wants_gradients, "each logit is computed once"},
-      {"probes", [](G, O) -> GraphPtr { internal_error_at("probes cannot be attached yet"); },
+      {"probes", [](G g, O o) { return insert_probes(g, probes_of(g, o)); },
        differentiated, instrumented, once, wants_probes, "nothing is rewritten before names are resolved"},
 
       // Probes are attached; the rest treats them as any other code. Code that only a name keeps

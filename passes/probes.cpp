@@ -369,13 +369,19 @@ GraphPtr insert_probes(const GraphPtr& graph, const std::vector<ResolvedProbe>& 
                                probe.gradient ? gradient_name(probe.name) : probe.name));
   problems.raise();
   Rewriter to(*graph);
+  auto emit = [&](bool from_input) {  // a state is read before anything can overwrite it
+    for (const ResolvedProbe& probe : probes) {
+      Value source = *find_probed(*graph, probe);
+      if (graph->is_input(source) != from_input) continue;
+      Value x =
+          apply_probe_steps(to, probe, to[source], 0, static_cast<int64_t>(probe.steps.size()));
+      to.add_node(Op::probe, {x}, {{"id", probe.id}});
+    }
+  };
+  emit(true);
   for (int32_t id = 0; id < graph->size(); ++id)
     if (graph->node(id).op != Op::input) to.copy(id);
-  for (const ResolvedProbe& probe : probes) {
-    Value x = apply_probe_steps(to, probe, to[*find_probed(*graph, probe)], 0,
-                                static_cast<int64_t>(probe.steps.size()));
-    to.add_node(Op::probe, {x}, {{"id", probe.id}});
-  }
+  emit(false);
   to.set_stage(Stage::instrumented);
   return to.finish_copy();
 }

@@ -128,7 +128,8 @@ class Program {
   }
   Value operator[](Value old) const { return map_.at(old.node).at(old.result); }
 
-  GraphPtr finish() { return live_graph(editor_.finish(), false); }
+  // Named code stays until lowering, so that nodes keep their order whatever is probed.
+  GraphPtr finish() { return live_graph(editor_.finish(), true); }
 
  private:
   GraphEditor editor_;
@@ -157,9 +158,12 @@ class TrainingStep {
       if (!is_gradient(output)) p.editor().output(output.name, p[output.value]);
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p[weight.gradient]);
-    update(p, gradients);
-    for (const ResolvedProbe& probe : options_.probes)
-      emit_probe(p, probe, apply_all(p, probe, p[*find_probed(graph_, probe)]));
+    for (bool before : {true, false}) {
+      if (!before) update(p, gradients);
+      for (const ResolvedProbe& probe : options_.probes)
+        if (reads_state(probe) == before)
+          emit_probe(p, probe, apply_all(p, probe, p[*find_probed(graph_, probe)]));
+    }
     return p.finish();
   }
 
@@ -209,14 +213,15 @@ class TrainingStep {
     optimizer_inputs(p);
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p.at(gradient_output(weight.name)));
+    for (const ResolvedProbe& probe : options_.probes)
+      if (reads_state(probe)) emit_probe(p, probe, apply_all(p, probe, p.at(probe.name)));
     update(p, gradients);
     for (const ResolvedProbe& probe : options_.probes) {
-      if (belongs_to_step(probe)) {
-        Value x = p.at(probe.gradient ? gradient_output(probe.name) : probe.name);
-        emit_probe(p, probe, apply_all(p, probe, x));
-      } else if (is_accumulated(probe)) {
+      if (reads_state(probe)) continue;
+      if (belongs_to_step(probe))
+        emit_probe(p, probe, apply_all(p, probe, p.at(gradient_output(probe.name))));
+      else if (is_accumulated(probe))
         complete_probe(p, probe);
-      }
     }
     return p.finish();
   }
@@ -234,6 +239,10 @@ class TrainingStep {
     if (!probe.gradient) return true;
     return std::any_of(weights_.begin(), weights_.end(),
                        [&](const Weight& weight) { return weight.name == probe.name; });
+  }
+  // The value of a state is read before the update overwrites it.
+  bool reads_state(const ResolvedProbe& probe) const {
+    return belongs_to_step(probe) && !probe.gradient;
   }
   bool is_accumulated(const ResolvedProbe& probe) const {
     return probe.batch_step >= 0 && !belongs_to_step(probe);

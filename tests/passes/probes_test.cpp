@@ -1,0 +1,267 @@
+#include "passes/probes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "codegen/interpret.h"
+#include "ir/builder.h"
+#include "ir/print.h"
+#include "models/llama.h"
+#include "passes/autodiff.h"
+#include "support/error.h"
+#include "testing/expect_close.h"
+#include "testing/random_tensor.h"
+
+namespace weir {
+namespace {
+
+using test::close;
+using test::random_inputs;
+using ::testing::HasSubstr;
+
+template <typename Call>
+std::string error_of(Call call) {
+  try {
+    call();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+GraphPtr small_llama() {
+  LlamaConfig config{.name = "small",
+                     .layers = 2,
+                     .d_model = 8,
+                     .heads = 4,
+                     .kv_heads = 2,
+                     .d_head = 2,
+                     .d_ff = 6,
+                     .vocabulary = 7};
+  return build_llama(config, 3, 5).graph;
+}
+
+std::vector<std::string> weights_of(const Graph& graph) {
+  std::vector<std::string> names;
+  for (int32_t id : graph.inputs())
+    if (graph.node(id).attrs.get_bool("state")) names.push_back(graph.input_name(id));
+  return names;
+}
+
+std::vector<ResolvedProbe> resolved(const GraphPtr& graph, const std::vector<std::string>& texts) {
+  return resolve_probes(graph, parse_probe_requests(texts));
+}
+
+// What the probes of `texts` see on random inputs, with the outputs and the named values.
+Interpretation run(const GraphPtr& built, const std::vector<std::string>& texts,
+                   const std::vector<std::string>& values) {
+  std::vector<ResolvedProbe> probes = resolved(built, texts);
+  GraphPtr graph =
+      differentiate(built, {.wrt = weights_of(*built), .named = probed_gradients(built, probes)});
+  return interpret_all(*insert_probes(graph, probes), random_inputs(*built, 7, -1, 1), values);
+}
+
+TEST(ProbeRequest, IsReadInItsCanonicalForm) {
+  ProbeRequest r = parse_probe_request(
+      " blocks.*.attn.hook_v.grad : sum( batch ), norm(feature),mean(head), select(token=0..15) ");
+  EXPECT_EQ(r.glob, "blocks.*.attn.hook_v");
+  EXPECT_TRUE(r.gradient);
+  std::vector<std::string> texts;
+  for (const ProbeReduction& reduction : r.reductions) texts.push_back(to_string(reduction));
+  EXPECT_EQ(texts, (std::vector<std::string>{"batch_sum", "norm(feature)", "mean(head)",
+                                             "slice(token,0,16)"}));
+  EXPECT_TRUE(parse_probe_request("hook_embed").reductions.empty());
+  EXPECT_TRUE(parse_probe_request("hook_embed : raw").reductions.empty());
+}
+
+TEST(ProbeRequest, SaysEverythingThatIsWrong) {
+  std::string text = error_of([] {
+    parse_probe_requests({"a : entrpy", ": sum(batch)", "b : mean", "c : abs(batch)",
+                          "d : slice(token,4,2)", "e : select(token)", "f : sum(batch"});
+  });
+  EXPECT_THAT(text, HasSubstr("[probe] 7 problems:"));
+  EXPECT_THAT(text, HasSubstr("in 'a : entrpy': unknown reduction 'nrom(feature)'. Known: "
+                              "batch_sum, sum(axes)"));
+  EXPECT_THAT(text, HasSubstr("Did you mean entropy?"));
+  EXPECT_THAT(text, HasSubstr("': sum(batch)' names no hook. A request reads GLOB[.grad] : "));
+  EXPECT_THAT(text, HasSubstr("'mean' names no axes; give them as in mean(feature)."));
+  EXPECT_THAT(text, HasSubstr("abs takes no arguments, but 'abs(batch)' is given."));
+  EXPECT_THAT(text, HasSubstr("'slice(token,4,2)' is not of the form slice(axis,start,limit)"));
+  EXPECT_THAT(text, HasSubstr("'select(token)' is not of the form select(axis=i)"));
+  EXPECT_THAT(text, HasSubstr("'sum(batch' does not end with a closing parenthesis."));
+}
+
+TEST(Probes, HooksAreListedWithShapeAndGradient) {
+  std::vector<Hook> hooks = list_hooks(small_llama());
+  auto find = [&](const std::string& name) {
+    for (const Hook& hook : hooks)
+      if (hook.name == name) return hook;
+    return Hook{};
+  };
+  EXPECT_EQ(find("blocks.1.attn.hook_v").type, f32({3, 5, 2, 2}));
+  EXPECT_TRUE(find("blocks.1.attn.hook_v").has_gradient);
+  EXPECT_EQ(find("blocks.0.attn.hook_pattern").axes,
+            (std::vector<std::string>{"batch", "head", "query", "key"}));
+  EXPECT_FALSE(find("blocks.0.attn.hook_pattern").has_gradient);
+  EXPECT_TRUE(find("model.norm.weight").has_gradient);
+}
+
+TEST(Probes, GlobsResolveToUniqueIds) {
+  auto probes = resolved(small_llama(),
+                         {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
+                          "blocks.0.attn.hook_v.grad : sum(batch), norm(feature)", "hook_embed"});
+  std::vector<std::string> ids;
+  for (const ResolvedProbe& probe : probes) ids.push_back(probe.id);
+  EXPECT_EQ(ids, (std::vector<std::string>{"blocks.0.attn.hook_v.grad:batch_sum,norm(feature)",
+                                           "blocks.1.attn.hook_v.grad:batch_sum,norm(feature)",
+                                           "hook_embed:raw"}));
+  EXPECT_EQ(probes[0].batch_step, 0);
+  EXPECT_EQ(probes[2].batch_step, -1);
+}
+
+TEST(Probes, ListsEveryRequestThatDoesNotFit) {
+  GraphPtr graph = small_llama();
+  std::string text = error_of([&] {
+    resolved(graph, {"blocks.0.atn.hook_v", "blocks.*.hook_resid_pre : norm(head)",
+                     "blocks.0.attn.hook_pattern.grad", "blocks.0.attn.hook_q : entropy",
+                     "hook_embed : slice(token,2,9)", "hook_embed : sum(batch), sum(token,token)"});
+  });
+  EXPECT_THAT(text, HasSubstr("[probe] 6 problems:"));
+  EXPECT_THAT(text, HasSubstr("'blocks.0.atn.hook_v' matches no hook. Did you mean "));
+  EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_v"));
+  EXPECT_THAT(text, HasSubstr("'blocks.*.hook_resid_pre : norm(head)' does not fit "
+                              "blocks.0.hook_resid_pre f32[3,5,8]: norm(head): there is no axis "
+                              "head; the axes are batch, token, feature (and 1 more hooks)."));
+  EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_pattern has no gradient in this program"));
+  EXPECT_THAT(text, HasSubstr("entropy: is a statistic of a whole attention pattern"));
+  EXPECT_THAT(text, HasSubstr("slice(token,2,9): axis token has 5 elements"));
+  EXPECT_THAT(text, HasSubstr("an axis is named twice"));
+}
+
+TEST(Probes, AValueThatIsGoneIsAnError) {
+  GraphPtr built = small_llama();
+  auto probes = resolved(built, {"blocks.0.attn.hook_pattern : entropy"});
+  GraphPtr graph = differentiate(built, {.wrt = weights_of(*built)});
+  EXPECT_EQ(
+      error_of([&] { insert_probes(live_graph(graph, false), probes); }),
+      "[probe] blocks.0.attn.hook_pattern:entropy: blocks.0.attn.hook_pattern is no longer in "
+      "the program.");
+}
+
+TEST(Probes, ReductionsHaveTheirPlainMeaning) {
+  const std::string v = "blocks.1.attn.hook_v";
+  Interpretation seen =
+      run(small_llama(),
+          {v + " : raw", v + ".grad : batch_sum, norm(feature), mean(head)",
+           v + " : square, max(token,head)", v + " : abs, min(feature), select(token=1..2)"},
+          {v, v + ".grad"});
+  const HostTensor &x = seen.values.at(v), &g = seen.values.at(v + ".grad");
+  EXPECT_EQ(seen.probes.at(v + ":raw"), x);
+  const HostTensor& norm = seen.probes.at(v + ".grad:batch_sum,norm(feature),mean(head)");
+  ASSERT_EQ(norm.type, f32({1, 5, 1, 1}));
+  const HostTensor& largest = seen.probes.at(v + ":square,max(token,head)");
+  ASSERT_EQ(largest.type, f32({3, 1, 1, 2}));
+  const HostTensor& least = seen.probes.at(v + ":abs,min(feature),slice(token,1,3)");
+  ASSERT_EQ(least.type, f32({3, 2, 2, 1}));
+  bool any = false;
+  for (int64_t t = 0; t < 5; ++t) {
+    double mean = 0;
+    for (int64_t h = 0; h < 2; ++h) {
+      double squares = 0;
+      for (int64_t d = 0; d < 2; ++d) {
+        double sum = g.at({0, t, h, d}) + g.at({1, t, h, d}) + g.at({2, t, h, d});
+        squares += sum * sum;
+      }
+      mean += std::sqrt(squares) / 2;
+    }
+    EXPECT_NEAR(norm.at({0, t, 0, 0}), mean, 1e-14 + 1e-12 * mean);
+    any |= mean > 0;
+  }
+  EXPECT_TRUE(any);
+  for (int64_t b = 0; b < 3; ++b)
+    for (int64_t d = 0; d < 2; ++d) {
+      double maximum = 0;
+      for (int64_t t = 0; t < 5; ++t)
+        for (int64_t h = 0; h < 2; ++h)
+          maximum = std::max(maximum, x.at({b, t, h, d}) * x.at({b, t, h, d}));
+      EXPECT_EQ(largest.at({b, 0, 0, d}), maximum);
+      EXPECT_EQ(least.at({b, 1, d, 0}),
+                std::min(std::abs(x.at({b, 2, d, 0})), std::abs(x.at({b, 2, d, 1}))));
+    }
+}
+
+TEST(Probes, PatternStatisticsEqualThoseOfThePattern) {
+  const std::string p = "blocks.0.attn.hook_pattern";
+  GraphPtr built = small_llama();
+  Interpretation seen = run(built,
+                            {p + " : column_mass", p + " : column_square", p + " : entropy",
+                             p + " : sink_column(1), slice(query,1,4), mean(query)",
+                             p + " : row_max", p + " : select(head=3), select(batch=2)"},
+                            {p});
+  const HostTensor& a = seen.values.at(p);
+  for (int64_t b = 0; b < 3; ++b)
+    for (int64_t h = 0; h < 4; ++h) {
+      double sink = 0;
+      for (int64_t s = 0; s < 5; ++s) {
+        double mass = 0, square = 0, entropy = 0, largest = 0;
+        for (int64_t t = 0; t < 5; ++t) {
+          mass += a.at({b, h, t, s});
+          square += a.at({b, h, t, s}) * a.at({b, h, t, s});
+          double w = a.at({b, h, s, t});
+          entropy -= w > 0 ? w * std::log(w) : 0;
+          largest = std::max(largest, w);
+        }
+        EXPECT_NEAR(seen.probes.at(p + ":column_mass").at({b, h, s}), mass, 1e-12);
+        EXPECT_NEAR(seen.probes.at(p + ":column_square").at({b, h, s}), square, 1e-12);
+        EXPECT_NEAR(seen.probes.at(p + ":entropy").at({b, h, s}), entropy, 1e-12);
+        EXPECT_NEAR(seen.probes.at(p + ":row_max").at({b, h, s}), largest, 1e-12);
+        if (s >= 1 && s < 4) sink += a.at({b, h, s, 1}) / 3;
+      }
+      EXPECT_NEAR(seen.probes.at(p + ":sink_column(1),slice(query,1,4),mean(query)").at({b, h, 0}),
+                  sink, 1e-12);
+    }
+  const HostTensor& map = seen.probes.at(p + ":slice(head,3,4),slice(batch,2,3)");
+  ASSERT_EQ(map.type, f32({1, 1, 5, 5}));
+  for (int64_t t = 0; t < 5; ++t)
+    for (int64_t s = 0; s < 5; ++s) EXPECT_EQ(map.at({0, 0, t, s}), a.at({2, 3, t, s}));
+}
+
+// One attention_stats node gives all statistics of a layer, and no pattern is computed for them.
+TEST(Probes, PatternStatisticsNeverNeedThePattern) {
+  GraphPtr built = small_llama();
+  auto probes = resolved(built, {"blocks.*.attn.hook_pattern : column_mass",
+                                 "blocks.*.attn.hook_pattern : sink_column(2)",
+                                 "blocks.*.attn.hook_pattern : entropy"});
+  GraphPtr graph = insert_probes(differentiate(built, {.wrt = weights_of(*built)}), probes);
+  int64_t patterns = 0, statistics = 0;
+  for (const Node& node : live_graph(graph, false)->nodes()) {
+    patterns += node.op == Op::attention_pattern;
+    statistics += node.op == Op::attention_stats;
+  }
+  EXPECT_EQ(patterns, 0);
+  EXPECT_EQ(statistics, 2);
+}
+
+TEST(Probes, LeaveTheRestUntouched) {
+  GraphPtr built = small_llama();
+  std::vector<ResolvedProbe> probes =
+      resolved(built, {"blocks.*.hook_resid_*", "blocks.*.attn.hook_{q,k,v}.grad : batch_sum",
+                       "blocks.*.attn.hook_pattern : entropy, mean(batch)",
+                       "blocks.*.ln1.hook_scale", "blocks.*.ln?.hook_in.grad : norm(feature)"});
+  GraphPtr plain = differentiate(built, {.wrt = weights_of(*built)});
+  GraphPtr wanted =
+      differentiate(built, {.wrt = weights_of(*built), .named = probed_gradients(built, probes)});
+  EXPECT_EQ(*plain, *wanted);
+  GraphPtr probed = insert_probes(wanted, probes);
+  std::string before = print_graph(*plain), after = print_graph(*probed);
+  before = before.substr(before.find('\n'), before.rfind("  return") - before.find('\n'));
+  EXPECT_TRUE(after.substr(after.find('\n')).starts_with(before));
+  EXPECT_EQ(insert_probes(plain, {})->nodes().size(), plain->nodes().size());
+  Tensors inputs = random_inputs(*built, 11, -1, 1);
+  EXPECT_EQ(interpret(*plain, inputs), interpret(*probed, inputs));
+}
+
+}  // namespace
+}  // namespace weir

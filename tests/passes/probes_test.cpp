@@ -10,6 +10,7 @@
 #include "ir/print.h"
 #include "models/llama.h"
 #include "passes/autodiff.h"
+#include "passes/pipeline.h"
 #include "support/error.h"
 #include "testing/expect_close.h"
 #include "testing/random_tensor.h"
@@ -82,7 +83,7 @@ TEST(ProbeRequest, SaysEverythingThatIsWrong) {
                           "d : slice(token,4,2)", "e : select(token)", "f : sum(batch"});
   });
   EXPECT_THAT(text, HasSubstr("[probe] 7 problems:"));
-  EXPECT_THAT(text, HasSubstr("in 'a : entrpy': unknown reduction 'nrom(feature)'. Known: "
+  EXPECT_THAT(text, HasSubstr("in 'a : entrpy': unknown reduction 'entrpy'. Known: "
                               "batch_sum, sum(axes)"));
   EXPECT_THAT(text, HasSubstr("Did you mean entropy?"));
   EXPECT_THAT(text, HasSubstr("': sum(batch)' names no hook. A request reads GLOB[.grad] : "));
@@ -261,6 +262,35 @@ TEST(Probes, LeaveTheRestUntouched) {
   EXPECT_EQ(insert_probes(plain, {})->nodes().size(), plain->nodes().size());
   Tensors inputs = random_inputs(*built, 11, -1, 1);
   EXPECT_EQ(interpret(*plain, inputs), interpret(*probed, inputs));
+}
+
+// From text to planned kernels: what the program returns is the same to the bit, and the probes see
+// what they see before anything is lowered.
+TEST(Probes, PassThroughThePipeline) {
+  GraphPtr built = small_llama();
+  const std::vector<std::string> texts = {
+      "blocks.*.attn.hook_v.grad : batch_sum, norm(feature), mean(head)",
+      "blocks.*.attn.hook_pattern : column_mass, mean(batch)", "blocks.*.hook_resid_post",
+      "blocks.*.ln1.hook_in.grad : norm(batch,feature)", "model.norm.weight : max(axis0)"};
+  Interpretation expected = run(built, texts, {});
+  Tensors inputs = random_inputs(*built, 7, -1, 1);
+  for (Stage stage : {Stage::instrumented, Stage::lowered, Stage::planned}) {
+    CompileOptions options{.gradients = weights_of(*built), .stop = stage};
+    Tensors plain = interpret(*run_pipeline(built, options).graph, inputs);
+    options.probes = texts;
+    Interpretation probed = interpret_all(*run_pipeline(built, options).graph, inputs);
+    EXPECT_EQ(plain, probed.outputs) << stage_name(stage);
+    EXPECT_EQ(probed.probes.size(), 9u);
+    EXPECT_TRUE(close(probed.probes, expected.probes, {1e-10, 1e-14})) << stage_name(stage);
+  }
+}
+
+TEST(Probes, GradientsThatTheProgramDoesNotHaveAreAnError) {
+  CompileOptions options{.probes = {"hook_embed.grad"}};
+  EXPECT_EQ(error_of([&] { run_pipeline(small_llama(), options); }),
+            "[probe] 'hook_embed.grad': hook_embed has no gradient in this program: nothing "
+            "differentiates the loss by it. Ask for the value itself, or for gradients of the "
+            "program.");
 }
 
 }  // namespace

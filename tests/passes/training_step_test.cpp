@@ -10,6 +10,7 @@
 #include "models/llama.h"
 #include "passes/autodiff.h"
 #include "passes/loss_head.h"
+#include "passes/pipeline.h"
 #include "passes/v_scale.h"
 #include "support/error.h"
 #include "testing/expect_close.h"
@@ -176,6 +177,31 @@ TEST(TrainingStep, ProbesRunInTheirProgram) {
             (std::vector<std::string>{"hook_embed:norm(feature)", "hook_embed:slice(batch,0,1)"}));
   EXPECT_EQ(ids(*p.finish), (std::vector<std::string>{"hook_embed:norm(batch)"}));
   EXPECT_TRUE(p.prepare->find_output("probe.hook_embed:norm(batch)"));
+}
+
+// Every program goes through the pipeline to planned kernels and computes the same.
+TEST(TrainingStep, ProgramsPassThroughThePipeline) {
+  const std::vector<std::string> requests = {"blocks.0.attn.hook_v.grad : batch_sum, norm(feature)",
+                                             "model.norm.weight : norm(axis0)"};
+  auto planned = [](const GraphPtr& graph) { return run_pipeline(graph, {}).graph; };
+  GraphPtr built = model(2);
+  Batch batch = random_batch(built);
+  TrainingPrograms whole = programs(built, {}, requests);
+  Session plain(batch.weights), compiled(batch.weights);
+  Interpretation x = plain(*whole.step, with_scalars(batch.inputs));
+  Interpretation y = compiled(*planned(whole.step), with_scalars(batch.inputs));
+  EXPECT_TRUE(close(y.outputs, x.outputs, {1e-9, 1e-12}));
+  EXPECT_TRUE(close(y.probes, x.probes, {1e-10}));
+  EXPECT_EQ(y.probes.size(), 2u);
+  TrainingPrograms split = programs(built, {.micro_batches = 2}, requests);
+  Session parts(batch.weights);
+  parts(*planned(split.prepare));
+  GraphPtr micro = planned(split.micro);
+  batch.inputs["loss_scale"].data[0] /= 2;
+  for (int i = 0; i < 2; ++i) parts(*micro, batch.inputs);
+  Interpretation z = parts(*planned(split.finish), kScalars);
+  EXPECT_TRUE(close(z.outputs.at("grad_norm"), x.outputs.at("grad_norm"), {1e-10}));
+  EXPECT_TRUE(close(z.probes, x.probes, {1e-10}));
 }
 
 TEST(TrainingStep, AccumulatesProductsInPlace) {

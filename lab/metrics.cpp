@@ -1,0 +1,286 @@
+#include "lab/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "lab/metric_probes.h"
+#include "lab/statistics.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Numbers = std::vector<double>;
+
+constexpr int64_t kLastOther = 15;  // tokens 1..15 are what the sink token is compared with
+constexpr size_t kMassiveListed = 16;
+
+// JSON has no NaN; the record writes it, and infinities, as texts.
+Json number(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  return value;
+}
+
+Json numbers(const Numbers& values) {
+  Json array = Json::array();
+  for (double value : values) array.push_back(number(value));
+  return array;
+}
+
+const char* v_scale_name(VScaleVariant variant) {
+  switch (variant) {
+    case VScaleVariant::none:
+      return "none";
+    case VScaleVariant::full:
+      return "full";
+    case VScaleVariant::learned:
+      return "learned";
+    case VScaleVariant::backward:
+      return "backward-only";
+    case VScaleVariant::forward:
+      return "forward-only";
+  }
+  internal_error_at("unknown V-scale variant");
+}
+
+Json settings_json(const MetricSettings& cut) {
+  return {{"sink_token", cut.sink_token},
+          {"sink_window", cut.sink_window},
+          {"sink_threshold", cut.sink_threshold},
+          {"gradient_window", cut.gradient_window},
+          {"massive_absolute", cut.massive_absolute},
+          {"massive_ratio", cut.massive_ratio},
+          {"v_scale", v_scale_name(cut.v_scale)},
+          {"attention", "softmax"}};
+}
+
+Numbers ratios(const Numbers& numerators, const Numbers& denominators) {
+  Numbers result;
+  for (size_t i = 0; i < numerators.size(); ++i)
+    result.push_back(ratio(numerators[i], denominators[i]));
+  return result;
+}
+
+// The numbers of one layer, from its probes.
+class LayerRecord {
+ public:
+  LayerRecord(int64_t layer, const MetricSettings& cut, int64_t T, const Tensors& values)
+      : layer_(layer), cut_(cut), T_(T), values_(values) {
+    for (int64_t t = 1; t <= kLastOther && t < T; ++t)
+      if (t != cut.sink_token) others_.push_back(t);
+  }
+
+  Json json() {
+    json_["layer"] = layer_;
+    attention();
+    norms();
+    gradients();
+    outliers();
+    return std::move(json_);
+  }
+  double sink_rate() const { return sink_rate_; }
+  double gradient_sink_ratio() const { return gradient_sink_ratio_; }
+  double resid_post_ratio() const { return resid_post_ratio_; }
+
+ private:
+  const HostTensor& tensor(const MetricProbe& probe) const {
+    auto found = values_.find(probe.id(layer_));
+    WEIR_CHECK(found != values_.end(), "no value of the probe {}", probe.id(layer_));
+    return found->second;
+  }
+  const Numbers& value(const MetricProbe& probe) const { return tensor(probe).data; }
+  bool has(const MetricProbe& probe) const { return values_.contains(probe.id(layer_)); }
+
+  void attention() {
+    // Score of each sequence and head; the rate is thresholded by sequence before any mean.
+    const HostTensor& scores = tensor(sink_scores(cut_));
+    const int64_t B = scores.shape()[0], H = scores.shape()[1];
+    Numbers by_head(static_cast<size_t>(H), 0);
+    double sinking = 0;
+    for (int64_t b = 0; b < B; ++b)
+      for (int64_t h = 0; h < H; ++h) {
+        double score = scores.data[static_cast<size_t>(b * H + h)];
+        by_head[static_cast<size_t>(h)] += score;
+        sinking += score > cut_.sink_threshold;
+      }
+    for (double& score : by_head) score /= static_cast<double>(B);
+    sink_rate_ = sinking / static_cast<double>(B * H);
+    json_["sink_score"] = numbers(by_head);
+    json_["sink_rate"] = number(sink_rate_);
+    json_["sink_mass"] = numbers(value(sink_mass(cut_)));
+    json_["sink_second_moment"] = numbers(value(sink_second_moment(cut_)));
+    json_["attention_entropy"] = numbers(value(attention_entropy()));
+    // What attention of equal weights to all tokens up to the query's own would give.
+    double mass = 0, score = 0;
+    for (int64_t t = cut_.sink_token; t < T_; ++t) {
+      mass += 1.0 / static_cast<double>(t + 1);
+      if (t < cut_.sink_token + cut_.sink_window) score += 1.0 / static_cast<double>(t + 1);
+    }
+    json_["sink_score_null"] = number(score / static_cast<double>(cut_.sink_window));
+    json_["sink_mass_null"] = number(mass);
+  }
+
+  void norms() {
+    Json norm, sink_max, others;
+    for (const HookOfKey& stream : stream_hooks()) {
+      const Numbers& norms = value(token_norm(stream.hook));
+      norm[stream.key] = numbers(norms);
+      sink_max[stream.key] = number(value(token_norm_max(stream.hook, cut_.sink_token))[0]);
+      Numbers compared;
+      for (int64_t t : others_) compared.push_back(norms[static_cast<size_t>(t)]);
+      others[stream.key] = {{"mean", number(mean(compared))},
+                            {"median", number(median(compared))},
+                            {"max", number(largest(compared))}};
+      if (std::string(stream.key) == "resid_post")
+        resid_post_ratio_ = ratio(norms[static_cast<size_t>(cut_.sink_token)], mean(compared));
+    }
+    norm["value"] = numbers(mean_over_heads(tensor(token_norm(kValueHook))));
+    if (has(token_norm(kScaledValueHook)))
+      norm["value_scaled"] = numbers(mean_over_heads(tensor(token_norm(kScaledValueHook))));
+    json_["norm"] = norm;
+    json_["value_norm_by_head"] = heads_first(tensor(token_norm(kValueHook)));
+    json_["value_grad_norm_by_head"] = heads_first(tensor(summed_gradient(kValueHook)));
+    json_["sink_token_max"] = sink_max;
+    json_["others"] = others;
+  }
+
+  // [1,T,heads,1] to [T].
+  Numbers mean_over_heads(const HostTensor& x) const {
+    const auto heads = static_cast<size_t>(x.shape()[2]);
+    Numbers result;
+    for (size_t t = 0; t < static_cast<size_t>(T_); ++t)
+      result.push_back(mean({x.data.data() + t * heads, heads}));
+    return result;
+  }
+  // [1,T,heads,1] to [heads][T].
+  Json heads_first(const HostTensor& x) const {
+    const auto heads = static_cast<size_t>(x.shape()[2]);
+    Json result = Json::array();
+    for (size_t h = 0; h < heads; ++h) {
+      Numbers tokens;
+      for (size_t t = 0; t < static_cast<size_t>(T_); ++t) tokens.push_back(x.data[t * heads + h]);
+      result.push_back(numbers(tokens));
+    }
+    return result;
+  }
+
+  void gradients() {
+    std::map<std::string, Numbers> grad;
+    for (const HookOfKey& hook : gradient_hooks())
+      grad[hook.key] = value(summed_gradient(hook.hook));
+    Json norms;
+    for (const HookOfKey& hook : head_gradient_hooks())
+      norms[hook.key] = numbers(value(summed_gradient_of_heads(hook.hook)));
+    if (has(summed_gradient_of_heads(kScaledValueHook)))
+      norms["v_scaled"] = numbers(value(summed_gradient_of_heads(kScaledValueHook)));
+    for (const HookOfKey& hook : gradient_hooks()) norms[hook.key] = numbers(grad[hook.key]);
+    json_["grad_norm"] = norms;
+
+    const Numbers& at_input = grad["attn_in"];
+    Numbers near;
+    for (int64_t t = 0; t <= cut_.gradient_window; ++t)
+      if (t != cut_.sink_token) near.push_back(at_input[static_cast<size_t>(t)]);
+    gradient_sink_ratio_ = ratio(at_input[static_cast<size_t>(cut_.sink_token)], mean(near));
+    json_["gradient_sink_ratio"] = number(gradient_sink_ratio_);
+
+    auto branch = [&](const std::string& name, const char* in, const char* branch_hook,
+                      const char* before, const char* after) {
+      json_["bloat_" + name] = numbers(ratios(grad[in], grad[name + "_out"]));
+      json_["compress_" + name] = numbers(ratios(value(summed_gradient(branch_hook)), grad[in]));
+      json_["change_" + name] = numbers(ratios(grad[before], grad[after]));
+    };
+    branch("attn", "attn_in", kAttentionBranch, "resid_pre", "resid_mid");
+    branch("mlp", "mlp_in", kMlpBranch, "resid_mid", "resid_post");
+  }
+
+  void outliers() {
+    const HostTensor& x = tensor(raw_resid_post());
+    Numbers magnitude;
+    magnitude.reserve(x.data.size());
+    for (double value : x.data) magnitude.push_back(std::abs(value));
+    const double middle = median(magnitude);
+    json_["resid_post_max_abs"] = number(largest(magnitude));
+    json_["resid_post_median_abs"] = number(middle);
+    json_["resid_post_kurtosis"] = number(excess_kurtosis(x.data));
+    std::vector<size_t> massive;
+    for (size_t i = 0; i < magnitude.size(); ++i)
+      if (magnitude[i] > cut_.massive_absolute && magnitude[i] > cut_.massive_ratio * middle)
+        massive.push_back(i);
+    std::stable_sort(massive.begin(), massive.end(),
+                     [&](size_t a, size_t b) { return magnitude[a] > magnitude[b]; });
+    massive.resize(std::min(massive.size(), kMassiveListed));
+    Json list = Json::array();
+    const auto D = static_cast<size_t>(x.shape()[2]), T = static_cast<size_t>(T_);
+    for (size_t i : massive)
+      list.push_back({{"sequence", i / D / T},
+                      {"token", i / D % T},
+                      {"feature", i % D},
+                      {"value", number(x.data[i])}});
+    json_["massive_activations"] = list;
+  }
+
+  int64_t layer_;
+  const MetricSettings& cut_;
+  int64_t T_;
+  const Tensors& values_;
+  std::vector<int64_t> others_;
+  Json json_;
+  double sink_rate_ = 0, gradient_sink_ratio_ = 0, resid_post_ratio_ = 0;
+};
+
+}  // namespace
+
+MetricSettings cut_to(MetricSettings settings, int64_t T) {
+  WEIR_CHECK(settings.sink_token >= 0 && settings.sink_token < T, "sink token {} of {} tokens",
+             settings.sink_token, T);
+  settings.sink_window = std::min(settings.sink_window, T - settings.sink_token);
+  settings.gradient_window = std::min(settings.gradient_window, T - 1);
+  return settings;
+}
+
+void add_probe_value(Tensors& values, const std::string& id, HostTensor part) {
+  auto [found, is_new] = values.try_emplace(id, std::move(part));
+  if (is_new) return;
+  HostTensor& all = found->second;
+  const Shape &shape = part.type.shape, &before = all.type.shape;
+  WEIR_CHECK(!shape.empty() && shape.size() == before.size() &&
+                 std::equal(shape.begin() + 1, shape.end(), before.begin() + 1),
+             "a part {} does not continue {} of {}", to_string(part.type), to_string(all.type), id);
+  all.type.shape[0] += shape[0];
+  all.data.insert(all.data.end(), part.data.begin(), part.data.end());
+}
+
+std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
+                          const Measurement& measurement, const Tensors& values) {
+  const MetricSettings cut = cut_to(settings, measurement.length);
+  Json record = {{"format", "weir.measure/1"}};
+  if (measurement.step) record["step"] = *measurement.step;
+  record["model"] = {
+      {"name", model.name},   {"layers", model.layers},         {"d_model", model.d_model},
+      {"heads", model.heads}, {"kv_heads", model.kv_heads},     {"d_head", model.d_head},
+      {"d_ff", model.d_ff},   {"vocabulary", model.vocabulary}, {"parameters", model.parameters}};
+  record["tokens"] = {{"batch", measurement.batch}, {"length", measurement.length}};
+  record["settings"] = settings_json(cut);
+  record["loss"] = number(measurement.loss);
+  Numbers rates, gradient_ratios, resid_ratios;
+  record["layers"] = Json::array();
+  for (int64_t l = 0; l < model.layers; ++l) {
+    LayerRecord layer(l, cut, measurement.length, values);
+    record["layers"].push_back(layer.json());
+    rates.push_back(layer.sink_rate());
+    gradient_ratios.push_back(layer.gradient_sink_ratio());
+    resid_ratios.push_back(layer.resid_post_ratio());
+  }
+  record["summary"] = {
+      {"sink_rate", number(mean(rates))},
+      {"gradient_sink_ratio_median", number(median(gradient_ratios))},
+      {"gradient_sink_ratio_quartiles",
+       numbers({quantile(gradient_ratios, 0.25), quantile(gradient_ratios, 0.75)})},
+      {"resid_post_norm_ratio_max", number(largest(resid_ratios))}};
+  return record.dump();
+}
+
+}  // namespace weir

@@ -1,0 +1,53 @@
+#pragma once
+// The record `weir.measure/1`: which probes it needs, and how their values become its numbers. The
+// formulas are those of "Attention Sinks Induce Gradient Sinks" (arXiv 2603.17771); lab/README.md
+// lists the choices where the paper leaves one.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codegen/host_tensor.h"
+#include "models/model.h"
+#include "passes/v_scale.h"
+
+namespace weir {
+
+/// The constants of the definitions; every record carries them.
+struct MetricSettings {
+  int64_t sink_token = 0;
+  int64_t sink_window = 64;      ///< queries over which the sink score is averaged
+  double sink_threshold = 0.3;   ///< a head sinks in a sequence whose score is above it
+  int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
+  double massive_absolute = 100, massive_ratio = 1000;  ///< both exceeded: a massive activation
+  VScaleVariant v_scale = VScaleVariant::none;
+};
+
+/// The sizes that a record states, as the model's configuration has them.
+struct MeasuredModel {
+  std::string name;
+  int64_t layers = 0, d_model = 0, heads = 0, kv_heads = 0, d_head = 0, d_ff = 0;
+  int64_t vocabulary = 0, parameters = 0;
+};
+
+/// `settings` with its windows cut to sequences of T tokens.
+MetricSettings cut_to(MetricSettings settings, int64_t T);
+
+/// The probe requests (passes/probe_request) of a record, for the hook names of models/.
+std::vector<std::string> metric_requests(const MetricSettings& settings, int64_t T);
+
+/// Probe values by id. The parts of a value that comes once a micro-batch are joined along the
+/// batch axis, the first; a batch-reduced value comes once.
+void add_probe_value(Tensors& values, const std::string& id, HostTensor part);
+
+struct Measurement {
+  std::optional<int64_t> step = {};  ///< of a training run; absent for a checkpoint
+  int64_t batch = 0, length = 0;
+  double loss = 0;
+};
+
+/// The record as one line of JSON without its end. `values` has what metric_requests asks for;
+/// internal error if one is missing.
+std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
+                          const Measurement& measurement, const Tensors& values);
+
+}  // namespace weir

@@ -30,10 +30,13 @@ struct KernelCode {
 struct KernelRun {
   int code = 0;
   std::vector<int64_t> offsets;  ///< bytes added to the base of each buffer; empty: none
+  /// Which of the node's buffers the function takes, as positions among inputs, outputs and
+  /// workspace; empty: all, in order.
+  std::vector<int> buffers;
 };
 
-/// The code of a kernel node that takes several steps with shared memory between them. Buffers of
-/// every function are the region's inputs, its outputs, and last the workspace if there is one.
+/// The code of a kernel node that takes several steps with shared memory between them. A node's
+/// buffers are the region's inputs, its outputs, and last the workspace if there is one.
 struct KernelPhases {
   std::vector<KernelCode> codes;
   std::vector<KernelRun> runs;

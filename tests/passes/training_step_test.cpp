@@ -204,6 +204,27 @@ TEST(TrainingStep, ProgramsPassThroughThePipeline) {
   EXPECT_TRUE(close(z.probes, x.probes, {1e-10}));
 }
 
+// A state is donated: once its new value is made, the old one is gone.
+TEST(TrainingStep, EveryReadOfAStateComesBeforeItsWrite) {
+  const std::vector<std::string> requests = {"model.*", "model.*.grad : abs", "blocks.*",
+                                             "blocks.*.hook_resid_* : mean(batch)"};
+  TrainingPrograms whole = programs(model(2), {}, requests);
+  TrainingPrograms split = programs(model(2), {.micro_batches = 2}, requests);
+  for (const GraphPtr& program : {whole.step, split.prepare, split.micro, split.finish})
+    for (const GraphPtr& graph : {program, run_pipeline(program, {}).graph}) {
+      int64_t updated = 0;
+      for (const Output& output : graph->outputs()) {
+        auto state = graph->find_input(output.name);
+        if (!state) continue;
+        ++updated;
+        for (int32_t id = output.value.node + 1; id < graph->size(); ++id)
+          for (Value operand : graph->node(id).inputs)
+            EXPECT_NE(operand, *state) << graph->name() << " reads " << output.name << " late";
+      }
+      EXPECT_GT(updated, 10);
+    }
+}
+
 TEST(TrainingStep, AccumulatesProductsInPlace) {
   TrainingPrograms p = programs(model(2), {.micro_batches = 2});
   const Graph& micro = *p.micro;

@@ -1,0 +1,158 @@
+#include "codegen/embedding.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "codegen/anchor_region.h"
+#include "codegen/emit_elementwise.h"
+#include "ir/print.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+using Emitted = llvm::Value;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Buffers as the region orders them; the last one, the result, is written.
+KernelFrame begin(Emitter& e, const std::string& symbol, const AnchorRegion& anchor) {
+  std::vector<BufferUse> uses(anchor.workspace);
+  uses[anchor.results[0]].written = true;
+  return e.begin_kernel(symbol, uses);
+}
+
+/// The id at a position as i32, and whether it is below `vocabulary`.
+struct Id {
+  Emitted* value;
+  Emitted* is_known;
+};
+Id load_id(Emitter& e, DType dtype, Emitted* ids, Emitted* position, int64_t vocabulary) {
+  Emitted* value = e.load(storage_of(dtype), ids, position, 1);
+  // As unsigned numbers, negative ids are above every vocabulary.
+  const int64_t limit = std::min<int64_t>(vocabulary, int64_t{1} << 31);
+  Emitted* wide = e.ir().CreateZExt(value, e.ir().getInt64Ty());
+  return {wide, e.ir().CreateICmpULT(wide, e.index(limit))};
+}
+
+struct EmbeddingShape {
+  AnchorRegion anchor;
+  DType ids, data;
+  int64_t positions, vocabulary, width;
+  int64_t block;  ///< positions, or columns, of a tile
+};
+
+void emit_embedding(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
+  const KernelFrame frame = begin(e, symbol, shape.anchor);
+  Emitted* table = frame.buffers[shape.anchor.operands[0]];
+  Emitted* ids = frame.buffers[shape.anchor.operands[1]];
+  Emitted* result = frame.buffers[shape.anchor.results[0]];
+  const Storage storage = storage_of(shape.data);
+  const auto for_row = [&](const std::function<void(Emitted*, Emitted*)>& body) {
+    for_vectors(e, e.index(0), e.index(shape.width), e.lanes(), body);
+  };
+  Emitted* first = e.mul(frame.first_tile, shape.block);
+  Emitted* last = e.min_index(e.index(shape.positions), e.mul(frame.last_tile, shape.block));
+  e.for_loop(first, last, 1, [&](Emitted* position) {
+    const Id id = load_id(e, shape.ids, ids, position, shape.vocabulary);
+    Emitted* to = e.address(storage, result, e.mul(position, shape.width));
+    e.if_else(
+        id.is_known,
+        [&] {
+          Emitted* from = e.address(storage, table, e.mul(id.value, shape.width));
+          for_row([&](Emitted* column, Emitted* mask) {
+            e.store(storage, e.load(storage, from, column, e.lanes(), mask), to, column, mask);
+          });
+          return Emitter::Values{};
+        },
+        [&] {
+          Emitted* nan = e.f32(std::numeric_limits<double>::quiet_NaN(), e.lanes());
+          for_row([&](Emitted* column, Emitted* mask) { e.store(storage, nan, to, column, mask); });
+          return Emitter::Values{};
+        });
+  });
+  e.end_kernel();
+}
+
+void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
+  const KernelFrame frame = begin(e, symbol, shape.anchor);
+  Emitted* ids = frame.buffers[shape.anchor.operands[0]];
+  Emitted* dy = frame.buffers[shape.anchor.operands[1]];
+  Emitted* result = frame.buffers[shape.anchor.results[0]];
+  Emitted* first = e.mul(frame.first_tile, shape.block);
+  Emitted* last = e.min_index(e.index(shape.width), e.mul(frame.last_tile, shape.block));
+  const auto row = [&](Emitted* base, Emitted* i) {
+    return e.address(Storage::f32, base, e.mul(i, shape.width));
+  };
+  e.for_loop(e.index(0), e.index(shape.vocabulary), 1, [&](Emitted* v) {
+    Emitted* to = row(result, v);
+    for_vectors(e, first, last, e.lanes(), [&](Emitted* column, Emitted* mask) {
+      e.store(Storage::f32, e.f32(0, e.lanes()), to, column, mask);
+    });
+  });
+  e.for_loop(e.index(0), e.index(shape.positions), 1, [&](Emitted* position) {
+    const Id id = load_id(e, shape.ids, ids, position, shape.vocabulary);
+    e.if_then(id.is_known, [&] {
+      Emitted* to = row(result, id.value);
+      Emitted* from = row(dy, position);
+      for_vectors(e, first, last, e.lanes(), [&](Emitted* column, Emitted* mask) {
+        Emitted* sum = e.load(Storage::f32, to, column, e.lanes(), mask);
+        Emitted* term = e.load(Storage::f32, from, column, e.lanes(), mask);
+        e.store(Storage::f32, e.ir().CreateFAdd(sum, term), to, column, mask);
+      });
+    });
+  });
+  e.end_kernel();
+}
+
+}  // namespace
+
+KernelCode make_embedding_kernel(const GraphPtr& region, const Target&) {
+  EmbeddingShape shape;
+  shape.anchor = anchor_region(*region, {Op::embedding});
+  const Type& table = region->type(shape.anchor.node->inputs[0]);
+  const Type& ids = region->type(shape.anchor.node->inputs[1]);
+  if (table.dtype == DType::f64)
+    user_error("embedding", "the table is {}, but compiled code takes f32, bf16 or f16.",
+               to_string(table));
+  shape.data = table.dtype;
+  shape.ids = ids.dtype;
+  shape.positions = ids.elements();
+  shape.vocabulary = table.shape[0];
+  shape.width = table.shape[1];
+  constexpr int64_t tile_elements = 16384;
+  shape.block = std::max<int64_t>(1, tile_elements / std::max<int64_t>(1, shape.width));
+  return {.tiles = ceil_div(shape.positions, shape.block),
+          .scratch_bytes = 0,
+          .key = "embedding\n" + structural_key(*region),
+          .emit = [region, shape](Emitter& e, const std::string& symbol) {
+            emit_embedding(e, symbol, shape);
+          }};
+}
+
+KernelCode make_embedding_grad_kernel(const GraphPtr& region, const Target& target) {
+  EmbeddingShape shape;
+  shape.anchor = anchor_region(*region, {Op::embedding_grad});
+  const Type& ids = region->type(shape.anchor.node->inputs[0]);
+  const Type& dy = region->type(shape.anchor.node->inputs[1]);
+  if (dy.dtype != DType::f32)
+    user_error("embedding_grad", "the gradient is {}, but compiled code sums f32. Convert it.",
+               to_string(dy));
+  shape.data = dy.dtype;
+  shape.ids = ids.dtype;
+  shape.positions = ids.elements();
+  shape.vocabulary = shape.anchor.node->types[0].shape[0];
+  shape.width = shape.anchor.node->types[0].shape[1];
+  // Whole cache lines, so that threads share none.
+  constexpr int64_t line = 16;
+  const int64_t even = ceil_div(shape.width, 2 * int64_t{target.cores});
+  shape.block = ceil_div(std::max<int64_t>(1, even), line) * line;
+  return {.tiles = ceil_div(shape.width, shape.block),
+          .scratch_bytes = 0,
+          .key = fmt::format("embedding_grad {}\n{}", shape.block, structural_key(*region)),
+          .emit = [region, shape](Emitter& e, const std::string& symbol) {
+            emit_embedding_grad(e, symbol, shape);
+          }};
+}
+
+}  // namespace weir

@@ -1,0 +1,22 @@
+#pragma once
+// Attention forward and backward by blocks of queries and keys that stay in cache; no array of
+// [queries, keys] exists in memory. Statistics of the weights come from inside.
+//
+// Numerics, set by the node and not by the blocking of queries: a score is one FMA chain over the
+// features; keys are taken `key_block` at a time, after each of which the running maximum, sum and
+// output are rescaled; an output is one FMA chain over the keys of a block from the rescaled value.
+// Backward, chains run over key blocks (dq), and over the group's heads and then queries (dk, dv).
+#include "codegen/kernel_code.h"
+#include "ir/graph.h"
+#include "support/target.h"
+
+namespace weir {
+
+/// The kernel of a region that holds one attention node. A user error for dtypes other than f32.
+KernelCode attention_kernel(const Graph& region, const Target& target);
+
+/// The kernel of a region of attention_grad, attention_stats, or both for the same q, k and lse;
+/// outputs that the region does not return are not computed.
+KernelCode attention_backward_kernel(const Graph& region, const Target& target);
+
+}  // namespace weir

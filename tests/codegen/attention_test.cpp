@@ -1,0 +1,176 @@
+#include "codegen/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "codegen/interpret.h"
+#include "ir/edit.h"
+#include "kernel_test.h"
+#include "runtime/random.h"
+#include "runtime/threads.h"
+
+namespace weir {
+namespace {
+
+struct Case {
+  int64_t B, T, H, G, d;
+  bool causal;
+  int64_t key_block;
+  int64_t S = 0;  ///< keys, if not T
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << "B" << c.B << " T" << c.T << " H" << c.H << " G" << c.G << " d" << c.d
+       << (c.causal ? " causal" : "") << " block " << c.key_block;
+}
+
+// A region of attention, or of its gradient and statistics in one kernel.
+GraphPtr region_of(const Case& c, bool backward) {
+  GraphEditor editor("region");
+  int64_t S = c.S ? c.S : c.T;
+  Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), lse = f32({c.B, c.H, c.T});
+  Attrs attrs{{"causal", c.causal},
+              {"scale", 1 / std::sqrt(static_cast<double>(c.d))},
+              {"key_block", c.key_block}};
+  Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
+  std::vector<Value> results;
+  if (backward) {
+    Value out = editor.input("out", q), l = editor.input("lse", lse),
+          dout = editor.input("dout", q);
+    results = editor.add_node(Op::attention_grad, {vq, vk, vv, out, l, dout}, attrs);
+    Attrs stats = attrs;
+    stats.set("sink", int64_t{0});
+    for (Value value : editor.add_node(Op::attention_stats, {vq, vk, l}, stats))
+      results.push_back(value);
+  } else {
+    results = editor.add_node(Op::attention, {vq, vk, vv}, attrs);
+  }
+  for (size_t i = 0; i < results.size(); ++i)
+    editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
+  return editor.finish();
+}
+
+Tensors random_inputs(const Graph& region) {
+  Tensors inputs;
+  uint64_t stream = 1;
+  for (int32_t id : region.inputs()) {
+    Random random(3, stream++);
+    HostTensor tensor{region.node(id).types[0], {}};
+    for (int64_t i = 0; i < tensor.type.elements(); ++i)
+      tensor.data.push_back(static_cast<float>(random.normal()));
+    inputs[region.input_name(id)] = tensor;
+  }
+  return inputs;
+}
+
+std::map<std::string, std::vector<float>> run(const GraphPtr& region, const KernelCode& code,
+                                              const Target& target, const Tensors& inputs,
+                                              int threads) {
+  Jit jit(target, {.threads = 1});
+  jit.add({{"k", "", [&](Emitter& e) { code.emit(e, "k"); }}});
+  std::vector<std::unique_ptr<GuardedBuffer>> buffers;
+  std::vector<void*> pointers;
+  auto add = [&](const Type& type) {
+    buffers.push_back(std::make_unique<GuardedBuffer>(static_cast<size_t>(type.bytes())));
+    pointers.push_back(buffers.back()->data());
+  };
+  for (int32_t id : region->inputs()) {
+    add(region->node(id).types[0]);
+    const std::vector<double>& data = inputs.at(region->input_name(id)).data;
+    for (size_t i = 0; i < data.size(); ++i)
+      buffers.back()->as<float>()[i] = static_cast<float>(data[i]);
+  }
+  for (const Output& output : region->outputs()) {
+    add(region->type(output.value));
+    for (float& x : buffers.back()->as<float>()) x = NAN;
+  }
+  std::vector<Buffer> scratch;
+  for (int i = 0; i < threads; ++i) scratch.emplace_back(static_cast<size_t>(code.scratch_bytes));
+  Workers(threads).parallel_tiles(code.tiles, [&](int64_t first, int64_t last, int worker) {
+    jit.kernel("k")(pointers.data(), first, last, scratch[worker].data());
+  });
+  std::map<std::string, std::vector<float>> results;
+  for (size_t o = 0; o < region->outputs().size(); ++o) {
+    auto& buffer = buffers[region->inputs().size() + o];
+    EXPECT_FALSE(buffer->overrun());
+    results[region->outputs()[o].name].assign(buffer->as<float>().begin(),
+                                              buffer->as<float>().end());
+  }
+  return results;
+}
+
+void expect_close(const std::vector<float>& got, const std::vector<double>& want,
+                  const std::string& what) {
+  ASSERT_EQ(got.size(), want.size());
+  double largest = 0;
+  for (double x : want) largest = std::max(largest, std::abs(x));
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], want[i], 2e-5 * std::max(largest, 1.0)) << what << " element " << i;
+}
+
+class Attention : public testing::TestWithParam<Case> {};
+
+TEST_P(Attention, ForwardMatchesTheInterpreter) {
+  GraphPtr region = region_of(GetParam(), false);
+  Tensors inputs = random_inputs(*region), want = interpret(*region, inputs);
+  for (const Target& target : runnable_targets()) {
+    KernelCode code = attention_kernel(*region, target);
+    auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
+    for (const auto& [name, values] : one) {
+      expect_close(values, want.at(name).data, target.name + " output " + name);
+      EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
+    }
+  }
+}
+
+TEST_P(Attention, BackwardAndStatisticsMatchTheInterpreter) {
+  GraphPtr forward = region_of(GetParam(), false), region = region_of(GetParam(), true);
+  Tensors inputs = random_inputs(*region), results = interpret(*forward, random_inputs(*forward));
+  inputs["out"] = results.at("a");
+  inputs["lse"] = results.at("b");
+  Tensors want = interpret(*region, inputs);
+  for (const Target& target : runnable_targets()) {
+    KernelCode code = attention_backward_kernel(*region, target);
+    auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
+    for (const auto& [name, values] : one) {
+      expect_close(values, want.at(name).data, target.name + " output " + name);
+      EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
+    }
+  }
+}
+
+// Statistics beside the gradients leave them as they are, and are the same alone.
+TEST_P(Attention, StatisticsChangeNoGradientBit) {
+  GraphPtr both = region_of(GetParam(), true);
+  Tensors inputs = random_inputs(*both);
+  GraphEditor grads("region"), stats("region");
+  for (GraphEditor* editor : {&grads, &stats}) {
+    std::vector<Value> values;
+    for (int32_t id : both->inputs())
+      values.push_back(editor->input(both->input_name(id), both->node(id).types[0]));
+    std::vector<Value> outputs = inline_graph(*editor, *both, values);
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if ((editor == &grads) == (i < 3)) editor->output(both->outputs()[i].name, outputs[i]);
+  }
+  GraphPtr grad_region = live_graph(grads.finish(), false);
+  GraphPtr stat_region = live_graph(stats.finish(), false);
+  for (const Target& target : runnable_targets()) {
+    auto all = run(both, attention_backward_kernel(*both, target), target, inputs, 1);
+    for (const GraphPtr& region : {grad_region, stat_region})
+      for (const auto& [name, values] :
+           run(region, attention_backward_kernel(*region, target), target, inputs, 1))
+        EXPECT_EQ(0, std::memcmp(values.data(), all.at(name).data(), values.size() * 4)) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Attention,
+    testing::Values(Case{1, 1, 1, 1, 2, true, 16}, Case{2, 13, 4, 2, 6, true, 16},
+                    Case{1, 17, 2, 2, 16, false, 16}, Case{2, 70, 2, 1, 20, true, 32},
+                    Case{1, 130, 3, 3, 64, true, 64}, Case{1, 66, 1, 1, 128, true, 48},
+                    Case{2, 9, 2, 1, 8, false, 32, 21}));
+
+}  // namespace
+}  // namespace weir

@@ -114,6 +114,19 @@ Emitted* LoopBody::load_vector(int id, Chunk& chunk, Guard guard) {
   return emit_loaded(e_, term.dtype, loaded);
 }
 
+std::vector<Emitted*> LoopBody::block(int load, int axis, const Chunk& chunk) {
+  const Term& term = terms_.terms[load];
+  WEIR_CHECK(term.strides[axis] == 1, "a block along a stride of {}", term.strides[axis]);
+  Emitter::Values lanes;  // one vector along `axis` for every lane of the chunk
+  for (int64_t lane = 0; lane < width_; ++lane) {
+    Emitted* element = e_.mul(e_.add(chunk.base, lane), term.strides[vector_axis_]);
+    lanes.push_back(e_.load(storage_of(term.dtype), pointer(load), element, width_));
+  }
+  Emitter::Values rows = e_.transpose(lanes);
+  for (Emitted*& row : rows) row = emit_loaded(e_, term.dtype, row);
+  return rows;
+}
+
 // --- terms ---
 
 Emitted* LoopBody::choose(const Term& term, Chunk* chunk, Guard guard) {

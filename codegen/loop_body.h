@@ -57,6 +57,10 @@ class LoopBody {
   /// Declares the value of a reduction, or of any scalar term, for the current scope.
   void define(int term, Emitted* value) { scopes_.back().scalars[{term, nullptr}] = value; }
 
+  /// Values of a load in a square block: of the chunk's lanes, for `width` successive indices of
+  /// `axis` from the current one, along which the load is contiguous.
+  std::vector<Emitted*> block(int load, int axis, const Chunk& chunk);
+
   /// Writes a store's term: a vector of the chunk, or a scalar.
   void store(const LoopStore& store, Emitted* output, Chunk& chunk);
   void store_scalar(const LoopStore& store, Emitted* output);

@@ -11,9 +11,9 @@ namespace weir {
 namespace {
 
 constexpr int64_t kMinTileElements = 2048, kMaxTileElements = 32768, kWantedTiles = 64;
-constexpr int64_t kTransposeBlock = 64;  // elements a side: both sides of a block stay in L1
-constexpr int kKeepCost = 6;             // dearer than this is kept rather than computed again
-constexpr int kPanelVectors = 8;         // enough independent chains to hide the latency of an add
+constexpr int64_t kBlockColumns = 16;  // square blocks a tile
+constexpr int kMaxBlockCost = 24;      // a block repeats the code for each of its rows
+constexpr int kKeepCost = 6;           // dearer than this is kept rather than computed again
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -70,14 +70,21 @@ int total_cost(const LoopTerms& terms) {
 int unroll_for(int cost) { return cost <= 12 ? 4 : cost <= 40 ? 2 : 1; }
 
 /// A load that jumps along the vector axis but is contiguous along an outer one: that outer group
-/// becomes the innermost, and tiles become square blocks, so that cache lines are used up.
+/// becomes the innermost and is walked in square blocks.
 bool block_transposes(RowNest& nest) {
-  if (nest.vector_axis < 0 || nest.extent < 8) return false;
+  if (nest.extent < nest.width || nest.width == 1 || total_cost(nest.terms) > kMaxBlockCost)
+    return false;
   for (const Term& term : nest.terms.terms) {
     if (term.kind != TermKind::load || term.strides[nest.vector_axis] <= 1) continue;
     for (size_t g = 0; g < nest.outer.size(); ++g) {
-      if (term.strides[nest.outer[g].axis] != 1 || nest.outer[g].extent < 8) continue;
-      std::rotate(nest.outer.begin() + g, nest.outer.begin() + g + 1, nest.outer.end());
+      LoopGroup group = nest.outer[g];
+      if (term.strides[group.axis] != 1 || group.extent < nest.width) continue;
+      nest.blocked_axis = group.axis;
+      nest.blocked_extent = group.extent;
+      group.extent = ceil_div(group.extent, nest.width);
+      nest.outer.erase(nest.outer.begin() + static_cast<int64_t>(g));
+      nest.outer.push_back(group);
+      nest.rows = product(nest.outer);
       return true;
     }
   }
@@ -228,10 +235,10 @@ RowNest plan_elementwise(const Graph& region, const std::vector<int>& outputs,
   nest.unroll = unroll_for(total_cost(nest.terms));
   nest.in_registers = nest.extent <= nest.width * 4;
   if (block_transposes(nest)) {
-    const int64_t step = static_cast<int64_t>(nest.width) * nest.unroll;
     nest.in_registers = false;
-    nest.tile_columns = std::min(nest.extent, ceil_div(kTransposeBlock, step) * step);
-    nest.tile_rows = std::min(nest.rows, kTransposeBlock);
+    nest.unroll = 1;
+    nest.tile_columns = std::min(nest.extent, int64_t{nest.width} * kBlockColumns);
+    nest.tile_rows = 1;
   } else {
     choose_tiles(nest);
   }
@@ -292,8 +299,9 @@ ColumnNest plan_column(const Graph& region, const Target& target) {
   }
   nest.rows = product(nest.kept);
   nest.width = nest.vector_axis < 0 ? 1 : target.lanes();
-  const int64_t chains =
-      std::max<int64_t>(1, kPanelVectors / std::max<size_t>(1, nest.reductions.size()));
+  // Half of the registers hold chains: the wider a panel, the longer the streams it reads.
+  const int64_t chains = std::max<int64_t>(
+      1, target.vector_registers / 2 / std::max<size_t>(1, nest.reductions.size()));
   nest.panel = static_cast<int>(std::min(chains, ceil_div(nest.extent, nest.width)));
   return nest;
 }

@@ -41,6 +41,11 @@ struct RowNest {
   bool in_registers = false;  ///< rows so short that all vectors are written out, without a loop
   int64_t tile_rows = 1;
   int64_t tile_columns = 1;  ///< of the vector axis; the whole extent when there are reductions
+  /// Innermost outer axis, along which an input is contiguous that jumps along the vector axis; -1
+  /// if there is none. Its group then counts blocks of `width` rows, and `blocked_extent` is its
+  /// own extent: a square block is loaded along this axis and transposed in registers.
+  int blocked_axis = -1;
+  int64_t blocked_extent = 0;
   std::vector<Phase> phases;
   std::map<int, KeptRow> kept;  ///< by term
   int64_t slot_bytes = 0;

@@ -49,7 +49,10 @@ class RowEmitter {
       versions *= points.size() + 1;
       if (!points.empty()) cases_.push_back({group, points});
     }
-    if (versions > kMostVersions) cases_.clear();  // conditions are evaluated row by row instead
+    // Beyond that, and in blocks of rows, conditions are evaluated where they are met.
+    if (versions > kMostVersions || nest.blocked_axis >= 0) cases_.clear();
+    if (nest.blocked_axis >= 0)
+      for (const LoopStore& store : terms_.stores) find_blocked(store.term);
   }
 
   void tiles(Emitted* first, Emitted* last) {
@@ -61,7 +64,10 @@ class RowEmitter {
         column_ = e_.mul(e_.rem(tile, nest_.column_tiles()), nest_.tile_columns);
       e_.for_loop(row, end, 1, [&](Emitted* r) {
         set_indices(body_, nest_.outer, r);
-        versions(0, r);
+        if (nest_.blocked_axis >= 0)
+          blocks();
+        else
+          versions(0, r);
       });
     });
   }
@@ -106,6 +112,71 @@ class RowEmitter {
     for (pass_ = 0; pass_ < static_cast<int>(nest_.phases.size()); ++pass_)
       reduce(nest_.phases[pass_]);
     write();
+    body_.close_scope();
+  }
+
+  // --- square blocks of rows and columns, transposed in registers ---
+
+  /// The loads to be transposed: those met whatever the choices.
+  void find_blocked(int id) {
+    const Term& term = terms_.terms[id];
+    if (term.kind == TermKind::load && term.strides[nest_.blocked_axis] == 1 &&
+        term.strides[nest_.vector_axis] > 1)
+      blocked_.insert(id);
+    if (term.kind == TermKind::compute)
+      for (int operand : term.operands) find_blocked(operand);
+  }
+
+  /// `width` rows from the current block of the blocked axis, or those that are left, over the
+  /// tile's columns.
+  void blocks() {
+    Emitted* begin = e_.mul(body_.index(nest_.blocked_axis), nest_.width);
+    Emitted* end = e_.min_index(e_.add(begin, nest_.width), e_.index(nest_.blocked_extent));
+    Emitted* complete = e_.ir().CreateICmpEQ(e_.sub(end, begin), e_.index(nest_.width));
+    auto each_row = [&](const Chunk& chunk) {
+      e_.for_loop(begin, end, 1, [&](Emitted* row) { write_block_row(row, chunk); });
+    };
+    Emitted* column = column_ ? column_ : e_.index(0);
+    const int64_t whole = nest_.extent / nest_.width * nest_.width;
+    Emitted* limit = e_.min_index(e_.add(column, nest_.tile_columns), e_.index(whole));
+    e_.for_loop(column, limit, nest_.width, [&](Emitted* i) {
+      const Chunk chunk = chunk_at(i, {0, whole});
+      e_.if_else(
+          complete,
+          [&] {
+            block(begin, chunk);
+            return Values{};
+          },
+          [&] {
+            each_row(chunk);
+            return Values{};
+          });
+    });
+    if (whole == nest_.extent) return;
+    const Chunk tail = chunks_of(whole, nest_.extent)[0];
+    e_.if_then(e_.ir().CreateICmpSGE(e_.add(column, nest_.tile_columns), e_.index(nest_.extent)),
+               [&] { each_row(tail); });
+  }
+
+  void block(Emitted* begin, const Chunk& chunk) {
+    body_.open_scope();
+    body_.set_index(nest_.blocked_axis, begin);
+    std::map<int, std::vector<Emitted*>> rows;
+    for (int load : blocked_) rows[load] = body_.block(load, nest_.blocked_axis, chunk);
+    body_.close_scope();
+    for (int64_t k = 0; k < nest_.width; ++k) {
+      Chunk row = chunk;
+      for (int load : blocked_) row.define(load, rows[load][k]);
+      write_block_row(e_.add(begin, k), row);
+    }
+  }
+
+  void write_block_row(Emitted* index, Chunk chunk) {
+    body_.open_scope();
+    body_.set_index(nest_.blocked_axis, index);
+    for (const LoopStore& store : terms_.stores) body_.vector(store.term, chunk);
+    for (const LoopStore& store : terms_.stores)
+      body_.store(store, buffers_.outputs[store.output], chunk);
     body_.close_scope();
   }
 
@@ -262,6 +333,7 @@ class RowEmitter {
   LoopBody body_;
   std::vector<Case> cases_;
   Emitted* column_ = nullptr;  // first column of the tile, when rows are cut
+  std::set<int> blocked_;      // loads transposed in registers
   int pass_ = 0;               // phases, then the pass that writes
   int64_t extent_ = 0;         // of the pass
   std::map<int64_t, std::vector<Chunk>> registers_;

@@ -33,6 +33,24 @@ TEST(LoopMovement, TransposesOfAllKinds) {
   }
 }
 
+// Some loads of a square block are transposed in registers, others stay within their choice; an
+// output that overwrites an operand must not disturb the rows of the block that follow.
+TEST(LoopMovement, TransposesBesideChoicesAndInPlace) {
+  Builder b("blocks");
+  Tensor x = b.input("x", f32({100, 90})), y = b.input("y", f32({90, 100}));
+  Tensor turned = transpose(x, {1, 0});
+  Tensor part = pad(slice(turned, {3, 40}, {80, 95}), {5, 30}, {8, 15});
+  b.output("y", add(mul(turned, y), part));
+  b.output("rows", add(turned, b.iota(0, f32({90, 100}))));
+  GraphPtr region = b.finish();
+  check_region(region, "elementwise", {.relative = 1e-6, .absolute = 1e-6});
+  EXPECT_TRUE(can_run_in_place(*region, "elementwise", {1, 0}));
+  const Tensors inputs = random_inputs(*region, 7);
+  for (const Target& target : loop_targets())
+    EXPECT_EQ(LoopRunner(region, "elementwise", target)(inputs),
+              LoopRunner(region, "elementwise", target, {.in_place = {{1, 0}}})(inputs));
+}
+
 TEST(LoopMovement, TransposeOfNarrowTypes) {
   for (DType dtype : {DType::bf16, DType::i8, DType::boolean}) {
     Builder b("transpose");

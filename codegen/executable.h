@@ -13,9 +13,9 @@ namespace weir {
 
 struct CompileSettings {
   Target target = host_target();
-  int threads = 0;        ///< compiling threads; 0: all cores
-  std::string cache;      ///< folder of the object cache; "" keeps none
-  bool perf = false;      ///< describe the code to `perf`
+  int threads = 0;         ///< compiling threads; 0: all cores
+  std::string cache = {};  ///< folder of the object cache; "" keeps none
+  bool perf = false;       ///< describe the code to `perf`
 };
 
 struct Argument {
@@ -38,8 +38,8 @@ struct Executable {
 };
 
 struct CompileReport {
-  int kernels = 0;    ///< kernel nodes of all programs
-  int distinct = 0;   ///< after deduplication by structure
+  int kernels = 0;   ///< kernel nodes of all programs
+  int distinct = 0;  ///< after deduplication by structure
   int from_cache = 0;
   double seconds = 0;
 };
@@ -94,16 +94,12 @@ class Session {
     Type type;
     Buffer buffer;
   };
-  Entry& entry(const std::string& name);
+  const Entry& entry(const std::string& name) const;
   const Executables& programs_;
   Workers workers_;
   Workspace workspace_;
   std::vector<Entry> entries_;
   std::vector<std::vector<void*>> inputs_;
 };
-
-/// Elements of a stored array as doubles, and back (rounded as convert does).
-std::vector<double> to_doubles(const void* data, const Type& type);
-void from_doubles(const std::vector<double>& values, const Type& type, void* data);
 
 }  // namespace weir

@@ -26,7 +26,9 @@ void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
                 const Workspace& workspace, const Workers& workers) {
   std::vector<void*> buffers;
   buffers.reserve(call.buffers.size());
-  for (BufferRef ref : call.buffers) buffers.push_back(address(ref, inputs, workspace));
+  for (size_t i = 0; i < call.buffers.size(); ++i)
+    buffers.push_back(static_cast<char*>(address(call.buffers[i], inputs, workspace)) +
+                      call.offsets[i]);
   workers.parallel_tiles(call.tiles, [&](int64_t first, int64_t last, int worker) {
     call.function(buffers.data(), first, last, workspace.scratch(worker));
   });

@@ -24,6 +24,7 @@ struct KernelCall {
   std::string name;  ///< symbol, as perf and profiles show it
   weir_kernel function = nullptr;
   std::vector<BufferRef> buffers;
+  std::vector<int64_t> offsets;  ///< bytes added to each buffer's base
   int64_t tiles = 0;
 };
 

@@ -1,0 +1,292 @@
+#include "codegen/executable.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "codegen/host_tensor.h"
+#include "codegen/jit.h"
+#include "codegen/kernels.h"
+#include "ir/print.h"
+#include "passes/plan_memory.h"
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+Value root(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
+  return value;
+}
+
+BufferRef place_of(const Graph& graph, Value value) {
+  value = root(graph, value);
+  const Node& node = graph.node(value);
+  const auto& inputs = graph.inputs();
+  if (node.op == Op::input)
+    return {BufferRef::Kind::input,
+            std::find(inputs.begin(), inputs.end(), value.node) - inputs.begin()};
+  int64_t place = node.attrs.get_ints(kPlace).at(value.result);
+  if (place < 0) return {BufferRef::Kind::input, -1 - place};
+  return {BufferRef::Kind::arena, place};
+}
+
+std::vector<InPlace> in_place_of(const Graph& graph, int32_t id) {
+  const Node& node = graph.node(id);
+  std::vector<InPlace> pairs;
+  for (size_t r = 0; r < node.types.size(); ++r) {
+    BufferRef result = place_of(graph, {id, static_cast<int32_t>(r)});
+    if (result.kind != BufferRef::Kind::input) continue;
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (place_of(graph, node.inputs[i]) == result)
+        pairs.push_back({static_cast<int>(i), static_cast<int>(r)});
+  }
+  return pairs;
+}
+
+// The distinct kernels of all programs, by structure.
+class KernelTable {
+ public:
+  explicit KernelTable(const Target& target) : target_(target) {}
+
+  struct Entry {
+    KernelPhases phases;
+    std::vector<std::string> symbols;  ///< one a code
+  };
+
+  const Entry& find(const Graph& graph, int32_t id) {
+    const Node& node = graph.node(id);
+    std::string schedule = node.attrs.get_string("schedule");
+    std::vector<InPlace> in_place = in_place_of(graph, id);
+    std::string key = schedule + " " + structural_key(*node.region);
+    for (InPlace pair : in_place) key += fmt::format(" in place {} {}", pair.input, pair.output);
+    auto [position, inserted] = entries_.try_emplace(key);
+    Entry& entry = position->second;
+    if (!inserted) return entry;
+    entry.phases = make_kernel(schedule, node.region, target_, in_place);
+    uint64_t hash = XXH3_64bits(key.data(), key.size());
+    for (size_t c = 0; c < entry.phases.codes.size(); ++c) {
+      std::string symbol = fmt::format("{}_{:016x}", schedule, hash);
+      if (entry.phases.codes.size() > 1) symbol += fmt::format("_{}", c);
+      entry.symbols.push_back(symbol);
+      sources_.push_back(
+          {symbol, key + "\n" + entry.phases.codes[c].key,
+           [emit = entry.phases.codes[c].emit, symbol](Emitter& e) { emit(e, symbol); }});
+    }
+    return entry;
+  }
+
+  const std::vector<KernelSource>& sources() const { return sources_; }
+  size_t size() const { return entries_.size(); }
+
+ private:
+  const Target& target_;
+  std::map<std::string, Entry> entries_;
+  std::vector<KernelSource> sources_;
+};
+
+class ProgramMaker {
+ public:
+  ProgramMaker(const GraphPtr& graph, KernelTable& table) : graph_(*graph), table_(table) {
+    if (graph_.stage() != Stage::planned)
+      internal_error_at(fmt::format("a graph of stage {} is to be compiled; plan it first",
+                                    stage_name(graph_.stage())));
+    program_.graph = graph;
+  }
+
+  Executable make() {
+    for (int32_t id : graph_.inputs()) {
+      const Node& node = graph_.node(id);
+      program_.inputs.push_back(
+          {graph_.input_name(id), node.types[0], node.attrs.get_bool("state")});
+    }
+    program_.code.inputs = static_cast<int64_t>(program_.inputs.size());
+    workspace_at_ = aligned(graph_.attrs().get_int("arena"));
+    for (int32_t id = 0; id < graph_.size(); ++id) {
+      if (graph_.node(id).op == Op::kernel) add_kernel(id);
+      if (graph_.node(id).op == Op::probe) add_probe(id);
+    }
+    for (const Output& output : graph_.outputs()) add_output(output);
+    program_.code.arena_bytes = workspace_at_ + workspace_bytes_;
+    return std::move(program_);
+  }
+
+ private:
+  void add_kernel(int32_t id) {
+    const Node& node = graph_.node(id);
+    const KernelTable::Entry& entry = table_.find(graph_, id);
+    std::vector<BufferRef> buffers;
+    for (Value input : node.inputs) buffers.push_back(place_of(graph_, input));
+    for (size_t r = 0; r < node.types.size(); ++r)
+      buffers.push_back(place_of(graph_, {id, static_cast<int32_t>(r)}));
+    if (entry.phases.workspace_bytes > 0)
+      buffers.push_back({BufferRef::Kind::arena, workspace_at_});
+    workspace_bytes_ = std::max(workspace_bytes_, aligned(entry.phases.workspace_bytes));
+    for (const KernelRun& run : entry.phases.runs) {
+      const KernelCode& code = entry.phases.codes[run.code];
+      KernelCall call{entry.symbols[run.code], nullptr, {}, {}, code.tiles};
+      size_t count = run.buffers.empty() ? buffers.size() : run.buffers.size();
+      for (size_t i = 0; i < count; ++i) {
+        call.buffers.push_back(run.buffers.empty() ? buffers[i] : buffers.at(run.buffers[i]));
+        call.offsets.push_back(run.offsets.empty() ? 0 : run.offsets.at(i));
+      }
+      program_.code.scratch_bytes = std::max(program_.code.scratch_bytes, code.scratch_bytes);
+      program_.code.steps.push_back(
+          {Step::Kind::kernel, static_cast<int32_t>(program_.code.kernels.size())});
+      program_.code.kernels.push_back(std::move(call));
+    }
+  }
+
+  void add_probe(int32_t id) {
+    const Node& node = graph_.node(id);
+    int32_t index = static_cast<int32_t>(program_.probes.size());
+    program_.probes.push_back({node.attrs.get_string("id"), graph_.type(node.inputs[0])});
+    program_.code.probes.push_back({index, place_of(graph_, node.inputs[0])});
+    program_.code.steps.push_back({Step::Kind::probe, index});
+  }
+
+  void add_output(const Output& output) {
+    BufferRef place = place_of(graph_, output.value);
+    program_.outputs.push_back({output.name, graph_.type(output.value), false});
+    program_.code.outputs.push_back(place);
+    for (size_t i = 0; i < program_.inputs.size(); ++i) {
+      const Argument& input = program_.inputs[i];
+      if (!input.state || input.name != output.name) continue;
+      program_.outputs.back().state = true;
+      BufferRef own{BufferRef::Kind::input, static_cast<int64_t>(i)};
+      if (place != own)
+        program_.code.copies.push_back({place, static_cast<int64_t>(i), input.type.bytes()});
+    }
+  }
+
+  const Graph& graph_;
+  KernelTable& table_;
+  Executable program_;
+  int64_t workspace_at_ = 0, workspace_bytes_ = 0;
+};
+
+std::string dump(const Graph& planned, const Target& target,
+                 const std::function<std::string(const Target&, const KernelSource&)>& show) {
+  KernelTable table(target);
+  for (int32_t id = 0; id < planned.size(); ++id)
+    if (planned.node(id).op == Op::kernel) table.find(planned, id);
+  std::string text;
+  for (const KernelSource& source : table.sources())
+    text += fmt::format("; {}\n{}\n", source.symbol, show(target, source));
+  return text;
+}
+
+}  // namespace
+
+struct Executables::Code {
+  explicit Code(Jit machine_code) : jit(std::move(machine_code)) {}
+  Jit jit;
+};
+
+Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings) {
+  auto start = std::chrono::steady_clock::now();
+  KernelTable table(settings.target);
+  for (const GraphPtr& graph : planned) {
+    programs_.push_back(ProgramMaker(graph, table).make());
+    for (const Node& node : graph->nodes()) report_.kernels += node.op == Op::kernel;
+  }
+  JitOptions options;
+  options.threads = settings.threads;
+  options.cache = settings.cache;
+  options.perf = settings.perf;
+  code_ = std::make_unique<Code>(Jit(settings.target, options));
+  code_->jit.add(table.sources());
+  for (Executable& program : programs_)
+    for (KernelCall& call : program.code.kernels) call.function = code_->jit.kernel(call.name);
+  report_.distinct = static_cast<int>(table.size());
+  report_.from_cache = code_->jit.statistics().from_cache;
+  report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Executables::~Executables() = default;
+Executables::Executables(Executables&&) noexcept = default;
+
+std::string dump_llvm(const Graph& planned, const Target& target) {
+  return dump(planned, target,
+              [](const Target& t, const KernelSource& source) { return llvm_ir(t, source); });
+}
+
+std::string dump_assembly(const Graph& planned, const Target& target) {
+  return dump(planned, target,
+              [](const Target& t, const KernelSource& source) { return assembly(t, source); });
+}
+
+Session::Session(const Executables& programs, int threads)
+    : programs_(programs), workers_(threads > 0 ? threads : std::max(1, host_target().cores)) {
+  Problems problems("session");
+  std::map<std::string, size_t> index;
+  for (size_t p = 0; p < programs.size(); ++p)
+    for (const Argument& input : programs[p].inputs) {
+      auto [position, inserted] = index.emplace(input.name, entries_.size());
+      if (inserted)
+        entries_.push_back(
+            {input.name, input.type, Buffer(static_cast<size_t>(input.type.bytes()))});
+      else if (entries_[position->second].type != input.type)
+        problems.add(fmt::format(
+            "input {} is {} in one program and {} in another. Programs share "
+            "inputs by name.",
+            input.name, to_string(entries_[position->second].type), to_string(input.type)));
+    }
+  problems.raise();
+  for (size_t p = 0; p < programs.size(); ++p) {
+    workspace_.reserve(programs[p].code, workers_.count());
+    inputs_.emplace_back();
+    for (const Argument& input : programs[p].inputs)
+      inputs_.back().push_back(entries_[index.at(input.name)].buffer.data());
+  }
+}
+
+const Session::Entry& Session::entry(const std::string& name) const {
+  for (const Entry& entry : entries_)
+    if (entry.name == name) return entry;
+  user_error("session", "no input is named {}.{}", name, did_you_mean(name, names()));
+}
+
+void* Session::data(const std::string& name) { return entry(name).buffer.data(); }
+const Type& Session::type(const std::string& name) const { return entry(name).type; }
+
+std::vector<std::string> Session::names() const {
+  std::vector<std::string> result;
+  for (const Entry& entry : entries_) result.push_back(entry.name);
+  return result;
+}
+
+void Session::run(size_t program, const ProbeSink& probe_sink, const ProfileSink& profile_sink) {
+  run_program(programs_[program].code, inputs_[program], workspace_, workers_, probe_sink,
+              profile_sink);
+}
+
+const void* Session::output(size_t program, const std::string& name) const {
+  const Executable& executable = programs_[program];
+  std::vector<std::string> known;
+  for (size_t i = 0; i < executable.outputs.size(); ++i) {
+    if (executable.outputs[i].name == name)
+      return output_data(executable.code, i, inputs_[program], workspace_);
+    known.push_back(executable.outputs[i].name);
+  }
+  user_error("session", "the program has no output named {}.{}", name, did_you_mean(name, known));
+}
+
+double Session::scalar_output(size_t program, const std::string& name) const {
+  float value = 0;
+  std::memcpy(&value, output(program, name), sizeof value);
+  return value;
+}
+
+}  // namespace weir

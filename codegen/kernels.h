@@ -1,0 +1,17 @@
+#pragma once
+// From the schedule of a kernel node to the generator of its code: the one table of schedules.
+#include <string>
+#include <string_view>
+
+#include "codegen/kernel_code.h"
+#include "ir/graph.h"
+#include "support/target.h"
+
+namespace weir {
+
+/// The code of a kernel node. User errors for types that compiled code does not compute in;
+/// internal error for an unknown schedule or a region that it does not allow.
+KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, const Target& target,
+                         const std::vector<InPlace>& in_place = {});
+
+}  // namespace weir

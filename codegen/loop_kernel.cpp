@@ -132,6 +132,7 @@ KernelCode make_loop_kernel(const GraphPtr& region, std::string_view schedule, c
     if (const auto* rows = std::get_if<RowNest>(&nest))
       code.scratch_bytes = std::max(code.scratch_bytes, rows->scratch_bytes());
   }
+  code.key += fmt::format("\ntiles {}", code.tiles);  // the target's cores decide, too
   code.emit = [made](Emitter& e, const std::string& symbol) { emit(e, symbol, *made); };
   return code;
 }

@@ -11,6 +11,7 @@ namespace weir {
 namespace {
 
 constexpr int64_t kMinTileElements = 2048, kMaxTileElements = 32768, kWantedTiles = 64;
+constexpr int64_t kMinPanel = 4;
 constexpr int64_t kBlockColumns = 16;  // square blocks a tile
 constexpr int kMaxBlockCost = 24;      // a block repeats the code for each of its rows
 constexpr int kKeepCost = 6;           // dearer than this is kept rather than computed again
@@ -299,10 +300,15 @@ ColumnNest plan_column(const Graph& region, const Target& target) {
   }
   nest.rows = product(nest.kept);
   nest.width = nest.vector_axis < 0 ? 1 : target.lanes();
-  // Half of the registers hold chains: the wider a panel, the longer the streams it reads.
-  const int64_t chains = std::max<int64_t>(
+  // Half of the registers hold chains: the wider a panel, the longer the streams it reads. Narrow
+  // tensors have narrower ones, down to what hides the latency of an add, so that threads share
+  // them.
+  const int64_t vectors = ceil_div(nest.extent, nest.width);
+  const int64_t most = std::max<int64_t>(
       1, target.vector_registers / 2 / std::max<size_t>(1, nest.reductions.size()));
-  nest.panel = static_cast<int>(std::min(chains, ceil_div(nest.extent, nest.width)));
+  const int64_t wanted = std::max(2, target.cores);
+  const int64_t shared = std::max(kMinPanel, vectors * nest.rows / wanted);
+  nest.panel = static_cast<int>(std::min({most, shared, vectors}));
   return nest;
 }
 

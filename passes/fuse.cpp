@@ -20,6 +20,7 @@ struct Unit {
   int32_t cluster = -1;  ///< -1 for a source
   std::string schedule;
   std::vector<int32_t> nodes;
+  int32_t rank = 0;            ///< decides the order of running; of the main part's last node
   std::vector<Value> loads;    ///< what the kernel reads, as old values (perhaps behind a reshape)
   std::vector<Value> results;  ///< what it stores, ascending
   bool is_probe = false;
@@ -46,6 +47,7 @@ class Fuser {
   GraphPtr run() {
     add_units(main_, false);
     add_units(probe_, true);
+    join_statistics();
     for (size_t unit = 0; unit < units_.size(); ++unit)
       if (units_[unit].cluster >= 0) find_loads(static_cast<int32_t>(unit));
     for (int32_t id = 0; id < graph_.size(); ++id)
@@ -91,9 +93,34 @@ class Fuser {
                         static_cast<int32_t>(c),
                         schedule_of(graph_, cluster),
                         cluster.nodes,
+                        cluster.nodes.back(),
                         {},
                         {},
                         is_probe});
+    }
+  }
+
+  // Statistics of attention weights come from the backward kernel of the same attention, where the
+  // weights exist anyway; without one they are a kernel of their own.
+  void join_statistics() {
+    for (Unit& statistics : units_) {
+      if (!statistics.is_probe || statistics.schedule != op_name(Op::attention_stats)) continue;
+      const Node& node = graph_.node(statistics.nodes[0]);
+      for (size_t u = 0; u < units_.size(); ++u) {
+        Unit& unit = units_[u];
+        if (unit.schedule != op_name(Op::attention_grad)) continue;
+        const Node& gradient = graph_.node(unit.nodes[0]);
+        const std::vector<Value>& of = gradient.inputs;
+        Attrs attrs = node.attrs;
+        attrs.erase("sink");
+        if (unit.nodes.size() > 1 || node.inputs != std::vector<Value>{of[0], of[1], of[4]} ||
+            attrs != gradient.attrs)
+          continue;
+        unit.nodes.push_back(statistics.nodes[0]);
+        unit_of_[statistics.nodes[0]] = u;
+        statistics.nodes.clear();
+        break;
+      }
     }
   }
 
@@ -139,7 +166,7 @@ class Fuser {
       WEIR_CHECK(info(node.op).op_class == OpClass::Source, "{} (node {}) belongs to no kernel",
                  op_name(node.op), value.node);
       found = unit_of_.emplace(value.node, units_.size()).first;
-      units_.push_back({&main_, -1, "elementwise", {value.node}, {}, {}, by_probe});
+      units_.push_back({&main_, -1, "elementwise", {value.node}, value.node, {}, {}, by_probe});
     }
     Unit& unit = units_[found->second];
     if (!by_probe) unit.is_probe = false;
@@ -186,9 +213,8 @@ class Fuser {
   std::vector<int32_t> order() const {
     std::vector<int32_t> ranked(units_.size()), sequence;
     for (size_t i = 0; i < ranked.size(); ++i) ranked[i] = static_cast<int32_t>(i);
-    std::stable_sort(ranked.begin(), ranked.end(), [&](int32_t a, int32_t b) {
-      return units_[a].nodes.back() < units_[b].nodes.back();
-    });
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [&](int32_t a, int32_t b) { return units_[a].rank < units_[b].rank; });
     std::vector<bool> done(units_.size());
     std::function<void(int32_t)> visit = [&](int32_t unit) {
       if (done[unit]) return;
@@ -260,9 +286,8 @@ class Fuser {
       const Unit& unit = units_[index];
       std::vector<Value> operands;
       for (Value load : unit.loads) operands.push_back(mapped(mapped, load));
-      std::vector<Value> results =
-          editor.add_kernel(operands, {{"schedule", unit.schedule}}, region(unit),
-                            graph_.node(unit.nodes.back()).where);
+      std::vector<Value> results = editor.add_kernel(operands, {{"schedule", unit.schedule}},
+                                                     region(unit), graph_.node(unit.rank).where);
       for (size_t r = 0; r < results.size(); ++r) map[unit.results[r]] = results[r];
       if (!probes.empty()) emit_ready_probes();
     }

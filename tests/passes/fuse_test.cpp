@@ -133,6 +133,32 @@ TEST(Fuse, ProbesAddKernelsAndMoveNone) {
   expect_same_results(probed, with_probe);
 }
 
+TEST(Fuse, StatisticsComeFromTheBackwardKernel) {
+  Model model = build_llama({.layers = 1,
+                             .d_model = 16,
+                             .heads = 4,
+                             .kv_heads = 2,
+                             .d_head = 4,
+                             .d_ff = 24,
+                             .vocabulary = 11},
+                            3, 5);
+  CompileOptions options;
+  options.stop = Stage::lowered;
+  options.gradients = {"*"};
+  GraphPtr plain = run_pipeline(model.graph, options, pipeline(), {}).graph;
+  options.probes = {"blocks.*.attn.hook_pattern : column_mass, mean(batch)"};
+  GraphPtr probed = run_pipeline(model.graph, options, pipeline(), {}).graph;
+  std::vector<std::string> with_probe = schedules(*fuse(probed)), without = schedules(*fuse(plain));
+  EXPECT_EQ(std::count(with_probe.begin(), with_probe.end(), "attention_stats"), 0);
+  EXPECT_EQ(std::count(with_probe.begin(), with_probe.end(), "attention_grad"), 1);
+  // The kernels of the program stay, in their order; those of the probe come between.
+  size_t matched = 0;
+  for (const std::string& schedule : with_probe)
+    if (matched < without.size() && schedule == without[matched]) ++matched;
+  EXPECT_EQ(matched, without.size());
+  expect_same_results(probed, fuse(probed));
+}
+
 TEST(PlanMemory, ReusesTheArenaAndUpdatesStateInPlace) {
   Builder b("g");
   Tensor x = b.input("x", f32({64, 64}));

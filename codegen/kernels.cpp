@@ -5,6 +5,7 @@
 #include "codegen/attention.h"
 #include "codegen/embedding.h"
 #include "codegen/loop_kernel.h"
+#include "codegen/loss_head.h"
 #include "codegen/matmul_kernel.h"
 #include "support/error.h"
 
@@ -20,6 +21,7 @@ KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, cons
     return attention_backward_kernel(*region, target);
   if (schedule == "embedding") return make_embedding_kernel(region, target);
   if (schedule == "embedding_grad") return make_embedding_grad_kernel(region, target);
+  if (schedule == "loss_head") return make_loss_head_kernel(region, target);
   internal_error_at(fmt::format("unknown schedule '{}'", schedule));
 }
 

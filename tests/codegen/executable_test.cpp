@@ -72,6 +72,11 @@ void expect_model_matches(const GraphPtr& graph, const Model& model) {
   }
 }
 
+TEST(Executable, ModelAndGradientsMatchTheInterpreter) {
+  Model model = small_llama();
+  expect_model_matches(planned(model.graph, {"*"}), model);
+}
+
 TEST(Executable, ModelWithLogitsInMemoryMatchesTheInterpreter) {
   Model model = small_llama();
   std::vector<Pass> passes = pipeline();

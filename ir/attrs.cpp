@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "support/error.h"
 #include "support/text.h"
@@ -42,6 +43,14 @@ const T& get(const Attrs& attrs, std::string_view name) {
   return std::get<T>(*value);
 }
 
+bool same(const AttrValue& a, const AttrValue& b) {
+  const double *x = std::get_if<double>(&a), *y = std::get_if<double>(&b);
+  if (!x || !y) return a == b;
+  return std::isnan(*x) ? std::isnan(*y) : *x == *y && std::signbit(*x) == std::signbit(*y);
+}
+
+}  // namespace
+
 std::string quoted(const std::string& text) {
   std::string result = "\"";
   for (char c : text) {
@@ -54,7 +63,11 @@ std::string quoted(const std::string& text) {
   return result + "\"";
 }
 
-}  // namespace
+bool Attrs::operator==(const Attrs& other) const {
+  return std::equal(
+      entries_.begin(), entries_.end(), other.entries_.begin(), other.entries_.end(),
+      [](const auto& a, const auto& b) { return a.first == b.first && same(a.second, b.second); });
+}
 
 Attrs::Attrs(std::initializer_list<std::pair<std::string, AttrValue>> entries) {
   for (const auto& [name, value] : entries) set(name, value);

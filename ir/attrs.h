@@ -39,7 +39,8 @@ class Attrs {
 
   bool empty() const { return entries_.empty(); }
   const std::vector<std::pair<std::string, AttrValue>>& entries() const { return entries_; }
-  bool operator==(const Attrs&) const = default;
+  /// Numbers are equal if they print the same: NaN equals itself, -0 differs from 0.
+  bool operator==(const Attrs& other) const;
 
  private:
   std::vector<std::pair<std::string, AttrValue>> entries_;
@@ -48,6 +49,9 @@ class Attrs {
 /// "{eps=1e-05, causal=true}", or "" when empty.
 std::string to_string(const Attrs& attrs);
 std::string to_string(const AttrValue& value);
+
+/// The text in quotes, with \\ before quotes and backslashes, and \\n for the end of a line.
+std::string quoted(const std::string& text);
 
 /// Checks names and kinds against the op's row; a user error lists everything wrong.
 void check_attributes(Op op, const Attrs& attrs);

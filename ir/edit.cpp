@@ -51,6 +51,7 @@ Value GraphEditor::iota(int64_t axis, const Type& type) {
 Value GraphEditor::add_source(Op op, const Type& type, Attrs attrs, std::string where) {
   WEIR_CHECK(info(op).op_class == OpClass::Source, "{} is no source", op_name(op));
   check_attributes(op, attrs);
+  check_source(op, type, attrs);
   Node node{op, std::move(attrs), {}, {type}, nullptr, std::move(where)};
   return append(std::move(node))[0];
 }

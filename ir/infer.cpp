@@ -23,7 +23,12 @@ class Inference {
            row.inputs_min == row.inputs_max
                ? fmt::format("{}", row.inputs_min)
                : fmt::format("{} to {}", row.inputs_min, row.inputs_max));
-    return infer();
+    std::vector<Type> results = infer();
+    for (const Type& type : results)
+      if (!is_valid_shape(type.shape))
+        fail("the result would be {}. Every extent must be positive, and at most {} elements fit.",
+             to_string(type), kMaxElements);
+    return results;
   }
 
  private:
@@ -171,9 +176,10 @@ class Inference {
   Type pad() {
     const auto& low = attrs_.get_ints("low");
     const auto& high = attrs_.get_ints("high");
+    auto outside = [](int64_t n) { return n < 0 || n > kMaxElements; };
     if (static_cast<int64_t>(low.size()) != in(0).rank() || low.size() != high.size() ||
-        std::any_of(low.begin(), low.end(), [](int64_t n) { return n < 0; }) ||
-        std::any_of(high.begin(), high.end(), [](int64_t n) { return n < 0; }))
+        std::any_of(low.begin(), low.end(), outside) ||
+        std::any_of(high.begin(), high.end(), outside))
       fail("low {} and high {} need one number >= 0 for every axis of {}.", to_string(low),
            to_string(high), text(0));
     Type result = in(0);
@@ -477,6 +483,30 @@ std::vector<Type> Inference::infer() {
 
 std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs) {
   return Inference(op, inputs, attrs).run();
+}
+
+void check_source(Op op, const Type& type, const Attrs& attrs) {
+  std::string what = op == Op::input ? attrs.get_string("name") + " is " : "the type is ";
+  if (!is_valid_shape(type.shape))
+    user_error(op_name(op), "{}{}. Every extent must be positive, and at most {} elements fit.",
+               what, to_string(type), kMaxElements);
+  if (op == Op::iota) {
+    int64_t axis = attrs.get_int("axis");
+    if (axis < 0 || axis >= type.rank())
+      user_error("iota", "axis {} is none of {}.", axis, to_string(type));
+    if (type.dtype == DType::boolean)
+      user_error("iota", "{} cannot count. Give it a number type.", to_string(type));
+  }
+  if (op == Op::constant && !is_float(type.dtype)) {
+    double value = attrs.get_float("value");
+    double low = type.dtype == DType::i32 ? -0x1p31 : type.dtype == DType::i8 ? -128 : 0;
+    double high = type.dtype == DType::i32  ? 0x1p31 - 1
+                  : type.dtype == DType::i8 ? 127
+                  : type.dtype == DType::u8 ? 255
+                                            : 1;
+    if (!(value >= low && value <= high))
+      user_error("constant", "{} does not fit into {}.", shortest(value), dtype_name(type.dtype));
+  }
 }
 
 }  // namespace weir

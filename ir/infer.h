@@ -12,4 +12,8 @@ namespace weir {
 /// Sources and kernels carry their types and are not inferred.
 std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs);
 
+/// Checks the type that a source is given: positive extents, at most kMaxElements elements, an axis
+/// of iota that exists, a constant that its integer type can hold.
+void check_source(Op op, const Type& type, const Attrs& attrs);
+
 }  // namespace weir

@@ -22,7 +22,13 @@ bool is_float(DType dtype);
 
 using Shape = std::vector<int64_t>;
 
+/// More elements than any program can hold; shapes up to this never overflow 64-bit arithmetic.
+inline constexpr int64_t kMaxElements = int64_t{1} << 48;
+
+/// The product of the extents; int64 max if it does not fit.
 int64_t element_count(const Shape& shape);
+/// Whether every extent is positive and there are at most kMaxElements elements.
+bool is_valid_shape(const Shape& shape);
 std::string to_string(const Shape& shape);
 
 /// The NumPy broadcast of two shapes; nothing if they do not fit.

@@ -31,10 +31,13 @@ bool is_pattern(const Graph& graph, Value value) {
   return graph.node(through_identity(graph, value)).op == Op::attention_pattern;
 }
 
-// Axes by rank: activations are [B,T,D] or [B,T,H,d]; attention's own results have their layout.
-std::vector<std::string> axis_names(const Graph& graph, Value value) {
+// Axes by rank: activations are [B,T,D] or [B,T,H,d]; attention's own results have their layout,
+// and so have scores and weights that a model computes itself, which only their hook name tells.
+std::vector<std::string> axis_names(const Graph& graph, const std::string& name, Value value) {
   Value source = through_identity(graph, value);
-  if (is_pattern(graph, source)) return {"batch", "head", "query", "key"};
+  bool by_name = name.ends_with("hook_pattern") || name.ends_with("hook_attn_scores");
+  if (is_pattern(graph, source) || (by_name && graph.type(value).rank() == 4))
+    return {"batch", "head", "query", "key"};
   if (graph.node(source).op == Op::attention && source.result == 1)
     return {"batch", "head", "query"};
   int64_t rank = graph.type(value).rank();
@@ -197,7 +200,7 @@ std::vector<Hook> hooks_of(const GraphPtr& graph, const std::string& loss) {
     bool has_gradient = graph->stage() == Stage::built
                             ? differentiable.contains(name)
                             : graph->find(gradient_name(name)).has_value();
-    hooks.push_back({name, graph->type(value), has_gradient, axis_names(*graph, value)});
+    hooks.push_back({name, graph->type(value), has_gradient, axis_names(*graph, name, value)});
   };
   for (const auto& [name, value] : graph->names())
     if (!is_gradient_name(*graph, name)) add(name, value);

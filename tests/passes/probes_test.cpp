@@ -109,6 +109,20 @@ TEST(Probes, HooksAreListedWithShapeAndGradient) {
   EXPECT_TRUE(find("model.norm.weight").has_gradient);
 }
 
+TEST(Probes, WeightsThatAModelComputesItselfHaveTheAxesOfAPattern) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 4, 5}));
+  Tensor scores = exp(x).named("attn.hook_attn_scores");
+  Tensor pattern = softmax(scores).named("attn.hook_pattern");
+  b.output("y", exp(pattern).named("attn.hook_z"));
+  std::vector<Hook> hooks = list_hooks(b.finish());
+  ASSERT_EQ(hooks.size(), 3);
+  const std::vector<std::string> axes = {"batch", "head", "query", "key"};
+  EXPECT_EQ(hooks[0].axes, axes);
+  EXPECT_EQ(hooks[1].axes, axes);
+  EXPECT_EQ(hooks[2].axes, (std::vector<std::string>{"batch", "token", "head", "feature"}));
+}
+
 TEST(Probes, GlobsResolveToUniqueIds) {
   auto probes = resolved(small_llama(),
                          {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",

@@ -2,20 +2,26 @@
 # build, and run. Everything else is for people who work on Weir.
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test build bench format tidy clean install-packages
-demo: build
+.PHONY: demo test build configure bench format tidy clean install-packages
+demo: configure
+	cmake --build --preset release -j $(JOBS) --target weir
 	build/weir demo
 
 test: build
 	ctest --preset release -j $(JOBS)
 
-build: install-packages
-	@cmake --preset release >build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
-	@rm -f build-configure.log
+build: configure
 	cmake --build --preset release -j $(JOBS)
 
+configure: install-packages
+	@mkdir -p build
+	@cmake --preset release >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
+
 bench: build
-	build/bench/weir-bench
+	build/bench/matmul_bench host
+	build/bench/loop_bench
+	build/bench/step_bench demo
+	build/bench/step_bench text
 
 format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "codegen/attention_shape.h"
@@ -153,29 +154,33 @@ class AttentionForward {
 
 }  // namespace
 
-AttentionShape attention_shape(const Graph& region, const Node& node) {
+AttentionShape attention_shape(const Graph& region, const Node& node, const Target& target) {
   const Shape& q = region.type(node.inputs[0]).shape;
   const Shape& k = region.type(node.inputs[1]).shape;
+  int64_t key_block = node.attrs.get_int("key_block"), d = q[3];
+  // Scores and output of a block of queries, with the packed keys, in a quarter of the cache.
+  int64_t rows = (target.l2_bytes / 16 - key_block * d) / (key_block + d);
+  int64_t query_block = std::clamp<int64_t>(rows / 16 * 16, 16, 64);
   return {q[0],
           q[1],
           k[1],
           q[2],
           k[2],
-          q[3],
+          d,
           node.attrs.get_bool("causal"),
           node.attrs.get_float("scale"),
-          node.attrs.get_int("key_block"),
-          64};
+          key_block,
+          query_block};
 }
 
-BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted* t0, int64_t T, int64_t H,
-                      int64_t d) {
+BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted* t0, int64_t T,
+                      int64_t H, int64_t d) {
   Emitted* row = e.add(e.mul(b, T), t0);
   return {base, e.mul(e.add(e.mul(row, H), h), d), H * d, 1};
 }
 
 Emitted* mask_scores(Emitter& e, const AttentionShape& shape, Emitted* scores, Emitted* first_key,
-                   Emitted* query) {
+                     Emitted* query) {
   int lanes = Emitter::lanes_of(scores);
   Emitted* last = shape.causal ? query : e.index(shape.S - 1);
   Emitted* mask = e.mask_below(e.add(e.sub(last, first_key), 1), lanes);
@@ -202,7 +207,7 @@ KernelCode attention_kernel(const Graph& region, const Target& target) {
   int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o)
     (region.outputs()[o].value.result == 0 ? use.out : use.lse) = base + static_cast<int>(o);
-  AttentionForward kernel(attention_shape(region, *attention), use, target.lanes());
+  AttentionForward kernel(attention_shape(region, *attention, target), use, target.lanes());
   size_t buffers = region.inputs().size() + region.outputs().size();
   return {kernel.tiles(), kernel.scratch_floats() * 4, "attention " + structural_key(region),
           [kernel, base, buffers](Emitter& e, const std::string& symbol) mutable {

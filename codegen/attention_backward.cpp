@@ -317,7 +317,7 @@ KernelCode attention_backward_kernel(const Graph& region, const Target& target) 
   for (const Node& node : region.nodes())
     if (node.op == Op::attention_grad || node.op == Op::attention_stats) attention = &node;
   WEIR_CHECK(attention, "no attention in {}", print_graph(region));
-  AttentionBackward kernel(attention_shape(region, *attention), backward_buffers(region),
+  AttentionBackward kernel(attention_shape(region, *attention, target), backward_buffers(region),
                            target.lanes());
   size_t inputs = region.inputs().size(), buffers = inputs + region.outputs().size();
   return {kernel.tiles(), kernel.scratch_bytes(), "attention backward " + structural_key(region),

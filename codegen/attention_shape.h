@@ -21,7 +21,7 @@ struct AttentionShape {
 };
 
 /// From the operands q, k of any attention node; internal error without `key_block`.
-AttentionShape attention_shape(const Graph& region, const Node& node);
+AttentionShape attention_shape(const Graph& region, const Node& node, const Target& target);
 
 /// Rows of one head in a [B,T,H,d] array: element (t, i) of sequence b and head h.
 BlockMatrix head_rows(Emitter& e, llvm::Value* base, llvm::Value* b, llvm::Value* h,

@@ -17,6 +17,8 @@ class BatchSource {
                     int32_t* targets) const = 0;
   /// Ids are below this.
   virtual int64_t vocabulary() const = 0;
+  /// The largest id that occurs, which may be far below the vocabulary.
+  virtual int32_t largest_id() const { return static_cast<int32_t>(vocabulary()) - 1; }
   /// A printable name of an id, for figures.
   virtual std::string token_text(int32_t id) const = 0;
   /// One line for people: what it is, how large.

@@ -1,0 +1,184 @@
+#include "lab/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "io/hash.h"
+#include "io/safetensors.h"
+#include "support/error.h"
+
+namespace weir {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kTopic = "checkpoint";
+constexpr const char* kFormat = "weir.checkpoint/1";
+constexpr const char* kModel = "model.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kState = "state.json";
+
+std::string hash_of(const fs::path& file) {
+  MappedFile mapped(file.string());
+  Hasher hasher;
+  hasher.add(mapped.text());
+  return hasher.hex_128();
+}
+
+// A renamed folder is on the disk only when its parent is.
+void flush_folder(const fs::path& folder) {
+  int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY);
+  if (descriptor < 0 || fsync(descriptor) != 0) {
+    int reason = errno;
+    if (descriptor >= 0) close(descriptor);
+    user_error(kTopic, "cannot flush {}: {}", folder.string(), std::strerror(reason));
+  }
+  close(descriptor);
+}
+
+FileDtype file_dtype(const StateArray& array) {
+  switch (array.type.dtype) {
+    case DType::f64:
+      return FileDtype::f64;
+    case DType::f32:
+      return FileDtype::f32;
+    case DType::bf16:
+      return FileDtype::bf16;
+    case DType::f16:
+      return FileDtype::f16;
+    case DType::i32:
+      return FileDtype::i32;
+    case DType::i8:
+      return FileDtype::i8;
+    case DType::u8:
+      return FileDtype::u8;
+    case DType::boolean:
+      return FileDtype::boolean;
+  }
+  internal_error_at("unknown dtype");
+}
+
+void write_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
+  std::vector<SafetensorsItem> items;
+  for (const StateArray& array : arrays)
+    items.push_back(
+        {array.name,
+         file_dtype(array),
+         array.type.shape,
+         {static_cast<const std::byte*>(array.data), static_cast<size_t>(array.type.bytes())}});
+  write_safetensors(file.string(), items, {{"format", "pt"}});
+}
+
+// " The checkpoint before it is ...": what a user can do about a damaged one.
+std::string way_out(const fs::path& checkpoint) {
+  fs::path before;
+  for (const fs::path& other : list_checkpoints(checkpoint.parent_path()))
+    if (other.filename() < checkpoint.filename()) before = other;
+  if (before.empty())
+    return fmt::format(
+        " There is no checkpoint before it: remove {} and resume, and the arm starts anew.",
+        checkpoint.string());
+  return fmt::format(" Remove {} and resume from the one before it, {}.", checkpoint.string(),
+                     before.filename().string());
+}
+
+void read_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
+  SafetensorsFile stored(file.string());
+  Problems problems(kTopic);
+  for (const StateArray& array : arrays) {
+    const SafetensorsEntry* entry = stored.find(array.name);
+    if (!entry) {
+      problems.add(fmt::format("{} has no tensor {}.", file.string(), array.name));
+    } else if (entry->shape != array.type.shape || entry->dtype != file_dtype(array)) {
+      problems.add(fmt::format("{}: {} is {}{}, but the model has {}.", file.string(), array.name,
+                               safetensors_name(entry->dtype), shape_text(entry->shape),
+                               to_string(array.type)));
+    } else {
+      auto bytes = stored.bytes(*entry);
+      std::memcpy(array.data, bytes.data(), bytes.size());
+    }
+  }
+  for (const SafetensorsEntry& entry : stored.entries())
+    if (std::none_of(arrays.begin(), arrays.end(),
+                     [&](const StateArray& array) { return array.name == entry.name; }))
+      problems.add(fmt::format("{} has {}, which the model has not.", file.string(), entry.name));
+  problems.raise();
+}
+
+}  // namespace
+
+std::string checkpoint_name(int64_t step) { return fmt::format("step{:06}", step); }
+
+fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
+                          const std::vector<StateArray>& weights,
+                          const std::vector<StateArray>& optimizer) {
+  const fs::path final_path = folder / checkpoint_name(info.step);
+  const fs::path temporary = folder / fmt::format(".{}.{}", checkpoint_name(info.step), getpid());
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  fs::create_directories(temporary);
+  write_arrays(temporary / kModel, weights);
+  write_arrays(temporary / kOptimizer, optimizer);
+  Json state = {
+      {"format", kFormat},
+      {"step", info.step},
+      {"target", info.target},
+      {"xxh3_128",
+       {{kModel, hash_of(temporary / kModel)}, {kOptimizer, hash_of(temporary / kOptimizer)}}},
+      {"config", Json::parse(info.config)}};
+  write_file((temporary / kState).string(), state.dump(2) + "\n");
+  flush_folder(temporary);
+  fs::remove_all(final_path);
+  fs::rename(temporary, final_path);
+  flush_folder(folder);
+  return final_path;
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& folder) {
+  std::vector<fs::path> found;
+  if (!fs::is_directory(folder)) return found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory() && name.starts_with("step")) found.push_back(entry.path());
+  }
+  auto step = [](const fs::path& path) {
+    return std::stoll("0" + path.filename().string().substr(4));
+  };
+  std::sort(found.begin(), found.end(),
+            [&](const fs::path& a, const fs::path& b) { return step(a) < step(b); });
+  return found;
+}
+
+CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<StateArray>& weights,
+                               const std::vector<StateArray>& optimizer) {
+  const fs::path state_file = checkpoint / kState;
+  if (!fs::exists(state_file))
+    user_error(kTopic, "{} is missing.{}", state_file.string(), way_out(checkpoint));
+  Json state = Json::parse(read_file(state_file.string()), nullptr, false);
+  if (!state.is_object() || state.value("format", "") != kFormat ||
+      !state.value("step", Json()).is_number_integer() || !state.contains("config") ||
+      !state.value("xxh3_128", Json()).is_object())
+    user_error(kTopic, "{} is damaged.{}", state_file.string(), way_out(checkpoint));
+  for (const char* name : {kModel, kOptimizer}) {
+    const fs::path file = checkpoint / name;
+    if (!fs::exists(file))
+      user_error(kTopic, "{} is missing.{}", file.string(), way_out(checkpoint));
+    const std::string expected = state["xxh3_128"].value(name, ""), found = hash_of(file);
+    if (found != expected)
+      user_error(kTopic, "{} is damaged: its hash is {}, but {} says {}.{}", file.string(), found,
+                 kState, expected, way_out(checkpoint));
+  }
+  read_arrays(checkpoint / kModel, weights);
+  read_arrays(checkpoint / kOptimizer, optimizer);
+  return {state["step"].get<int64_t>(), state["config"].dump(), state.value("target", "")};
+}
+
+}  // namespace weir

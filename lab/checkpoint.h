@@ -1,0 +1,44 @@
+#pragma once
+// Checkpoints of a training run: a folder stepNNNNNN with model.safetensors (weights under Hugging
+// Face names), optimizer.safetensors (moments) and state.json (step, configuration, the hash of
+// both files). A checkpoint appears whole or not at all.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "ir/type.h"
+
+namespace weir {
+
+/// A named array in memory: read from when writing, written to when reading.
+struct StateArray {
+  std::string name;
+  Type type;
+  void* data = nullptr;
+};
+
+struct CheckpointInfo {
+  int64_t step = 0;    ///< optimiser steps done; the next is step `step`
+  std::string config;  ///< the resolved configuration as JSON
+  std::string target;  ///< instruction set of the machine, on which bits depend
+};
+
+std::string checkpoint_name(int64_t step);  ///< "step000500"
+
+/// Writes `folder`/stepNNNNNN and returns its path; an older one of that step is replaced.
+std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
+                                       const CheckpointInfo& info,
+                                       const std::vector<StateArray>& weights,
+                                       const std::vector<StateArray>& optimizer);
+
+/// The checkpoints in `folder` by rising step; none if there is no such folder.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
+
+/// Reads a checkpoint into the arrays. User errors name the file and the way out, which is the
+/// checkpoint before: a missing or damaged file, a hash that differs, missing, unknown or
+/// mis-shaped arrays (all at once).
+CheckpointInfo read_checkpoint(const std::filesystem::path& checkpoint,
+                               const std::vector<StateArray>& weights,
+                               const std::vector<StateArray>& optimizer);
+
+}  // namespace weir

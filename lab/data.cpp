@@ -1,0 +1,47 @@
+#include "lab/data.h"
+
+#include <cstdlib>
+
+#include "io/file.h"
+#include "lab/text_batches.h"
+#include "support/env.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+// $WEIR_CACHE/tokens, else ~/.cache/weir/tokens; "" for none.
+std::string token_cache_folder() {
+  const std::string cache = environment("WEIR_CACHE");
+  if (cache == "off") return "";
+  if (!cache.empty()) return cache + "/tokens";
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.cache/weir/tokens" : "";
+}
+
+}  // namespace
+
+std::unique_ptr<BatchSource> make_batches(const DataConfig& data, uint64_t seed) {
+  if (data.kind == "text")
+    return make_text_batches({data.files, data.tokenizer, token_cache_folder(), seed});
+  return make_backcopy({.seed = seed,
+                        .triggers = data.triggers,
+                        .text = data.bigrams.empty() ? "" : read_text(data.bigrams),
+                        .symbols = data.symbols,
+                        .concentration = data.concentration});
+}
+
+RunConfig resolve_vocabulary(RunConfig config, const BatchSource& source) {
+  int64_t& vocabulary = config.model.vocabulary;
+  if (vocabulary == 0) vocabulary = source.vocabulary();
+  if (vocabulary >= source.vocabulary()) return config;
+  const int32_t largest = source.largest_id();
+  if (largest >= vocabulary)
+    user_error("data",
+               "model.vocabulary is {}, but the data has id {} ('{}'), so at least {} is needed. "
+               "Leave model.vocabulary out to take what the data needs ({}).",
+               vocabulary, largest, source.token_text(largest), largest + 1, source.vocabulary());
+  return config;
+}
+
+}  // namespace weir

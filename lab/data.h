@@ -1,0 +1,15 @@
+#pragma once
+// The batches that a configuration asks for, and the vocabulary that they need.
+#include "lab/batches.h"
+#include "lab/config.h"
+
+namespace weir {
+
+/// User errors: those of the sources, e.g. a file that is not there.
+std::unique_ptr<BatchSource> make_batches(const DataConfig& data, uint64_t seed);
+
+/// `config` with model.vocabulary as the data need it where it is 0. A user error names the
+/// vocabulary and the id in the data that is beyond it.
+RunConfig resolve_vocabulary(RunConfig config, const BatchSource& source);
+
+}  // namespace weir

@@ -1,0 +1,28 @@
+#pragma once
+// What a person sees while a run goes on: a bar on a terminal, a line a measured step elsewhere.
+#include <chrono>
+#include <string>
+
+namespace weir {
+
+class Progress {
+ public:
+  /// On stderr; `first` is the step that the run starts or resumes at.
+  Progress(std::string arm, int64_t first, int64_t steps);
+  ~Progress();
+
+  void step(int64_t done, double loss, double tokens_per_second, bool measured);
+
+ private:
+  void clear() const;
+
+  std::string arm_;
+  int64_t first_, steps_;
+  bool terminal_;
+  std::chrono::steady_clock::time_point start_, shown_;
+};
+
+/// "0:07", "1:02:03".
+std::string duration_text(double seconds);
+
+}  // namespace weir

@@ -1,0 +1,40 @@
+#pragma once
+// A training run: its arms one after the other, from the same seed on the same data, into one
+// folder (lab/report.h lists the files; ARM/checkpoints and ARM/probes are there, too).
+//
+// Measured step s shows the state before update s on batch s, so that step 0 is the initial model
+// and the last one the trained model on a batch it has not seen.
+#include <functional>
+#include <string>
+
+#include "lab/config.h"
+#include "support/target.h"
+
+namespace weir {
+
+struct TrainOptions {
+  Target target = host_target();
+  std::string command = "weir train";  ///< as given, for run.json
+  bool resume = false;                 ///< continue what is in the folder
+  bool overwrite = false;              ///< replace what is in the folder
+  bool quiet = false;                  ///< no progress
+  /// Called after every optimiser step with the number of steps done.
+  std::function<void(const std::string& arm, int64_t done)> on_step = {};
+};
+
+struct TrainOutcome {
+  int signal = 0;  ///< SIGINT or SIGTERM that ended the run after a checkpoint; 0: finished
+  std::string arm;
+  int64_t step = 0;
+};
+
+/// Runs all arms. A resumed run continues each arm at its newest checkpoint, and its files come out
+/// as those of an uninterrupted run, bit for bit but for tokens_per_second. User errors: a folder
+/// that holds a run already, a configuration other than the one it was started with (all keys), a
+/// damaged checkpoint, and what data, model, probes and memory give.
+TrainOutcome train(const RunConfig& config, const TrainOptions& options);
+
+/// The configuration a run was started with; user error if there is none in the folder.
+RunConfig config_of_run(const std::string& folder);
+
+}  // namespace weir

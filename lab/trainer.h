@@ -1,0 +1,66 @@
+#pragma once
+// One arm's compiled training step and its state in memory: initial weights, a step on a batch,
+// and a step that hands out its probes. What is written where is lab/train's matter.
+#include <memory>
+
+#include "codegen/executable.h"
+#include "lab/batches.h"
+#include "lab/checkpoint.h"
+#include "lab/train_graphs.h"
+
+namespace weir {
+
+struct StepResult {
+  double loss = 0;       ///< mean over the valid targets, nats
+  double grad_norm = 0;  ///< of all gradients together, before clipping
+  double rate = 0;
+};
+
+class Trainer {
+ public:
+  /// Compiles the step (and the measured step if `measured`) of a resolved configuration. `source`
+  /// outlives the trainer. User errors: those of make_training_graphs; more memory needed than
+  /// free.
+  Trainer(const RunConfig& config, const BatchSource& source, const CompileSettings& settings,
+          bool measured);
+
+  /// Weights from streams of the seed that their names choose, so that a weight starts the same
+  /// whatever other weights there are; theta and moments 0.
+  void initialise();
+
+  /// Step `step`, counted from 0, on batch `step` of the source.
+  StepResult step(int64_t step);
+  /// The same step to the bit; the probes' values of the state before the update go to `probes`.
+  StepResult measured_step(int64_t step, Tensors& probes);
+  /// Measures batch `step` and leaves the state as it was.
+  StepResult measure(int64_t step, Tensors& probes);
+
+  const TrainingGraphs& graphs() const { return graphs_; }
+  const CompileReport& compile_report() const { return programs_->report(); }
+  const MemoryNeed& memory() const { return memory_; }
+  std::vector<StateArray> weights();
+  std::vector<StateArray> optimizer_state();
+  /// Tokens of one sequence of batch `step`.
+  std::vector<int32_t> sequence(int64_t step, int64_t row) const;
+
+ private:
+  StepResult run(int64_t step, const std::vector<size_t>& programs, Tensors* probes);
+  void set_scalar(const std::string& name, double value);
+  ProbeSink sink_of(size_t program, Tensors* probes) const;
+
+  RunConfig config_;
+  const BatchSource& source_;
+  TrainingGraphs graphs_;
+  MemoryNeed memory_;
+  std::unique_ptr<Executables> programs_;
+  std::unique_ptr<Session> session_;
+  std::vector<size_t> plain_, probed_;  // positions among the programs, in running order
+};
+
+/// Fills `data` with the start of a weight: a pure function of seed and name.
+void initialise_parameter(const Parameter& parameter, uint64_t seed, float* data);
+
+/// Bytes that this process can still have, by the system and by its control group.
+int64_t free_memory();
+
+}  // namespace weir

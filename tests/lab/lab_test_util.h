@@ -1,0 +1,64 @@
+#pragma once
+// A run small enough for tests, and a folder that goes away with its test.
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "lab/config.h"
+#include "support/error.h"
+
+namespace weir::test {
+
+/// Keeps compiled kernels in the build's folder while it lives.
+class TestCache {
+ public:
+  TestCache() { setenv("WEIR_CACHE", WEIR_TEST_CACHE, 1); }
+  ~TestCache() { unsetenv("WEIR_CACHE"); }
+};
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "weir-lab-XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::string read_all(const std::filesystem::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// Two layers, grouped queries, T 12: every part of a real run.
+inline RunConfig tiny_run(const std::string& out, const std::vector<std::string>& words = {}) {
+  std::vector<std::string> all = {"out=" + out,       "steps=6",           "batch=4",
+                                  "length=12",        "threads=2",         "model.layers=2",
+                                  "model.d_model=16", "model.heads=2",     "model.kv_heads=1",
+                                  "model.d_head=8",   "model.d_ff=24",     "data.symbols=9",
+                                  "data.triggers=2",  "optimizer.warmup=2"};
+  all.insert(all.end(), words.begin(), words.end());
+  return parse_config("", all);
+}
+
+template <typename Call>
+std::string error_of(Call call) {
+  try {
+    call();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace weir::test

@@ -1,0 +1,190 @@
+// Whole runs: files, resuming, interruption, errors.
+#include "lab/train.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "io/npy.h"
+#include "lab/lab_test_util.h"
+#include "lab/report.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_of;
+using test::read_all;
+using test::tiny_run;
+using ::testing::HasSubstr;
+
+const test::TestCache cache;
+
+TrainOptions quietly() {
+  TrainOptions options;
+  options.quiet = true;
+  return options;
+}
+
+const std::vector<std::string> kArms = {
+    "arms=baseline; v-scale: v_scale.variant=full", "measure.steps=0,2,3,6",
+    "measure.probes=blocks.0.attn.hook_v.grad : batch_sum; hook_embed : norm(feature)"};
+
+// loss.jsonl without the speed, which is no result.
+std::string losses_of(const fs::path& file) {
+  std::istringstream lines(read_all(file));
+  std::string kept;
+  for (std::string line; std::getline(lines, line);) {
+    auto json = nlohmann::ordered_json::parse(line);
+    json.erase("tokens_per_second");
+    kept += json.dump() + "\n";
+  }
+  return kept;
+}
+
+void expect_same_results(const fs::path& a, const fs::path& b) {
+  for (const char* arm : {"baseline", "v-scale"}) {
+    EXPECT_EQ(losses_of(a / arm / "loss.jsonl"), losses_of(b / arm / "loss.jsonl"));
+    for (const char* file : {"metrics.jsonl", "maps.json", "probes/step000003.npz",
+                             "checkpoints/step000006/model.safetensors",
+                             "checkpoints/step000006/optimizer.safetensors"}) {
+      EXPECT_TRUE(read_all(a / arm / file) == read_all(b / arm / file)) << arm << "/" << file;
+      EXPECT_GT(read_all(a / arm / file).size(), 500u) << arm << "/" << file;
+    }
+  }
+}
+
+TEST(Train, WritesWhatAReportNeeds) {
+  test::TemporaryFolder folder;
+  RunConfig config = tiny_run(folder / "run", kArms);
+  TrainOutcome outcome = train(config, quietly());
+  EXPECT_EQ(outcome.signal, 0);
+  const fs::path run = folder.path() / "run";
+  for (const char* arm : {"baseline", "v-scale"}) {
+    std::istringstream metrics(read_all(run / arm / "metrics.jsonl"));
+    std::vector<int64_t> steps;
+    for (std::string line; std::getline(metrics, line);) {
+      auto record = nlohmann::json::parse(line);
+      steps.push_back(record.at("step").get<int64_t>());
+      EXPECT_EQ(record.at("tokens"), (nlohmann::json{{"batch", 4}, {"length", 12}}));
+    }
+    EXPECT_EQ(steps, (std::vector<int64_t>{0, 2, 3, 6}));
+    auto probes = read_npz((run / arm / "probes" / "step000002.npz").string());
+    ASSERT_EQ(probes.size(), 3u - 1);
+    EXPECT_EQ(probes[0].first, "blocks.0.attn.hook_v.grad:batch_sum");
+    EXPECT_EQ(probes[0].second.shape, (std::vector<int64_t>{1, 12, 1, 8}));
+    EXPECT_EQ(probes[1].second.shape, (std::vector<int64_t>{4, 12, 1}));
+  }
+  // The same seed and data: the arms differ from the first step on by V-scale alone.
+  EXPECT_NE(losses_of(run / "baseline" / "loss.jsonl"), losses_of(run / "v-scale" / "loss.jsonl"));
+  write_report(run, folder.path() / "report.html");
+  EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("v-scale"));
+  EXPECT_THAT(summary_table(run), HasSubstr("baseline"));
+}
+
+TEST(Train, KilledAndResumedIsUninterrupted) {
+  test::TemporaryFolder folder;
+  train(tiny_run(folder / "whole", kArms), quietly());
+  std::vector<std::string> words = kArms;
+  words.push_back("checkpoint_every=2");
+  RunConfig config = tiny_run(folder / "cut", words);
+  struct Killed {};
+  for (auto [arm, step] :
+       {std::pair{"baseline", 3}, {"baseline", 5}, {"v-scale", 1}, {"v-scale", 4}}) {
+    TrainOptions options = quietly();
+    options.resume = fs::exists(folder / "cut");
+    options.on_step = [arm = arm, step = step](const std::string& name, int64_t done) {
+      if (name == arm && done == step) throw Killed();
+    };
+    EXPECT_THROW(train(config, options), Killed) << arm << " " << step;
+  }
+  TrainOptions options = quietly();
+  options.resume = true;
+  train(config, options);
+  expect_same_results(folder.path() / "whole", folder.path() / "cut");
+  train(config, options);  // nothing is left to do
+  expect_same_results(folder.path() / "whole", folder.path() / "cut");
+}
+
+TEST(Train, AnInterruptLeavesACheckpoint) {
+  test::TemporaryFolder folder;
+  train(tiny_run(folder / "whole", kArms), quietly());
+  RunConfig config = tiny_run(folder / "cut", kArms);
+  TrainOptions options = quietly();
+  options.on_step = [](const std::string& arm, int64_t done) {
+    if (arm == "baseline" && done == 3) std::raise(SIGINT);
+  };
+  TrainOutcome outcome = train(config, options);
+  EXPECT_EQ(outcome.signal, SIGINT);
+  EXPECT_EQ(outcome.arm, "baseline");
+  EXPECT_EQ(outcome.step, 3);
+  EXPECT_TRUE(fs::exists(folder / "cut/baseline/checkpoints/step000003/state.json"));
+  EXPECT_FALSE(fs::exists(folder / "cut/v-scale"));
+  options = quietly();
+  options.resume = true;
+  EXPECT_EQ(train(config_of_run(folder / "cut"), options).signal, 0);
+  expect_same_results(folder.path() / "whole", folder.path() / "cut");
+}
+
+TEST(Train, SaysWhatIsWrongWithTheFolder) {
+  test::TemporaryFolder folder;
+  RunConfig config = tiny_run(folder / "run", {"steps=1", "measure.metrics=false"});
+  TrainOptions resume = quietly(), again = quietly();
+  resume.resume = true;
+  again.overwrite = true;
+  EXPECT_THAT(error_of([&] { train(config, resume); }), HasSubstr("there is no run in"));
+  train(config, quietly());
+  EXPECT_THAT(error_of([&] { train(config, quietly()); }),
+              HasSubstr("Continue it with --resume, replace it with --overwrite"));
+  train(config, again);
+  RunConfig other = tiny_run(folder / "run", {"steps=2", "measure.metrics=false", "batch=8",
+                                              "threads=1", "checkpoint_every=1"});
+  std::string text = error_of([&] { train(other, resume); });
+  EXPECT_THAT(text, HasSubstr("[train] 2 problems:"));
+  EXPECT_THAT(text, HasSubstr("batch is 8, but the run was started with 4."));
+  EXPECT_THAT(text, HasSubstr("steps is 2, but the run was started with 1."));
+  std::ofstream(folder / "letter.txt") << "dear reader";
+  RunConfig precious = tiny_run(folder.path().string(), {"steps=1"});
+  EXPECT_THAT(error_of([&] { train(precious, again); }), HasSubstr("exists and is no run"));
+  EXPECT_TRUE(fs::exists(folder / "letter.txt"));
+}
+
+TEST(Train, WrongProbesAndIdsShowBeforeAnythingIsWritten) {
+  test::TemporaryFolder folder;
+  RunConfig config = tiny_run(folder / "run");
+  config.measure.probes = {"blocks.0.atn.hook_v"};
+  EXPECT_THAT(error_of([&] { train(config, quietly()); }),
+              HasSubstr("matches no hook. Did you mean"));
+  config = tiny_run(folder / "run", {"model.vocabulary=5"});
+  EXPECT_THAT(error_of([&] { train(config, quietly()); }),
+              HasSubstr("model.vocabulary is 5, but the data has id 9 ('<s>'), so at least 10 is "
+                        "needed."));
+  config = tiny_run(folder / "run", {"model.d_ff=200000000000"});
+  EXPECT_THAT(error_of([&] { train(config, quietly()); }), HasSubstr("of memory are free"));
+  EXPECT_FALSE(fs::exists(folder / "run"));
+}
+
+TEST(Train, ADamagedCheckpointIsNamedWithTheOneBefore) {
+  test::TemporaryFolder folder;
+  RunConfig config = tiny_run(folder / "run", {"checkpoint_every=2", "measure.metrics=false"});
+  TrainOptions options = quietly();
+  options.on_step = [](const std::string&, int64_t done) {
+    if (done == 5) throw 5;
+  };
+  EXPECT_THROW(train(config, options), int);
+  const fs::path last = folder.path() / "run/run/checkpoints/step000004";
+  fs::resize_file(last / "model.safetensors", 100);
+  options = quietly();
+  options.resume = true;
+  std::string text = error_of([&] { train(config, options); });
+  EXPECT_THAT(text, HasSubstr((last / "model.safetensors").string() + " is damaged: its hash is "));
+  EXPECT_THAT(text, HasSubstr("Remove " + last.string() +
+                              " and resume from the one before it, step000002."));
+  fs::remove_all(last);
+  EXPECT_EQ(train(config, options).step, 6);
+}
+
+}  // namespace
+}  // namespace weir

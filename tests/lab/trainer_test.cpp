@@ -1,0 +1,150 @@
+// One arm's steps: against the interpreter, and the same bits whatever is probed and however many
+// threads there are.
+#include "lab/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "codegen/interpret.h"
+#include "codegen/object_cache.h"
+#include "lab/data.h"
+#include "lab/lab_test_util.h"
+
+namespace weir {
+namespace {
+
+using test::tiny_run;
+
+const test::TestCache cache;
+
+struct Trained {
+  std::vector<double> losses;
+  std::string weights;  ///< all bytes
+};
+
+Trained run_steps(RunConfig config, int64_t steps, bool probed) {
+  auto source = make_batches(config.data, config.seed);
+  config = resolve_vocabulary(config, *source);
+  Trainer trainer(config, *source, {.cache = default_object_cache()}, probed);
+  trainer.initialise();
+  Trained result;
+  for (int64_t step = 0; step < steps; ++step) {
+    Tensors values;
+    StepResult done = probed ? trainer.measured_step(step, values) : trainer.step(step);
+    result.losses.push_back(done.loss);
+    if (probed) {
+      EXPECT_FALSE(values.empty());
+    }
+  }
+  for (const StateArray& array : trainer.weights())
+    result.weights.append(static_cast<const char*>(array.data),
+                          static_cast<size_t>(array.type.bytes()));
+  return result;
+}
+
+TEST(Trainer, LossCurveFollowsTheInterpreter) {
+  RunConfig config = tiny_run("unused", {"v_scale.variant=learned"});
+  auto source = make_batches(config.data, config.seed);
+  config = resolve_vocabulary(config, *source);
+  const int64_t steps = 5;
+  Trained compiled = run_steps(config, steps, false);
+
+  TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
+  const Graph& step_graph = *graphs.plain.step;
+  Tensors inputs;
+  for (int32_t id : step_graph.inputs())
+    inputs[step_graph.input_name(id)] = zeros(step_graph.node(id).types[0]);
+  for (const Parameter& parameter : graphs.parameters) {
+    std::vector<float> start(static_cast<size_t>(parameter.type.elements()));
+    initialise_parameter(parameter, config.seed, start.data());
+    inputs[parameter.name].data.assign(start.begin(), start.end());
+  }
+  const auto count = static_cast<size_t>(config.batch * config.length);
+  std::vector<int32_t> tokens(count), targets(count);
+  for (int64_t step = 0; step < steps; ++step) {
+    source->fill(step * config.batch, config.batch, config.length, tokens.data(), targets.data());
+    inputs["tokens"].data.assign(tokens.begin(), tokens.end());
+    inputs["targets"].data.assign(targets.begin(), targets.end());
+    inputs["loss_scale"] = scalar(1.0 / static_cast<double>(count));
+    inputs["rate"] = scalar(learning_rate(config.optimizer, step, config.steps));
+    inputs["bias1"] = scalar(1 / (1 - std::pow(0.9, step + 1.0)));
+    inputs["bias2"] = scalar(1 / (1 - std::pow(0.95, step + 1.0)));
+    Tensors outputs = interpret(step_graph, inputs);
+    EXPECT_NEAR(compiled.losses[static_cast<size_t>(step)], outputs.at("loss").data[0], 2e-4)
+        << "step " << step;
+    for (auto& [name, value] : outputs)
+      if (inputs.contains(name)) inputs[name] = value;
+  }
+  EXPECT_NE(compiled.losses.front(), compiled.losses.back());
+}
+
+class SameBits : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SameBits, WithProbesAndWithout) {
+  RunConfig config = tiny_run("unused", {GetParam(), "v_scale.variant=full"});
+  config.measure.probes = {"blocks.*.attn.hook_v.grad : batch_sum",
+                           "blocks.*.mlp.hook_post : max(feature), mean(batch)",
+                           "blocks.*.hook_resid_mid"};
+  config.threads = 1;
+  Trained plain = run_steps(config, 20, false);
+  Trained probed = run_steps(config, 20, true);
+  EXPECT_EQ(plain.losses, probed.losses);
+  EXPECT_TRUE(plain.weights == probed.weights);
+  config.threads = 2;
+  Trained threads = run_steps(config, 20, true);
+  EXPECT_EQ(plain.losses, threads.losses);
+  EXPECT_TRUE(plain.weights == threads.weights);
+}
+
+INSTANTIATE_TEST_SUITE_P(MicroBatches, SameBits,
+                         ::testing::Values("micro_batches=1", "micro_batches=2"),
+                         [](const auto& info) {
+                           return std::string(info.param).replace(13, 1, "_");
+                         });
+
+TEST(Trainer, MeasuringLeavesTheStateAsItWas) {
+  RunConfig config = tiny_run("unused");
+  auto source = make_batches(config.data, config.seed);
+  config = resolve_vocabulary(config, *source);
+  Trainer trainer(config, *source, {.cache = default_object_cache()}, true);
+  trainer.initialise();
+  auto bytes = [&] {
+    std::string all;
+    for (const auto& arrays : {trainer.weights(), trainer.optimizer_state()})
+      for (const StateArray& array : arrays)
+        all.append(static_cast<const char*>(array.data), static_cast<size_t>(array.type.bytes()));
+    return all;
+  };
+  const std::string before = bytes();
+  Tensors values, again;
+  double loss = trainer.measure(0, values).loss;
+  EXPECT_TRUE(bytes() == before);
+  EXPECT_EQ(trainer.measured_step(0, again).loss, loss);
+  EXPECT_EQ(values, again);
+  EXPECT_FALSE(bytes() == before);
+  EXPECT_NEAR(loss, std::log(10.0), 0.05) << "an untrained model knows nothing";
+}
+
+TEST(Trainer, AWeightStartsTheSameWhateverElseThereIs) {
+  Parameter a{"a.weight", f32({3, 4}), Initial::normal, 0.02, true};
+  std::vector<float> one(12), two(12), other(12);
+  initialise_parameter(a, 7, one.data());
+  initialise_parameter(a, 7, two.data());
+  EXPECT_EQ(one, two);
+  initialise_parameter(a, 8, other.data());
+  EXPECT_NE(one, other);
+  a.name = "b.weight";
+  initialise_parameter(a, 7, other.data());
+  EXPECT_NE(one, other);
+  Parameter large{"c", f32({100, 100}), Initial::normal, 0.02, true};
+  std::vector<float> many(10000);
+  initialise_parameter(large, 1, many.data());
+  double squares = 0;
+  for (float value : many) squares += value * value;
+  EXPECT_NEAR(std::sqrt(squares / 10000), 0.02, 0.0005);
+}
+
+}  // namespace
+}  // namespace weir

@@ -74,6 +74,21 @@ void emit_embedding(Emitter& e, const std::string& symbol, const EmbeddingShape&
   e.end_kernel();
 }
 
+/// Bytes of a tile that sets the gradient to zero.
+constexpr int64_t clear_block = int64_t{1} << 18;
+
+void emit_clear(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
+  const KernelFrame frame = begin(e, symbol, shape.anchor);
+  Emitted* result = frame.buffers[shape.anchor.results[0]];
+  Emitted* bytes = e.index(4 * shape.vocabulary * shape.width);
+  e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
+    Emitted* from = e.mul(tile, clear_block);
+    Emitted* count = e.min_index(e.index(clear_block), e.sub(bytes, from));
+    e.ir().CreateMemSet(e.byte_address(result, from), e.ir().getInt8(0), count, llvm::Align(64));
+  });
+  e.end_kernel();
+}
+
 void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
   const KernelFrame frame = begin(e, symbol, shape.anchor);
   Emitted* ids = frame.buffers[shape.anchor.operands[0]];
@@ -84,12 +99,6 @@ void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingS
   const auto row = [&](Emitted* base, Emitted* i) {
     return e.address(Storage::f32, base, e.mul(i, shape.width));
   };
-  e.for_loop(e.index(0), e.index(shape.vocabulary), 1, [&](Emitted* v) {
-    Emitted* to = row(result, v);
-    for_vectors(e, first, last, e.lanes(), [&](Emitted* column, Emitted* mask) {
-      e.store(Storage::f32, e.f32(0, e.lanes()), to, column, mask);
-    });
-  });
   e.for_loop(e.index(0), e.index(shape.positions), 1, [&](Emitted* position) {
     const Id id = load_id(e, shape.ids, ids, position, shape.vocabulary);
     e.if_then(id.is_known, [&] {
@@ -130,7 +139,7 @@ KernelCode make_embedding_kernel(const GraphPtr& region, const Target&) {
           }};
 }
 
-KernelCode make_embedding_grad_kernel(const GraphPtr& region, const Target& target) {
+KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& target) {
   EmbeddingShape shape;
   shape.anchor = anchor_region(*region, {Op::embedding_grad});
   const Type& ids = region->type(shape.anchor.node->inputs[0]);
@@ -147,12 +156,22 @@ KernelCode make_embedding_grad_kernel(const GraphPtr& region, const Target& targ
   constexpr int64_t line = 16;
   const int64_t even = ceil_div(shape.width, 2 * int64_t{target.cores});
   shape.block = ceil_div(std::max<int64_t>(1, even), line) * line;
-  return {.tiles = ceil_div(shape.width, shape.block),
-          .scratch_bytes = 0,
-          .key = fmt::format("embedding_grad {}\n{}", shape.block, structural_key(*region)),
-          .emit = [region, shape](Emitter& e, const std::string& symbol) {
-            emit_embedding_grad(e, symbol, shape);
-          }};
+  const std::string key = structural_key(*region);
+  KernelPhases phases;
+  phases.codes.push_back({.tiles = ceil_div(4 * shape.vocabulary * shape.width, clear_block),
+                          .scratch_bytes = 0,
+                          .key = "embedding_grad clear\n" + key,
+                          .emit = [region, shape](Emitter& e, const std::string& symbol) {
+                            emit_clear(e, symbol, shape);
+                          }});
+  phases.codes.push_back({.tiles = ceil_div(shape.width, shape.block),
+                          .scratch_bytes = 0,
+                          .key = fmt::format("embedding_grad {}\n{}", shape.block, key),
+                          .emit = [region, shape](Emitter& e, const std::string& symbol) {
+                            emit_embedding_grad(e, symbol, shape);
+                          }});
+  phases.runs = {{0, {}, {}}, {1, {}, {}}};
+  return phases;
 }
 
 }  // namespace weir

@@ -15,6 +15,6 @@ KernelCode make_embedding_kernel(const GraphPtr& region, const Target& target);
 /// Row v of the result is the sum of the rows of dy whose id is v, one chain in ascending order of
 /// position from zero. An id outside the vocabulary is left out: the forward pass has made its row
 /// NaN. A tile owns a range of columns, so that threads never meet. User error unless dy is f32.
-KernelCode make_embedding_grad_kernel(const GraphPtr& region, const Target& target);
+KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& target);
 
 }  // namespace weir

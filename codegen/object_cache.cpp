@@ -84,8 +84,11 @@ std::string default_object_cache() {
 }
 
 ObjectCache::ObjectCache(std::string folder, const Target& target)
-    : context_(fmt::format("{} {} {}\n{}\n{}\n", target.isa(), target.vector_bytes,
-                           target.vector_registers, LLVM_VERSION_STRING, codegen_build_id())) {
+    // Caches and cores too: tiles are chosen by them.
+    : context_(fmt::format("{} {} {} {} {} {} {}\n{}\n{}\n", target.isa(), target.vector_bytes,
+                           target.vector_registers, target.l1_bytes, target.l2_bytes,
+                           target.l3_bytes, target.cores, LLVM_VERSION_STRING,
+                           codegen_build_id())) {
   if (folder.empty()) return;
   const std::string problem = problem_with(folder);
   if (!problem.empty()) {

@@ -178,6 +178,18 @@ TEST(ObjectCache, DamagedAndForeignFilesAreNotUsed) {
   EXPECT_EQ(cache.load("key"), "again");
 }
 
+TEST(ObjectCache, AnotherCacheSizeOrNumberOfCoresIsAnotherMachine) {
+  TemporaryFolder folder;
+  const Target here = host_target();
+  ObjectCache(folder / "objects", here).store("key", "the object");
+  Target smaller = here, wider = here;
+  smaller.l2_bytes /= 2;
+  ++wider.cores;
+  EXPECT_EQ(ObjectCache(folder / "objects", here).load("key"), "the object");
+  EXPECT_EQ(ObjectCache(folder / "objects", smaller).load("key"), "");
+  EXPECT_EQ(ObjectCache(folder / "objects", wider).load("key"), "");
+}
+
 TEST(ObjectCache, FolderOpenToOthersIsLeftAlone) {
   TemporaryFolder folder;
   fs::create_directory(folder / "open");

@@ -32,8 +32,11 @@ int main() {
   Executables programs = compile(training.step);
   Session session(programs, /*threads=*/2);
 
-  for (const auto& [name, in] : {std::pair{"w1", 2.0}, {"w2", 64.0}, {"w3", 64.0}})
-    write(session, name, random_normal(session.type(name), 1 / std::sqrt(in), /*seed=*/3));
+  for (const char* name : {"w1", "w2", "w3"}) {
+    Type type = session.type(name);
+    double deviation = 1 / std::sqrt(static_cast<double>(type.shape[1]));
+    write(session, name, random_normal(type, deviation, /*seed=*/3, /*stream=*/name[1]));
+  }
 
   double first = 0, last = 0;
   for (int step = 0; step < 300; ++step) {

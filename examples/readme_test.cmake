@@ -1,0 +1,13 @@
+# The C++ in README.md is a piece of an example, line by line, but for its indentation.
+file(READ ${ROOT}/README.md text)
+string(REGEX MATCH "```cpp\n(.*)\n```" found "${text}")
+if(NOT found)
+  message(FATAL_ERROR "README.md shows no C++")
+endif()
+string(REGEX REPLACE "(^|\n) +" "\\1" excerpt "${CMAKE_MATCH_1}")
+file(READ ${ROOT}/examples/mlp.cpp example)
+string(REGEX REPLACE "(^|\n) +" "\\1" example "${example}")
+string(FIND "${example}" "${excerpt}" at)
+if(at EQUAL -1)
+  message(FATAL_ERROR "examples/mlp.cpp does not contain what README.md shows:\n${excerpt}")
+endif()

@@ -110,7 +110,8 @@ void emit_block_transpose(Emitter& e, Emitted* rows, int64_t row_capacity, int64
   });
 }
 
-void emit_block_fill(Emitter& e, Emitted* rows, int64_t columns, const BlockMatrix& c, double value) {
+void emit_block_fill(Emitter& e, Emitted* rows, int64_t columns, const BlockMatrix& c,
+                     double value) {
   const int lanes = e.lanes();
   e.for_loop(e.index(0), rows, 1, [&](Emitted* row) {
     Emitted* at = e.add(c.origin, e.mul(row, c.row_stride));

@@ -203,6 +203,10 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, boo
       q.builder().add(Op::attention, {q, k, v}, {{"causal", causal}, {"scale", scale}}, where);
   return {results[0], results[1]};
 }
+Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
+                         double scale, Where where) {
+  return add_one(Op::attention_pattern, {q, k, lse}, {{"causal", causal}, {"scale", scale}}, where);
+}
 Tensor v_scale(const Tensor& v, double c, const std::string& variant, Where where) {
   return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);
 }

@@ -57,25 +57,25 @@ class Builder {
 using Where = std::source_location;
 
 // Elementwise functions, named as in ops.def: exp(x), maximum(x, y), select(c, x, y) ...
+// clang-format off
 #define WEIR_UNARY(name) Tensor name(const Tensor& x, Where where = Where::current());
-WEIR_UNARY(identity)
-WEIR_UNARY(stop_gradient) WEIR_UNARY(neg) WEIR_UNARY(abs) WEIR_UNARY(exp) WEIR_UNARY(log)
-    WEIR_UNARY(sqrt) WEIR_UNARY(rsqrt) WEIR_UNARY(tanh) WEIR_UNARY(sigmoid) WEIR_UNARY(sin)
-        WEIR_UNARY(cos) WEIR_UNARY(erf) WEIR_UNARY(logical_not) WEIR_UNARY(relu) WEIR_UNARY(silu)
-            WEIR_UNARY(softmax)
+WEIR_UNARY(identity) WEIR_UNARY(stop_gradient) WEIR_UNARY(logical_not)
+WEIR_UNARY(neg) WEIR_UNARY(abs) WEIR_UNARY(sqrt) WEIR_UNARY(rsqrt) WEIR_UNARY(exp) WEIR_UNARY(log)
+WEIR_UNARY(sin) WEIR_UNARY(cos) WEIR_UNARY(tanh) WEIR_UNARY(sigmoid) WEIR_UNARY(erf)
+WEIR_UNARY(relu) WEIR_UNARY(silu) WEIR_UNARY(softmax)
 #undef WEIR_UNARY
 #define WEIR_BINARY(name)                                                        \
   Tensor name(const Tensor& x, const Tensor& y, Where where = Where::current()); \
   Tensor name(const Tensor& x, double y, Where where = Where::current());        \
   Tensor name(double x, const Tensor& y, Where where = Where::current());
-                WEIR_BINARY(add) WEIR_BINARY(sub) WEIR_BINARY(mul) WEIR_BINARY(div) WEIR_BINARY(pow)
-                    WEIR_BINARY(maximum) WEIR_BINARY(minimum) WEIR_BINARY(lt) WEIR_BINARY(le)
-                        WEIR_BINARY(gt) WEIR_BINARY(ge) WEIR_BINARY(eq) WEIR_BINARY(ne)
-                            WEIR_BINARY(logical_and) WEIR_BINARY(logical_or) WEIR_BINARY(surrogate)
-                                WEIR_BINARY(swiglu)
+WEIR_BINARY(add) WEIR_BINARY(sub) WEIR_BINARY(mul) WEIR_BINARY(div) WEIR_BINARY(pow)
+WEIR_BINARY(maximum) WEIR_BINARY(minimum) WEIR_BINARY(surrogate) WEIR_BINARY(swiglu)
+WEIR_BINARY(lt) WEIR_BINARY(le) WEIR_BINARY(gt) WEIR_BINARY(ge) WEIR_BINARY(eq) WEIR_BINARY(ne)
+WEIR_BINARY(logical_and) WEIR_BINARY(logical_or)
 #undef WEIR_BINARY
-                                    Tensor select(const Tensor& condition, const Tensor& x,
-                                                  const Tensor& y, Where where = Where::current());
+    // clang-format on
+    Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y,
+                  Where where = Where::current());
 Tensor convert(const Tensor& x, DType to, Where where = Where::current());
 /// x/2 (1 + tanh(...)) as GPT-2 has it, or the erf form if `exact`.
 Tensor gelu(const Tensor& x, bool exact = false, Where where = Where::current());
@@ -114,6 +114,9 @@ struct AttentionResult {
 };
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale, Where where = Where::current());
+/// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
+Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
+                         double scale, Where where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                Where where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,

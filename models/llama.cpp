@@ -132,9 +132,7 @@ class LlamaBuilder {
     auto [z, lse] = attention(rot_q, rot_k, v, true, scale);
     z.named(a + "hook_z");
     lse.named(a + "hook_lse");
-    b_.add(Op::attention_pattern, {rot_q, rot_k, lse}, {{"causal", true}, {"scale", scale}},
-           Where::current())[0]
-        .named(a + "hook_pattern");
+    attention_pattern(rot_q, rot_k, lse, true, scale).named(a + "hook_pattern");
     const Tensor& output = weight(layer(l, "self_attn.o_proj"));
     result_by_head(z, output).named(a + "hook_result");
     return linear(reshape(z, {B_, T_, c_.heads * c_.d_head}), output)

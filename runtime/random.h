@@ -1,6 +1,6 @@
 #pragma once
-// Random numbers from a counter: draw n of stream s under seed k is a pure function of (k, s, n), so
-// any draw can be had again without the ones before it, on any number of threads.
+// Random numbers from a counter: draw n of stream s under seed k is a pure function of (k, s, n),
+// so any draw can be had again without the ones before it, on any number of threads.
 #include <array>
 #include <cstdint>
 

@@ -1,85 +1,15 @@
 #include "codegen/run.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
+#include "codegen/tensor_memory.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"
 
 namespace weir {
-namespace {
-
-template <typename T>
-void put(char* at, T value) {
-  std::memcpy(at, &value, sizeof value);
-}
-
-template <typename T>
-T get(const char* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
-
-void store(DType dtype, double given, char* at) {
-  double value = round_to(dtype, given);
-  switch (dtype) {
-    case DType::f64:
-      return put(at, value);
-    case DType::f32:
-      return put(at, static_cast<float>(value));
-    case DType::bf16:  // the upper half of a float
-      return put(at,
-                 static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
-    case DType::f16:
-      return put(at, static_cast<_Float16>(value));
-    case DType::i32:
-      return put(at, static_cast<int32_t>(value));
-    case DType::i8:
-      return put(at, static_cast<int8_t>(value));
-    case DType::u8:
-    case DType::boolean:
-      return put(at, static_cast<uint8_t>(value));
-  }
-}
-
-double load(DType dtype, const char* at) {
-  switch (dtype) {
-    case DType::f64:
-      return get<double>(at);
-    case DType::f32:
-      return get<float>(at);
-    case DType::bf16:
-      return std::bit_cast<float>(static_cast<uint32_t>(get<uint16_t>(at)) << 16);
-    case DType::f16:
-      return get<_Float16>(at);
-    case DType::i32:
-      return get<int32_t>(at);
-    case DType::i8:
-      return get<int8_t>(at);
-    case DType::u8:
-    case DType::boolean:
-      return get<uint8_t>(at);
-  }
-  return 0;
-}
-
-HostTensor tensor_at(const Type& type, const void* data) {
-  HostTensor tensor = zeros(type);
-  const char* at = static_cast<const char*>(data);
-  for (double& value : tensor.data) {
-    value = load(type.dtype, at);
-    at += dtype_size(type.dtype);
-  }
-  return tensor;
-}
-
-}  // namespace
-
 Executables compile(const GraphPtr& graph, const CompileOptions& options,
                     CompileSettings settings) {
   CompileOptions whole = options;
@@ -93,15 +23,11 @@ void write(Session& session, const std::string& input, const HostTensor& value) 
   if (value.type != type)
     user_error("session", "input {} is {}, but the given tensor is {}", input, to_string(type),
                to_string(value.type));
-  char* at = static_cast<char*>(session.data(input));
-  for (double x : value.data) {
-    store(type.dtype, x, at);
-    at += dtype_size(type.dtype);
-  }
+  write_tensor(value, session.data(input));
 }
 
 HostTensor read(Session& session, const std::string& input) {
-  return tensor_at(session.type(input), session.data(input));
+  return read_tensor(session.type(input), session.data(input));
 }
 
 Interpretation run(Session& session, const Tensors& inputs, size_t program) {
@@ -110,10 +36,10 @@ Interpretation run(Session& session, const Tensors& inputs, size_t program) {
   Interpretation result;
   session.run(program, [&](int32_t index, const void* data) {
     const ProbeResult& probe = executable.probes[index];
-    result.probes[probe.id] = tensor_at(probe.type, data);
+    result.probes[probe.id] = read_tensor(probe.type, data);
   });
   for (const Argument& output : executable.outputs)
-    result.outputs[output.name] = tensor_at(output.type, session.output(program, output.name));
+    result.outputs[output.name] = read_tensor(output.type, session.output(program, output.name));
   return result;
 }
 

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "codegen/tensor_memory.h"
 #include "io/hash.h"
-#include "lab/tensor_memory.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"

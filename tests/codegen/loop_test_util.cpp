@@ -1,9 +1,9 @@
 #include "codegen/loop_test_util.h"
 
-#include <bit>
 #include <cstring>
 #include <limits>
 
+#include "codegen/tensor_memory.h"
 #include "ir/print.h"
 #include "passes/decompose.h"
 #include "passes/lower.h"
@@ -14,70 +14,7 @@
 namespace weir::test {
 namespace {
 
-template <typename T>
-void put(unsigned char* at, T value) {
-  std::memcpy(at, &value, sizeof value);
-}
-template <typename T>
-T get(const unsigned char* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
-
-void encode(DType dtype, double value, unsigned char* at) {
-  switch (dtype) {
-    case DType::f64:
-      return put(at, value);
-    case DType::f32:
-      return put(at, static_cast<float>(value));
-    case DType::bf16:
-      return put(at,
-                 static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
-    case DType::f16:
-      return put(at, static_cast<_Float16>(value));
-    case DType::i32:
-      return put(at, static_cast<int32_t>(value));
-    case DType::i8:
-      return put(at, static_cast<int8_t>(value));
-    case DType::u8:
-    case DType::boolean:
-      return put(at, static_cast<uint8_t>(value));
-  }
-}
-
-double decode(DType dtype, const unsigned char* at) {
-  switch (dtype) {
-    case DType::f64:
-      return get<double>(at);
-    case DType::f32:
-      return get<float>(at);
-    case DType::bf16:
-      return std::bit_cast<float>(static_cast<uint32_t>(get<uint16_t>(at)) << 16);
-    case DType::f16:
-      return get<_Float16>(at);
-    case DType::i32:
-      return get<int32_t>(at);
-    case DType::i8:
-      return get<int8_t>(at);
-    case DType::u8:
-    case DType::boolean:
-      return get<uint8_t>(at);
-  }
-  return 0;
-}
-
 void fill_nan(void* data, size_t bytes) { std::memset(data, 0xff, bytes); }
-
-HostTensor read(const Type& type, const GuardedBuffer& buffer) {
-  HostTensor tensor = zeros(type);
-  const auto* at = static_cast<const unsigned char*>(buffer.data());
-  for (double& value : tensor.data) {
-    value = decode(type.dtype, at);
-    at += dtype_size(type.dtype);
-  }
-  return tensor;
-}
 
 }  // namespace
 
@@ -108,11 +45,7 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
   for (int32_t id : region_->inputs()) {
     const HostTensor& tensor = inputs.at(region_->input_name(id));
     add(tensor.type);
-    auto* at = static_cast<unsigned char*>(buffers.back()->data());
-    for (double value : tensor.data) {
-      encode(tensor.type.dtype, value, at);
-      at += dtype_size(tensor.type.dtype);
-    }
+    write_tensor(tensor, buffers.back()->data());
   }
   const size_t count = region_->inputs().size();
   for (size_t i = 0; i < region_->outputs().size(); ++i) {
@@ -134,7 +67,7 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
   Tensors outputs;
   for (size_t i = 0; i < region_->outputs().size(); ++i) {
     const Output& output = region_->outputs()[i];
-    outputs[output.name] = read(region_->type(output.value), *buffers[count + i]);
+    outputs[output.name] = read_tensor(region_->type(output.value), buffers[count + i]->data());
   }
   for (const auto& buffer : owned) EXPECT_FALSE(buffer->overrun());
   for (size_t i = 0; i < count; ++i) {
@@ -142,7 +75,8 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
     for (const InPlace& pair : options_.in_place) overwritten |= pair.input == static_cast<int>(i);
     const HostTensor& given = inputs.at(region_->input_name(region_->inputs()[i]));
     if (!overwritten) {
-      EXPECT_EQ(difference(read(given.type, *buffers[i]), given, {.relative = 0}), "");
+      EXPECT_EQ(difference(read_tensor(given.type, buffers[i]->data()), given, {.relative = 0}),
+                "");
     }
   }
   return outputs;

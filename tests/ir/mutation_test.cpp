@@ -1,8 +1,10 @@
-// Damaged text: whatever bytes come in, a graph or a UserError comes out.
+// Damaged text: whatever bytes come in, a graph or a UserError comes out, and whether the graph
+// obeys the rules of its stage can be told.
 #include <gtest/gtest.h>
 
 #include "ir/parse.h"
 #include "ir/print.h"
+#include "ir/verify.h"
 #include "models/llama.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
@@ -72,19 +74,32 @@ void mutate(std::string& text, test::Random& random) {
   text = join(lines, "\n");
 }
 
+// Claims another stage, whose rules the graph may break.
+void restage(std::string& text, test::Random& random) {
+  size_t at = text.find("stage=") + 6;
+  text.replace(at, text.find_first_of(" \n", at) - at,
+               stage_names()[below(random, stage_names().size())]);
+}
+
 TEST(Mutation, DamagedTextIsAGraphOrAUserError) {
   test::Random random(7);
-  int64_t graphs = 0, errors = 0;
+  int64_t graphs = 0, errors = 0, broken = 0;
   for (const std::string& original : originals())
     for (int round = 0; round < 200; ++round) {
       std::string text = original;
-      for (int64_t i = random.integer(1, 3); i > 0 && !text.empty(); --i) mutate(text, random);
+      if (random.chance(0.3)) restage(text, random);
+      for (int64_t i = random.integer(0, 3); i > 0 && !text.empty(); --i) mutate(text, random);
       try {
         GraphPtr graph = parse_graph(text);
         ++graphs;
         // What was understood is printed so that it is understood again.
         std::string printed = print_graph(*graph);
         ASSERT_TRUE(*parse_graph(printed) == *graph) << printed;
+        try {
+          verify_user(*graph, "damaged");
+        } catch (const UserError&) {
+          ++broken;
+        }
       } catch (const UserError& error) {
         ++errors;
         ASSERT_TRUE(std::string_view(error.what()).starts_with("[parse] ")) << error.what();
@@ -94,6 +109,7 @@ TEST(Mutation, DamagedTextIsAGraphOrAUserError) {
     }
   EXPECT_GT(graphs, 100);
   EXPECT_GT(errors, 1000);
+  EXPECT_GT(broken, 50);
 }
 
 TEST(Mutation, ArbitraryBytes) {

@@ -1,5 +1,5 @@
 // print and parse are inverse to each other on every op, on random graphs and on a model at every
-// stage.
+// stage; each of these graphs obeys the rules of its stage.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -7,8 +7,10 @@
 #include "ir/edit.h"
 #include "ir/parse.h"
 #include "ir/print.h"
+#include "ir/verify.h"
 #include "models/llama.h"
 #include "passes/pipeline.h"
+#include "passes/training_step.h"
 #include "testing/random_graph.h"
 
 namespace weir {
@@ -19,6 +21,7 @@ void expect_round_trip(const GraphPtr& graph) {
   GraphPtr parsed = parse_graph(text);
   EXPECT_TRUE(*parsed == *graph) << text << "became\n" << print_graph(*parsed);
   EXPECT_EQ(print_graph(*parsed), text);
+  verify(*parsed);
 }
 
 CompileOptions to_stage(Stage stage) {
@@ -64,6 +67,33 @@ TEST(RoundTrip, AModelAtEveryStage) {
     GraphPtr graph = run_pipeline(model.graph, options).graph;
     ASSERT_EQ(graph->stage(), options.stop);
     expect_round_trip(graph);
+  }
+}
+
+TEST(RoundTrip, ATrainingStepWithProbesAtEveryStage) {
+  Model model = build_llama({.layers = 1,
+                             .d_model = 16,
+                             .heads = 2,
+                             .kv_heads = 1,
+                             .d_head = 8,
+                             .d_ff = 24,
+                             .vocabulary = 11},
+                            2, 8);
+  std::vector<ResolvedProbe> probes = resolve_probes(
+      model.graph, parse_probe_requests({"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
+                                         "blocks.*.attn.hook_pattern : column_mass"}));
+  CompileOptions options = to_stage(Stage::differentiated);
+  options.gradients = {"*"};
+  options.probes = {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
+                    "blocks.*.attn.hook_pattern : column_mass"};
+  GraphPtr gradients = run_pipeline(model.graph, options).graph;
+  for (int64_t micro_batches : {1, 2}) {
+    TrainingPrograms programs =
+        make_training_programs(gradients, {.micro_batches = micro_batches, .probes = probes});
+    for (const GraphPtr& program :
+         {programs.step, programs.prepare, programs.micro, programs.finish})
+      for (Stage stage : {Stage::instrumented, Stage::lowered, Stage::fused, Stage::planned})
+        if (program) expect_round_trip(run_pipeline(program, to_stage(stage)).graph);
   }
 }
 

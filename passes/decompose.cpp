@@ -175,10 +175,7 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
   internal_error_at("unknown op");
 }
 
-bool has_own_kernel(Op op) {
-  return op == Op::attention || op == Op::attention_grad || op == Op::attention_stats ||
-         op == Op::linear_cross_entropy || op == Op::linear_cross_entropy_grad;
-}
+bool has_own_kernel(Op op) { return info(op).has(op_trait::OwnKernel); }
 
 GraphPtr decompose(const GraphPtr& graph, DecomposeMode mode) {
   return rewrite(graph, [&](Rewriter& rewriter, int32_t id) -> std::optional<Values> {

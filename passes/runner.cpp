@@ -6,6 +6,7 @@
 
 #include "ir/edit.h"
 #include "ir/print.h"
+#include "ir/verify.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
 
@@ -135,7 +136,7 @@ class Runner {
 }  // namespace
 
 Verifier& pipeline_verifier() {
-  static Verifier verifier;
+  static Verifier verifier = weir::verify;
   return verifier;
 }
 

@@ -36,7 +36,7 @@ void Progress::clear() const {
 void Progress::step(int64_t done, double loss, double tokens_per_second, bool measured) {
   if (!terminal_) {
     if (measured)
-      log_info("{}: step {} of {}, loss {:.3f}, {:.0f} tokens/s", arm_, done, steps_, loss,
+      log_info("{}: step {} of {}, loss {:.3f}, {:.0f} tokens/s", arm_, done - 1, steps_, loss,
                tokens_per_second);
     return;
   }

@@ -1,0 +1,191 @@
+// The `weir` command as a user runs it: output, errors, exit status.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+struct Result {
+  int status = 0;
+  std::string out, err;
+};
+
+class Command : public ::testing::Test {
+ protected:
+  Command() {
+    std::string pattern = (fs::temp_directory_path() / "weir-command-XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+    setenv("WEIR_CACHE", WEIR_TEST_CACHE, 1);
+  }
+  ~Command() override { fs::remove_all(folder_); }
+
+  static std::string text_of(const fs::path& file) {
+    std::ostringstream text;
+    text << std::ifstream(file).rdbuf();
+    return text.str();
+  }
+  Result weir(const std::string& arguments) const {
+    const std::string line =
+        fmt::format("cd {} && {} {} > out 2> err", folder_.string(), WEIR_COMMAND, arguments);
+    const int status = std::system(line.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder_ / "out"),
+            text_of(folder_ / "err")};
+  }
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(folder_ / name) << text;
+  }
+
+  // "kind name" to sum and bits, from the table of `weir run`.
+  struct Row {
+    double sum = 0, absolute = 0;
+    std::string bits;
+  };
+  static std::map<std::string, Row> rows(const std::string& table) {
+    std::map<std::string, Row> result;
+    std::istringstream lines(table);
+    std::string line, kind, name, type;
+    std::getline(lines, line);
+    while (std::getline(lines, line)) {
+      std::istringstream words(line);
+      Row row;
+      words >> kind >> name >> type >> row.sum >> row.absolute >> row.bits;
+      result[kind + " " + name] = row;
+    }
+    return result;
+  }
+
+  fs::path folder_;
+};
+
+const std::string kSmall =
+    "--layers 2 --set model.d_model=16 --set model.d_head=8 --set model.heads=2 "
+    "--set model.kv_heads=1 --set model.d_ff=24 --set batch=2 --set length=8 ";
+
+TEST_F(Command, HelpAndUsage) {
+  EXPECT_EQ(weir("--help").status, 0);
+  EXPECT_THAT(weir("--help").out, HasSubstr("demo"));
+  for (const char* command : {"demo", "train", "dump", "run", "probes", "info"}) {
+    Result help = weir(std::string(command) + " --help");
+    EXPECT_EQ(help.status, 0);
+    EXPECT_THAT(help.out, HasSubstr("Examples:\n  "));
+    EXPECT_THAT(help.out, HasSubstr(fmt::format("weir {}", command)));
+  }
+  EXPECT_EQ(weir("").status, 2);
+  Result wrong = weir("trian");
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, StartsWith("error: 'trian' is no command."));
+  wrong = weir("train --bogus");
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("Try `weir train --help`."));
+  EXPECT_EQ(weir("run").status, 2);
+  EXPECT_THAT(weir("info --quick").out, HasSubstr("WEIR_TARGET"));
+}
+
+TEST_F(Command, EveryStageIsReadBackToTheSameBytes) {
+  for (const char* stage :
+       {"built", "differentiated", "instrumented", "lowered", "fused", "planned"})
+    for (const char* kind : {"", "--train "}) {
+      Result dump = weir(fmt::format(
+          "dump {}{}--v-scale learned --stage {} --probe 'blocks.*.attn.hook_v.grad : batch_sum'",
+          kSmall, kind, stage));
+      ASSERT_EQ(dump.status, 0) << dump.err;
+      EXPECT_THAT(dump.out, HasSubstr(fmt::format("stage={}", stage)));
+      write("a.weir", dump.out);
+      Result again = weir("dump a.weir");
+      EXPECT_EQ(again.status, 0) << again.err;
+      EXPECT_TRUE(again.out == dump.out) << stage;
+    }
+}
+
+TEST_F(Command, AFileGoesOnFromItsStage) {
+  Result built = weir("dump " + kSmall), planned = weir("dump --stage planned " + kSmall);
+  write("a.weir", built.out);
+  EXPECT_TRUE(weir("dump a.weir --stage planned").out == planned.out);
+  write("b.weir", planned.out);
+  Result back = weir("dump b.weir --stage built");
+  EXPECT_EQ(back.status, 1);
+  EXPECT_THAT(back.err, StartsWith("error: "));
+  EXPECT_THAT(weir("dump a.weir --stage asm").out, HasSubstr(".text"));
+  EXPECT_THAT(weir("dump a.weir --stage llvm").out, HasSubstr("define "));
+}
+
+TEST_F(Command, InterpreterAndCompiledCodeGiveTheSameChecksums) {
+  for (const char* what : {"--stage built", "--stage lowered --train",
+                           "--stage fused --train --probe 'blocks.*.hook_resid_mid : raw'"}) {
+    Result dump = weir(fmt::format("dump {}{}", kSmall, what));
+    ASSERT_EQ(dump.status, 0) << dump.err;
+    write("a.weir", dump.out);
+    Result one = weir("run a.weir --jit --threads 1"), two = weir("run a.weir --threads 2"),
+           meaning = weir("run a.weir --interpreter"), other = weir("run a.weir --seed 2");
+    ASSERT_EQ(one.status, 0) << one.err;
+    ASSERT_EQ(meaning.status, 0) << meaning.err;
+    EXPECT_TRUE(one.out == two.out) << what;
+    EXPECT_FALSE(one.out == other.out) << what;
+    auto compiled = rows(one.out), interpreted = rows(meaning.out);
+    EXPECT_GE(compiled.size(), 1u);
+    ASSERT_EQ(compiled.size(), interpreted.size());
+    for (const auto& [name, row] : interpreted) {
+      ASSERT_TRUE(std::isfinite(row.sum)) << name;
+      EXPECT_NEAR(compiled.at(name).sum, row.sum, 1e-4 * row.absolute + 1e-12) << name;
+      EXPECT_NEAR(compiled.at(name).absolute, row.absolute, 1e-4 * row.absolute + 1e-12) << name;
+      EXPECT_EQ(compiled.at(name).bits.size(), 16u);
+    }
+  }
+}
+
+TEST_F(Command, WrongInputIsSaidInOneMessage) {
+  Result probe = weir("dump " + kSmall + "--probe blocks.0.atn.hook_v");
+  EXPECT_EQ(probe.status, 1);
+  EXPECT_THAT(probe.err, StartsWith("error: [probe] 'blocks.0.atn.hook_v' matches no hook. Did you "
+                                    "mean blocks.0.attn.hook_v"));
+  EXPECT_THAT(weir("dump --stage fusd").err,
+              StartsWith("error: [dump] 'fusd' is no stage. Use built, differentiated"));
+  EXPECT_THAT(weir("probes 'blocks.7.*'").err, HasSubstr("no hook matches 'blocks.7.*'."));
+  write("bad.weir", "graph g (x: f32[2]) stage=built\n  A = expp x\n  return A\n");
+  EXPECT_THAT(weir("dump bad.weir").err, HasSubstr("bad.weir:2:"));
+  EXPECT_THAT(weir("run absent.weir").err, HasSubstr("absent.weir"));
+  Result keys = weir("train optimiser.rate=1 optimizer.rte=2 model.heads=3 model.kv_heads=2");
+  EXPECT_EQ(keys.status, 1);
+  EXPECT_THAT(keys.err, HasSubstr("unknown key 'optimizer.rte'. Did you mean optimizer.rate"));
+  EXPECT_THAT(keys.err, HasSubstr("heads 3 is no multiple of kv_heads 2"));
+  EXPECT_FALSE(fs::exists(folder_ / "runs"));
+}
+
+TEST_F(Command, ProbesListsHooks) {
+  Result all = weir("probes --v-scale learned " + kSmall);
+  EXPECT_THAT(all.out, HasSubstr("blocks.1.attn.hook_v_scaled"));
+  EXPECT_THAT(all.out, HasSubstr("batch, head, query, key"));
+  EXPECT_THAT(all.out, HasSubstr("model.norm.weight"));
+}
+
+TEST_F(Command, TrainWritesAReportAndResumes) {
+  const std::string run =
+      "train out=run steps=4 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 "
+      "model.d_ff=24 data.symbols=9 optimizer.warmup=1 measure.steps=0,4 ";
+  Result first = weir(run);
+  EXPECT_EQ(first.status, 0) << first.err;
+  EXPECT_THAT(first.out, HasSubstr("sink score"));
+  EXPECT_THAT(first.out, HasSubstr("run/report.html"));
+  EXPECT_THAT(text_of(folder_ / "run/run.json"), HasSubstr("weir train out=run"));
+  Result again = weir(run);
+  EXPECT_EQ(again.status, 1);
+  EXPECT_THAT(again.err, HasSubstr("Continue it with --resume, replace it with --overwrite"));
+  EXPECT_EQ(weir("train resume=run").status, 0);
+  EXPECT_EQ(weir(run + "--overwrite").status, 0);
+  EXPECT_THAT(weir("train resume=nowhere").err, HasSubstr("there is no run in nowhere"));
+}
+
+}  // namespace

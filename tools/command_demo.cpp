@@ -1,0 +1,65 @@
+// weir demo: an attention sink forms, with V-scale and without.
+#include <fmt/format.h>
+
+#include <set>
+
+#include "lab/train.h"
+#include "support/text.h"
+#include "tools/command.h"
+
+namespace weir {
+namespace {
+
+struct Options {
+  std::string out = "runs/demo";
+  int64_t steps = 500;
+  int threads = 0;
+};
+
+constexpr int64_t kEvery = 25;
+
+// Close together at the start, where the sink forms, then evenly.
+std::vector<std::string> steps_to_measure(int64_t steps) {
+  std::set<int64_t> chosen = {0, steps};
+  for (int64_t step = 1; step < steps; step *= 2) chosen.insert(step);
+  for (int64_t step = kEvery; step < steps; step += kEvery) chosen.insert(step);
+  std::vector<std::string> texts;
+  for (int64_t step : chosen) texts.push_back(fmt::format("{}", step));
+  return texts;
+}
+
+int run(const Options& options) {
+  RunConfig config =
+      parse_config("", {"out=" + options.out, fmt::format("steps={}", options.steps),
+                        "model.name=demo", "arms=baseline; v-scale-full: v_scale.variant=full",
+                        "measure.steps=" + join(steps_to_measure(options.steps), ",")});
+  config.threads = chosen_threads(options.threads);
+  fmt::print(
+      "Two arms of {} steps: a model of one layer and one head learns Bigram-Backcopy,\n"
+      "plainly and with V-scale on its values. Folder: {}\n",
+      config.steps, config.out);
+  std::fflush(stdout);
+  TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
+  train_options.overwrite = true;
+  return finish_run(config, train(config, train_options));
+}
+
+}  // namespace
+
+void add_demo(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "demo", "train a small model with and without V-scale and report how its sink forms");
+  command->add_option("--out", options->out, "folder of the run; an older demo in it is replaced")
+      ->capture_default_str();
+  command->add_option("--steps", options->steps, "optimiser steps of each arm")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "worker threads; 0 takes all cores")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->footer("Examples:\n  weir demo\n  weir demo --steps 1000 --out runs/longer");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace weir

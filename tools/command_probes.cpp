@@ -1,0 +1,65 @@
+// weir probes: what can be probed.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lab/train_graphs.h"
+#include "passes/pipeline.h"
+#include "passes/probes.h"
+#include "support/error.h"
+#include "support/text.h"
+#include "tools/model_options.h"
+
+namespace weir {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::string glob = "*";
+};
+
+int run(const Options& options) {
+  RunConfig config = options.model.config();
+  GraphPtr graph = apply_v_scale(built_model(config).graph, config.v_scale);
+  std::vector<Hook> hooks = list_hooks(graph);
+  std::vector<std::string> names;
+  size_t name_width = 4, type_width = 4;
+  for (const Hook& hook : hooks) {
+    names.push_back(hook.name);
+    if (!glob_match(options.glob, hook.name)) continue;
+    name_width = std::max(name_width, hook.name.size());
+    type_width = std::max(type_width, to_string(hook.type).size());
+  }
+  std::string text;
+  for (const Hook& hook : hooks)
+    if (glob_match(options.glob, hook.name))
+      text +=
+          fmt::format("{:<{}}  {:<{}}  {:<4}  {}\n", hook.name, name_width, to_string(hook.type),
+                      type_width, hook.has_gradient ? "yes" : "no", join(hook.axes, ", "));
+  if (text.empty())
+    user_error("probes", "no hook matches '{}'.{}", options.glob,
+               did_you_mean(options.glob, names));
+  fmt::print("{:<{}}  {:<{}}  grad  axes\n{}", "hook", name_width, "type", type_width, text);
+  return 0;
+}
+
+}  // namespace
+
+void add_probes(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "probes", "list the hooks of a model: name, shape, whether NAME.grad exists, axes");
+  options->model.add_to(*command);
+  command->add_option("glob", options->glob, "only names that match, e.g. 'blocks.0.attn.*'");
+  command->footer(
+      "A probe reads GLOB[.grad] : reduction, reduction ..., e.g.\n"
+      "  blocks.*.attn.hook_v.grad : batch_sum, norm(feature), mean(head)\n"
+      "Reductions: batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, "
+      "square,\n"
+      "select(axis=i..j); of an attention pattern column_mass, column_square, entropy, row_max,\n"
+      "sink_column(key).\n\nExamples:\n  weir probes\n  weir probes --layers 2 'blocks.1.*'\n"
+      "  weir probes --model llama-0.1b --v-scale learned '*v_scaled*'");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace weir

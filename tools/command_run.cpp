@@ -1,0 +1,126 @@
+// weir run: a graph's text executed on seeded inputs, its results as checksums.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "codegen/executable.h"
+#include "codegen/interpret.h"
+#include "codegen/object_cache.h"
+#include "codegen/tensor_memory.h"
+#include "io/file.h"
+#include "io/hash.h"
+#include "ir/parse.h"
+#include "ir/verify.h"
+#include "passes/pipeline.h"
+#include "support/error.h"
+#include "tools/command.h"
+#include "tools/seeded_inputs.h"
+
+namespace weir {
+namespace {
+
+struct Options {
+  std::string file;
+  bool interpreter = false, jit = false;
+  int threads = 0;
+  uint64_t seed = 1;
+};
+
+// One line of the table: what a result sums to, and the hash of its bytes if compiled code made it.
+struct Checksum {
+  std::string kind, name, type;
+  double sum = 0, absolute = 0;
+  std::string bits;
+};
+
+Checksum checksum(const std::string& kind, const std::string& name, const HostTensor& tensor) {
+  Checksum result{kind, name, to_string(tensor.type), 0, 0, ""};
+  for (double value : tensor.data) {
+    result.sum += value;
+    result.absolute += std::abs(value);
+  }
+  return result;
+}
+
+Checksum checksum(const std::string& kind, const std::string& name, const Type& type,
+                  const void* data) {
+  Checksum result = checksum(kind, name, read_tensor(type, data));
+  result.bits = fmt::format(
+      "{:016x}", hash_64({static_cast<const char*>(data), static_cast<size_t>(type.bytes())}));
+  return result;
+}
+
+std::vector<Checksum> run_interpreter(const Graph& graph, const Tensors& inputs) {
+  Interpretation run = interpret_all(graph, inputs);
+  std::vector<Checksum> sums;
+  for (const Output& output : graph.outputs())
+    sums.push_back(checksum("output", output.name, run.outputs.at(output.name)));
+  for (const auto& [id, value] : run.probes) sums.push_back(checksum("probe", id, value));
+  return sums;
+}
+
+std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int threads) {
+  const Target target = chosen_target(true);
+  GraphPtr planned = run_pipeline(graph, {.target = target}).graph;
+  Executables programs({planned}, {.target = target, .cache = default_object_cache()});
+  Session session(programs, threads);
+  for (const auto& [name, value] : inputs) write_tensor(value, session.data(name));
+  std::vector<Checksum> probes, sums;
+  const Executable& program = programs[0];
+  session.run(0, [&](int32_t index, const void* data) {
+    const ProbeResult& probe = program.probes[static_cast<size_t>(index)];
+    probes.push_back(checksum("probe", probe.id, probe.type, data));
+  });
+  for (const Argument& output : program.outputs)
+    sums.push_back(checksum("output", output.name, output.type, session.output(0, output.name)));
+  std::sort(probes.begin(), probes.end(),
+            [](const Checksum& a, const Checksum& b) { return a.name < b.name; });
+  sums.insert(sums.end(), probes.begin(), probes.end());
+  return sums;
+}
+
+int run(const Options& options) {
+  GraphPtr graph = parse_graph(read_file(options.file), options.file);
+  verify_user(*graph, options.file);
+  const Tensors inputs = seeded_inputs(*graph, options.seed);
+  const std::vector<Checksum> sums = options.interpreter
+                                         ? run_interpreter(*graph, inputs)
+                                         : run_jit(graph, inputs, chosen_threads(options.threads));
+  size_t name_width = 4, type_width = 4;
+  for (const Checksum& sum : sums) {
+    name_width = std::max(name_width, sum.name.size());
+    type_width = std::max(type_width, sum.type.size());
+  }
+  fmt::print("{:<6}  {:<{}}  {:<{}}  {:>16}  {:>16}  bits\n", "", "name", name_width, "type",
+             type_width, "sum", "sum of |x|");
+  for (const Checksum& sum : sums)
+    fmt::print("{:<6}  {:<{}}  {:<{}}  {:>16.9g}  {:>16.9g}  {}\n", sum.kind, sum.name, name_width,
+               sum.type, type_width, sum.sum, sum.absolute, sum.bits.empty() ? "-" : sum.bits);
+  return 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("run", "run a program on seeded inputs and print checksums");
+  command->add_option("file", options->file, "a graph as text, of any stage")->required();
+  auto* interpreter =
+      command->add_flag("--interpreter", options->interpreter, "by definition, in f64");
+  command->add_flag("--jit", options->jit, "compiled, in f32 (the default)")->excludes(interpreter);
+  command->add_option("--threads", options->threads, "worker threads; 0 takes all cores")
+      ->check(CLI::Range(0, 4096));
+  command->add_option("--seed", options->seed, "of the inputs")->capture_default_str();
+  command->footer(
+      "Interpreter and compiled code agree to 1e-4 of the sum of |x|; the bits of compiled code "
+      "are\n"
+      "the same for any number of threads.\n\nExamples:\n"
+      "  weir dump --layers 2 --set batch=2 > model.weir\n"
+      "  weir run model.weir\n  weir run model.weir --interpreter\n"
+      "  weir run model.weir --threads 1 --seed 7");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace weir

@@ -1,0 +1,102 @@
+// weir train: a run from a configuration.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "io/file.h"
+#include "lab/report.h"
+#include "lab/train.h"
+#include "support/error.h"
+#include "tools/command.h"
+
+namespace weir {
+namespace {
+
+struct Options {
+  std::vector<std::string> words;
+  bool resume = false, overwrite = false;
+};
+
+bool is_assignment(const std::string& word) { return word.find('=') != std::string::npos; }
+
+RunConfig config_of(Options& options) {
+  std::string json;
+  std::vector<std::string> words;
+  for (const std::string& word : options.words) {
+    if (word.starts_with("resume=")) {
+      options.resume = true;
+      if (options.words.size() > 1)
+        user_error(
+            "train",
+            "resume=RUN takes the configuration of the run; nothing else can be given. To "
+            "resume with other threads, use --resume and the keys the run was started with.");
+      return config_of_run(word.substr(7));
+    }
+    if (is_assignment(word))
+      words.push_back(word);
+    else if (json.empty())
+      json = read_file(word);
+    else
+      user_error("train", "'{}' is a second configuration file; give one, then key=value.", word);
+  }
+  return parse_config(json, words);
+}
+
+int run(Options& options) {
+  if (options.resume && options.overwrite)
+    user_error("train", "--resume and --overwrite exclude each other.");
+  RunConfig config = config_of(options);
+  config.threads = chosen_threads(static_cast<int>(config.threads));
+  TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
+  train_options.resume = options.resume;
+  train_options.overwrite = options.overwrite;
+  return finish_run(config, train(config, train_options));
+}
+
+}  // namespace
+
+int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
+  if (outcome.signal != 0) {
+    fmt::print(
+        "Interrupted at step {} of arm {}; a checkpoint is written. Continue with\n\n"
+        "  weir train resume={}\n",
+        outcome.step, outcome.arm, config.out);
+    return 128 + outcome.signal;
+  }
+  if (!config.measure.metrics) {
+    fmt::print("Finished: {}\n", config.out);
+    return 0;
+  }
+  const std::filesystem::path report = std::filesystem::path(config.out) / "report.html";
+  write_report(config.out, report);
+  fmt::print("{}\nReport: {}\n", summary_table(config.out),
+             std::filesystem::absolute(report).lexically_normal().string());
+  return 0;
+}
+
+void add_train(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("train", "train one or several arms and measure them");
+  command->add_option("config", options->words,
+                      "a JSON file, then key=value words that go before it; resume=RUN alone");
+  command->add_flag("--resume", options->resume,
+                    "continue the run in the folder `out` at its newest checkpoint");
+  command->add_flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
+  command->footer(
+      "Keys, their defaults and meaning:\n" + config_help() +
+      "\nExamples:\n"
+      "  weir train out=runs/first steps=200\n"
+      "  weir train out=runs/arms 'arms=baseline; learned: v_scale.variant=learned'\n"
+      "  weir train out=runs/text data.kind=text data.files=text/ data.tokenizer=gpt2/ \\\n"
+      "      model.layers=4 model.d_model=256 model.heads=4 model.kv_heads=4 model.d_head=64 \\\n"
+      "      model.d_ff=704 length=256 batch=16 steps=300 optimizer.rate=1e-3 "
+      "checkpoint_every=100\n"
+      "  weir train run.json optimizer.rate=3e-3 out=runs/hot\n"
+      "  weir train out=runs/probed 'measure.probes=blocks.*.attn.hook_v.grad : batch_sum, "
+      "norm(feature)'\n"
+      "  weir train resume=runs/text");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace weir

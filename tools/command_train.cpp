@@ -1,7 +1,6 @@
 // weir train: a run from a configuration.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "io/file.h"
@@ -23,24 +22,20 @@ bool is_assignment(const std::string& word) { return word.find('=') != std::stri
 RunConfig config_of(Options& options) {
   std::string json;
   std::vector<std::string> words;
+  RunConfig base;
   for (const std::string& word : options.words) {
     if (word.starts_with("resume=")) {
       options.resume = true;
-      if (options.words.size() > 1)
-        user_error(
-            "train",
-            "resume=RUN takes the configuration of the run; nothing else can be given. To "
-            "resume with other threads, use --resume and the keys the run was started with.");
-      return config_of_run(word.substr(7));
-    }
-    if (is_assignment(word))
+      base = config_of_run(word.substr(7));
+    } else if (is_assignment(word)) {
       words.push_back(word);
-    else if (json.empty())
+    } else if (json.empty()) {
       json = read_file(word);
-    else
+    } else {
       user_error("train", "'{}' is a second configuration file; give one, then key=value.", word);
+    }
   }
-  return parse_config(json, words);
+  return parse_config(json, words, base);
 }
 
 int run(Options& options) {
@@ -78,8 +73,9 @@ int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
 void add_train(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("train", "train one or several arms and measure them");
-  command->add_option("config", options->words,
-                      "a JSON file, then key=value words that go before it; resume=RUN alone");
+  command->add_option(
+      "config", options->words,
+      "a JSON file, key=value words that go before it; resume=RUN for those of a run");
   command->add_flag("--resume", options->resume,
                     "continue the run in the folder `out` at its newest checkpoint");
   command->add_flag("--overwrite", options->overwrite, "replace the run in the folder `out`");

@@ -38,8 +38,18 @@ class Command : public ::testing::Test {
     return text.str();
   }
   Result weir(const std::string& arguments) const {
-    const std::string line =
-        fmt::format("cd {} && {} {} > out 2> err", folder_.string(), WEIR_COMMAND, arguments);
+    return shell(fmt::format("{} {}", WEIR_COMMAND, arguments));
+  }
+  // Starts the command, sends it a signal when `file` has appeared, and waits for its end.
+  Result weir_until(const std::string& file, const char* signal,
+                    const std::string& arguments) const {
+    return shell(fmt::format(
+        "({} {} & pid=$!; while [ ! -e {} ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done; "
+        "kill -{} $pid; wait $pid)",
+        WEIR_COMMAND, arguments, file, signal));
+  }
+  Result shell(const std::string& commands) const {
+    const std::string line = fmt::format("cd {} && {} > out 2> err", folder_.string(), commands);
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder_ / "out"),
             text_of(folder_ / "err")};
@@ -186,6 +196,26 @@ TEST_F(Command, TrainWritesAReportAndResumes) {
   EXPECT_EQ(weir("train resume=run").status, 0);
   EXPECT_EQ(weir(run + "--overwrite").status, 0);
   EXPECT_THAT(weir("train resume=nowhere").err, HasSubstr("there is no run in nowhere"));
+}
+
+TEST_F(Command, KilledAtAnyMomentAndResumedIsUninterrupted) {
+  const std::string keys =
+      "steps=600 batch=16 length=32 model.d_model=32 model.d_head=16 model.heads=2 "
+      "model.d_ff=48 data.symbols=9 checkpoint_every=40 measure.steps=0,1,50,100,400,599,600 ";
+  ASSERT_EQ(weir("train out=whole " + keys).status, 0);
+  EXPECT_EQ(weir_until("cut/run/checkpoints/step000040", "KILL", "train out=cut " + keys).status,
+            128 + 9);
+  Result interrupted =
+      weir_until("cut/run/checkpoints/step000120", "INT", "train resume=cut threads=1");
+  EXPECT_EQ(interrupted.status, 128 + 2);
+  EXPECT_THAT(interrupted.out, HasSubstr("weir train resume=cut"));
+  EXPECT_EQ(weir("train --resume out=cut " + keys).status, 0);
+  for (const char* file : {"metrics.jsonl", "maps.json", "checkpoints/step000600/model.safetensors",
+                           "checkpoints/step000600/optimizer.safetensors"}) {
+    EXPECT_TRUE(text_of(folder_ / "whole/run" / file) == text_of(folder_ / "cut/run" / file))
+        << file;
+    EXPECT_GT(text_of(folder_ / "whole/run" / file).size(), 500u) << file;
+  }
 }
 
 }  // namespace

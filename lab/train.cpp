@@ -199,9 +199,13 @@ class ArmRun {
   bool warned_ = false;
 };
 
+bool is_run(const fs::path& folder) {
+  return fs::exists(folder / "config.json") && fs::exists(folder / "run.json");
+}
+
 // Whether something that is no run lies in the folder, which nothing may delete.
 bool holds_something_else(const fs::path& folder) {
-  return fs::exists(folder) && !fs::exists(folder / "config.json") &&
+  return fs::exists(folder) && !is_run(folder) &&
          (!fs::is_directory(folder) || !fs::is_empty(folder));
 }
 
@@ -211,7 +215,7 @@ void check_folder(const RunConfig& config, const TrainOptions& options) {
   if (holds_something_else(folder))
     user_error(kTopic, "{} exists and is no run. Choose another folder with out=FOLDER.",
                folder.string());
-  const bool has_run = fs::exists(folder / "config.json");
+  const bool has_run = is_run(folder);
   if (options.resume) {
     if (!has_run)
       user_error(kTopic, "there is no run in {} to resume. Leave out --resume to start one.",
@@ -226,7 +230,7 @@ void check_folder(const RunConfig& config, const TrainOptions& options) {
 }
 
 void make_folder(const RunConfig& config) {
-  fs::remove_all(config.out);
+  if (is_run(config.out)) fs::remove_all(config.out);
   fs::create_directories(config.out);
   write_file((fs::path(config.out) / "config.json").string(), config_json(config) + "\n");
 }
@@ -235,8 +239,8 @@ void make_folder(const RunConfig& config) {
 
 RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
-  if (!fs::exists(file))
-    user_error(kTopic, "there is no run in {}: {} is missing.", folder, file.string());
+  if (!is_run(folder))
+    user_error(kTopic, "there is no run in {}: config.json or run.json is missing.", folder);
   RunConfig config = parse_config(read_file(file.string()), {});
   config.out = folder;
   return config;

@@ -146,6 +146,7 @@ TEST(Train, SaysWhatIsWrongWithTheFolder) {
   EXPECT_THAT(text, HasSubstr("batch is 8, but the run was started with 4."));
   EXPECT_THAT(text, HasSubstr("steps is 2, but the run was started with 1."));
   std::ofstream(folder / "letter.txt") << "dear reader";
+  std::ofstream(folder / "config.json") << "{}";  // as models of others have it
   RunConfig precious = tiny_run(folder.path().string(), {"steps=1"});
   EXPECT_THAT(error_of([&] { train(precious, again); }), HasSubstr("exists and is no run"));
   EXPECT_TRUE(fs::exists(folder / "letter.txt"));

@@ -37,8 +37,7 @@ Setting setting(const std::string& name) {
   LlamaConfig model;
   model.layers = 4;
   model.d_model = 256;
-  model.heads = model.kv_heads = 4;
-  model.d_head = 64;
+  model.heads = 4;
   model.d_ff = 704;
   model.vocabulary = 50257;
   return {model, 16, 256};

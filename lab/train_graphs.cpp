@@ -71,7 +71,7 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   result.parameters = model.parameters;
   for (const AddedState& added : added_states(*model.graph, *graph))
     result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
-  result.sizes = sizes_of(config.model, result.parameters);
+  result.sizes = sizes_of(resolved(config.model), result.parameters);
   TrainingOptions training{.optimizer = optimizer_options(config, result.parameters),
                            .micro_batches = config.micro_batches};
   result.plain = make_training_programs(graph, training);

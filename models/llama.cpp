@@ -155,7 +155,7 @@ class LlamaBuilder {
     return linear(post, weight(layer(l, "mlp.down_proj"))).named(prefix + "hook_mlp_out");
   }
 
-  const LlamaConfig& c_;
+  LlamaConfig c_;
   int64_t B_, T_;
   Builder b_;
   std::map<std::string, Tensor> weights_;
@@ -177,8 +177,16 @@ LlamaConfig llama_config(const std::string& name) {
              join(llama_config_names(), ", "), did_you_mean(name, llama_config_names()));
 }
 
-void check_config(const LlamaConfig& config) {
+LlamaConfig resolved(LlamaConfig config) {
+  if (config.kv_heads == 0) config.kv_heads = config.heads;
+  if (config.d_head == 0 && config.heads > 0 && config.d_model % config.heads == 0)
+    config.d_head = config.d_model / config.heads;
+  return config;
+}
+
+void check_config(const LlamaConfig& given) {
   Problems problems("model");
+  const LlamaConfig config = resolved(given);
   auto positive = [&](const char* key, int64_t value) {
     if (value < 1) problems.add(fmt::format("{} is {}, but at least 1 is needed.", key, value));
   };
@@ -186,7 +194,13 @@ void check_config(const LlamaConfig& config) {
   positive("d_model", config.d_model);
   positive("heads", config.heads);
   positive("kv_heads", config.kv_heads);
-  positive("d_head", config.d_head);
+  if (given.d_head == 0 && config.d_head == 0)
+    problems.add(
+        fmt::format("d_model {} is no multiple of heads {}. Change one of them, or set "
+                    "d_head.",
+                    config.d_model, config.heads));
+  else
+    positive("d_head", config.d_head);
   positive("d_ff", config.d_ff);
   positive("vocabulary", config.vocabulary);
   if (config.kv_heads > 0 && config.heads % config.kv_heads != 0)
@@ -208,7 +222,7 @@ void check_config(const LlamaConfig& config) {
 
 Model build_llama(const LlamaConfig& config, int64_t B, int64_t T) {
   check_config(config);
-  return LlamaBuilder(config, B, T).build();
+  return LlamaBuilder(resolved(config), B, T).build();
 }
 
 }  // namespace weir

@@ -13,8 +13,8 @@ struct LlamaConfig {
   int64_t layers = 1;
   int64_t d_model = 128;
   int64_t heads = 1;
-  int64_t kv_heads = 1;
-  int64_t d_head = 128;
+  int64_t kv_heads = 0;  ///< 0: as many as heads
+  int64_t d_head = 0;    ///< 0: d_model / heads
   int64_t d_ff = 320;
   int64_t vocabulary = 67;
   int64_t context = 128;  ///< T the configuration is meant for
@@ -28,6 +28,8 @@ struct LlamaConfig {
 std::vector<std::string> llama_config_names();
 /// A named configuration; a user error lists the names otherwise.
 LlamaConfig llama_config(const std::string& name);
+/// The configuration with its zeros replaced by what they stand for, where that is possible.
+LlamaConfig resolved(LlamaConfig config);
 /// All that is wrong with a configuration, in one user error.
 void check_config(const LlamaConfig& config);
 

@@ -30,14 +30,14 @@ TEST(Config, WordsOverrideJsonAndRoundTrip) {
 
 TEST(Config, AllMistakesComeInOneMessage) {
   EXPECT_EQ(
-      error_of("", {"model.layer=2", "steps=ten", "model.heads=6", "model.kv_heads=4",
+      error_of("", {"model.layer=2", "steps=ten", "model.heads=8", "model.kv_heads=3",
                     "optimizer.kind=adam"}),
       "[config] 4 problems:\n"
       "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.tied? "
       "`weir train --help` lists all keys.\n"
       "  - steps is 'ten', but an integer is needed.\n"
       "  - optimizer.kind is 'adam'. Use adamw or sgd. Did you mean adamw?\n"
-      "  - [model] heads 6 is no multiple of kv_heads 4. Each key head serves the same number "
+      "  - [model] heads 8 is no multiple of kv_heads 3. Each key head serves the same number "
       "of query heads.");
 }
 

@@ -33,6 +33,22 @@ TEST(Llama, NamesEveryHookOfEveryLayer) {
   EXPECT_EQ(*graph.find("hook_embed"), *graph.find("blocks.0.hook_resid_pre"));
 }
 
+TEST(Llama, HeadsDivideTheModelUnlessTheirWidthIsGiven) {
+  LlamaConfig config;
+  config.d_model = 96;
+  config.heads = 4;
+  EXPECT_EQ(resolved(config).d_head, 24);
+  EXPECT_EQ(resolved(config).kv_heads, 4);
+  config.heads = 5;
+  try {
+    check_config(config);
+    FAIL() << "expected a UserError";
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[model] d_model 96 is no multiple of heads 5. Change one of them, or set d_head.");
+  }
+}
+
 TEST(Llama, ListsAllThatIsWrongAtOnce) {
   try {
     check_config({.heads = 6, .kv_heads = 4, .d_head = 7});

@@ -25,7 +25,14 @@ enum class OpClass : uint8_t {
 };
 
 namespace op_trait {
-enum : uint8_t { None = 0, Commutative = 1, Comparison = 2, Effect = 4, NoGradient = 8, OwnKernel = 16 };
+enum : uint8_t {
+  None = 0,
+  Commutative = 1,
+  Comparison = 2,
+  Effect = 4,
+  NoGradient = 8,
+  OwnKernel = 16
+};
 }
 
 enum class AttrKind : uint8_t { Int, Float, Bool, String, Ints, Dtype };

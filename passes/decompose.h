@@ -18,8 +18,8 @@ enum class DecomposeMode : uint8_t {
   all     ///< no composite stays
 };
 
-/// Whether the composite is compiled as one kernel, as its row in ops.def says: the attention family
-/// but its full pattern, and the loss head.
+/// Whether the composite is compiled as one kernel, as its row in ops.def says: the attention
+/// family but its full pattern, and the loss head.
 bool has_own_kernel(Op op);
 
 /// The graph without the composites that `mode` names. Stage, names and outputs stay.

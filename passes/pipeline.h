@@ -29,8 +29,8 @@ struct PipelineResult {
   bool stopped = false;
 };
 
-/// The checker (verify of ir/verify.h unless a test sets another) called on the graph at the start and at the end of every stage, and after every pass
-/// under WEIR_DEBUG=verify.
+/// The checker (verify of ir/verify.h unless a test sets another) called on the graph at the start
+/// and at the end of every stage, and after every pass under WEIR_DEBUG=verify.
 using Verifier = std::function<void(const Graph&)>;
 Verifier& pipeline_verifier();
 

@@ -44,8 +44,9 @@ TEST(Llama, HeadsDivideTheModelUnlessTheirWidthIsGiven) {
     check_config(config);
     FAIL() << "expected a UserError";
   } catch (const UserError& error) {
-    EXPECT_STREQ(error.what(),
-                 "[model] d_model 96 is no multiple of heads 5. Change one of them, or set d_head.");
+    EXPECT_STREQ(
+        error.what(),
+        "[model] d_model 96 is no multiple of heads 5. Change one of them, or set d_head.");
   }
 }
 

@@ -14,6 +14,8 @@ namespace weir {
 class MappedFile {
  public:
   explicit MappedFile(const std::string& path);
+  /// A copy of bytes that are in memory already, under a name for messages.
+  static MappedFile from_memory(std::string name, std::span<const std::byte> bytes);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -26,9 +28,12 @@ class MappedFile {
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:
+  MappedFile() = default;
+
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  std::unique_ptr<std::byte[]> copy_;  ///< what data_ points to, when nothing is mapped
 };
 
 /// The whole content of a file as it is (no decompression).

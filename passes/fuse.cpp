@@ -101,14 +101,16 @@ class Fuser {
   }
 
   // Statistics of attention weights come from the backward kernel of the same attention, where the
-  // weights exist anyway; without one they are a kernel of their own.
+  // weights exist anyway; without one they are a kernel of their own. Those of the main part have
+  // to stand behind it, or the gradient could depend on them.
   void join_statistics() {
     for (Unit& statistics : units_) {
-      if (!statistics.is_probe || statistics.schedule != op_name(Op::attention_stats)) continue;
+      if (statistics.schedule != op_name(Op::attention_stats)) continue;
       const Node& node = graph_.node(statistics.nodes[0]);
       for (size_t u = 0; u < units_.size(); ++u) {
         Unit& unit = units_[u];
         if (unit.schedule != op_name(Op::attention_grad)) continue;
+        if (!statistics.is_probe && statistics.nodes[0] < unit.nodes[0]) continue;
         const Node& gradient = graph_.node(unit.nodes[0]);
         const std::vector<Value>& of = gradient.inputs;
         Attrs attrs = node.attrs;

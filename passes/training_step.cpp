@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
-#include <set>
 
 #include "passes/autodiff.h"
+#include "passes/batch_probes.h"
 #include "passes/emit.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -67,11 +66,7 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   return weights;
 }
 
-// A state that one or more of the programs share.
-struct State {
-  std::string name;
-  Type type;
-};
+using State = ProgramState;
 
 std::vector<State> moments_of(const Weight& weight, OptimizerKind kind) {
   switch (kind) {
@@ -88,69 +83,16 @@ std::vector<State> scalars_of(OptimizerKind kind) {
   return {{"rate", f32({})}, {"bias1", f32({})}, {"bias2", f32({})}};
 }
 
-std::string accumulator_name(const ResolvedProbe& probe) { return "probe." + probe.id; }
-
-// A program in the making: an editor whose inputs are found by name.
-class Program {
- public:
-  Program(const std::string& name, const Graph& model)
-      : editor_(name, Stage::instrumented), model_(model) {}
-
-  GraphEditor& editor() { return editor_; }
-  void input(const State& input, bool state) {
-    inputs_[input.name] = editor_.input(input.name, input.type, state);
-  }
-  void state(const State& added) { input(added, true); }
-  Value at(const std::string& name) const { return inputs_.at(name); }
-  bool has(const std::string& name) const { return inputs_.contains(name); }
-
-  // All inputs of the model, in order.
-  void model_inputs() {
-    for (int32_t id : model_.inputs())
-      input({model_.input_name(id), model_.node(id).types[0]},
-            model_.node(id).attrs.get_bool("state"));
-  }
-  // All nodes and names of the model; its inputs are there already.
-  void model_nodes() {
-    for (int32_t id = 0; id < model_.size(); ++id) {
-      const Node& node = model_.node(id);
-      std::vector<Value> operands;
-      for (Value operand : node.inputs) operands.push_back((*this)[operand]);
-      WEIR_CHECK(node.op != Op::kernel, "a kernel before fusion");
-      if (node.op == Op::input)
-        map_.push_back({at(model_.input_name(id))});
-      else if (info(node.op).op_class == OpClass::Source)
-        map_.push_back({editor_.add_source(node.op, node.types[0], node.attrs, node.where)});
-      else
-        map_.push_back(editor_.add_node(node.op, operands, node.attrs, node.where));
-    }
-    for (const auto& [name, value] : model_.names()) editor_.name((*this)[value], name);
-  }
-  Value operator[](Value old) const { return map_.at(old.node).at(old.result); }
-
-  // Named code stays until lowering, so that nodes keep their order whatever is probed.
-  GraphPtr finish() { return live_graph(editor_.finish(), true); }
-
- private:
-  GraphEditor editor_;
-  const Graph& model_;
-  std::map<std::string, Value> inputs_;
-  std::vector<std::vector<Value>> map_;
-};
-
 class TrainingStep {
  public:
   TrainingStep(const GraphPtr& graph, const TrainingOptions& options)
-      : graph_(*graph), options_(options), weights_(find_weights(*graph, options)) {
-    Problems problems(kTopic);
-    for (const ResolvedProbe& probe : options.probes)
-      if (!find_probed(graph_, probe))
-        problems.add(fmt::format("the probed value of {} is no longer in the program.", probe.id));
-    problems.raise();
-  }
+      : graph_(*graph),
+        options_(options),
+        weights_(find_weights(*graph, options)),
+        batch_probes_(graph_, accumulated_probes(), options.micro_batches) {}
 
   GraphPtr whole() {
-    Program p(graph_.name(), graph_);
+    ModelProgram p(graph_.name(), graph_);
     p.model_inputs();
     optimizer_inputs(p);
     p.model_nodes();
@@ -161,14 +103,13 @@ class TrainingStep {
     for (bool before : {true, false}) {
       if (!before) update(p, gradients);
       for (const ResolvedProbe& probe : options_.probes)
-        if (reads_state(probe) == before)
-          emit_probe(p, probe, apply_all(p, probe, p[*find_probed(graph_, probe)]));
+        if (reads_state(probe) == before) emit_probe(p, probe, p[*find_probed(graph_, probe)]);
     }
     return p.finish();
   }
 
   GraphPtr prepare() {
-    Program p(graph_.name() + ".prepare", graph_);
+    ModelProgram p(graph_.name() + ".prepare", graph_);
     for (const auto& [state, initial] : accumulators()) p.state(state);
     for (const auto& [state, initial] : accumulators())
       p.editor().output(state.name, p.editor().constant(initial, state.type));
@@ -176,7 +117,7 @@ class TrainingStep {
   }
 
   GraphPtr micro() {
-    Program p(graph_.name() + ".micro", graph_);
+    ModelProgram p(graph_.name() + ".micro", graph_);
     p.model_inputs();
     for (const auto& [state, initial] : accumulators()) p.state(state);
     p.model_nodes();
@@ -194,34 +135,33 @@ class TrainingStep {
       if (belongs_to_step(probe)) continue;
       Value x = p[*find_probed(graph_, probe)];
       if (probe.batch_step < 0)
-        emit_probe(p, probe, apply_all(p, probe, x));
+        emit_probe(p, probe, x);
       else
-        accumulate_probe(p, probe, x);
+        batch_probes_.accumulate(p, probe, x);
     }
     return p.finish();
   }
 
   GraphPtr finish() {
-    Program p(graph_.name() + ".finish", graph_);
+    ModelProgram p(graph_.name() + ".finish", graph_);
     for (const Weight& weight : weights_) p.state({weight.name, weight.type});
     for (const ResolvedProbe& probe : options_.probes)  // of states that are not trained
       if (belongs_to_step(probe) && !p.has(probe.name))
         p.state({probe.name, graph_.type(*graph_.find_input(probe.name))});
     for (const Weight& weight : weights_) p.state({gradient_output(weight.name), weight.type});
-    for (const ResolvedProbe& probe : options_.probes)
-      if (is_accumulated(probe)) p.state(probe_accumulator(probe).first);
+    for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
     optimizer_inputs(p);
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p.at(gradient_output(weight.name)));
     for (const ResolvedProbe& probe : options_.probes)
-      if (reads_state(probe)) emit_probe(p, probe, apply_all(p, probe, p.at(probe.name)));
+      if (reads_state(probe)) emit_probe(p, probe, p.at(probe.name));
     update(p, gradients);
     for (const ResolvedProbe& probe : options_.probes) {
       if (reads_state(probe)) continue;
       if (belongs_to_step(probe))
-        emit_probe(p, probe, apply_all(p, probe, p.at(gradient_output(probe.name))));
+        emit_probe(p, probe, p.at(gradient_output(probe.name)));
       else if (is_accumulated(probe))
-        complete_probe(p, probe);
+        batch_probes_.complete(p, probe);
     }
     return p.finish();
   }
@@ -247,68 +187,27 @@ class TrainingStep {
   bool is_accumulated(const ResolvedProbe& probe) const {
     return probe.batch_step >= 0 && !belongs_to_step(probe);
   }
+  std::vector<ResolvedProbe> accumulated_probes() const {
+    check_probed(graph_, options_.probes, kTopic);
+    std::vector<ResolvedProbe> probes;
+    for (const ResolvedProbe& probe : options_.probes)
+      if (is_accumulated(probe)) probes.push_back(probe);
+    return probes;
+  }
 
   // Accumulator states with the value they start from.
-  std::vector<std::pair<State, double>> accumulators() {
+  std::vector<std::pair<State, double>> accumulators() const {
     const Type loss = graph_.type(*graph_.find_output(options_.loss));
     std::vector<std::pair<State, double>> all = {{{options_.loss, loss}, 0}};
     for (const Weight& weight : weights_)
       all.push_back({{gradient_output(weight.name), weight.type}, 0});
-    for (const ResolvedProbe& probe : options_.probes)
-      if (is_accumulated(probe)) all.push_back(probe_accumulator(probe));
+    for (const auto& [state, initial] : batch_probes_.accumulators())
+      all.push_back({state, initial});
     return all;
   }
 
-  // The type of a probe's accumulator comes from building its chain on the side.
-  std::pair<State, double> probe_accumulator(const ResolvedProbe& probe) const {
-    GraphEditor scratch("probe");
-    Value x = probe_source(scratch, probe);
-    x = apply_probe_steps(scratch, probe, x, 0, probe.batch_step);
-    const ProbeStep& step = probe.steps[probe.batch_step];
-    x = partial_step(scratch, step, x);
-    return {{accumulator_name(probe), scratch.type(x)}, join_identity(step)};
-  }
-  // A stand-in for the probed value of the same type; a pattern keeps its op.
-  Value probe_source(GraphEditor& scratch, const ResolvedProbe& probe) const {
-    Value value = *find_probed(graph_, probe);
-    while (graph_.node(value).op == Op::identity) value = graph_.node(value).inputs[0];
-    const Node& node = graph_.node(value);
-    if (node.op != Op::attention_pattern) return scratch.constant(0, graph_.type(value));
-    std::vector<Value> operands;
-    for (Value operand : node.inputs) operands.push_back(scratch.constant(0, graph_.type(operand)));
-    return scratch.add(node.op, operands, node.attrs);
-  }
-  // How many elements the batch step reduces to one in the whole step.
-  int64_t whole_count(const ResolvedProbe& probe) const {
-    GraphEditor scratch("probe");
-    Value x = apply_probe_steps(scratch, probe, probe_source(scratch, probe), 0, probe.batch_step);
-    return options_.micro_batches *
-           reduced_count(probe.steps[probe.batch_step], scratch.type(x).shape);
-  }
-
-  static Value apply_all(Program& p, const ResolvedProbe& probe, Value x) {
-    return apply_probe_steps(p.editor(), probe, x, 0, static_cast<int64_t>(probe.steps.size()));
-  }
-  static void emit_probe(Program& p, const ResolvedProbe& probe, Value x) {
-    p.editor().add_node(Op::probe, {x}, {{"id", probe.id}});
-  }
-  static void accumulate_probe(Program& p, const ResolvedProbe& probe, Value x) {
-    const ProbeStep& step = probe.steps[probe.batch_step];
-    x = apply_probe_steps(p.editor(), probe, x, 0, probe.batch_step);
-    x = partial_step(p.editor(), step, x);
-    const std::string name = accumulator_name(probe);
-    p.editor().output(name, p.editor().add(join_op(step), {p.at(name), x}));
-  }
-  void complete_probe(Program& p, const ResolvedProbe& probe) const {
-    Value x = complete_step(p.editor(), probe.steps[probe.batch_step],
-                            p.at(accumulator_name(probe)), whole_count(probe));
-    emit_probe(p, probe,
-               apply_probe_steps(p.editor(), probe, x, probe.batch_step + 1,
-                                 static_cast<int64_t>(probe.steps.size())));
-  }
-
   // sum + gradient; a product adds into the sum itself.
-  static Value accumulated(Program& p, Value sum, Value gradient) {
+  static Value accumulated(ModelProgram& p, Value sum, Value gradient) {
     const Node node = p.editor().graph().node(gradient);
     if (node.op == Op::matmul && node.inputs.size() == 2)
       return p.editor().add(Op::matmul, {node.inputs[0], node.inputs[1], sum}, node.attrs,
@@ -316,7 +215,7 @@ class TrainingStep {
     return p.editor().add(Op::add, {sum, gradient});
   }
 
-  void optimizer_inputs(Program& p) const {
+  void optimizer_inputs(ModelProgram& p) const {
     for (const Weight& weight : weights_)
       for (const State& moment : moments_of(weight, options_.optimizer.kind)) p.state(moment);
     for (const State& scalar : scalars_of(options_.optimizer.kind)) p.input(scalar, false);
@@ -335,7 +234,7 @@ class TrainingStep {
     return e.sqrt(total);
   }
 
-  void update(Program& p, const std::vector<Value>& gradients) const {
+  void update(ModelProgram& p, const std::vector<Value>& gradients) const {
     const OptimizerOptions& o = options_.optimizer;
     Emit e(p.editor());
     Value norm = global_norm(e, gradients);
@@ -369,6 +268,7 @@ class TrainingStep {
   const Graph& graph_;
   const TrainingOptions& options_;
   std::vector<Weight> weights_;
+  BatchProbes batch_probes_;
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ir/graph.h"
+#include "passes/model_program.h"
 #include "passes/probes.h"
 
 namespace weir {
@@ -28,12 +28,8 @@ struct TrainingOptions {
   std::vector<ResolvedProbe> probes = {};
 };
 
-/// The programs of one step, of stage instrumented. With one micro-batch there is `step` alone;
-/// otherwise `prepare` zeroes the accumulators, `micro` runs once a micro-batch, `finish` updates.
-struct TrainingPrograms {
-  GraphPtr step;
-  GraphPtr prepare, micro, finish;
-};
+/// The programs of one step, of stage instrumented; `finish` updates.
+using TrainingPrograms = BatchPrograms;
 
 /// `graph` (stage differentiated) returns the loss and `grad.<w>` for every trained state input w.
 ///

@@ -1,0 +1,198 @@
+#include "passes/measure_programs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "passes/autodiff.h"
+#include "passes/batch_probes.h"
+#include "passes/emit.h"
+#include "passes/pipeline.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+constexpr const char* kTopic = "measure";
+
+Value through_identity(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::identity) value = graph.node(value).inputs[0];
+  return value;
+}
+
+bool is_state(const Graph& graph, const std::string& name) {
+  auto input = graph.find_input(name);
+  return input && graph.node(*input).attrs.get_bool("state");
+}
+
+class Measurement {
+ public:
+  Measurement(const GraphPtr& graph, const MeasureOptions& options)
+      : graph_(*graph), options_(options), batch_probes_(graph_, checked(), options.parts) {
+    place_probes();
+  }
+
+  GraphPtr step() {
+    ModelProgram p(graph_.name(), graph_);
+    p.model_inputs();
+    for (const ResolvedProbe& probe : options_.probes)
+      if (reads_state(probe)) emit_probe(p, probe, p.at(probe.name));
+    with_probes(p, [&](const ResolvedProbe& probe, Value x) {
+      if (probe.batch_step >= 0) p.editor().output("probe." + probe.id, apply_probe(p, probe, x));
+      emit_probe(p, probe, x);
+    });
+    if (has_loss()) p.editor().output(options_.loss, p[*graph_.find_output(options_.loss)]);
+    return p.finish();
+  }
+
+  GraphPtr prepare() const {
+    ModelProgram p(graph_.name() + ".prepare", graph_);
+    std::vector<BatchProbes::Accumulator> all = accumulators();
+    for (const auto& [state, initial] : all) p.state(state);
+    for (const auto& [state, initial] : all)
+      p.editor().output(state.name, p.editor().constant(initial, state.type));
+    return p.finish();
+  }
+
+  GraphPtr micro() {
+    ModelProgram p(graph_.name() + ".micro", graph_);
+    p.model_inputs();
+    for (const auto& [state, initial] : accumulators()) p.state(state);
+    with_probes(p, [&](const ResolvedProbe& probe, Value x) {
+      if (probe.batch_step >= 0)
+        batch_probes_.accumulate(p, probe, x);
+      else
+        emit_probe(p, probe, x);
+    });
+    if (has_loss()) {
+      Emit e(p.editor());
+      Value loss = p[*graph_.find_output(options_.loss)];
+      p.editor().output(options_.loss, e.add(p.at(options_.loss), loss));
+    }
+    return p.finish();
+  }
+
+  GraphPtr finish() {
+    ModelProgram p(graph_.name() + ".finish", graph_);
+    for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
+    for (const ResolvedProbe& probe : options_.probes)
+      if (reads_state(probe) && !p.has(probe.name))
+        p.state({probe.name, graph_.type(*graph_.find_input(probe.name))});
+    for (const ResolvedProbe& probe : options_.probes) {
+      if (reads_state(probe))
+        emit_probe(p, probe, p.at(probe.name));
+      else if (probe.batch_step >= 0)
+        batch_probes_.complete(p, probe);
+    }
+    return p.finish();
+  }
+
+ private:
+  bool has_loss() const { return !options_.loss.empty(); }
+
+  bool reads_state(const ResolvedProbe& probe) const { return is_state(graph_, probe.name); }
+
+  // The probes that reduce the batch, after everything given was checked.
+  std::vector<ResolvedProbe> checked() const {
+    check_probed(graph_, options_.probes, kTopic);
+    Problems problems(kTopic);
+    std::vector<ResolvedProbe> reducing;
+    if (has_loss() && !graph_.find_output(options_.loss))
+      problems.add(fmt::format("the graph returns no {}.", options_.loss));
+    for (const ResolvedProbe& probe : options_.probes) {
+      const bool of_state = reads_state(probe);
+      const bool cuts_batch =
+          probe.batch_step < 0 && !of_state &&
+          std::any_of(
+              probe.steps.begin(), probe.steps.end(),
+              [&](const ProbeStep& step) {
+                return step.kind == ReductionKind::slice && probe.axes[step.axes[0]] == "batch";
+              });
+      if (cuts_batch && options_.parts > 1)
+        problems.add(fmt::format(
+            "{} takes some sequences of the batch, but the batch is computed in {} parts. Leave "
+            "the cut out, or allow enough memory for one part.",
+            probe.id, options_.parts));
+      if (probe.batch_step >= 0 && !of_state) reducing.push_back(probe);
+    }
+    problems.raise();
+    return reducing;
+  }
+
+  // After which node of the model each probe is computed: the one that makes its value; statistics
+  // of attention where the backward kernel, if there is one, computes the weights again.
+  void place_probes() {
+    probes_after_.resize(graph_.nodes().size());
+    for (size_t i = 0; i < options_.probes.size(); ++i) {
+      const ResolvedProbe& probe = options_.probes[i];
+      if (reads_state(probe)) continue;
+      Value value = *find_probed(graph_, probe);
+      probes_after_[std::max(value.node, gradient_of_pattern(value))].push_back(i);
+    }
+  }
+  int32_t gradient_of_pattern(Value value) const {
+    const Node& pattern = graph_.node(through_identity(graph_, value));
+    if (pattern.op != Op::attention_pattern) return -1;
+    for (int32_t id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_.node(id);
+      if (node.op == Op::attention_grad &&
+          std::vector<Value>{node.inputs[0], node.inputs[1], node.inputs[4]} == pattern.inputs)
+        return id;
+    }
+    return -1;
+  }
+
+  template <typename Emitter>
+  void with_probes(ModelProgram& p, Emitter emit) {
+    p.model_nodes([&](int32_t id) {
+      for (size_t i : probes_after_[id]) {
+        const ResolvedProbe& probe = options_.probes[i];
+        emit(probe, p[*find_probed(graph_, probe)]);
+      }
+    });
+  }
+
+  std::vector<BatchProbes::Accumulator> accumulators() const {
+    std::vector<BatchProbes::Accumulator> all;
+    if (has_loss())
+      all.push_back({{options_.loss, graph_.type(*graph_.find_output(options_.loss))}, 0});
+    for (const auto& accumulator : batch_probes_.accumulators()) all.push_back(accumulator);
+    return all;
+  }
+
+  const Graph& graph_;
+  const MeasureOptions& options_;
+  BatchProbes batch_probes_;
+  std::vector<std::vector<size_t>> probes_after_;  // by node of the model
+};
+
+}  // namespace
+
+MeasuredGraph measured_graph(const GraphPtr& built, const CompileOptions& options) {
+  CompileOptions rewrites = options;
+  rewrites.stop = Stage::built;
+  GraphPtr graph = run_pipeline(built, rewrites).graph;
+  auto probes = resolve_probes(graph, parse_probe_requests(options.probes), options.loss);
+  Problems problems(kTopic);
+  for (const ResolvedProbe& probe : probes)
+    if (probe.gradient && is_state(*graph, probe.name))
+      problems.add(fmt::format(
+          "{} is the gradient of a weight, which a measurement does not compute. Probe a value, "
+          "or train a step and probe that.",
+          probe.id));
+  problems.raise();
+  const std::vector<std::string> named = probed_gradients(graph, probes);
+  graph = named.empty() ? with_stage(graph, Stage::differentiated)
+                        : differentiate(graph, {.loss = options.loss, .named = named});
+  rewrites.stop = Stage::differentiated;
+  return {run_pipeline(graph, rewrites).graph, probes};
+}
+
+BatchPrograms make_measure_programs(const GraphPtr& graph, const MeasureOptions& options) {
+  WEIR_CHECK(options.parts >= 1, "a batch in {} parts", options.parts);
+  Measurement measurement(graph, options);
+  if (options.parts == 1) return {measurement.step(), nullptr, nullptr, nullptr};
+  return {nullptr, measurement.prepare(), measurement.micro(), measurement.finish()};
+}
+
+}  // namespace weir

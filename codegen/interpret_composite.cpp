@@ -1,6 +1,7 @@
 // Composites along the last axis, rotary embedding and V-scale.
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "codegen/interpret_ops.h"
 
@@ -16,6 +17,18 @@ Results map_rows(const Call& call, const F& f) {
   for (int64_t row = 0; row < rows; ++row)
     f(x.data.data() + row * width, result.data.data() + row * width, row);
   return results(std::move(result));
+}
+
+// Frequencies of Llama 3, as Hugging Face's three cases by wavelength have them.
+double scaled_frequency(double frequency, const Attrs& attrs) {
+  if (!attrs.has("factor")) return frequency;
+  double factor = attrs.get_float("factor"), low = attrs.get_float("low");
+  double high = attrs.get_float("high"), context = static_cast<double>(attrs.get_int("context"));
+  double wavelength = 2 * std::numbers::pi / frequency;
+  if (wavelength < context / high) return frequency;
+  if (wavelength > context / low) return frequency / factor;
+  double share = (context / wavelength - low) / (high - low);
+  return (1 - share) * frequency / factor + share * frequency;
 }
 
 }  // namespace
@@ -66,8 +79,8 @@ Results rope(const Call& call) {
   std::vector<double> sines(tokens * half), cosines(tokens * half);
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t i = 0; i < half; ++i) {
-      double angle = static_cast<double>(t) *
-                     std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
+      double frequency = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
+      double angle = static_cast<double>(t) * scaled_frequency(frequency, call.attrs());
       sines[t * half + i] = sign * std::sin(angle);
       cosines[t * half + i] = std::cos(angle);
     }

@@ -194,8 +194,15 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
   if (beta.valid()) inputs.push_back(beta);
   return add_one(Op::layer_norm, inputs, {{"eps", eps}}, where);
 }
-Tensor rope(const Tensor& x, double base, Where where) {
-  return add_one(Op::rope, {x}, {{"base", base}}, where);
+Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, Where where) {
+  Attrs attrs = {{"base", base}};
+  if (scaling.factor != 1) {
+    attrs.set("factor", scaling.factor);
+    attrs.set("low", scaling.low);
+    attrs.set("high", scaling.high);
+    attrs.set("context", scaling.context);
+  }
+  return add_one(Op::rope, {x}, attrs, where);
 }
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale, Where where) {

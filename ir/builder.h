@@ -107,7 +107,16 @@ Tensor embedding(const Tensor& table, const Tensor& ids, Where where = Where::cu
 Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where = Where::current());
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
                   Where where = Where::current());
-Tensor rope(const Tensor& x, double base, Where where = Where::current());
+/// Slows the slow features of rotary embedding down, as Llama 3 does (`rope_type` "llama3" of
+/// Hugging Face): those that turn less than `low` times in `context` tokens by `factor`, those that
+/// turn more than `high` times not at all, in between linearly. Factor 1: no scaling.
+struct RopeScaling {
+  double factor = 1, low = 1, high = 4;
+  int64_t context = 8192;
+  bool operator==(const RopeScaling&) const = default;
+};
+Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},
+            Where where = Where::current());
 struct AttentionResult {
   Tensor out;  ///< [B,T,H,d]
   Tensor lse;  ///< [B,H,T] natural log of the row's sum of exponentials

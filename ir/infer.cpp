@@ -265,7 +265,20 @@ class Inference {
     if (in(0).shape[3] % 2)
       fail("operand {} has {} features a head, but an even number is needed.", text(0),
            in(0).shape[3]);
+    check_rope_scaling();
     return in(0);
+  }
+  void check_rope_scaling() {
+    int given = 0;
+    for (const char* name : {"factor", "low", "high", "context"}) given += attrs_.has(name);
+    if (given == 0) return;
+    if (given != 4) fail("the attributes factor, low, high and context are needed together.");
+    double factor = attrs_.get_float("factor"), low = attrs_.get_float("low");
+    double high = attrs_.get_float("high");
+    if (!(factor > 0 && low > 0 && high > low && attrs_.get_int("context") > 0))
+      fail(
+          "factor {}, low {}, high {} and context {}: positive numbers with low < high are needed.",
+          factor, low, high, attrs_.get_int("context"));
   }
 
   void check_heads() {

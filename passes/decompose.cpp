@@ -53,9 +53,22 @@ Value layer_norm(const Emit& e, const Values& in, double eps) {
   return in.size() == 3 ? e.add(scaled, in[2]) : scaled;
 }
 
+// A feature keeps the share of its frequency that its turns in `context` tokens lie between low and
+// high, and has the rest divided by `factor`.
+Value scaled_frequency(const Emit& e, Value frequency, const Attrs& attrs) {
+  double factor = attrs.get_float("factor"), low = attrs.get_float("low");
+  double context = static_cast<double>(attrs.get_int("context"));
+  Value turns = e.mul(frequency, context / (2 * std::numbers::pi));
+  Value share = e.div(e.add(turns, -low), attrs.get_float("high") - low);
+  share = e.minimum(e.maximum(share, e.scalar(0, share)), e.scalar(1, share));
+  Value slowed = e.div(frequency, factor);
+  return e.add(e.mul(frequency, share), e.sub(slowed, e.mul(slowed, share)));
+}
+
 // x[B,T,H,d]: feature i < d/2 is paired with i + d/2 (half-split) and turned by the angle
 // t base^(-2i/d). The tables [T,1,d/2] are equal for all layers, so interning makes them one.
-Value rope(const Emit& e, Value x, double base, bool inverse) {
+Value rope(const Emit& e, Value x, const Attrs& attrs) {
+  double base = attrs.get_float("base");
   const Shape shape = e.shape(x);
   int64_t tokens = shape[1], features = shape[3], half = features / 2;
   DType dtype = e.type(x).dtype == DType::f64 ? DType::f64 : DType::f32;
@@ -63,12 +76,13 @@ Value rope(const Emit& e, Value x, double base, bool inverse) {
   Value index = e.editor().iota(2, {dtype, {1, 1, half}});
   Value frequency =
       e.pow(e.scalar(base, index), e.mul(index, -2.0 / static_cast<double>(features)));
+  if (attrs.has("factor")) frequency = scaled_frequency(e, frequency, attrs);
   Value angle = e.mul(position, frequency);
   Value cosine = e.as_dtype_of(e.cos(angle), x), sine = e.as_dtype_of(e.sin(angle), x);
   Value first = e.slice_axis(x, 3, 0, half), second = e.slice_axis(x, 3, half, features);
   Value first_cosine = e.mul(first, cosine), second_sine = e.mul(second, sine);
   Value second_cosine = e.mul(second, cosine), first_sine = e.mul(first, sine);
-  if (inverse)
+  if (attrs.get_bool("inverse"))
     return e.concat({e.add(first_cosine, second_sine), e.sub(second_cosine, first_sine)}, 3);
   return e.concat({e.sub(first_cosine, second_sine), e.add(second_cosine, first_sine)}, 3);
 }
@@ -150,7 +164,7 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
     case Op::layer_norm:
       return {layer_norm(e, in, attrs.get_float("eps"))};
     case Op::rope:
-      return {rope(e, in[0], attrs.get_float("base"), attrs.get_bool("inverse"))};
+      return {rope(e, in[0], attrs)};
     case Op::attention:
       return decompose_attention(e, in, attrs);
     case Op::attention_grad:

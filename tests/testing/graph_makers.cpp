@@ -249,6 +249,12 @@ void GraphGenerator::make_row(Op op) {
     operands[0] = resized(x.value, {one_of({1, 2}), 3, 2, one_of({2, 4})});
     attrs.set("base", 100.0);
     if (random_.chance(0.3)) attrs.set("inverse", true);
+    if (random_.chance(0.3)) {
+      attrs.set("factor", 8.0);
+      attrs.set("low", 1.0);
+      attrs.set("high", 4.0);
+      attrs.set("context", int64_t{12});
+    }
     bound = 2 * x.bound;
   }
   if (op == Op::v_scale) {

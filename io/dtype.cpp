@@ -17,14 +17,12 @@ constexpr std::array kAll = {FileDtype::f64,  FileDtype::f32, FileDtype::f16,
                              FileDtype::i8,   FileDtype::u8,  FileDtype::boolean};
 
 template <typename Stored, typename Convert>
-std::vector<float> widen(std::span<const std::byte> bytes, Convert convert) {
-  std::vector<float> out(bytes.size() / sizeof(Stored));
-  for (size_t i = 0; i < out.size(); ++i) {
+void widen(std::span<const std::byte> bytes, float* out, Convert convert) {
+  for (size_t i = 0; i < bytes.size() / sizeof(Stored); ++i) {
     Stored element;
     std::memcpy(&element, bytes.data() + i * sizeof(Stored), sizeof(Stored));
     out[i] = convert(element);
   }
-  return out;
 }
 
 }  // namespace
@@ -184,32 +182,51 @@ uint16_t f32_to_f16(float value) {
   return static_cast<uint16_t>(sign | (rounded >> 13));
 }
 
-std::vector<float> to_f32(FileDtype dtype, std::span<const std::byte> bytes) {
+void to_f32(FileDtype dtype, std::span<const std::byte> bytes, float* out) {
   WEIR_CHECK(bytes.size() % dtype_bytes(dtype) == 0, "{} bytes of {}-byte elements", bytes.size(),
              dtype_bytes(dtype));
   auto cast = [](auto element) { return static_cast<float>(element); };
   switch (dtype) {
     case FileDtype::f64:
-      return widen<double>(bytes, cast);
+      return widen<double>(bytes, out, cast);
     case FileDtype::f32:
-      return widen<float>(bytes, cast);
+      return widen<float>(bytes, out, cast);
     case FileDtype::f16:
-      return widen<uint16_t>(bytes, f16_to_f32);
+      return widen<uint16_t>(bytes, out, f16_to_f32);
     case FileDtype::bf16:
-      return widen<uint16_t>(bytes, bf16_to_f32);
+      return widen<uint16_t>(bytes, out, bf16_to_f32);
     case FileDtype::i64:
-      return widen<int64_t>(bytes, cast);
+      return widen<int64_t>(bytes, out, cast);
     case FileDtype::i32:
-      return widen<int32_t>(bytes, cast);
+      return widen<int32_t>(bytes, out, cast);
     case FileDtype::i8:
-      return widen<int8_t>(bytes, cast);
+      return widen<int8_t>(bytes, out, cast);
     case FileDtype::u8:
-      return widen<uint8_t>(bytes, cast);
+      return widen<uint8_t>(bytes, out, cast);
     case FileDtype::boolean:
-      return widen<uint8_t>(bytes, [](uint8_t element) { return element != 0 ? 1.0F : 0.0F; });
+      return widen<uint8_t>(bytes, out, [](uint8_t element) { return element != 0 ? 1.0F : 0.0F; });
   }
   WEIR_CHECK(false, "dtype {}", static_cast<int>(dtype));
-  return {};
+}
+
+std::vector<float> to_f32(FileDtype dtype, std::span<const std::byte> bytes) {
+  std::vector<float> out(bytes.size() / dtype_bytes(dtype));
+  to_f32(dtype, bytes, out.data());
+  return out;
+}
+
+void from_f32(std::span<const float> values, FileDtype dtype, std::byte* out) {
+  auto store = [&](auto convert) {
+    for (float value : values) {
+      auto element = convert(value);
+      std::memcpy(out, &element, sizeof(element));
+      out += sizeof(element);
+    }
+  };
+  if (dtype == FileDtype::f32) return store([](float value) { return value; });
+  if (dtype == FileDtype::bf16) return store(f32_to_bf16);
+  WEIR_CHECK(dtype == FileDtype::f16, "from f32 to {}", safetensors_name(dtype));
+  store(f32_to_f16);
 }
 
 }  // namespace weir

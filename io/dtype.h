@@ -36,6 +36,10 @@ std::string shape_text(std::span<const int64_t> shape);
 /// Elements as f32: exact for f16, bf16, i8, u8 and boolean (any nonzero byte is 1), rounded to
 /// nearest for f64, i64 and i32. `bytes` needs no alignment; its size is a multiple of the element.
 std::vector<float> to_f32(FileDtype dtype, std::span<const std::byte> bytes);
+/// The same into memory with room for all elements.
+void to_f32(FileDtype dtype, std::span<const std::byte> bytes, float* out);
+/// Elements as f32, f16 or bf16 (rounded to nearest, ties to even) into memory with room for them.
+void from_f32(std::span<const float> values, FileDtype dtype, std::byte* out);
 
 /// One value of each storage form; f16 is IEEE binary16 (subnormals, infinities and NaN included).
 float f16_to_f32(uint16_t bits);

@@ -26,7 +26,7 @@ namespace weir {
 namespace {
 
 struct Setting {
-  LlamaConfig model;
+  ModelConfig model;
   int64_t B, T;
 };
 
@@ -34,7 +34,7 @@ Setting setting(const std::string& name) {
   if (name == "demo") return {llama_config("demo"), 32, 128};
   if (name == "llama-0.1b") return {llama_config(name), 4, 1024};
   if (name != "text") user_error("step_bench", "unknown setting '{}'.", name);
-  LlamaConfig model;
+  ModelConfig model;
   model.layers = 4;
   model.d_model = 256;
   model.heads = 4;

@@ -312,7 +312,7 @@ void check_together(const RunConfig& c, Problems& problems) {
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
   try {
-    LlamaConfig model = c.model;
+    ModelConfig model = c.model;
     if (model.vocabulary == 0) model.vocabulary = 1;
     check_config(model);
   } catch (const UserError& error) {

@@ -62,7 +62,7 @@ struct RunConfig {
   int64_t micro_batches = 1;     ///< parts that a step is computed in
   int64_t threads = 0;           ///< 0: all cores
   int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
-  LlamaConfig model;             ///< vocabulary 0: as the data needs
+  ModelConfig model;             ///< vocabulary 0: as the data needs
   DataConfig data;
   OptimizerConfig optimizer;
   MeasureConfig measure;

@@ -15,7 +15,7 @@ OptimizerKind optimizer_kind(const std::string& name) {
   return name == "sgd" ? OptimizerKind::sgd : OptimizerKind::adamw;
 }
 
-MeasuredModel sizes_of(const LlamaConfig& model, const std::vector<Parameter>& parameters) {
+MeasuredModel sizes_of(const ModelConfig& model, const std::vector<Parameter>& parameters) {
   MeasuredModel sizes{model.name,  model.layers,     model.d_model,
                       model.heads, model.kv_heads,   model.d_head,
                       model.d_ff,  model.vocabulary, 0};

@@ -2,17 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
-#include "ir/builder.h"
+#include "models/parts.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
 
-const std::vector<LlamaConfig>& named_configs() {
-  static const std::vector<LlamaConfig> configs = {
+const std::vector<ModelConfig>& named_configs() {
+  static const std::vector<ModelConfig> configs = {
       {.name = "demo"},
       {.name = "llama-0.1b",
        .layers = 16,
@@ -45,184 +43,114 @@ const std::vector<LlamaConfig>& named_configs() {
   return configs;
 }
 
-// Builds the graph block by block; weights are declared first, since inputs come before nodes.
-class LlamaBuilder {
+// Pre-norm blocks of attention with rotary embedding (half-split layout) and SwiGLU.
+class Llama : ModelParts {
  public:
-  LlamaBuilder(const LlamaConfig& config, int64_t B, int64_t T)
-      : c_(config), B_(B), T_(T), b_(config.name) {}
+  using ModelParts::ModelParts;
 
   Model build() {
-    Tensor tokens = b_.input("tokens", i32({B_, T_}));
-    Tensor targets = b_.input("targets", i32({B_, T_}));
-    Tensor loss_scale = b_.input("loss_scale", f32({}));
     declare_weights();
-    Tensor x = embedding(weight("model.embed_tokens.weight"), tokens).named("hook_embed");
-    for (int64_t l = 0; l < c_.layers; ++l) x = block(l, x);
+    Tensor x = embedding(weight("model.embed_tokens.weight"), tokens_).named("hook_embed");
+    for (int64_t l = 0; l < c_.layers; ++l) {
+      layer_ = fmt::format("model.layers.{}.", l);
+      hooks_ = fmt::format("blocks.{}.", l);
+      x = block(
+          x, hooks_, [this](const Tensor& in) { return attention_branch(in); },
+          [this](const Tensor& in) { return mlp_branch(in); });
+    }
     Tensor n = rms_norm(x, weight("model.norm.weight"), c_.rms_eps);
-    n.named("ln_final.hook_normalized");
-    const char* head = c_.tied ? "model.embed_tokens.weight" : "lm_head.weight";
-    Tensor logits = linear(reshape(n, {B_ * T_, c_.d_model}), weight(head)).named("hook_logits");
-    b_.output("loss", cross_entropy(logits, reshape(targets, {B_ * T_}), loss_scale));
-    return {b_.finish(), parameters_};
+    return finish(n, c_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 
  private:
-  void declare(const std::string& name, Shape shape, Initial initial) {
-    Parameter p{name, f32(std::move(shape)), initial, 0, false};
-    if (initial == Initial::normal) {
-      p.deviation = c_.init_deviation;
-      p.decay = true;
-    }
-    weights_[name] = b_.state(name, p.type);
-    parameters_.push_back(std::move(p));
-  }
-  const Tensor& weight(const std::string& name) const { return weights_.at(name); }
-  static std::string layer(int64_t l, const char* rest) {
-    return fmt::format("model.layers.{}.{}.weight", l, rest);
-  }
+  bool qkv_bias() const { return c_.architecture == Architecture::qwen2; }
+  bool qk_norm() const { return c_.architecture == Architecture::qwen3; }
 
   void declare_weights() {
     int64_t D = c_.d_model, Q = c_.heads * c_.d_head, KV = c_.kv_heads * c_.d_head;
-    declare("model.embed_tokens.weight", {c_.vocabulary, D}, Initial::normal);
+    declare_matrix("model.embed_tokens.weight", {c_.vocabulary, D});
     for (int64_t l = 0; l < c_.layers; ++l) {
-      declare(layer(l, "input_layernorm"), {D}, Initial::ones);
-      declare(layer(l, "self_attn.q_proj"), {Q, D}, Initial::normal);
-      declare(layer(l, "self_attn.k_proj"), {KV, D}, Initial::normal);
-      declare(layer(l, "self_attn.v_proj"), {KV, D}, Initial::normal);
-      declare(layer(l, "self_attn.o_proj"), {D, Q}, Initial::normal);
-      declare(layer(l, "post_attention_layernorm"), {D}, Initial::ones);
-      declare(layer(l, "mlp.gate_proj"), {c_.d_ff, D}, Initial::normal);
-      declare(layer(l, "mlp.up_proj"), {c_.d_ff, D}, Initial::normal);
-      declare(layer(l, "mlp.down_proj"), {D, c_.d_ff}, Initial::normal);
+      std::string layer = fmt::format("model.layers.{}.", l);
+      declare_gain(layer + "input_layernorm.weight");
+      declare_matrix(layer + "self_attn.q_proj.weight", {Q, D});
+      declare_matrix(layer + "self_attn.k_proj.weight", {KV, D});
+      declare_matrix(layer + "self_attn.v_proj.weight", {KV, D});
+      if (qkv_bias()) {
+        declare_bias(layer + "self_attn.q_proj.bias", Q);
+        declare_bias(layer + "self_attn.k_proj.bias", KV);
+        declare_bias(layer + "self_attn.v_proj.bias", KV);
+      }
+      if (qk_norm()) {
+        declare_gain(layer + "self_attn.q_norm.weight", c_.d_head);
+        declare_gain(layer + "self_attn.k_norm.weight", c_.d_head);
+      }
+      declare_matrix(layer + "self_attn.o_proj.weight", {D, Q});
+      declare_gain(layer + "post_attention_layernorm.weight");
+      declare_matrix(layer + "mlp.gate_proj.weight", {c_.d_ff, D});
+      declare_matrix(layer + "mlp.up_proj.weight", {c_.d_ff, D});
+      declare_matrix(layer + "mlp.down_proj.weight", {D, c_.d_ff});
     }
-    declare("model.norm.weight", {D}, Initial::ones);
-    if (!c_.tied) declare("lm_head.weight", {c_.vocabulary, D}, Initial::normal);
+    declare_gain("model.norm.weight");
+    if (!c_.tied) declare_matrix("lm_head.weight", {c_.vocabulary, D});
   }
 
-  // The norm of a branch. `hook_in` is the branch's own use of the residual stream, so that its
-  // gradient is the part that flows through the norm.
-  Tensor branch_norm(const Tensor& x, const std::string& prefix, const std::string& gain) {
-    Tensor in = identity(x).named(prefix + "hook_in");
-    Tensor scale = sqrt(reduce_mean(in * in, {-1}) + c_.rms_eps);
-    scale.named(prefix + "hook_scale");
-    return rms_norm(in, weight(gain), c_.rms_eps).named(prefix + "hook_normalized");
+  Tensor projection(const Tensor& n, const std::string& name, int64_t heads) {
+    Tensor y = linear(n, weight(layer_ + name + ".weight"));
+    if (qkv_bias()) y = y + weight(layer_ + name + ".bias");
+    return split_heads(y, heads);
   }
 
-  Tensor block(int64_t l, const Tensor& x) {
-    std::string prefix = fmt::format("blocks.{}.", l);
-    x.named(prefix + "hook_resid_pre");
-    Tensor mid = x + attention_branch(l, prefix, x);
-    mid.named(prefix + "hook_resid_mid");
-    return (mid + mlp_branch(l, prefix, mid)).named(prefix + "hook_resid_post");
+  // q or k as the score takes it.
+  Tensor rotated(const Tensor& x, const std::string& norm) {
+    Tensor n = x;
+    if (qk_norm())
+      n = rms_norm(x, weight(layer_ + "self_attn." + norm + ".weight"), c_.rms_eps)
+              .named(hooks_ + "attn." + norm + ".hook_normalized");
+    return rope(n, c_.rope_base, c_.rope_scaling);
   }
 
-  Tensor heads_of(const Tensor& n, int64_t l, const char* projection, int64_t heads) {
-    return reshape(linear(n, weight(layer(l, projection))), {B_, T_, heads, c_.d_head});
+  Tensor attention_branch(const Tensor& x) {
+    Tensor n = branch_rms_norm(x, hooks_ + "ln1.", layer_ + "input_layernorm.weight");
+    std::string attn = hooks_ + "attn.";
+    Tensor q = projection(n, "self_attn.q_proj", c_.heads).named(attn + "hook_q");
+    Tensor k = projection(n, "self_attn.k_proj", c_.kv_heads).named(attn + "hook_k");
+    Tensor v = projection(n, "self_attn.v_proj", c_.kv_heads).named(attn + "hook_v");
+    Tensor z = attend(rotated(q, "q_norm"), rotated(k, "k_norm"), v, attn);
+    const Tensor& output = weight(layer_ + "self_attn.o_proj.weight");
+    name_results(z, output, attn);
+    return linear(z, output);
   }
 
-  Tensor attention_branch(int64_t l, const std::string& prefix, const Tensor& x) {
-    Tensor n = branch_norm(x, prefix + "ln1.", layer(l, "input_layernorm"));
-    std::string a = prefix + "attn.";
-    Tensor q = heads_of(n, l, "self_attn.q_proj", c_.heads).named(a + "hook_q");
-    Tensor k = heads_of(n, l, "self_attn.k_proj", c_.kv_heads).named(a + "hook_k");
-    Tensor v = heads_of(n, l, "self_attn.v_proj", c_.kv_heads).named(a + "hook_v");
-    Tensor rot_q = rope(q, c_.rope_base).named(a + "hook_rot_q");
-    Tensor rot_k = rope(k, c_.rope_base).named(a + "hook_rot_k");
-    double scale = 1.0 / std::sqrt(static_cast<double>(c_.d_head));
-    auto [z, lse] = attention(rot_q, rot_k, v, true, scale);
-    z.named(a + "hook_z");
-    lse.named(a + "hook_lse");
-    attention_pattern(rot_q, rot_k, lse, true, scale).named(a + "hook_pattern");
-    const Tensor& output = weight(layer(l, "self_attn.o_proj"));
-    result_by_head(z, output).named(a + "hook_result");
-    return linear(reshape(z, {B_, T_, c_.heads * c_.d_head}), output)
-        .named(prefix + "hook_attn_out");
+  Tensor mlp_branch(const Tensor& x) {
+    Tensor m = branch_rms_norm(x, hooks_ + "ln2.", layer_ + "post_attention_layernorm.weight");
+    std::string mlp = hooks_ + "mlp.";
+    Tensor gate = linear(m, weight(layer_ + "mlp.gate_proj.weight")).named(mlp + "hook_pre");
+    Tensor up = linear(m, weight(layer_ + "mlp.up_proj.weight")).named(mlp + "hook_pre_linear");
+    Tensor post = swiglu(gate, up).named(mlp + "hook_post");
+    return linear(post, weight(layer_ + "mlp.down_proj.weight"));
   }
 
-  // What each head adds to the attention output, [B,T,H,D]; their sum over heads is that output.
-  Tensor result_by_head(const Tensor& z, const Tensor& output) {
-    Tensor by_head = transpose(reshape(z, {B_ * T_, c_.heads, c_.d_head}), {1, 0, 2});
-    Tensor w = transpose(reshape(output, {c_.d_model, c_.heads, c_.d_head}), {1, 2, 0});
-    Tensor result = transpose(matmul(by_head, w), {1, 0, 2});
-    return reshape(result, {B_, T_, c_.heads, c_.d_model});
-  }
-
-  Tensor mlp_branch(int64_t l, const std::string& prefix, const Tensor& x) {
-    Tensor m = branch_norm(x, prefix + "ln2.", layer(l, "post_attention_layernorm"));
-    Tensor gate = linear(m, weight(layer(l, "mlp.gate_proj"))).named(prefix + "mlp.hook_pre");
-    Tensor up = linear(m, weight(layer(l, "mlp.up_proj"))).named(prefix + "mlp.hook_pre_linear");
-    Tensor post = swiglu(gate, up).named(prefix + "mlp.hook_post");
-    return linear(post, weight(layer(l, "mlp.down_proj"))).named(prefix + "hook_mlp_out");
-  }
-
-  LlamaConfig c_;
-  int64_t B_, T_;
-  Builder b_;
-  std::map<std::string, Tensor> weights_;
-  std::vector<Parameter> parameters_;
+  std::string layer_, hooks_;  // of the block in the making
 };
 
 }  // namespace
 
 std::vector<std::string> llama_config_names() {
   std::vector<std::string> names;
-  for (const LlamaConfig& config : named_configs()) names.push_back(config.name);
+  for (const ModelConfig& config : named_configs()) names.push_back(config.name);
   return names;
 }
 
-LlamaConfig llama_config(const std::string& name) {
-  for (const LlamaConfig& config : named_configs())
+ModelConfig llama_config(const std::string& name) {
+  for (const ModelConfig& config : named_configs())
     if (config.name == name) return config;
   user_error("model", "unknown configuration '{}'. Known: {}.{}", name,
              join(llama_config_names(), ", "), did_you_mean(name, llama_config_names()));
 }
 
-LlamaConfig resolved(LlamaConfig config) {
-  if (config.kv_heads == 0) config.kv_heads = config.heads;
-  if (config.d_head == 0 && config.heads > 0 && config.d_model % config.heads == 0)
-    config.d_head = config.d_model / config.heads;
-  return config;
-}
-
-void check_config(const LlamaConfig& given) {
-  Problems problems("model");
-  const LlamaConfig config = resolved(given);
-  auto positive = [&](const char* key, int64_t value) {
-    if (value < 1) problems.add(fmt::format("{} is {}, but at least 1 is needed.", key, value));
-  };
-  positive("layers", config.layers);
-  positive("d_model", config.d_model);
-  positive("heads", config.heads);
-  positive("kv_heads", config.kv_heads);
-  if (given.d_head == 0 && config.d_head == 0)
-    problems.add(
-        fmt::format("d_model {} is no multiple of heads {}. Change one of them, or set "
-                    "d_head.",
-                    config.d_model, config.heads));
-  else
-    positive("d_head", config.d_head);
-  positive("d_ff", config.d_ff);
-  positive("vocabulary", config.vocabulary);
-  if (config.kv_heads > 0 && config.heads % config.kv_heads != 0)
-    problems.add(
-        fmt::format("heads {} is no multiple of kv_heads {}. Each key head serves the same "
-                    "number of query heads.",
-                    config.heads, config.kv_heads));
-  if (config.d_head % 2 != 0)
-    problems.add(
-        fmt::format("d_head is {}, but rotary embedding pairs features, so an even number "
-                    "is needed.",
-                    config.d_head));
-  if (!(config.rms_eps >= 0))
-    problems.add(fmt::format("rms_eps is {}, but a number >= 0 is needed.", config.rms_eps));
-  if (!(config.rope_base > 1))
-    problems.add(fmt::format("rope_base is {}, but a number > 1 is needed.", config.rope_base));
-  problems.raise();
-}
-
-Model build_llama(const LlamaConfig& config, int64_t B, int64_t T) {
-  check_config(config);
-  return LlamaBuilder(resolved(config), B, T).build();
+Model build_llama(const ModelConfig& config, int64_t B, int64_t T) {
+  WEIR_CHECK(config.architecture != Architecture::gpt2, "GPT-2 is built by build_gpt2");
+  return Llama(config, B, T).build();
 }
 
 }  // namespace weir

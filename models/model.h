@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "models/config.h"
 
 namespace weir {
 
@@ -26,5 +27,10 @@ struct Model {
 
   int64_t parameter_count() const;
 };
+
+/// The graph at batch B and length T, at stage built, with every hook named
+/// (`blocks.{l}.attn.hook_q` ...; models/README.md lists them). User error for a configuration that
+/// check_config refuses, and for a T beyond its positions or its sliding window.
+Model build_model(const ModelConfig& config, int64_t B, int64_t T);
 
 }  // namespace weir

@@ -22,7 +22,7 @@ constexpr int64_t kB = 3, kT = 21;
 constexpr int kSteps = 20;
 
 Model model() {
-  LlamaConfig config;
+  ModelConfig config;
   config.layers = 2;
   config.d_model = 40;
   config.heads = 4;

@@ -23,7 +23,7 @@ struct Fixture {
 };
 
 Fixture random_model() {
-  LlamaConfig config;
+  ModelConfig config;
   config.layers = kLayers;
   config.d_model = kWidth;
   config.heads = kH;

@@ -27,8 +27,8 @@ struct Case {
   int64_t sink = 0;
 };
 
-LlamaConfig config_of(const Json& json) {
-  LlamaConfig config;
+ModelConfig config_of(const Json& json) {
+  ModelConfig config;
   json.at("num_hidden_layers").get_to(config.layers);
   json.at("hidden_size").get_to(config.d_model);
   json.at("num_attention_heads").get_to(config.heads);
@@ -86,7 +86,7 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     const std::string name = GetParam().record.empty() ? GetParam().file : GetParam().record;
     Json expected =
         Json::parse(std::ifstream(fmt::format("{}/reference/{}.json", WEIR_TEST_DATA, name)));
-    const LlamaConfig config = config_of(config_json);
+    const ModelConfig config = config_of(config_json);
     const HostTensor& ids = reference.at("tokens");
     const int64_t B = ids.shape()[0], T = ids.shape()[1] - 1;
     MetricSettings settings{.sink_token = GetParam().sink, .v_scale = GetParam().variant};

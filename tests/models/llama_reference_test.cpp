@@ -20,8 +20,8 @@ struct Case {
   VScaleVariant variant = VScaleVariant::none;
 };
 
-LlamaConfig config_of(const nlohmann::json& json) {
-  LlamaConfig config;
+ModelConfig config_of(const nlohmann::json& json) {
+  ModelConfig config;
   json.at("num_hidden_layers").get_to(config.layers);
   json.at("hidden_size").get_to(config.d_model);
   json.at("num_attention_heads").get_to(config.heads);

@@ -34,7 +34,7 @@ TEST(Llama, NamesEveryHookOfEveryLayer) {
 }
 
 TEST(Llama, HeadsDivideTheModelUnlessTheirWidthIsGiven) {
-  LlamaConfig config;
+  ModelConfig config;
   config.d_model = 96;
   config.heads = 4;
   EXPECT_EQ(resolved(config).d_head, 24);

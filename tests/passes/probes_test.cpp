@@ -33,7 +33,7 @@ std::string error_of(Call call) {
 }
 
 GraphPtr small_llama() {
-  LlamaConfig config{.name = "small",
+  ModelConfig config{.name = "small",
                      .layers = 2,
                      .d_model = 8,
                      .heads = 4,

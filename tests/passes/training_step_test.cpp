@@ -27,7 +27,7 @@ using ::testing::HasSubstr;
 constexpr int64_t kTokens = 5, kVocabulary = 7;
 
 GraphPtr model(int64_t batch) {
-  LlamaConfig config{.name = "small",
+  ModelConfig config{.name = "small",
                      .layers = 2,
                      .d_model = 8,
                      .heads = 4,
@@ -284,7 +284,7 @@ TEST(TrainingStep, TwoStepsEqualTheReference) {
   nlohmann::json config = json.at("config"), adamw = json.at("adamw");
   const HostTensor& ids = reference.at("tokens");
   int64_t B = ids.shape()[0], T = ids.shape()[1] - 1;
-  LlamaConfig llama{.layers = config.at("num_hidden_layers"),
+  ModelConfig llama{.layers = config.at("num_hidden_layers"),
                     .d_model = config.at("hidden_size"),
                     .heads = config.at("num_attention_heads"),
                     .kv_heads = config.at("num_key_value_heads"),

@@ -1,0 +1,91 @@
+#include "models/config.h"
+
+#include <fmt/format.h>
+
+#include "support/error.h"
+
+namespace weir {
+
+std::string architecture_name(Architecture architecture) {
+  switch (architecture) {
+    case Architecture::llama:
+      return "llama";
+    case Architecture::qwen2:
+      return "qwen2";
+    case Architecture::qwen3:
+      return "qwen3";
+    case Architecture::gpt2:
+      return "gpt2";
+  }
+  internal_error_at("unknown architecture");
+}
+
+ModelConfig resolved(ModelConfig config) {
+  if (config.kv_heads == 0) config.kv_heads = config.heads;
+  if (config.d_head == 0 && config.heads > 0 && config.d_model % config.heads == 0)
+    config.d_head = config.d_model / config.heads;
+  return config;
+}
+
+namespace {
+
+void check_heads(const ModelConfig& given, const ModelConfig& config, Problems& problems) {
+  if (given.d_head == 0 && config.d_head == 0)
+    problems.add(
+        fmt::format("d_model {} is no multiple of heads {}. Change one of them, or set "
+                    "d_head.",
+                    config.d_model, config.heads));
+  else if (config.d_head < 1)
+    problems.add(fmt::format("d_head is {}, but at least 1 is needed.", config.d_head));
+  if (config.kv_heads > 0 && config.heads % config.kv_heads != 0)
+    problems.add(
+        fmt::format("heads {} is no multiple of kv_heads {}. Each key head serves the same "
+                    "number of query heads.",
+                    config.heads, config.kv_heads));
+  if (config.architecture == Architecture::gpt2) {
+    if (config.kv_heads != config.heads || config.heads * config.d_head != config.d_model)
+      problems.add(fmt::format(
+          "heads {}, kv_heads {} and d_head {}: GPT-2 needs as many key heads as heads, "
+          "and d_model {} / heads features in each.",
+          config.heads, config.kv_heads, config.d_head, config.d_model));
+  } else if (config.d_head % 2 != 0) {
+    problems.add(
+        fmt::format("d_head is {}, but rotary embedding pairs features, so an even number "
+                    "is needed.",
+                    config.d_head));
+  }
+}
+
+void check_rope(const ModelConfig& config, Problems& problems) {
+  if (!(config.rope_base > 1))
+    problems.add(fmt::format("rope_base is {}, but a number > 1 is needed.", config.rope_base));
+  const RopeScaling& s = config.rope_scaling;
+  if (!(s.factor > 0 && s.low > 0 && s.high > s.low && s.context > 0))
+    problems.add(
+        fmt::format("rope scaling by factor {}, low {}, high {}, context {}: positive numbers with "
+                    "low < high are needed.",
+                    s.factor, s.low, s.high, s.context));
+}
+
+}  // namespace
+
+void check_config(const ModelConfig& given) {
+  Problems problems("model");
+  const ModelConfig config = resolved(given);
+  auto positive = [&](const char* key, int64_t value) {
+    if (value < 1) problems.add(fmt::format("{} is {}, but at least 1 is needed.", key, value));
+  };
+  positive("layers", config.layers);
+  positive("d_model", config.d_model);
+  positive("heads", config.heads);
+  positive("kv_heads", config.kv_heads);
+  positive("d_ff", config.d_ff);
+  positive("vocabulary", config.vocabulary);
+  check_heads(given, config, problems);
+  if (!(config.rms_eps >= 0))
+    problems.add(fmt::format("rms_eps is {}, but a number >= 0 is needed.", config.rms_eps));
+  if (config.architecture != Architecture::gpt2) check_rope(config, problems);
+  problems.raise();
+}
+
+}  // namespace weir

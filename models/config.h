@@ -1,0 +1,46 @@
+#pragma once
+// The configuration of a model: one type for all architectures, which differ in how its numbers are
+// put together (models/llama.cpp, models/gpt2.cpp).
+#include <string>
+#include <vector>
+
+#include "ir/builder.h"
+
+namespace weir {
+
+enum class Architecture : uint8_t {
+  llama,  ///< RMSNorm, rotary embedding, grouped queries, SwiGLU, no biases (Mistral, SmolLM2)
+  qwen2,  ///< the same with biases on the projections to q, k and v
+  qwen3,  ///< the same with RMSNorm over the features of each query and key head
+  gpt2,   ///< LayerNorm, learned positions, biases, GELU
+};
+
+/// "llama", "qwen2", "qwen3", "gpt2".
+std::string architecture_name(Architecture architecture);
+
+struct ModelConfig {
+  std::string name = "llama";
+  int64_t layers = 1;
+  int64_t d_model = 128;
+  int64_t heads = 1;
+  int64_t kv_heads = 0;  ///< 0: as many as heads
+  int64_t d_head = 0;    ///< 0: d_model / heads
+  int64_t d_ff = 320;
+  int64_t vocabulary = 67;
+  int64_t context = 128;  ///< T the configuration is meant for; of gpt2, the positions it has
+  double rms_eps = 1e-5;  ///< inside the square root of a norm
+  double rope_base = 10000;
+  double init_deviation = 0.02;
+  bool tied = false;  ///< the output projection is the embedding
+  Architecture architecture = Architecture::llama;
+  RopeScaling rope_scaling = {};
+  int64_t window =
+      0;  ///< keys a query sees at most (sliding window); 0: all. No T above it is built
+};
+
+/// The configuration with its zeros replaced by what they stand for, where that is possible.
+ModelConfig resolved(ModelConfig config);
+/// All that is wrong with a configuration, in one user error.
+void check_config(const ModelConfig& config);
+
+}  // namespace weir

@@ -1,0 +1,186 @@
+#include "models/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "models/hugging_face_config.h"
+#include "support/error.h"
+#include "support/text.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTopic = "checkpoint";
+constexpr size_t kMaxListed = 20;
+
+// At most so many of a kind are listed one by one.
+std::string listed(const std::vector<std::string>& names) {
+  std::vector<std::string> first(names.begin(), names.begin() + std::min(names.size(), kMaxListed));
+  std::string text = join(first, ", ");
+  if (names.size() > first.size()) text += fmt::format(" and {} more", names.size() - first.size());
+  return text;
+}
+
+std::string shape_of(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ","));
+}
+
+std::vector<int64_t> stored_shape(const Parameter& parameter, StoredAs stored) {
+  std::vector<int64_t> shape = parameter.type.shape;
+  if (stored == StoredAs::transposed) std::swap(shape.at(0), shape.at(1));
+  return shape;
+}
+
+// The row of a head that belongs to feature i of the first half (s = 0) or second half (s = 1) is
+// stored at 2 i + s.
+void separate_halves(const float* stored, float* out, int64_t heads, int64_t rows,
+                     int64_t columns) {
+  const int64_t d = rows / heads, half = d / 2;
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t row = 0; row < d; ++row) {
+      const int64_t from = head * d + 2 * (row % half) + row / half;
+      std::memcpy(out + (head * d + row) * columns, stored + from * columns,
+                  static_cast<size_t>(columns) * sizeof(float));
+    }
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open(const std::string& path) {
+  Checkpoint checkpoint;
+  checkpoint.path_ = path;
+  if (!fs::exists(path))
+    user_error(kTopic, "there is no {}. Give the folder of a Hugging Face model or a .gguf file.",
+               path);
+  if (!fs::is_directory(path))
+    user_error(kTopic, "{} is a file. Give the folder of a Hugging Face model.", path);
+  checkpoint.open_folder();
+  return checkpoint;
+}
+
+void Checkpoint::open_folder() {
+  folder_ = path_;
+  const fs::path config = fs::path(path_) / "config.json";
+  if (!file_exists(config.string()))
+    user_error(kTopic, "{} holds no config.json, so it is no folder of a Hugging Face model.",
+               path_);
+  config_ = parse_hugging_face_config(read_file(config.string()), config.string());
+  const fs::path folder = fs::weakly_canonical(path_);
+  config_.name = folder.filename().empty() ? folder.parent_path().filename().string()
+                                           : folder.filename().string();
+  weights_ = open_safetensors_folder(path_);
+  locate(false);
+}
+
+void Checkpoint::locate(bool gguf) {
+  std::map<std::string, size_t> index;
+  for (size_t i = 0; i < weights_->tensors().size(); ++i) index[weights_->tensors()[i].name] = i;
+  std::vector<bool> used(weights_->tensors().size());
+  std::vector<std::string> missing;
+  Problems problems(kTopic);
+  size_t misshapen = 0;
+  for (const Parameter& parameter : build(1, 1).parameters) {
+    std::vector<std::string> names = hugging_face_names(config_.architecture, parameter.name);
+    StoredAs stored = StoredAs::same;
+    if (gguf) {
+      const GgufName name = gguf_name(config_.architecture, parameter.name);
+      names = {name.name};
+      stored = name.stored;
+    }
+    auto found = index.end();
+    for (const std::string& name : names)
+      if (found == index.end()) found = index.find(name);
+    if (found == index.end()) {
+      missing.push_back(names.front());
+      continue;
+    }
+    used[found->second] = true;
+    places_[parameter.name] = {found->second, stored};
+    const StoredTensor& tensor = weights_->tensors()[found->second];
+    if (!tensor.real)
+      problems.add(fmt::format("{}: tensor {} is {}, but weights are real numbers.", path_,
+                               tensor.name, tensor.dtype));
+    if (const auto needed = stored_shape(parameter, stored);
+        tensor.shape != needed && ++misshapen <= kMaxListed)
+      problems.add(fmt::format("{}: tensor {} is {}{}, but the configuration makes it {}.", path_,
+                               tensor.name, tensor.dtype, shape_of(tensor.shape),
+                               shape_of(needed)));
+  }
+  if (misshapen > kMaxListed)
+    problems.add(
+        fmt::format("{}: and {} more tensors of other shapes.", path_, misshapen - kMaxListed));
+  if (!missing.empty())
+    problems.add(fmt::format("{}: missing tensors: {}.", path_, listed(missing)));
+  check_rest(used, gguf, problems);
+  problems.raise();
+}
+
+void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) const {
+  std::vector<std::string> extra;
+  const bool gpt2 = config_.architecture == Architecture::gpt2;
+  const std::string embedding = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
+  for (size_t i = 0; i < used.size(); ++i) {
+    const StoredTensor& tensor = weights_->tensors()[i];
+    if (used[i] || (!gguf && is_computed_table(config_.architecture, tensor.name))) continue;
+    if (!gguf && config_.tied && tensor.name == "lm_head.weight" && places_.contains(embedding)) {
+      const size_t table = places_.at(embedding).index;
+      if (weights_->tensors()[table].shape == tensor.shape) {
+        const auto elements = static_cast<size_t>(config_.vocabulary * config_.d_model);
+        std::vector<float> head(elements), rows(elements);
+        weights_->read(i, head.data());
+        weights_->read(table, rows.data());
+        if (std::memcmp(head.data(), rows.data(), elements * sizeof(float)) == 0) continue;
+      }
+      problems.add(
+          fmt::format("{}: the configuration says that the output projection is the "
+                      "embedding (tie_word_embeddings), but lm_head.weight differs from "
+                      "it.",
+                      path_));
+      continue;
+    }
+    extra.push_back(tensor.name);
+  }
+  if (!extra.empty())
+    problems.add(fmt::format("{}: tensors that {} does not have: {}.", path_,
+                             architecture_name(config_.architecture), listed(extra)));
+}
+
+const Checkpoint::Place& Checkpoint::place_of(const Parameter& parameter) const {
+  auto found = places_.find(parameter.name);
+  WEIR_CHECK(found != places_.end(), "no weight {}", parameter.name);
+  return found->second;
+}
+
+const std::string& Checkpoint::stored_dtype(const Parameter& parameter) const {
+  return weights_->tensors()[place_of(parameter).index].dtype;
+}
+
+void Checkpoint::read(const Parameter& parameter, float* out) const {
+  const Place& place = place_of(parameter);
+  if (place.stored == StoredAs::same) return weights_->read(place.index, out);
+  std::vector<float> stored(static_cast<size_t>(parameter.type.elements()));
+  weights_->read(place.index, stored.data());
+  const int64_t rows = parameter.type.shape.at(0);
+  const int64_t columns = static_cast<int64_t>(stored.size()) / rows;
+  switch (place.stored) {
+    case StoredAs::same:
+      break;
+    case StoredAs::transposed:
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j) out[i * columns + j] = stored[j * rows + i];
+      break;
+    case StoredAs::interleaved_q:
+      return separate_halves(stored.data(), out, config_.heads, rows, columns);
+    case StoredAs::interleaved_k:
+      return separate_halves(stored.data(), out, config_.kv_heads, rows, columns);
+  }
+}
+
+std::unique_ptr<Tokenizer> Checkpoint::tokenizer() const { return load_tokenizer(folder_); }
+
+}  // namespace weir

@@ -1,0 +1,57 @@
+#pragma once
+// A model as it is published: a folder of Hugging Face (config.json, safetensors, tokenizer) or a
+// GGUF file, opened, checked whole, and read weight by weight.
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "io/tokenizer.h"
+#include "models/model.h"
+#include "models/stored_weights.h"
+#include "models/tensor_names.h"
+
+namespace weir {
+
+class Problems;
+
+class Checkpoint {
+ public:
+  /// `path` is a folder with config.json and safetensors (single or by shards), a .gguf file, or a
+  /// folder with exactly one of those. User errors list all at once: configuration keys or values
+  /// that are not supported; then tensors that are missing, misshapen, or not of the model.
+  static Checkpoint open(const std::string& path);
+
+  /// What the user gave, and what the model is called: the folder's or the file's own name.
+  const std::string& path() const { return path_; }
+  const std::string& name() const { return config_.name; }
+  const ModelConfig& config() const { return config_; }
+  /// The graph with its weights under Hugging Face names, as models/model.h has it.
+  Model build(int64_t B, int64_t T) const { return build_model(config_, B, T); }
+
+  /// The elements of a weight of the model, widened to f32. From any thread.
+  void read(const Parameter& parameter, float* out) const;
+  /// The type that the file stores the weight in, as the format spells it ("BF16", "Q4_1").
+  const std::string& stored_dtype(const Parameter& parameter) const;
+
+  /// The tokenizer that comes with the model; user error if there is none.
+  std::unique_ptr<Tokenizer> tokenizer() const;
+
+ private:
+  struct Place {
+    size_t index = 0;  ///< in the stored tensors
+    StoredAs stored = StoredAs::same;
+  };
+  Checkpoint() = default;
+  void open_folder();
+  /// Finds the stored tensor of every weight, or lists what does not fit.
+  void locate(bool gguf);
+  void check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) const;
+  const Place& place_of(const Parameter& parameter) const;
+
+  std::string path_, folder_;
+  ModelConfig config_;
+  std::unique_ptr<StoredWeights> weights_;
+  std::unordered_map<std::string, Place> places_;
+};
+
+}  // namespace weir

@@ -1,0 +1,19 @@
+#pragma once
+// config.json of Hugging Face `transformers`, read and written.
+#include <string>
+
+#include "models/config.h"
+
+namespace weir {
+
+/// Reads a configuration of model_type llama, mistral, qwen2, qwen3 or gpt2. One user error lists
+/// keys that are missing or unknown, and values that would change the model in a way that is not
+/// implemented; keys that cannot change it (dropout, token ids, versions ...) are passed over.
+/// `where` names the file in messages.
+ModelConfig parse_hugging_face_config(const std::string& text, const std::string& where);
+
+/// The text of a config.json with which `transformers` builds the model; `dtype` as it spells it
+/// ("float32", "bfloat16", "float16").
+std::string hugging_face_config(const ModelConfig& config, const std::string& dtype);
+
+}  // namespace weir

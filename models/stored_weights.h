@@ -1,0 +1,35 @@
+#pragma once
+// The tensors of a checkpoint as its files have them, whatever their format.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+
+namespace weir {
+
+struct StoredTensor {
+  std::string name;
+  std::string dtype;  ///< as the format spells it
+  std::vector<int64_t> shape;
+  bool real = true;  ///< not integers, which no weight is
+};
+
+class StoredWeights {
+ public:
+  virtual ~StoredWeights() = default;
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  /// Elements of tensors()[index] in C order, widened to f32. From any thread.
+  virtual void read(size_t index, float* out) const = 0;
+
+ protected:
+  std::vector<StoredTensor> tensors_;
+};
+
+/// `folder` holds model.safetensors, or shards under model.safetensors.index.json. One user error
+/// lists what is wrong with the index: shards outside the folder or absent, tensors that their
+/// shard lacks, that are stored in another shard than the index says, twice, or without being
+/// listed.
+std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder);
+
+}  // namespace weir

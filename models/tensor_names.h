@@ -1,0 +1,37 @@
+#pragma once
+// The one table of tensor names: how the weights of each architecture are called and laid out in
+// files of Hugging Face and in GGUF.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+
+namespace weir {
+
+/// How the stored elements become those of the weight.
+enum class StoredAs : uint8_t {
+  same,
+  transposed,     ///< GGUF stores [out, in] what GPT-2 has as [in, out]
+  interleaved_q,  ///< GGUF of Llama: rows of a head permuted for rotary embedding of neighbours
+  interleaved_k,
+};
+
+struct GgufName {
+  std::string name;
+  StoredAs stored = StoredAs::same;
+};
+
+/// The names under which files of Hugging Face have the weight, the usual one (its own) first: the
+/// library leaves the prefix "model." or "transformer." out when it saves a model without its head.
+std::vector<std::string> hugging_face_names(Architecture architecture, const std::string& weight);
+
+/// The name of the weight in GGUF.
+GgufName gguf_name(Architecture architecture, const std::string& weight);
+
+/// Whether a stored tensor that is no weight can be left aside: tables that the library computes
+/// (rotary frequencies, causal masks).
+bool is_computed_table(Architecture architecture, const std::string& stored);
+
+}  // namespace weir

@@ -58,7 +58,7 @@ OptimizerOptions optimizer_options(const RunConfig& config,
 }
 
 Model built_model(const RunConfig& config) {
-  return build_llama(config.model, config.batch / config.micro_batches, config.length);
+  return build_model(config.model, config.batch / config.micro_batches, config.length);
 }
 
 TrainingGraphs make_training_graphs(const RunConfig& config, const Target& target, bool measured) {

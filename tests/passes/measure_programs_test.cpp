@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 constexpr int64_t kTokens = 5;
 
 GraphPtr model(int64_t batch) {
-  LlamaConfig config{.name = "small",
+  ModelConfig config{.name = "small",
                      .layers = 2,
                      .d_model = 8,
                      .heads = 4,

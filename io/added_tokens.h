@@ -30,9 +30,14 @@ class AddedMatcher {
         ++at;
         continue;
       }
-      if (at > begin) on_text(text.substr(begin, at - begin));
+      size_t from = at;
+      size_t to = at += found->content.size();
+      // A token refused for what stands beside it hides shorter ones at its place all the same.
+      if (!widen(*found, text, begin, from, to)) continue;
+      if (from > begin) on_text(text.substr(begin, from - begin));
       on_token(found->id);
-      begin = at += found->content.size();
+      begin = to;
+      at = std::max(at, to);
     }
     if (begin < text.size()) on_text(text.substr(begin));
   }
@@ -43,6 +48,11 @@ class AddedMatcher {
       if (text.starts_with(token.content)) return &token;
     return nullptr;
   }
+  /// Takes in the white space that belongs to the token, not before `begin`; false when the token
+  /// must be a word of its own and is not.
+  static bool widen(const AddedToken& token, std::string_view text, size_t begin, size_t& from,
+                    size_t& to);
+
   std::array<std::vector<AddedToken>, 256> by_first_;
   bool any_ = false;
 };

@@ -10,6 +10,7 @@
 #include "io/added_tokens.h"
 #include "io/hash.h"
 #include "io/merge_table.h"
+#include "io/normal_form.h"
 #include "io/split_pattern.h"
 #include "io/utf8.h"
 #include "support/error.h"
@@ -50,6 +51,7 @@ struct Scratch {
   std::vector<Symbol> symbols;
   std::vector<Candidate> heap;
   std::string storage;
+  std::string normal_storage;
   struct Range {
     size_t begin;
     size_t count;
@@ -69,7 +71,10 @@ class BpeTokenizer final : public Tokenizer {
   std::optional<int32_t> token_id(std::string_view text) const override;
   std::string fingerprint() const override { return fingerprint_; }
   std::string description() const override {
-    return fmt::format("BPE, {} entries, {} merges", bytes_.size(), merge_count_);
+    const auto without = std::count(byte_id_.begin(), byte_id_.end(), -1);
+    return fmt::format(
+        "BPE, {} entries, {} merges{}", bytes_.size(), merge_count_,
+        without == 0 || unknown_ ? "" : fmt::format(", no token for {} of the 256 bytes", without));
   }
 
  private:
@@ -90,6 +95,7 @@ class BpeTokenizer final : public Tokenizer {
   std::optional<int32_t> unknown_;
   bool fuse_unknown_ = false;
   bool ignore_merges_ = false;
+  bool normal_form_c_ = false;
   MergeTable merges_;
   size_t merge_count_ = 0;
   AddedMatcher raw_;
@@ -149,14 +155,16 @@ std::string model_fingerprint(const BpeModel& model) {
   for (const AddedToken& token : model.added) {
     number(static_cast<uint64_t>(token.id));
     text(token.content);
-    number(token.normalized ? 1 : 0);
+    number((token.normalized ? 1 : 0) | (token.single_word ? 2 : 0) | (token.strip_left ? 4 : 0) |
+           (token.strip_right ? 8 : 0));
   }
   number(model.steps.size());
   for (const SplitStep& step : model.steps) {
     number(static_cast<uint64_t>(step.kind));
     text(step.pattern);
   }
-  number((model.ignore_merges ? 1 : 0) | (model.fuse_unknown ? 2 : 0));
+  number((model.ignore_merges ? 1 : 0) | (model.fuse_unknown ? 2 : 0) |
+         (model.normal_form_c ? 4 : 0));
   text(model.unknown);
   return hasher.hex_128();
 }
@@ -175,6 +183,7 @@ BpeTokenizer::BpeTokenizer(BpeModel model) : source_(model.source) {
   problems.raise();
   fuse_unknown_ = model.fuse_unknown;
   ignore_merges_ = model.ignore_merges;
+  normal_form_c_ = model.normal_form_c;
   if (ignore_merges_)
     for (size_t id = 0; id < bytes_.size(); ++id)
       if (!bytes_[id].empty()) id_of_bytes_.emplace(bytes_[id], static_cast<int32_t>(id));
@@ -252,7 +261,11 @@ void BpeTokenizer::add_added(const BpeModel& model, Problems& problems) {
     if (id >= bytes_.size()) bytes_.resize(id + 1);
     bytes_[id] = token.content;
     id_of_.emplace(token.content, token.id);
-    (token.normalized ? normalized_ : raw_).add(token);
+    AddedToken matched = token;
+    std::string storage;
+    if (token.normalized && model.normal_form_c)
+      matched.content = normal_form_c(token.content, storage);
+    (token.normalized ? normalized_ : raw_).add(matched);
   }
 }
 
@@ -269,6 +282,7 @@ void BpeTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) cons
   raw_.split(
       valid_utf8(text, scratch.storage),
       [&](std::string_view rest) {
+        if (normal_form_c_) rest = normal_form_c(rest, scratch.normal_storage);
         normalized_.split(
             rest, [&](std::string_view piece) { encode_piece(piece, 0, scratch, ids); }, on_token);
       },
@@ -339,16 +353,13 @@ void BpeTokenizer::merge_word(std::string_view word, Scratch& scratch,
   for (char byte : word) {
     int32_t id = byte_id_[static_cast<unsigned char>(byte)];
     bool is_unknown = id < 0;
-    if (is_unknown && !unknown_)
-      user_error("tokenizer",
-                 "{}: the vocabulary has no token for byte 0x{:02x} and no unknown token; a "
-                 "byte-level vocabulary needs all 256 bytes that occur in the text.",
-                 source_, static_cast<unsigned char>(byte));
+    if (is_unknown && !unknown_) continue;
     if (is_unknown && after_unknown && fuse_unknown_) continue;
     after_unknown = is_unknown;
     auto at = static_cast<int32_t>(symbols.size());
     symbols.push_back({is_unknown ? *unknown_ : id, at - 1, at + 1, true});
   }
+  if (symbols.empty()) return;
   symbols.back().next = -1;
   for (size_t at = 0; at < symbols.size(); ++at) propose(scratch, static_cast<int32_t>(at));
   while (!scratch.heap.empty()) {

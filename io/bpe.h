@@ -15,8 +15,14 @@ namespace weir {
 struct AddedToken {
   int32_t id = 0;
   std::string content;
-  /// Matched in a second round, in what the tokens without this mark have left.
+  /// Matched in a second round, in what the tokens without this mark have left and after the text
+  /// was brought to its normal form.
   bool normalized = false;
+  /// Only where no letter, mark, digit or connector stands directly before or after it.
+  bool single_word = false;
+  /// White space before it, or after it, belongs to it.
+  bool strip_left = false;
+  bool strip_right = false;
 };
 
 /// One step of cutting text into words; steps act one after the other on the pieces so far.
@@ -39,11 +45,13 @@ struct BpeModel {
   /// Pairs of spellings, most preferred first.
   std::vector<std::pair<std::string, std::string>> merges;
   std::vector<AddedToken> added;
+  /// Text between added tokens is brought to normal form C (Qwen).
+  bool normal_form_c = false;
   std::vector<SplitStep> steps;
   /// A word that is itself a token is taken whole, without merging (Llama 3).
   bool ignore_merges = false;
   /// Spelling of the token for bytes that have no token of their own; "" where there is none, and
-  /// such a byte is then a UserError.
+  /// such a byte is then left out (SmolLM2 has no token for 21 bytes).
   std::string unknown;
   /// Consecutive unknown bytes give one unknown token.
   bool fuse_unknown = false;
@@ -51,7 +59,9 @@ struct BpeModel {
 
 /// Text is Unicode to this tokenizer: ill-formed UTF-8 is first replaced as valid_utf8 says, which
 /// is what reaches Hugging Face's tokenizer too. decode() gives bytes, also when a cut through the
-/// ids leaves half a character. Words of up to 64 bytes are remembered with their ids.
+/// ids leaves half a character. It gives the bytes of the text back where that is valid UTF-8 in
+/// the model's normal form, has a token for each of its bytes and no white space or prefix that
+/// the model drops or adds. Words of up to 64 bytes are remembered with their ids.
 ///
 /// UserError that lists all of: merges whose parts or result are no tokens, a token given twice, an
 /// added token whose id is taken by another, a pattern that does not compile.

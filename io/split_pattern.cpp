@@ -3,14 +3,18 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 
+#include "io/unicode_age.h"
 #include "support/error.h"
 
 namespace weir {
 
 const char* const kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+std::string digit_pattern() { return fmt::format("[\\p{{N}}{}]", kNewestNumbers); }
 
 namespace {
 
@@ -20,24 +24,70 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(buffer.data());
 }
 
-/// The pattern with \s and \S spelt as properties, which PCRE2 takes inside and outside classes.
-std::string with_unicode_space(std::string_view pattern) {
-  std::string out;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '\\' || i + 1 == pattern.size()) {
-      out += pattern[i];
-      continue;
+/// A pattern of Oniguruma (Unicode 16) in the language of PCRE2 (Unicode 14): \s and \S are spelt
+/// as properties, which PCRE2 takes inside and outside classes, and categories that have grown are
+/// spelt with what has come to them.
+class Translation {
+ public:
+  explicit Translation(std::string_view pattern) : rest_(pattern) {}
+
+  std::string text() {
+    while (!rest_.empty()) {
+      if (rest_.starts_with("\\p{") || rest_.starts_with("\\P{"))
+        category();
+      else if (rest_[0] == '\\')
+        escaped();
+      else
+        plain();
     }
-    char escaped = pattern[++i];
-    if (escaped == 's')
-      out += "\\p{White_Space}";
-    else if (escaped == 'S')
-      out += "\\P{White_Space}";
-    else
-      out.append({'\\', escaped});
+    return out_;
   }
-  return out;
-}
+
+ private:
+  void take(size_t count) {
+    out_ += rest_.substr(0, count);
+    rest_.remove_prefix(std::min(count, rest_.size()));
+  }
+
+  void escaped() {
+    if (rest_.starts_with("\\s"))
+      out_ += "\\p{White_Space}";
+    else if (rest_.starts_with("\\S"))
+      out_ += "\\P{White_Space}";
+    else
+      return take(2);
+    rest_.remove_prefix(2);
+  }
+
+  /// \p{L} and \P{L}. The latter inside a class would need a subtraction and stays as it is.
+  void category() {
+    const size_t end = std::min(rest_.find('}'), rest_.size() - 1) + 1;
+    const std::string newer = newer_in_category(rest_.substr(3, end - 4));
+    const bool negated = rest_[1] == 'P';
+    if (newer.empty() || (negated && in_class_)) return take(end);
+    if (!in_class_) out_ += negated ? "[^" : "[";
+    out_ += "\\p";
+    out_ += rest_.substr(2, end - 2);
+    out_ += newer;
+    if (!in_class_) out_ += ']';
+    rest_.remove_prefix(end);
+  }
+
+  void plain() {
+    const char first = rest_[0];
+    if (first == ']') in_class_ = false;
+    if (first == '[' && !in_class_) {
+      in_class_ = true;
+      take(rest_.starts_with("[^") ? 2 : 1);
+      if (!rest_.starts_with(']')) return;  // a bracket that comes first stands for itself
+    }
+    take(1);
+  }
+
+  std::string_view rest_;
+  std::string out_;
+  bool in_class_ = false;
+};
 
 using MatchData = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)>;
 
@@ -52,7 +102,7 @@ struct SplitPattern::Compiled {
 SplitPattern::SplitPattern(const std::string& pattern) : compiled_(std::make_unique<Compiled>()) {
   int error = 0;
   PCRE2_SIZE at = 0;
-  std::string text = with_unicode_space(pattern);
+  std::string text = Translation(pattern).text();
   compiled_->pattern = pattern;
   compiled_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                   PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr);

@@ -4,6 +4,7 @@
 
 #include "io/bpe.h"
 #include "io/file.h"
+#include "io/gguf_tokenizer.h"
 #include "io/tokenizer_json.h"
 #include "support/error.h"
 
@@ -36,6 +37,17 @@ class ByteTokenizer final : public Tokenizer {
   std::string description() const override { return "bytes, 256 entries"; }
 };
 
+/// The .gguf file of a folder that holds exactly one, else "".
+std::string only_gguf(const std::filesystem::path& folder) {
+  std::string only;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".gguf") continue;
+    if (!only.empty()) return "";
+    only = entry.path().string();
+  }
+  return only;
+}
+
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -55,13 +67,17 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
       path /= "tokenizer.json";
     } else if (file_exists(path / "vocab.json") && file_exists(path / "merges.txt")) {
       path /= "vocab.json";
+    } else if (const std::string gguf = only_gguf(path); !gguf.empty()) {
+      path = gguf;
     } else {
       user_error("tokenizer",
                  "the folder {} holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, "
-                 "is needed (or say bytes).",
+                 "or a single .gguf file is needed (or say bytes).",
                  what);
     }
   }
+  if (path.extension() == ".gguf")
+    return make_bpe_tokenizer(gguf_tokenizer(GgufFile(path.string())));
   if (path.filename() == "vocab.json")
     return make_bpe_tokenizer(
         load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()));

@@ -39,8 +39,8 @@ class Tokenizer {
 /// which text does not contain.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
-/// `what` is "bytes", a tokenizer.json, a vocab.json with its merges.txt beside it, or a folder
-/// that holds either (tokenizer.json preferred).
+/// `what` is "bytes", a tokenizer.json, a vocab.json with its merges.txt beside it, a .gguf file,
+/// or a folder that holds tokenizer.json or the pair (tokenizer.json preferred).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what);
 
 }  // namespace weir

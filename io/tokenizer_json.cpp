@@ -138,11 +138,25 @@ void read_added(const Json& added, BpeModel& model, Problems& problems) {
     }
     token.id = id.get<int32_t>();
     token.normalized = flag(json, "normalized");
-    for (const char* option : {"single_word", "lstrip", "rstrip"})
-      if (flag(json, option))
-        problems.add(fmt::format("{}: added token \"{}\" has {}, which is not implemented.",
-                                 model.source, token.content, option));
+    token.single_word = flag(json, "single_word");
+    token.strip_left = flag(json, "lstrip");
+    token.strip_right = flag(json, "rstrip");
     model.added.push_back(std::move(token));
+  }
+}
+
+/// NFC, alone or as the only part of a Sequence.
+void read_normalizer(const Json& json, BpeModel& model, Problems& problems) {
+  if (json.is_null()) return;
+  const std::string type = text_of(member(json, "type"));
+  const Json& parts = member(json, "normalizers");
+  if (type == "Sequence" && parts.is_array() && parts.size() <= 1) {
+    if (!parts.empty()) read_normalizer(parts[0], model, problems);
+  } else if (type == "NFC") {
+    model.normal_form_c = true;
+  } else {
+    problems.add(fmt::format("{}: the normalizer \"{}\" is not implemented; NFC or null is needed.",
+                             model.source, type));
   }
 }
 
@@ -191,8 +205,9 @@ void read_pre_tokenizer(const Json& json, bool last, BpeModel& model, Problems& 
   } else if (type == "Split" && !last) {
     read_split(json, model, problems);
   } else if (type == "Digits" && !last) {
-    model.steps.push_back(
-        {SplitStep::Kind::keep_all, flag(json, "individual_digits") ? "\\p{N}" : "\\p{N}+"});
+    model.steps.push_back({SplitStep::Kind::keep_all, flag(json, "individual_digits")
+                                                          ? digit_pattern()
+                                                          : digit_pattern() + "+"});
   } else if (type == "Sequence" && last && !member(json, "pretokenizers").empty()) {
     const Json& parts = member(json, "pretokenizers");
     for (size_t i = 0; i < parts.size(); ++i)
@@ -238,9 +253,7 @@ BpeModel load_tokenizer_json(const std::string& path) {
   Json json = parse_file(path);
   read_model(member(json, "model"), model, problems);
   read_added(member(json, "added_tokens"), model, problems);
-  if (const Json& normalizer = member(json, "normalizer"); !normalizer.is_null())
-    problems.add(fmt::format("{}: the normalizer \"{}\" is not implemented; null is needed.", path,
-                             text_of(member(normalizer, "type"))));
+  read_normalizer(member(json, "normalizer"), model, problems);
   read_pre_tokenizer(member(json, "pre_tokenizer"), true, model, problems);
   problems.raise();
   return model;

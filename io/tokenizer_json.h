@@ -11,8 +11,8 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
 
 /// A tokenizer.json of Hugging Face `tokenizers`: model BPE; pre-tokenizer ByteLevel, or a Sequence
 /// of Split (Regex or String), Digits and a last ByteLevel. What would change ids and is not
-/// implemented (another model, a normalizer, dropout, affixes, stripping added tokens) is listed in
-/// one UserError. Truncation, padding and the post-processor (begin and end tokens) are not
+/// implemented (another model, a normalizer other than NFC, dropout, affixes) is listed in one
+/// UserError. Truncation, padding and the post-processor (begin and end tokens) are not
 /// applied: a text is encoded whole and as it is.
 BpeModel load_tokenizer_json(const std::string& path);
 

@@ -73,6 +73,28 @@ const Alphabet& alphabet() {
 
 }  // namespace
 
+Utf8Character first_character(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+  char32_t code = length == 1 ? lead : lead & (0x7FU >> length);
+  for (size_t i = 1; i < length; ++i)
+    code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3FU);
+  return {code, length};
+}
+
+Utf8Character last_character(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+  return first_character(text.substr(begin));
+}
+
+bool is_white_space(char32_t character) {
+  return (character >= 0x9 && character <= 0xD) || character == 0x20 || character == 0x85 ||
+         character == 0xA0 || character == 0x1680 || (character >= 0x2000 && character <= 0x200A) ||
+         character == 0x2028 || character == 0x2029 || character == 0x202F || character == 0x205F ||
+         character == 0x3000;
+}
+
 std::string_view valid_utf8(std::string_view text, std::string& storage) {
   size_t good = valid_prefix(text);
   if (good == text.size()) return text;

@@ -1,9 +1,21 @@
 #pragma once
 // UTF-8 and the byte-level alphabet of GPT-2, in which every byte is one printable character.
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace weir {
+
+struct Utf8Character {
+  char32_t code = 0;
+  size_t length = 0;  ///< in bytes
+};
+/// The first and the last character of non-empty valid UTF-8.
+Utf8Character first_character(std::string_view text);
+Utf8Character last_character(std::string_view text);
+
+/// The Unicode property White_Space.
+bool is_white_space(char32_t character);
 
 /// `text` itself when it is valid UTF-8. Otherwise a copy kept in `storage`, in which every maximal
 /// ill-formed part is replaced by U+FFFD, as Python's errors="replace" and Rust's from_utf8_lossy

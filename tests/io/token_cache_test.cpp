@@ -105,9 +105,10 @@ TEST_F(TokenCacheTest, ErrorsSayWhatIsNeeded) {
   TextSource source({folder_ / "a.jsonl"});
   BpeModel model;
   model.tokens = {"h", "i"};
-  EXPECT_EQ(error_text([&] { open_tokens(source, *make_bpe_tokenizer(model), ""); }),
-            "[tokens] the tokenizer (BPE, 2 entries, 0 merges) has no end-of-text token; give the "
-            "id that separates documents.");
+  EXPECT_EQ(
+      error_text([&] { open_tokens(source, *make_bpe_tokenizer(model), ""); }),
+      "[tokens] the tokenizer (BPE, 2 entries, 0 merges, no token for 254 of the 256 bytes) has "
+      "no end-of-text token; give the id that separates documents.");
   EXPECT_EQ(error_text([&] { open_tokens(source, *bytes_, "", 256); }),
             "[tokens] the separator 256 is outside the vocabulary; an id from 0 to 255 is needed.");
   put_file(folder_ / "empty.txt", "");

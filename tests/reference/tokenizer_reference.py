@@ -4,8 +4,9 @@
     pip install tokenizers==0.23.3 && python3 tests/reference/tokenizer_reference.py
 
 Trains 600 merges on the text below, then writes one tokenizer.json per pre-tokenizer (GPT-2's,
-GPT-2's with a prefix space, Llama 3's split with ignore_merges, digits as in SmolLM), the GPT-2
-pair vocab.json and merges.txt, and cases.json with (text, ids) for each. Bytes that are no UTF-8
+GPT-2's with a prefix space, Llama 3's split with ignore_merges, digits as in SmolLM, Qwen's split with
+normal form C, GPT-2's with some bytes missing from the vocabulary and with added tokens that strip white
+space), the GPT-2 pair vocab.json and merges.txt, and cases.json with inputs and the ids of each. Bytes that are no UTF-8
 are given as hexadecimal and reach the reference as bytes.decode(errors="replace").
 """
 
@@ -13,7 +14,8 @@ import json
 import pathlib
 import random
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from random_text import random_bytes
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "tokenizer"
 
@@ -58,6 +60,9 @@ LLAMA3 = (
 )
 
 
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
 def variants(vocab, merges):
     byte_level = pre_tokenizers.ByteLevel
     bare = byte_level(add_prefix_space=False, use_regex=False)
@@ -77,10 +82,28 @@ def variants(vocab, merges):
             pre_tokenizers.Sequence([pre_tokenizers.Split("-", "removed"), plain]),
             {},
         ),
+        "qwen2": (
+            pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2), "isolated"), bare]),
+            {"continuing_subword_prefix": "", "end_of_word_suffix": ""},
+        ),
+        "partial": (
+            pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), plain]),
+            {},
+        ),
+        "stripping": (plain, {}),
     }
 
 
-def make(vocab, merges, pre_tokenizer, options):
+def without(vocab, merges, absent):
+    """The model without these one-character tokens and what is made of them."""
+    keep = lambda token: not any(character in token for character in absent)
+    kept = sorted(filter(keep, vocab), key=vocab.get)
+    return {t: i for i, t in enumerate(kept)}, [m for m in merges if keep(m[0] + m[1])]
+
+
+def make(name, vocab, merges, pre_tokenizer, options):
+    if name == "partial":  # bytes 00..04, 0x82, and the lead bytes of the planes from U+40000 on
+        vocab, merges = without(vocab, merges, "\u0100\u0101\u0102\u0103\u0104\u0124\u00f1\u00f2")
     if options.get("ignore_merges"):  # a word that merging alone would not reach
         merges = [m for m in merges if m[0] + m[1] != "\u0120water"]
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, **options))
@@ -89,7 +112,27 @@ def make(vocab, merges, pre_tokenizer, options):
     tokenizer.add_special_tokens(["<|endoftext|>"])
     # The longer of two added tokens wins, raw ones before normalized ones.
     tokenizer.add_tokens([AddedToken("<|end", normalized=False), AddedToken("flow<|", normalized=True)])
+    if name == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.add_tokens([AddedToken("e\u0301t", normalized=True)])
+    if name == "stripping":
+        tokenizer.add_tokens([
+            AddedToken("<left>", lstrip=True), AddedToken("<right>", rstrip=True, normalized=False),
+            AddedToken("<both>", lstrip=True, rstrip=True), AddedToken("dam", single_word=True),
+            AddedToken("damm", single_word=True, normalized=False),
+        ])  # fmt: skip
     return tokenizer
+
+
+# For what the variants above add: accents, characters of recent Unicode versions, stripping tokens.
+MORE = [
+    "e\u0301t\u00e9t", "A\u030a\u0323 \u1e69 s\u0323\u0307 s\u0307\u0323", "\u1112\u1161\u11ab \ud55c", "\u2126 \u212b \uf900",
+    "q\u0345\u1dfa q\u0301\U0001e08f e\U0001e4ec\u0301", "\U00011935\U00011930 \U00016d67\U00016d67",
+    "\u0344\u0958\u0f73 \U0001d15e", "a\u0315\u0300\u05ae\u0062", "\U00031350\U000323af\U0002ebf0", "x\U00011de5y1\U00016ff4",
+    "\U0001ccf0\U0001e4d0\U00010d50\u1c8a", "a  <left>  b", "a  <right> \u3000 b<right><left> c", "\n<both>\t\u0085x <both><both> ",
+    "dam dams dam. _dam \u0301dam dam\u0301 dam\u200d 2dam \u00a0dam\u00a0 dam", "damm damma amdamm dammdam", " <right>  <both> <left>",
+    "\x00a\x01b\x04the", "\U00040000\U00050000 \U000a1234x \U0010ffff", "\u0602\x82", "\x00", "dam<left>dam <right>dam",
+]
 
 
 def texts(rng):
@@ -129,22 +172,22 @@ def main():
     vocab, merges = train()
     OUT.mkdir(parents=True, exist_ok=True)
     rng = random.Random(20240501)
-    valid, invalid = texts(rng), damaged(rng)
-    result = {}
+    valid, invalid = texts(rng) + MORE, damaged(rng) + [random_bytes(rng) for _ in range(150)]
+    inputs = [{"text": t} for t in valid] + [{"hex": b.hex()} for b in invalid]
+    seen = valid + [b.decode(errors="replace") for b in invalid]
+    ids = {}
     for name, (pre_tokenizer, options) in variants(vocab, merges).items():
-        tokenizer = make(vocab, merges, pre_tokenizer, options)
-        encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        tokenizer = make(name, vocab, merges, pre_tokenizer, options)
         (OUT / f"{name}.json").write_text(tokenizer.to_str(pretty=False))
-        result[name] = [{"text": t, "ids": encode(t)} for t in valid]
-        result[name] += [{"hex": b.hex(), "ids": encode(b.decode(errors="replace"))} for b in invalid]
-    (OUT / "cases.json").write_text(json.dumps(result, separators=(",", ":")))
+        ids[name] = [tokenizer.encode(text, add_special_tokens=False).ids for text in seen]
+    (OUT / "cases.json").write_text(json.dumps({"inputs": inputs, "ids": ids}, separators=(",", ":")))
     pair = dict(vocab)
     pair["<|endoftext|>"] = len(vocab)
     (OUT / "vocab.json").write_text(json.dumps(pair))
     lines = ["#version: 0.2"] + [f"{a} {b}" for a, b in merges]
     (OUT / "merges.txt").write_text("\n".join(lines) + "\n")
     # The added tokens are numbered in the same order in the pair, but it has only the first.
-    tokenizer = make(vocab, merges, pre_tokenizers.ByteLevel(add_prefix_space=False), {})
+    tokenizer = make("gpt2", vocab, merges, pre_tokenizers.ByteLevel(add_prefix_space=False), {})
     assert tokenizer.token_to_id("<|endoftext|>") == len(vocab)
 
 

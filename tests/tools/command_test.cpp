@@ -218,4 +218,46 @@ TEST_F(Command, KilledAtAnyMomentAndResumedIsUninterrupted) {
   }
 }
 
+TEST_F(Command, TokensThereAndBack) {
+  const std::string gpt2 = std::string(WEIR_TEST_DATA) + "/tokenizer/gpt2.json";
+  const std::string text = "It's the flow of the stream, 12 \xE5\xA0\xB0.\n";
+  write("a.txt", text);
+  const Result there = weir("tokens --tokenizer " + gpt2 + " --text a.txt --out ids.npy");
+  ASSERT_EQ(there.status, 0) << there.err;
+  EXPECT_THAT(there.out, StartsWith("ids.npy: i32 ["));
+  EXPECT_THAT(there.out, HasSubstr("in 1 document; BPE, 859 entries, 600 merges"));
+  EXPECT_EQ(there.err, "");
+  EXPECT_EQ(weir("tokens --tokenizer " + gpt2 + " --decode ids.npy").out, text);
+  ASSERT_EQ(weir("tokens --tokenizer " + gpt2 + " --decode ids.npy --out b.txt").status, 0);
+  EXPECT_EQ(text_of(folder_ / "b.txt"), text);
+  // Without --out the ids are printed; the same through standard input.
+  const Result printed = weir("tokens --tokenizer bytes --text a.txt --length 4 --batch 2");
+  EXPECT_EQ(printed.out, "73 116 39 115\n32 116 104 101\n");
+  EXPECT_EQ(shell("printf 'ab' | " WEIR_COMMAND " tokens --tokenizer bytes").out, "97 98\n");
+}
+
+TEST_F(Command, TokensOfSeveralDocuments) {
+  write("a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n");
+  const std::string tokens = "tokens --tokenizer bytes --text a.jsonl ";
+  EXPECT_EQ(weir(tokens).out, "97 98 0 99\n");
+  EXPECT_EQ(weir(tokens + "--separator none").out, "97 98 99\n");
+  EXPECT_EQ(weir(tokens + "--separator '|'").out, "97 98 124 99\n");
+  EXPECT_EQ(weir(tokens + "--separator 255").out, "97 98 255 99\n");
+  EXPECT_THAT(weir(tokens + "--separator 256").err,
+              HasSubstr("--separator is '256'; none, a token or an id below 256 is needed."));
+  EXPECT_THAT(weir(tokens + "--length 3 --batch 2").err,
+              HasSubstr("the text has 4 tokens, but 2 rows of 3 need 6. Give more text, or a"));
+  EXPECT_THAT(weir(tokens + "--batch 2").err, HasSubstr("--batch 2 needs --length too."));
+  EXPECT_EQ(weir(tokens + "--decode ids.npy").status, 2);
+}
+
+TEST_F(Command, TokensSayWhatDoesNotComeBack) {
+  write("a.txt", "a\xFF");
+  const std::string gpt2 = std::string(WEIR_TEST_DATA) + "/tokenizer/gpt2.json";
+  EXPECT_EQ(
+      weir("tokens --tokenizer " + gpt2 + " --text a.txt --out ids.npy").err,
+      "note: 1 of 1 documents do not decode to the same bytes; they are not UTF-8, not in the "
+      "tokenizer's normal form, or hold bytes that it has no token for.\n");
+}
+
 }  // namespace

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "codegen/attention_normalizer.h"
 #include "codegen/attention_shape.h"
-#include "codegen/vector_math.h"
 #include "ir/print.h"
 #include "support/error.h"
 
@@ -29,7 +29,11 @@ struct ForwardBuffers {
 class AttentionForward {
  public:
   AttentionForward(const AttentionShape& shape, const ForwardBuffers& buffers, int lanes)
-      : s_(shape), use_(buffers), lanes_(lanes), packed_(shape.packed_keys(lanes)) {}
+      : s_(shape),
+        use_(buffers),
+        lanes_(lanes),
+        packed_(shape.packed_keys(lanes)),
+        normalizer_(make_normalizer_code(shape.normalizer)) {}
 
   int64_t tiles() const { return s_.B * s_.H * s_.query_blocks(); }
   int64_t scratch_floats() const {
@@ -59,10 +63,7 @@ class AttentionForward {
     state_ = scratch(packed_ * s_.d + s_.query_block * (packed_ + padded_d()));
     Emitted* rows = e.min_index(e.index(s_.query_block), e.sub(e.index(s_.T), t0));
     emit_block_fill(e, rows, s_.d, sum_block(), 0);
-    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) {
-      e.store(Storage::f32, e.f32(-kInfinity), state_, e.mul(row, 2));
-      e.store(Storage::f32, e.f32(0), state_, e.add(e.mul(row, 2), 1));
-    });
+    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) { store_state(row, normalizer_->start(e)); });
     Emitted* limit = s_.causal ? e.min_index(e.index(s_.S), e.add(t0, rows)) : e.index(s_.S);
     e.for_loop(e.index(0), limit, s_.key_block,
                [&](Emitted* j0) { emit_key_block(b, h, t0, rows, j0); });
@@ -90,32 +91,29 @@ class AttentionForward {
                        sum_block(), true);
   }
 
-  // Scores of one row to weights; running maximum, sum and output rescaled.
+  RowState load_state(Emitted* row) {
+    return {e_->load(Storage::f32, state_, e_->mul(row, 2), 1),
+            e_->load(Storage::f32, state_, e_->add(e_->mul(row, 2), 1), 1)};
+  }
+  void store_state(Emitted* row, const RowState& state) {
+    e_->store(Storage::f32, state.first, state_, e_->mul(row, 2));
+    e_->store(Storage::f32, state.second, state_, e_->add(e_->mul(row, 2), 1));
+  }
+
+  // Scores of one row to weights; its state updated and its output rescaled.
   void emit_row(Emitted* row, Emitted* t, Emitted* j0) {
     Emitter& e = *e_;
     Emitted* at = e.mul(row, packed_);
     Values scores;
-    Emitted* largest = nullptr;
     for (int64_t c = 0; c < packed_; c += lanes_) {
       Emitted* score = e.load(Storage::f32, scores_, e.add(at, c), lanes_);
       score = e.ir().CreateFMul(score, e.f32(s_.scale, lanes_));
-      score = mask_scores(e, s_, score, e.add(j0, c), t);
-      largest = largest ? e.maximum(largest, score) : score;
-      scores.push_back(score);
+      scores.push_back(mask_scores(e, s_, score, e.add(j0, c), t));
     }
-    Emitted* old_max = e.load(Storage::f32, state_, e.mul(row, 2), 1);
-    Emitted* old_sum = e.load(Storage::f32, state_, e.add(e.mul(row, 2), 1), 1);
-    Emitted* new_max = e.maximum(old_max, e.reduce_maximum(largest));
-    Emitted* sum = nullptr;
-    for (size_t i = 0; i < scores.size(); ++i) {
-      Emitted* weight = emit_exp(e, e.ir().CreateFSub(scores[i], e.broadcast(new_max, lanes_)));
-      e.store(Storage::f32, weight, scores_, e.add(at, static_cast<int64_t>(i) * lanes_));
-      sum = sum ? e.ir().CreateFAdd(sum, weight) : weight;
-    }
-    Emitted* rescale = emit_exp(e, e.ir().CreateFSub(old_max, new_max));
-    Emitted* new_sum = e.ir().CreateFAdd(e.ir().CreateFMul(old_sum, rescale), e.reduce_add(sum));
-    e.store(Storage::f32, new_max, state_, e.mul(row, 2));
-    e.store(Storage::f32, new_sum, state_, e.add(e.mul(row, 2), 1));
+    auto [state, rescale] = normalizer_->update(e, load_state(row), scores);
+    for (size_t i = 0; i < scores.size(); ++i)
+      e.store(Storage::f32, scores[i], scores_, e.add(at, static_cast<int64_t>(i) * lanes_));
+    store_state(row, state);
     for (int64_t c = 0; c < padded_d(); c += lanes_) {
       Emitted* where = e.add(e.mul(row, padded_d()), c);
       Emitted* old = e.load(Storage::f32, sums_, where, lanes_);
@@ -125,20 +123,18 @@ class AttentionForward {
 
   void emit_finish(Emitted* b, Emitted* h, Emitted* t0, Emitted* row) {
     Emitter& e = *e_;
-    Emitted* max = e.load(Storage::f32, state_, e.mul(row, 2), 1);
-    Emitted* sum = e.load(Storage::f32, state_, e.add(e.mul(row, 2), 1), 1);
+    auto [divisor, lse] = normalizer_->finish(e, load_state(row));
     Emitted* t = e.add(t0, row);
     if (use_.lse >= 0) {
       Emitted* at = e.add(e.mul(e.add(e.mul(b, s_.H), h), s_.T), t);
-      e.store(Storage::f32, e.ir().CreateFAdd(max, emit_log(e, sum)), frame_->buffers[use_.lse],
-              at);
+      e.store(Storage::f32, lse, frame_->buffers[use_.lse], at);
     }
     if (use_.out < 0) return;
     BlockMatrix out = head_rows(e, frame_->buffers[use_.out], b, h, t, s_.T, s_.H, s_.d);
     for (int64_t c = 0; c < s_.d; c += lanes_) {
       Emitted* mask = s_.d - c >= lanes_ ? nullptr : e.mask_below(e.index(s_.d - c), lanes_);
       Emitted* value = e.load(Storage::f32, sums_, e.add(e.mul(row, padded_d()), c), lanes_);
-      value = e.ir().CreateFDiv(value, e.broadcast(sum, lanes_));
+      value = e.ir().CreateFDiv(value, e.broadcast(divisor, lanes_));
       e.store(Storage::f32, value, out.base, e.add(out.origin, c), mask);
     }
   }
@@ -147,6 +143,7 @@ class AttentionForward {
   ForwardBuffers use_;
   int lanes_;
   int64_t packed_;
+  std::shared_ptr<const NormalizerCode> normalizer_;
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *packed_keys_ = nullptr, *scores_ = nullptr, *sums_ = nullptr, *state_ = nullptr;
@@ -169,6 +166,7 @@ AttentionShape attention_shape(const Graph& region, const Node& node, const Targ
           d,
           node.attrs.get_bool("causal"),
           node.attrs.get_float("scale"),
+          normalizer_of(node.attrs),
           key_block,
           query_block};
 }

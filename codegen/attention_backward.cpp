@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "codegen/attention.h"
+#include "codegen/attention_normalizer.h"
 #include "codegen/attention_shape.h"
 #include "codegen/vector_math.h"
 #include "ir/print.h"
@@ -18,11 +19,13 @@ using Emitted = llvm::Value;
 struct BackwardBuffers {
   int q = -1, k = -1, v = -1, out = -1, lse = -1, dout = -1;
   int dq = -1, dk = -1, dv = -1;
-  int mass = -1, square = -1, entropy = -1, sink = -1, largest = -1;
+  int mass = -1, square = -1, entropy = -1, sink = -1, largest = -1, row_sum = -1;
   int64_t sink_key = 0;
 
   bool gradients() const { return dq >= 0 || dk >= 0 || dv >= 0; }
   bool columns() const { return mass >= 0 || square >= 0; }
+  /// Statistics of single weights, which are of a[t,s] / r[t].
+  bool of_weights() const { return columns() || entropy >= 0 || sink >= 0 || largest >= 0; }
 };
 
 // One task owns a sequence and a key head: all its queries, and all rows of the gradients of its
@@ -30,7 +33,12 @@ struct BackwardBuffers {
 class AttentionBackward {
  public:
   AttentionBackward(const AttentionShape& shape, const BackwardBuffers& buffers, int lanes)
-      : s_(shape), use_(buffers), lanes_(lanes), packed_(shape.packed_keys(lanes)) {}
+      : s_(shape),
+        use_(buffers),
+        lanes_(lanes),
+        packed_(shape.packed_keys(lanes)),
+        normalizer_(make_normalizer_code(shape.normalizer)),
+        divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {}
 
   int64_t tiles() const { return s_.B * s_.G; }
   int64_t scratch_bytes() const { return 4 * offset(kParts); }
@@ -49,7 +57,18 @@ class AttentionBackward {
 
  private:
   // Parts of the scratch memory, in this order.
-  enum Part { keys, values, weights, score_grads, key_sums, value_sums, deltas, kParts };
+  enum Part {
+    keys,
+    values,
+    weights,
+    score_grads,
+    key_sums,
+    value_sums,
+    deltas,
+    row_sums,  // where statistics divide by them, with their logarithms
+    row_logs,
+    kParts
+  };
 
   int64_t part_floats(int part) const {
     int64_t padded_d = (s_.d + lanes_ - 1) / lanes_ * lanes_;
@@ -63,8 +82,13 @@ class AttentionBackward {
       case key_sums:
       case value_sums:
         return s_.key_block * padded_d;
-      default:
+      case deltas:
         return s_.group() * s_.T;
+      case row_sums:
+      case row_logs:
+        return divides_ ? s_.group() * s_.T : 0;
+      default:
+        internal_error_at("no such part of the scratch memory");
     }
   }
   int64_t offset(int part) const {
@@ -106,6 +130,7 @@ class AttentionBackward {
           if (use_.square >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.square), at);
         });
     });
+    if (!use_.gradients() && !use_.of_weights()) return;
     e.for_loop(e.index(0), e.index(s_.S), s_.key_block, [&](Emitted* j0) { emit_key_block(j0); });
   }
 
@@ -117,6 +142,7 @@ class AttentionBackward {
     if (use_.entropy >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.entropy), row);
     if (use_.largest >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.largest), row);
     if (use_.sink >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.sink), row);
+    emit_row_sum(e.add(e.mul(in_group, s_.T), t), row);
     if (!use_.gradients()) return;
     BlockMatrix out = rows_of_queries(use_.out, h, t), dout = rows_of_queries(use_.dout, h, t);
     Emitted* sum = e.f32(0, lanes_);
@@ -126,6 +152,28 @@ class AttentionBackward {
                   e.load(Storage::f32, dout.base, e.add(dout.origin, c), lanes_, mask), sum);
     }
     e.store(Storage::f32, e.reduce_add(sum), part_[deltas], e.add(e.mul(in_group, s_.T), t));
+  }
+
+  void emit_row_sum(Emitted* in_task, Emitted* row) {
+    Emitter& e = *e_;
+    if (!divides_ && use_.row_sum < 0) return;
+    Emitted* sum = normalizer_->row_sum(e, e.load(Storage::f32, buffer(use_.lse), row, 1));
+    if (use_.row_sum >= 0) e.store(Storage::f32, sum, buffer(use_.row_sum), row);
+    if (!divides_) return;
+    e.store(Storage::f32, sum, part_[row_sums], in_task);
+    e.store(Storage::f32, emit_log(e, sum), part_[row_logs], in_task);
+  }
+  // What a statistic takes for a weight (or its logarithm) of a row: divided by the row's sum.
+  Emitted* of_row(Part part, Emitted* in_task, int lanes) {
+    return e_->load_broadcast(Storage::f32, part_[part], in_task, lanes);
+  }
+  Emitted* normalised(Emitted* weight, Emitted* in_task) {
+    if (!divides_) return weight;
+    return e_->ir().CreateFDiv(weight, of_row(row_sums, in_task, Emitter::lanes_of(weight)));
+  }
+  Emitted* normalised_log(Emitted* log, Emitted* in_task) {
+    if (!divides_) return log;
+    return e_->ir().CreateFSub(log, of_row(row_logs, in_task, Emitter::lanes_of(log)));
   }
 
   void emit_key_block(Emitted* j0) {
@@ -173,7 +221,7 @@ class AttentionBackward {
     }
     e.for_loop(e.index(0), rows, 1,
                [&](Emitted* row) { emit_row(in_group, h, row, e.add(t0, row), j0, count); });
-    if (use_.columns()) emit_columns(h, rows, j0, count);
+    if (use_.columns()) emit_columns(in_group, h, t0, rows, j0, count);
     BlockMatrix by_key{part_[weights], e.index(0), 1, packed_};
     if (use_.dv >= 0)
       emit_block_product(e, count, s_.d, rows, by_key, dout, block(value_sums, padded_d()), true);
@@ -189,37 +237,35 @@ class AttentionBackward {
   void emit_row(Emitted* in_group, Emitted* h, Emitted* row, Emitted* t, Emitted* j0,
                 Emitted* count) {
     Emitter& e = *e_;
-    Emitted* at = e.mul(row, packed_);
+    Emitted *at = e.mul(row, packed_), *in_task = e.add(e.mul(in_group, s_.T), t);
     Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic_row(h, t), lanes_);
     Emitted* delta = nullptr;
-    if (use_.gradients())
-      delta =
-          e.load_broadcast(Storage::f32, part_[deltas], e.add(e.mul(in_group, s_.T), t), lanes_);
+    if (use_.gradients()) delta = e.load_broadcast(Storage::f32, part_[deltas], in_task, lanes_);
     Emitted *information = e.f32(0, lanes_), *largest = e.f32(0, lanes_);
     for (int64_t c = 0; c < packed_; c += lanes_) {
       Emitted* score = e.load(Storage::f32, part_[weights], e.add(at, c), lanes_);
       score = e.ir().CreateFMul(score, e.f32(s_.scale, lanes_));
-      Emitted* log_weight = e.ir().CreateFSub(mask_scores(e, s_, score, e.add(j0, c), t), lse);
-      Emitted* weight = emit_exp(e, log_weight);
+      auto [weight, log] = normalizer_->weight(e, mask_scores(e, s_, score, e.add(j0, c), t), lse);
       e.store(Storage::f32, weight, part_[weights], e.add(at, c));
       if (use_.entropy >= 0) {
         // 0 log 0 = 0, also where a mask made the logarithm infinite.
-        Emitted* zero = e.ir().CreateFCmpOEQ(weight, e.f32(0, lanes_));
-        Emitted* term = e.ir().CreateFMul(weight, log_weight);
+        Emitted* share = normalised(weight, in_task);
+        Emitted* zero = e.ir().CreateFCmpOEQ(share, e.f32(0, lanes_));
+        Emitted* term = e.ir().CreateFMul(share, normalised_log(log, in_task));
         information = e.ir().CreateFSub(information, e.select(zero, e.f32(0, lanes_), term));
       }
       if (use_.largest >= 0) largest = e.maximum(largest, weight);
       if (!use_.gradients()) continue;
       Emitted* grad = e.load(Storage::f32, part_[score_grads], e.add(at, c), lanes_);
-      grad = e.ir().CreateFMul(weight, e.ir().CreateFSub(grad, delta));
+      grad = normalizer_->score_gradient(e, weight, grad, delta);
       grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes_));
       e.store(Storage::f32, grad, part_[score_grads], e.add(at, c));
     }
-    emit_row_statistics(statistic_row(h, t), row, information, largest, j0, count);
+    emit_row_statistics(statistic_row(h, t), in_task, row, information, largest, j0, count);
   }
 
-  void emit_row_statistics(Emitted* at, Emitted* row, Emitted* information, Emitted* largest,
-                           Emitted* j0, Emitted* count) {
+  void emit_row_statistics(Emitted* at, Emitted* in_task, Emitted* row, Emitted* information,
+                           Emitted* largest, Emitted* j0, Emitted* count) {
     Emitter& e = *e_;
     if (use_.entropy >= 0) {
       Emitted* old = e.load(Storage::f32, buffer(use_.entropy), at, 1);
@@ -228,21 +274,24 @@ class AttentionBackward {
     }
     if (use_.largest >= 0) {
       Emitted* old = e.load(Storage::f32, buffer(use_.largest), at, 1);
-      e.store(Storage::f32, e.maximum(old, e.reduce_maximum(largest)), buffer(use_.largest), at);
+      Emitted* here = normalised(e.reduce_maximum(largest), in_task);
+      e.store(Storage::f32, e.maximum(old, here), buffer(use_.largest), at);
     }
     if (use_.sink >= 0) {
       Emitted* sink = e.sub(e.index(use_.sink_key), j0);
       Emitted* here = e.ir().CreateICmpULT(sink, count);
       e.if_then(here, [&] {
         Emitted* weight = e.load(Storage::f32, part_[weights], e.add(e.mul(row, packed_), sink), 1);
-        e.store(Storage::f32, weight, buffer(use_.sink), at);
+        e.store(Storage::f32, normalised(weight, in_task), buffer(use_.sink), at);
       });
     }
   }
 
   // Column sums: one chain over ascending queries for each key.
-  void emit_columns(Emitted* h, Emitted* rows, Emitted* j0, Emitted* count) {
+  void emit_columns(Emitted* in_group, Emitted* h, Emitted* t0, Emitted* rows, Emitted* j0,
+                    Emitted* count) {
     Emitter& e = *e_;
+    Emitted* first = e.add(e.mul(in_group, s_.T), t0);
     Emitted* base = e.add(e.mul(e.add(e.mul(b_, s_.H), h), s_.S), j0);
     for (int64_t c = 0; c < packed_; c += lanes_) {
       Emitted* mask = e.mask_below(e.sub(count, e.index(c)), lanes_);
@@ -255,6 +304,7 @@ class AttentionBackward {
           e.index(0), rows, 1, sums, [&](Emitted* row, const std::vector<Emitted*>& carried) {
             Emitted* weight =
                 e.load(Storage::f32, part_[weights], e.add(e.mul(row, packed_), c), lanes_);
+            weight = normalised(weight, e.add(first, row));
             return std::vector<Emitted*>{e.ir().CreateFAdd(carried[0], weight),
                                          e.fma(weight, weight, carried[1])};
           });
@@ -267,6 +317,8 @@ class AttentionBackward {
   BackwardBuffers use_;
   int lanes_;
   int64_t packed_;
+  std::shared_ptr<const NormalizerCode> normalizer_;
+  bool divides_;  ///< statistics are of a[t,s] / r[t]
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
@@ -303,7 +355,8 @@ BackwardBuffers backward_buffers(const Graph& region) {
   for (size_t o = 0; o < region.outputs().size(); ++o) {
     Value value = region.outputs()[o].value;
     int* gradients[] = {&use.dq, &use.dk, &use.dv};
-    int* statistics[] = {&use.mass, &use.square, &use.entropy, &use.sink, &use.largest};
+    int* statistics[] = {&use.mass, &use.square,  &use.entropy,
+                         &use.sink, &use.largest, &use.row_sum};
     bool gradient = region.node(value).op == Op::attention_grad;
     *(gradient ? gradients[value.result] : statistics[value.result]) = base + static_cast<int>(o);
   }

@@ -2,6 +2,7 @@
 // What the attention kernels know at compile time.
 #include "codegen/block_product.h"
 #include "ir/graph.h"
+#include "ir/normalizer.h"
 
 namespace weir {
 
@@ -10,6 +11,7 @@ struct AttentionShape {
   int64_t H, G, d;  ///< query heads, key heads, features
   bool causal;
   double scale;
+  AttentionNormalizer normalizer;
   int64_t key_block;    ///< keys between two rescalings
   int64_t query_block;  ///< rows of a tile; no influence on the result
 

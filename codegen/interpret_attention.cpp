@@ -4,6 +4,8 @@
 
 #include "codegen/interpret_matrix.h"
 #include "codegen/interpret_ops.h"
+#include "ir/normalizer.h"
+#include "support/error.h"
 
 namespace weir::reference {
 namespace {
@@ -25,6 +27,7 @@ class Heads {
   int64_t key_heads() const { return k_.shape()[2]; }
   int64_t width() const { return q_.shape()[3]; }
   double scale() const { return scale_; }
+  AttentionNormalizer normalizer() const { return normalizer_of(attrs_); }
   /// How many keys a query sees.
   int64_t visible(int64_t query) const { return causal_ ? query + 1 : keys(); }
   bool hidden(int64_t query, int64_t key) const { return key >= visible(query); }
@@ -76,6 +79,19 @@ class Heads {
   double scale_;
 };
 
+// What the normaliser subtracts from the scores that a query sees.
+double log_sum_exp(const Eigen::ArrayXd& scores, AttentionNormalizer normalizer) {
+  double largest = scores.maxCoeff();
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      return largest + std::log((scores - largest).exp().sum());
+    case AttentionNormalizer::softmax_1:
+      if (largest <= 0) return std::log1p(scores.exp().sum());
+      return largest + std::log(std::exp(-largest) + (scores - largest).exp().sum());
+  }
+  internal_error_at("unknown normaliser");
+}
+
 }  // namespace
 
 Results attention(const Call& call) {
@@ -84,9 +100,8 @@ Results attention(const Call& call) {
   heads.each([&](int64_t b, int64_t h) {
     Matrix scores = heads.scores(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
-      auto row = scores.row(t).head(heads.visible(t)).array();
-      double largest = row.maxCoeff();
-      lse.data[heads.row(b, h) + t] = largest + std::log((row - largest).exp().sum());
+      Eigen::ArrayXd row = scores.row(t).head(heads.visible(t)).transpose().array();
+      lse.data[heads.row(b, h) + t] = log_sum_exp(row, heads.normalizer());
     }
     heads.of_query(out, b, h).noalias() = heads.weights(b, h, lse) * heads.of_key(call.in(2), b, h);
   });
@@ -121,11 +136,14 @@ Results attention_stats(const Call& call) {
   int64_t sink = call.attrs().get_int("sink");
   HostTensor sums = zeros(call.type(0)), squares = zeros(call.type(1));
   HostTensor entropy = zeros(call.type(2)), sinks = zeros(call.type(3));
-  HostTensor largest = zeros(call.type(4));
+  HostTensor largest = zeros(call.type(4)), row_sums = zeros(call.type(5));
+  bool as_they_are = info(heads.normalizer()).rows_sum_to_one;
   heads.each([&](int64_t b, int64_t h) {
     Matrix a = heads.weights(b, h, lse);
     int64_t row = heads.row(b, h), column = heads.column(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
+      row_sums.data[row + t] = a.row(t).sum();
+      if (!as_they_are) a.row(t) /= row_sums.data[row + t];
       for (int64_t s = 0; s < heads.visible(t); ++s) {
         sums.data[column + s] += a(t, s);
         squares.data[column + s] += a(t, s) * a(t, s);
@@ -136,7 +154,7 @@ Results attention_stats(const Call& call) {
     }
   });
   return results(std::move(sums), std::move(squares), std::move(entropy), std::move(sinks),
-                 std::move(largest));
+                 std::move(largest), std::move(row_sums));
 }
 
 Results attention_pattern(const Call& call) {

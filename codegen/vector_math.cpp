@@ -1,5 +1,5 @@
-// exp, log, tanh, sigmoid and erf in f32. Polynomials are near-minimax (Chebyshev) fits, made in 60
-// digits and rounded to f32; the leading terms are kept exact.
+// exp, log, log1p, expm1, tanh, sigmoid and erf in f32. Polynomials are near-minimax (Chebyshev)
+// fits, made in 60 digits and rounded to f32; the leading terms are kept exact.
 #include "codegen/vector_math.h"
 
 #include <initializer_list>
@@ -85,6 +85,30 @@ Value* emit_log(Emitter& e, Value* x) {
   Value* negative = ir.CreateFCmpULT(x, e.f32_like(x, 0.0));  // and NaN
   p = e.select(negative, e.f32_like(x, __builtin_nan("")), p);
   return e.select(small, e.f32_like(x, -infinity), p);
+}
+
+// With u = 1 + x rounded, x / (u - 1) is the factor by which the rounding made the logarithm small.
+Value* emit_log1p(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  Value* one = e.f32_like(x, 1.0);
+  Value* u = ir.CreateFAdd(one, x);
+  Value* log = emit_log(e, u);
+  Value* corrected = ir.CreateFMul(log, ir.CreateFDiv(x, ir.CreateFSub(u, one)));
+  // Infinities, and the pole at -1, are the logarithm's own.
+  Value* far = ir.CreateFCmpOEQ(e.absolute(log), e.f32_like(x, __builtin_inf()));
+  return e.select(ir.CreateFCmpOEQ(u, one), x, e.select(far, log, corrected));
+}
+
+// With u = exp(x) rounded, x / log(u) is the factor by which the rounding made u - 1 small. Away
+// from 1 the difference itself is exact enough.
+Value* emit_expm1(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  Value* one = e.f32_like(x, 1.0);
+  Value* u = emit_exp(e, x);
+  Value* difference = ir.CreateFSub(u, one);
+  Value* corrected = ir.CreateFMul(difference, ir.CreateFDiv(x, emit_log(e, u)));
+  Value* far = ir.CreateFCmpOGT(e.absolute(difference), e.f32_like(x, 0.5));
+  return e.select(ir.CreateFCmpOEQ(u, one), x, e.select(far, difference, corrected));
 }
 
 Value* emit_tanh(Emitter& e, Value* x) {

@@ -16,6 +16,10 @@ namespace weir {
 llvm::Value* emit_exp(Emitter& e, llvm::Value* x);
 /// Error <= 1 ulp. log(+-0) = -inf, log(x < 0) = NaN, log(inf) = inf.
 llvm::Value* emit_log(Emitter& e, llvm::Value* x);
+/// log(1 + x). Error <= 2.5 ulp. log1p(-1) = -inf, log1p(x < -1) = NaN, log1p(inf) = inf.
+llvm::Value* emit_log1p(Emitter& e, llvm::Value* x);
+/// exp(x) - 1. Error <= 3 ulp. expm1(-inf) = -1, expm1(x) = inf above 88.7228.
+llvm::Value* emit_expm1(Emitter& e, llvm::Value* x);
 /// Error <= 1.5 ulp. tanh(+-inf) = +-1, tanh(-0) = -0.
 llvm::Value* emit_tanh(Emitter& e, llvm::Value* x);
 /// 1 / (1 + exp(-x)). Error <= 2.5 ulp.

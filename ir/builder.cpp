@@ -205,14 +205,17 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, Where wher
   return add_one(Op::rope, {x}, attrs, where);
 }
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
-                          double scale, Where where) {
-  std::vector<Tensor> results =
-      q.builder().add(Op::attention, {q, k, v}, {{"causal", causal}, {"scale", scale}}, where);
+                          double scale, AttentionNormalizer normalizer, Where where) {
+  Attrs attrs{{"causal", causal}, {"scale", scale}};
+  set_normalizer(attrs, normalizer);
+  std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v}, attrs, where);
   return {results[0], results[1]};
 }
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
-                         double scale, Where where) {
-  return add_one(Op::attention_pattern, {q, k, lse}, {{"causal", causal}, {"scale", scale}}, where);
+                         double scale, AttentionNormalizer normalizer, Where where) {
+  Attrs attrs{{"causal", causal}, {"scale", scale}};
+  set_normalizer(attrs, normalizer);
+  return add_one(Op::attention_pattern, {q, k, lse}, attrs, where);
 }
 Tensor v_scale(const Tensor& v, double c, const std::string& variant, Where where) {
   return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);

@@ -11,6 +11,7 @@
 #include <source_location>
 
 #include "ir/edit.h"
+#include "ir/normalizer.h"
 
 namespace weir {
 
@@ -119,13 +120,17 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},
             Where where = Where::current());
 struct AttentionResult {
   Tensor out;  ///< [B,T,H,d]
-  Tensor lse;  ///< [B,H,T] natural log of the row's sum of exponentials
+  Tensor lse;  ///< [B,H,T] weights are exp(score - lse)
 };
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
-                          double scale, Where where = Where::current());
+                          double scale,
+                          AttentionNormalizer normalizer = AttentionNormalizer::softmax,
+                          Where where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
-                         double scale, Where where = Where::current());
+                         double scale,
+                         AttentionNormalizer normalizer = AttentionNormalizer::softmax,
+                         Where where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                Where where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ir/infer.h"
+#include "ir/normalizer.h"
 #include "ir/print.h"
 #include "support/error.h"
 
@@ -59,6 +60,8 @@ Value GraphEditor::add_source(Op op, const Type& type, Attrs attrs, std::string 
 std::vector<Value> GraphEditor::add_node(Op op, std::vector<Value> inputs, Attrs attrs,
                                          std::string where) {
   check_attributes(op, attrs);
+  // One form, so that equal nodes are equal.
+  if (attrs.has(kNormalizer)) set_normalizer(attrs, normalizer_of(attrs));
   std::vector<Type> types;
   for (Value input : inputs) types.push_back(graph_->type(input));
   std::vector<Type> results = infer_types(op, types, attrs);

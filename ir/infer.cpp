@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ir/normalizer.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -282,6 +283,7 @@ class Inference {
   }
 
   void check_heads() {
+    normalizer_of(attrs_);  // a user error if there is no such normaliser
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
     size_t operands = op_ == Op::attention || op_ == Op::attention_grad ? 3 : 2;
     for (size_t i = 0; i < operands; ++i) {
@@ -324,7 +326,7 @@ class Inference {
     if (sink < 0 || sink >= keys) fail("sink token {} is none of the {} keys.", sink, keys);
     Type rows = lse_type(), columns = rows;
     columns.shape[2] = keys;
-    return {columns, columns, rows, rows, rows};
+    return {columns, columns, rows, rows, rows, rows};
   }
   Type attention_pattern() {
     check_heads();

@@ -97,10 +97,15 @@ class ScheduleRules {
     if (anchor < 0) return;
     on_inputs(anchor);
     const std::vector<Value>& of = region_.node(anchor).inputs;
-    for (int32_t id = 0; id < region_.size(); ++id)
-      if (region_.node(id).op == Op::attention_stats &&
-          region_.node(id).inputs != std::vector<Value>{of[0], of[1], of[4]})
+    for (int32_t id = 0; id < region_.size(); ++id) {
+      if (region_.node(id).op != Op::attention_stats) continue;
+      Attrs attrs = region_.node(id).attrs;
+      attrs.erase("sink");
+      if (region_.node(id).inputs != std::vector<Value>{of[0], of[1], of[4]})
         report_(id, "statistics in the backward kernel are of its own q, k and lse");
+      else if (attrs != region_.node(anchor).attrs)
+        report_(id, "statistics in the backward kernel are of the same attention");
+    }
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "ir/infer.h"
+#include "ir/normalizer.h"
 #include "ir/print.h"
 #include "ir/schedule_rules.h"
 #include "support/error.h"
@@ -100,6 +101,7 @@ class StageRules {
     types(id);
     places(id);
     if (n.op == Op::probe && n.attrs.get_string("id").empty()) report_(id, "a probe has an id");
+    if (info(n.op).find_attribute(kNormalizer)) same_normalizer(id);
     if (is_region_) in_region(id);
     switch (graph_.stage()) {
       case Stage::built:
@@ -128,6 +130,21 @@ class StageRules {
     } catch (const UserError& error) {
       report_(id, fmt::format("attributes are those of the op's row: {}", error.what()));
       return false;
+    }
+  }
+
+  // Weights are exp(score - lse), so whose lse it is decides how they are to be read.
+  void same_normalizer(int32_t id) {
+    const Node& n = graph_.node(id);
+    for (Value input : n.inputs) {
+      const Node& from = graph_.node(input);
+      if (from.op != Op::attention || input.result != 1) continue;
+      const char *of = normalizer_name(normalizer_of(from.attrs)),
+                 *own = normalizer_name(normalizer_of(n.attrs));
+      if (std::string_view(of) != own)
+        report_(id, fmt::format("{} has the normalizer {} of the attention whose log-sum-exp it "
+                                "takes, not {}",
+                                op_name(n.op), of, own));
     }
   }
 

@@ -3,7 +3,9 @@
 // that keys and values are never repeated: q[B,T,H,d] becomes [B,G,(H/G) T,d].
 #include <limits>
 
+#include "ir/normalizer.h"
 #include "passes/decompose_parts.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -60,6 +62,43 @@ Weights weights_of(const Emit& e, Value q, Value k, Value lse, const Sizes& s, c
   return {log, masked(e, e.exp(log), s, causal, 0)};
 }
 
+// log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
+Value log1p(const Emit& e, Value x) {
+  Value one = e.scalar(1, x), u = e.add(x, one), rounded = e.sub(u, one);
+  Value is_one = e.eq(u, one);
+  Value quotient = e.div(x, e.select(is_one, one, rounded));
+  return e.select(is_one, x, e.mul(e.log(u), quotient));
+}
+
+struct Row {
+  Value maximum;  ///< what scores are taken relative to
+  Value divisor;  ///< of the weights exp(score - maximum)
+  Value lse;
+};
+
+// The last axis of `scores` by its normaliser; every row sees at least one key.
+Row normalised_row(const Emit& e, Value scores, AttentionNormalizer normalizer) {
+  Row row;
+  row.maximum = e.max_last(scores);
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      row.maximum = e.frozen(row.maximum);
+      row.divisor = e.sum_last(e.exp(e.sub(scores, row.maximum)));
+      row.lse = e.add(row.maximum, e.log(row.divisor));
+      return row;
+    case AttentionNormalizer::softmax_1: {
+      Value zero = e.scalar(0, scores);
+      row.maximum = e.frozen(e.maximum(row.maximum, zero));
+      Value sum = e.sum_last(e.exp(e.sub(scores, row.maximum)));
+      row.divisor = e.add(sum, e.exp(e.neg(row.maximum)));
+      row.lse =
+          e.select(e.eq(row.maximum, zero), log1p(e, sum), e.add(row.maximum, e.log(row.divisor)));
+      return row;
+    }
+  }
+  internal_error_at("unknown normaliser");
+}
+
 }  // namespace
 
 std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& in,
@@ -68,13 +107,10 @@ std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& 
   // Every row sees at least one key, so its maximum is finite and exp(-inf - maximum) is 0.
   Value scores = masked(e, scores_of(e, in[0], in[1], s, attrs.get_float("scale")), s,
                         attrs.get_bool("causal"), -std::numeric_limits<double>::infinity());
-  Value maximum = e.frozen(e.max_last(scores));
-  Value exponential = e.exp(e.sub(scores, maximum));
-  Value sum = e.sum_last(exponential);
-  Value a = e.div(exponential, sum);
+  Row row = normalised_row(e, scores, normalizer_of(attrs));
+  Value a = e.div(e.exp(e.sub(scores, row.maximum)), row.divisor);
   Value out = e.matmul(fold_rows(e, a, s), swap_heads(e, in[2]));
-  Value lse = e.reshape(e.add(maximum, e.log(sum)), {s.batch, s.heads, s.queries});
-  return {unfold_queries(e, out, s), lse};
+  return {unfold_queries(e, out, s), e.reshape(row.lse, {s.batch, s.heads, s.queries})};
 }
 
 // With delta_t = <dout_t, out_t>: da = dout v^T, ds = a (da - delta), dv = a^T dout,
@@ -99,14 +135,21 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
                                              const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   Weights weights = weights_of(e, in[0], in[1], in[2], s, attrs);
+  Value row_sum = e.sum_last(weights.a);
+  if (!info(normalizer_of(attrs)).rows_sum_to_one)
+    weights = {e.sub(weights.log, e.log(row_sum)), e.div(weights.a, row_sum)};
   int64_t sink = attrs.get_int("sink");
   Shape columns = {s.batch, s.heads, s.keys}, rows = {s.batch, s.heads, s.queries};
   Value mass = e.reduce_sum(weights.a, {2});
   Value squares = e.reduce_sum(e.mul(weights.a, weights.a), {2});
   Value entropy = e.neg(e.sum_last(e.mul(weights.a, weights.log)));
   Value column = e.slice_axis(weights.a, 3, sink, sink + 1);
-  return {e.reshape(mass, columns), e.reshape(squares, columns), e.reshape(entropy, rows),
-          e.reshape(column, rows), e.reshape(e.max_last(weights.a), rows)};
+  return {e.reshape(mass, columns),
+          e.reshape(squares, columns),
+          e.reshape(entropy, rows),
+          e.reshape(column, rows),
+          e.reshape(e.max_last(weights.a), rows),
+          e.reshape(row_sum, rows)};
 }
 
 std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "ir/normalizer.h"
 #include "passes/decompose.h"
 #include "passes/v_scale.h"
 #include "support/target.h"
@@ -24,6 +25,8 @@ struct CompileOptions {
   /// Probe requests, "hook glob[.grad] : reduction, reduction ..." (passes/probes).
   std::vector<std::string> probes = {};
   VScaleOptions v_scale = {};
+  /// Of every attention; softmax leaves the model's own.
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
   DecomposeMode decompose = DecomposeMode::lower;
   /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
   Stage stop = Stage::planned;

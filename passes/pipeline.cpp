@@ -1,5 +1,6 @@
 #include "passes/pipeline.h"
 
+#include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
 #include "passes/fuse.h"
 #include "passes/loss_head.h"
@@ -14,6 +15,9 @@ namespace {
 
 bool always(const CompileOptions&) { return true; }
 bool wants_v_scale(const CompileOptions& o) { return o.v_scale.variant != VScaleVariant::none; }
+bool wants_normalizer(const CompileOptions& o) {
+  return o.attention != AttentionNormalizer::softmax;
+}
 bool wants_probes(const CompileOptions& o) { return !o.probes.empty(); }
 bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
 std::vector<ResolvedProbe> probes_of(const GraphPtr& graph, const CompileOptions& o) {
@@ -34,6 +38,8 @@ const std::vector<Pass>& pipeline() {
       // different gradients to a probe.
       {"v_scale", [](G g, O o) { return apply_v_scale(g, o.v_scale); },
        built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
+      {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.attention); },
+       built, built, once, wants_normalizer, "another change of the model"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
 

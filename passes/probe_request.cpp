@@ -17,11 +17,11 @@ constexpr const char* kTopic = "probe";
 constexpr const char* kKnown =
     "batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, square, "
     "select(axis=i), select(axis=i..j), slice(axis,start,limit), and of an attention pattern "
-    "column_mass, column_square, entropy, row_max, sink_column, sink_column(key)";
+    "column_mass, column_square, entropy, row_max, row_sum, sink_column, sink_column(key)";
 
-constexpr std::array<const char*, 13> kNames = {
-    "sum",   "mean",        "max",           "min",     "norm",    "abs",        "square",
-    "slice", "column_mass", "column_square", "entropy", "row_max", "sink_column"};
+constexpr std::array<const char*, 14> kNames = {
+    "sum",   "mean",        "max",           "min",     "norm",    "abs",         "square",
+    "slice", "column_mass", "column_square", "entropy", "row_max", "sink_column", "row_sum"};
 
 std::optional<int64_t> parse_index(std::string_view text) {
   int64_t value = 0;

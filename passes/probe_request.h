@@ -14,6 +14,10 @@
 //   column_mass column_square      sum over queries of a and of a^2: [B,H,S]
 //   entropy row_max                of a query's row, in nats: [B,H,T]
 //   sink_column sink_column(s)     a[t,s] of every query t on key s (0 if not given): [B,H,T]
+//   row_sum                        sum over keys of a: [B,H,T]
+// All of these but row_sum are of normalised weights, a / row_sum, where the attention's normaliser
+// has rows that do not sum to one (softmax-1). The pattern itself is raw: hook_pattern : sum(query)
+// is the column mass of the weights as they are.
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +37,8 @@ enum class ReductionKind : uint8_t {
   column_square,
   entropy,
   row_max,
-  sink_column
+  sink_column,
+  row_sum
 };
 
 const char* reduction_name(ReductionKind kind);

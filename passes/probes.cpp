@@ -161,7 +161,7 @@ std::optional<Value> sliced_pattern(const Emit& e, Value x, const ProbeStep& ste
   return e.op(Op::attention_pattern, {q, k, lse}, node.attrs);
 }
 
-// The five results of attention_stats, computed without the pattern.
+// The results of attention_stats, computed without the pattern.
 Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink) {
   const Node node = editor.graph().node(pattern);
   WEIR_CHECK(node.op == Op::attention_pattern, "statistics of a {}", op_name(node.op));
@@ -179,6 +179,8 @@ Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, 
       return results[3];
     case ReductionKind::row_max:
       return results[4];
+    case ReductionKind::row_sum:
+      return results[5];
     case ReductionKind::sum:
     case ReductionKind::mean:
     case ReductionKind::max:
@@ -332,6 +334,7 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::entropy:
     case ReductionKind::row_max:
     case ReductionKind::sink_column:
+    case ReductionKind::row_sum:
       return pattern_statistic(editor, through_identity(editor.graph(), x), step.kind, step.start);
   }
   internal_error_at("unknown reduction");

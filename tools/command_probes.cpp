@@ -57,7 +57,8 @@ void add_probes(CLI::App& app, Action& action) {
       "Reductions: batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, "
       "square,\n"
       "select(axis=i..j); of an attention pattern column_mass, column_square, entropy, row_max,\n"
-      "sink_column(key).\n\nExamples:\n  weir probes\n  weir probes --layers 2 'blocks.1.*'\n"
+      "sink_column(key), all of weights / row sum, and row_sum.\n\nExamples:\n  weir probes\n  "
+      "weir probes --layers 2 'blocks.1.*'\n"
       "  weir probes --model llama-0.1b --v-scale learned '*v_scaled*'");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }

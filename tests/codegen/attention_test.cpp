@@ -1,12 +1,13 @@
 #include "codegen/attention.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "codegen/interpret.h"
 #include "ir/edit.h"
+#include "ir/normalizer.h"
 #include "kernel_test.h"
 #include "runtime/random.h"
 #include "runtime/threads.h"
@@ -19,11 +20,16 @@ struct Case {
   bool causal;
   int64_t key_block;
   int64_t S = 0;  ///< keys, if not T
+  AttentionNormalizer normalizer = AttentionNormalizer::softmax;
+  /// Added to the score of every key for every query by one feature: very negative rows give no
+  /// weight to any key, very positive ones none to the zero that softmax-1 adds.
+  double shift = 0;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
   *out << "B" << c.B << " T" << c.T << " H" << c.H << " G" << c.G << " d" << c.d
-       << (c.causal ? " causal" : "") << " block " << c.key_block;
+       << (c.causal ? " causal" : "") << " block " << c.key_block << " "
+       << normalizer_name(c.normalizer) << " shift " << c.shift;
 }
 
 // A region of attention, or of its gradient and statistics in one kernel.
@@ -34,6 +40,7 @@ GraphPtr region_of(const Case& c, bool backward) {
   Attrs attrs{{"causal", c.causal},
               {"scale", 1 / std::sqrt(static_cast<double>(c.d))},
               {"key_block", c.key_block}};
+  set_normalizer(attrs, c.normalizer);
   Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
   std::vector<Value> results;
   if (backward) {
@@ -52,7 +59,7 @@ GraphPtr region_of(const Case& c, bool backward) {
   return editor.finish();
 }
 
-Tensors random_inputs(const Graph& region) {
+Tensors random_inputs(const Graph& region, const Case& c) {
   Tensors inputs;
   uint64_t stream = 1;
   for (int32_t id : region.inputs()) {
@@ -60,7 +67,12 @@ Tensors random_inputs(const Graph& region) {
     HostTensor tensor{region.node(id).types[0], {}};
     for (int64_t i = 0; i < tensor.type.elements(); ++i)
       tensor.data.push_back(static_cast<float>(random.normal()));
-    inputs[region.input_name(id)] = tensor;
+    const std::string& name = region.input_name(id);
+    bool is_key = name == "k";
+    if (c.shift != 0 && (is_key || name == "q"))
+      for (size_t i = 0; i < tensor.data.size(); i += static_cast<size_t>(c.d))
+        tensor.data[i] = is_key ? c.shift * std::sqrt(static_cast<double>(c.d)) : 1;
+    inputs[name] = tensor;
   }
   return inputs;
 }
@@ -101,25 +113,28 @@ std::map<std::string, std::vector<float>> run(const GraphPtr& region, const Kern
   return results;
 }
 
-void expect_close(const std::vector<float>& got, const std::vector<double>& want,
+void expect_close(const std::vector<float>& got, const std::vector<double>& want, const Case& c,
                   const std::string& what) {
   ASSERT_EQ(got.size(), want.size());
-  double largest = 0;
+  // Results that are all tiny count as they are, but their scores are rounded as large numbers are;
+  // in saturated rows gradients cancel that are as large as the shifted keys.
+  double largest = c.shift < 0 ? 0 : 1 + c.shift * std::sqrt(static_cast<double>(c.d));
   for (double x : want) largest = std::max(largest, std::abs(x));
+  double tolerance = (c.shift < 0 ? 8e-5 : 2e-5) * largest;
   for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], want[i], 2e-5 * std::max(largest, 1.0)) << what << " element " << i;
+    ASSERT_NEAR(got[i], want[i], tolerance) << what << " element " << i;
 }
 
 class Attention : public testing::TestWithParam<Case> {};
 
 TEST_P(Attention, ForwardMatchesTheInterpreter) {
   GraphPtr region = region_of(GetParam(), false);
-  Tensors inputs = random_inputs(*region), want = interpret(*region, inputs);
+  Tensors inputs = random_inputs(*region, GetParam()), want = interpret(*region, inputs);
   for (const Target& target : runnable_targets()) {
     KernelCode code = attention_kernel(*region, target);
     auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
     for (const auto& [name, values] : one) {
-      expect_close(values, want.at(name).data, target.name + " output " + name);
+      expect_close(values, want.at(name).data, GetParam(), target.name + " output " + name);
       EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
     }
   }
@@ -127,7 +142,8 @@ TEST_P(Attention, ForwardMatchesTheInterpreter) {
 
 TEST_P(Attention, BackwardAndStatisticsMatchTheInterpreter) {
   GraphPtr forward = region_of(GetParam(), false), region = region_of(GetParam(), true);
-  Tensors inputs = random_inputs(*region), results = interpret(*forward, random_inputs(*forward));
+  Tensors inputs = random_inputs(*region, GetParam());
+  Tensors results = interpret(*forward, random_inputs(*forward, GetParam()));
   inputs["out"] = results.at("a");
   inputs["lse"] = results.at("b");
   Tensors want = interpret(*region, inputs);
@@ -135,7 +151,7 @@ TEST_P(Attention, BackwardAndStatisticsMatchTheInterpreter) {
     KernelCode code = attention_backward_kernel(*region, target);
     auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
     for (const auto& [name, values] : one) {
-      expect_close(values, want.at(name).data, target.name + " output " + name);
+      expect_close(values, want.at(name).data, GetParam(), target.name + " output " + name);
       EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
     }
   }
@@ -144,7 +160,7 @@ TEST_P(Attention, BackwardAndStatisticsMatchTheInterpreter) {
 // Statistics beside the gradients leave them as they are, and are the same alone.
 TEST_P(Attention, StatisticsChangeNoGradientBit) {
   GraphPtr both = region_of(GetParam(), true);
-  Tensors inputs = random_inputs(*both);
+  Tensors inputs = random_inputs(*both, GetParam());
   GraphEditor grads("region"), stats("region");
   for (GraphEditor* editor : {&grads, &stats}) {
     std::vector<Value> values;
@@ -171,6 +187,34 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{1, 17, 2, 2, 16, false, 16}, Case{2, 70, 2, 1, 20, true, 32},
                     Case{1, 130, 3, 3, 64, true, 64}, Case{1, 66, 1, 1, 128, true, 48},
                     Case{2, 9, 2, 1, 8, false, 32, 21}));
+
+constexpr auto kSoftmax1 = AttentionNormalizer::softmax_1;
+INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
+                         testing::Values(Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1},
+                                         Case{1, 70, 2, 1, 20, true, 32, 0, kSoftmax1},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1},
+                                         Case{1, 1, 1, 1, 2, true, 16, 0, kSoftmax1, -30},
+                                         Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1, -30},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 40}));
+
+// Every exponential underflows: the head gives nothing, its gradients are zero, and only what would
+// divide by the row sum of zero is no number.
+TEST(AttentionOfSoftmax1, SwitchedOffIsZero) {
+  Case c{1, 21, 2, 1, 6, true, 16, 0, kSoftmax1, -500};
+  Target target = runnable_targets().back();
+  GraphPtr forward = region_of(c, false), backward = region_of(c, true);
+  Tensors inputs = random_inputs(*backward, c);
+  auto results = run(forward, attention_kernel(*forward, target), target, inputs, 1);
+  for (const char* output : {"a", "b"}) {
+    EXPECT_THAT(results.at(output), testing::Each(0.f)) << output;
+    inputs[output == std::string("a") ? "out" : "lse"].data.assign(results.at(output).size(), 0);
+  }
+  results = run(backward, attention_backward_kernel(*backward, target), target, inputs, 1);
+  for (const char* gradient : {"a", "b", "c"})
+    EXPECT_THAT(results.at(gradient), testing::Each(0.f)) << gradient;
+  EXPECT_THAT(results.at("g"), testing::Each(testing::IsNan())) << "sink column";
+  EXPECT_THAT(results.at("i"), testing::Each(0.f)) << "row sum";
+}
 
 }  // namespace
 }  // namespace weir

@@ -327,7 +327,7 @@ TEST(Verify, RulesOfSchedules) {
 }
 
 TEST(Verify, StatisticsInTheBackwardKernelAreOfItsOwnAttention) {
-  auto kernel = [](const std::string& operands) {
+  auto kernel = [](const std::string& operands, const std::string& more = "") {
     std::string text = rule_at(
         "fused",
         "Z, L = kernel q, k {schedule=\"attention\"} region (q: f32[1,4,2,8], k: f32[1,4,1,8])\n"
@@ -335,12 +335,15 @@ TEST(Verify, StatisticsInTheBackwardKernelAreOfItsOwnAttention) {
         "A, B, C, D = kernel q, k, Z, L {schedule=\"attention_grad\"} region (q: f32[1,4,2,8], "
         "k: f32[1,4,1,8], z: f32[1,4,2,8], l: f32[1,2,4])\n"
         "A, B, C = attention_grad q, k, k, z, l, z {causal=true, key_block=8, scale=1}\n"
-        "D, E, F, G, H = attention_stats " +
-            operands + " {causal=true, key_block=8, scale=1, sink=0}\nreturn A, B, C, D\n");
+        "D, E, F, G, H, I = attention_stats " +
+            operands + " {causal=true, key_block=8, " + more +
+            "scale=1, sink=0}\nreturn A, B, C, D\n");
     return text.substr(0, text.find(", unlike node"));
   };
   EXPECT_EQ(kernel("q, k, l"), "no error");
   EXPECT_EQ(kernel("z, k, l"), "statistics in the backward kernel are of its own q, k and lse");
+  EXPECT_EQ(kernel("q, k, l", "normalizer=\"softmax-1\", "),
+            "statistics in the backward kernel are of the same attention");
 }
 
 }  // namespace

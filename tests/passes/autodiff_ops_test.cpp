@@ -119,7 +119,9 @@ std::vector<Sample> samples_of(Op op) {
     case Op::attention:
       return {{{q, q, q}, {{"causal", true}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}}},
-              {{q, keys, keys}, {{"causal", false}, {"scale", 0.4}}}};
+              {{q, keys, keys}, {{"causal", false}, {"scale", 0.4}}},
+              {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"normalizer", "softmax-1"}}},
+              {{q, keys, keys}, {{"causal", false}, {"scale", 4.0}, {"normalizer", "softmax-1"}}}};
     case Op::v_scale:
       return {{{kv}, {{"c", 0.7}, {"variant", "full"}}},
               {{kv, f32({2})}, {{"c", 0.7}, {"variant", "full"}}}};

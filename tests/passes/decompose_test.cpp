@@ -30,10 +30,14 @@ std::vector<Case> attention_cases() {
     Type lse = f32({2, h.heads, h.queries});
     Attrs attrs{{"causal", h.causal}, {"scale", 0.4}}, stats = attrs;
     stats.set("sink", h.keys - 1);
-    cases.push_back({Op::attention, attrs, {q, k, k}});
-    cases.push_back({Op::attention_grad, attrs, {q, k, k, q, lse, q}});
-    cases.push_back({Op::attention_stats, stats, {q, k, lse}});
-    cases.push_back({Op::attention_pattern, attrs, {q, k, lse}});
+    for (AttentionNormalizer normalizer : all_normalizers()) {
+      set_normalizer(attrs, normalizer);
+      set_normalizer(stats, normalizer);
+      cases.push_back({Op::attention, attrs, {q, k, k}});
+      cases.push_back({Op::attention_grad, attrs, {q, k, k, q, lse, q}});
+      cases.push_back({Op::attention_stats, stats, {q, k, lse}});
+      cases.push_back({Op::attention_pattern, attrs, {q, k, lse}});
+    }
   }
   return cases;
 }

@@ -227,24 +227,30 @@ def cross_entropy() -> Op:
 def attention() -> Op:
     """out [B,T,H,d]; lse [B,H,T]; statistics of the weights a[B,H,T,S], none of them differentiated.
 
-    column_sum, column_square [B,H,S]; entropy (nats), sink_column a[:,:,:,sink], row_max [B,H,T];
-    a row of softmax-1 is used as it is, and its lse is log(1 + sum of exp).
+    column_sum, column_square [B,H,S]; entropy (nats), sink_column a[:,:,:,sink], row_max, row_sum
+    [B,H,T]; those before row_sum are of a / row_sum for softmax-1, whose lse is log(1 + sum of exp).
     """
     op = Op("attention", 107)
-    statistics = ("lse", "column_sum", "column_square", "entropy", "sink_column", "row_max")
+    statistics = (
+        "lse", "pattern", "column_sum", "column_square", "entropy", "sink_column", "row_max", "row_sum",
+    )
 
-    def run(name, B, T, S, H, K, d, causal, normaliser="softmax", sink=0, std=1.0):
+    def run(name, B, T, S, H, K, d, causal, normaliser="softmax", sink=0, std=1.0, shift=0.0):
         def function(q, k, v):
-            a, lse = model.normalise(model.attention_scores(q, k, causal), normaliser)
+            pattern, lse = model.normalise(model.attention_scores(q, k, causal), normaliser)
+            row_sum = pattern.sum(-1)
+            a = pattern if normaliser == "softmax" else pattern / row_sum[..., None]
             log_a = torch.log(torch.where(a > 0, a, 1.0))
             return {
-                "out": model.attention_mix(a, v),
+                "out": model.attention_mix(pattern, v),
                 "lse": lse,
+                "pattern": pattern,
                 "column_sum": a.sum(2),
                 "column_square": (a * a).sum(2),
                 "entropy": -(a * log_a).sum(-1),
                 "sink_column": a[:, :, :, sink],
                 "row_max": a.amax(-1),
+                "row_sum": row_sum,
             }
 
         def theirs(q, k, v):
@@ -252,14 +258,13 @@ def attention() -> Op:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
             return y.transpose(1, 2)
 
+        q, k = op.normal(B, T, H, d, std=std), op.normal(B, S, K, d, std=std)
+        if shift:  # added to every score
+            q[..., 0], k[..., 0] = 1.0, shift * math.sqrt(d)
         op.case(
             name,
             function,
-            {
-                "q": op.normal(B, T, H, d, std=std),
-                "k": op.normal(B, S, K, d, std=std),
-                "v": op.normal(B, S, K, d),
-            },
+            {"q": f32(q), "k": f32(k), "v": op.normal(B, S, K, d)},
             theirs if normaliser == "softmax" else None,
             causal=causal,
             scale=1 / math.sqrt(d),
@@ -274,6 +279,8 @@ def attention() -> Op:
     run("cross", 1, 4, 9, 4, 2, 4, False)
     run("one_token", 2, 1, 1, 2, 1, 4, True)
     run("softmax_1", 1, 5, 5, 4, 2, 4, True, normaliser="softmax-1")
+    run("softmax_1_off", 1, 5, 5, 2, 1, 4, True, normaliser="softmax-1", sink=1, shift=-9.0)
+    run("softmax_1_saturated", 1, 5, 5, 2, 1, 4, False, normaliser="softmax-1", shift=9.0)
     return op
 
 

@@ -1,6 +1,7 @@
 // What each op needs, so that a random node of it is valid and well behaved.
 #include <cmath>
 
+#include "ir/normalizer.h"
 #include "testing/graph_generator.h"
 
 namespace weir::test {
@@ -276,6 +277,9 @@ void GraphGenerator::make_attention(Op op) {
   Value k = resized(pick(3).value, {batch, keys, groups, width});
   Value v = resized(pick(3).value, {batch, keys, groups, width});
   Attrs attrs{{"causal", causal}, {"scale", 0.5}};
+  const std::vector<AttentionNormalizer>& normalizers = all_normalizers();
+  set_normalizer(attrs, normalizers[static_cast<size_t>(
+                            random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))]);
   std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
   if (op == Op::attention) {
     keep(forward[0], 3);
@@ -289,7 +293,7 @@ void GraphGenerator::make_attention(Op op) {
   }
   if (op == Op::attention_pattern) return keep(add(op, {q, k, forward[1]}, attrs), 1);
   attrs.set("sink", random_.integer(0, keys - 1));
-  keep_all(editor_.add_node(op, {q, k, forward[1]}, attrs), {10, 10, 3, 1, 1});
+  keep_all(editor_.add_node(op, {q, k, forward[1]}, attrs), {10, 10, 3, 1, 1, 1});
 }
 
 void GraphGenerator::make_loss(Op op) {

@@ -111,7 +111,32 @@ class HeaderParser {
   size_t at_ = 0;
 };
 
-/// `where` names the file, or the file and its entry.
+/// Magic, version, length and the dict padded with spaces, so that the data begin at 64 bytes.
+std::string npy_header(const NpyView& array, const std::string& where) {
+  std::optional<std::string_view> descr = npy_name(array.dtype);
+  if (!descr)
+    user_error("npy", "{}: NumPy has no element type {}; widen the array to f32 first.", where,
+               safetensors_name(array.dtype));
+  std::optional<uint64_t> needed = array_bytes(array.dtype, array.shape);
+  WEIR_CHECK(needed && *needed == array.data.size(), "{}: shape {} with {} bytes", where,
+             shape_text(array.shape), array.data.size());
+  std::string dict =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", *descr,
+                  fmt::join(array.shape, ", "), array.shape.size() == 1 ? "," : "");
+  bool version_2 = dict.size() + kAlignment > 0xFFFF;
+  size_t prefix = kMagic.size() + 2 + (version_2 ? 4 : 2);
+  dict.append((kAlignment - (prefix + dict.size() + 1) % kAlignment) % kAlignment, ' ');
+  dict += '\n';
+  std::string header(kMagic);
+  header += version_2 ? '\x02' : '\x01';
+  header += '\0';
+  for (size_t i = 0; i < (version_2 ? 4U : 2U); ++i)
+    header += static_cast<char>(dict.size() >> (8 * i) & 0xFF);
+  return header + dict;
+}
+
+}  // namespace
+
 NpyArray parse_npy(std::string_view bytes, const std::string& where) {
   if (bytes.size() < 10 || !bytes.starts_with(kMagic))
     user_error("npy", "{} is not a .npy file: it does not start with \\x93NUMPY.", where);
@@ -157,32 +182,6 @@ NpyArray parse_npy(std::string_view bytes, const std::string& where) {
   return array;
 }
 
-/// Magic, version, length and the dict padded with spaces, so that the data begin at 64 bytes.
-std::string npy_header(const NpyView& array, const std::string& where) {
-  std::optional<std::string_view> descr = npy_name(array.dtype);
-  if (!descr)
-    user_error("npy", "{}: NumPy has no element type {}; widen the array to f32 first.", where,
-               safetensors_name(array.dtype));
-  std::optional<uint64_t> needed = array_bytes(array.dtype, array.shape);
-  WEIR_CHECK(needed && *needed == array.data.size(), "{}: shape {} with {} bytes", where,
-             shape_text(array.shape), array.data.size());
-  std::string dict =
-      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", *descr,
-                  fmt::join(array.shape, ", "), array.shape.size() == 1 ? "," : "");
-  bool version_2 = dict.size() + kAlignment > 0xFFFF;
-  size_t prefix = kMagic.size() + 2 + (version_2 ? 4 : 2);
-  dict.append((kAlignment - (prefix + dict.size() + 1) % kAlignment) % kAlignment, ' ');
-  dict += '\n';
-  std::string header(kMagic);
-  header += version_2 ? '\x02' : '\x01';
-  header += '\0';
-  for (size_t i = 0; i < (version_2 ? 4U : 2U); ++i)
-    header += static_cast<char>(dict.size() >> (8 * i) & 0xFF);
-  return header + dict;
-}
-
-}  // namespace
-
 NpyArray read_npy(const std::string& path) { return parse_npy(MappedFile(path).text(), path); }
 
 void write_npy(const std::string& path, const NpyView& array) {
@@ -199,9 +198,13 @@ void write_npy(const std::string& path, std::span<const int64_t> shape,
 }
 
 std::vector<std::pair<std::string, NpyArray>> read_npz(const std::string& path) {
+  return read_npz(MappedFile(path));
+}
+
+std::vector<std::pair<std::string, NpyArray>> read_npz(const MappedFile& file) {
   std::vector<std::pair<std::string, NpyArray>> arrays;
-  for (const auto& [name, content] : read_zip(path)) {
-    NpyArray array = parse_npy(content, fmt::format("{}, entry \"{}\"", path, name));
+  for (const auto& [name, content] : read_zip(file)) {
+    NpyArray array = parse_npy(content, fmt::format("{}, entry \"{}\"", file.path(), name));
     arrays.emplace_back(name.ends_with(".npy") ? name.substr(0, name.size() - 4) : name,
                         std::move(array));
   }

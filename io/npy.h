@@ -3,10 +3,12 @@
 // Format: numpy.lib.format.
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "io/dtype.h"
+#include "io/file.h"
 
 namespace weir {
 
@@ -33,6 +35,8 @@ struct NpyView {
 /// Reads one array. UserError names the file and what is wrong with it: not .npy, version 3 (field
 /// names in UTF-8), an element type or byte order that is not read, Fortran order, wrong size.
 NpyArray read_npy(const std::string& path);
+/// The same for bytes in memory; `where` names them in messages.
+NpyArray parse_npy(std::string_view bytes, const std::string& where);
 
 /// Writes atomically. bf16, which NumPy lacks, is a UserError: widen it with to_f32 first.
 void write_npy(const std::string& path, const NpyView& array);
@@ -41,6 +45,7 @@ void write_npy(const std::string& path, std::span<const int64_t> shape,
 
 /// Name and array of every entry of an .npz archive (stored or deflated), in its order.
 std::vector<std::pair<std::string, NpyArray>> read_npz(const std::string& path);
+std::vector<std::pair<std::string, NpyArray>> read_npz(const MappedFile& file);
 
 /// Writes a stored archive atomically; 4 GiB or more would need zip64 and is a UserError.
 void write_npz(const std::string& path, const std::vector<std::pair<std::string, NpyView>>& arrays);

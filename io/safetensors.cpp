@@ -247,7 +247,7 @@ class Reader {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+SafetensorsFile::SafetensorsFile(MappedFile file) : file_(std::move(file)) {
   Parsed parsed = Reader(file_).read(data_begin_);
   entries_ = std::move(parsed.entries);
   metadata_ = std::move(parsed.metadata);

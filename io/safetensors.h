@@ -26,7 +26,8 @@ struct SafetensorsEntry {
 /// zero bytes (alignment) are allowed; any other byte that belongs to no tensor is a problem.
 class SafetensorsFile {
  public:
-  explicit SafetensorsFile(const std::string& path);
+  explicit SafetensorsFile(const std::string& path) : SafetensorsFile(MappedFile(path)) {}
+  explicit SafetensorsFile(MappedFile file);
 
   const std::string& path() const { return file_.path(); }
   /// All tensors by rising offset.

@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/hash.h"
+#include "io/json_depth.h"
 #include "io/json_error.h"
 #include "support/error.h"
 
@@ -104,6 +105,8 @@ struct DocumentReader::State {
     const std::string& path = files[next_file - 1];
     size_t number = lines->line_number();
     nlohmann::json json;
+    if (!json_is_shallow(line))
+      user_error("text", "{}, line {}: nested too deeply for a document.", path, number);
     try {
       json = nlohmann::json::parse(line);
     } catch (const nlohmann::json::exception& error) {

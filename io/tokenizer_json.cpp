@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
+#include "io/json_depth.h"
 #include "io/json_error.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
@@ -16,12 +17,13 @@ using Json = nlohmann::json;
 constexpr int64_t kMaxId = 1 << 24;
 constexpr size_t kMaxListed = 20;
 
-Json parse_file(const std::string& path) {
+Json parse(std::string_view text, const std::string& source) {
+  if (!json_is_shallow(text))
+    user_error("tokenizer", "{} is nested too deeply; it is no tokenizer.", source);
   try {
-    MappedFile file(path);
-    return Json::parse(file.text());
+    return Json::parse(text);
   } catch (const Json::exception& error) {
-    user_error("tokenizer", "{} is not valid JSON: {}.", path, json_reason(error.what()));
+    user_error("tokenizer", "{} is not valid JSON: {}.", source, json_reason(error.what()));
   }
 }
 
@@ -226,7 +228,7 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
   BpeModel model;
   model.source = vocab_path;
   Problems problems("tokenizer");
-  read_vocabulary(parse_file(vocab_path), model, problems);
+  read_vocabulary(parse(MappedFile(vocab_path).text(), vocab_path), model, problems);
   LineReader reader(merges_path);
   std::string line;
   while (reader.next(line)) {
@@ -247,10 +249,14 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
 }
 
 BpeModel load_tokenizer_json(const std::string& path) {
+  return parse_tokenizer_json(MappedFile(path).text(), path);
+}
+
+BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) {
   BpeModel model;
-  model.source = path;
+  model.source = source;
   Problems problems("tokenizer");
-  Json json = parse_file(path);
+  Json json = parse(text, source);
   read_model(member(json, "model"), model, problems);
   read_added(member(json, "added_tokens"), model, problems);
   read_normalizer(member(json, "normalizer"), model, problems);

@@ -1,6 +1,7 @@
 #pragma once
 // Byte-level BPE models from the files of GPT-2 and of Hugging Face.
 #include <string>
+#include <string_view>
 
 #include "io/bpe.h"
 
@@ -15,5 +16,7 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
 /// UserError. Truncation, padding and the post-processor (begin and end tokens) are not
 /// applied: a text is encoded whole and as it is.
 BpeModel load_tokenizer_json(const std::string& path);
+/// The same for text in memory; `source` names it in messages.
+BpeModel parse_tokenizer_json(std::string_view text, const std::string& source);
 
 }  // namespace weir

@@ -42,15 +42,19 @@ struct Entry {
 
 class ZipReader {
  public:
-  explicit ZipReader(const std::string& path) : file_(path), text_(file_.text()) {}
+  explicit ZipReader(const MappedFile& file) : file_(file), text_(file.text()) {}
 
   std::vector<std::pair<std::string, std::string>> read() {
     std::vector<std::pair<std::string, std::string>> out;
     std::set<std::string> seen;
+    uint64_t packed = 0;
     for (const Entry& entry : directory()) {
       if (!seen.insert(entry.name).second)
         user_error("npz", "{}: two entries are named \"{}\".", file_.path(), entry.name);
       out.emplace_back(entry.name, content(entry));
+      // Entries that share bytes could make a small archive into a huge one.
+      packed += entry.packed_bytes;
+      if (packed > text_.size()) damaged("its entries overlap");
     }
     return out;
   }
@@ -142,14 +146,14 @@ class ZipReader {
     return out;
   }
 
-  MappedFile file_;
+  const MappedFile& file_;
   std::string_view text_;
 };
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> read_zip(const std::string& path) {
-  return ZipReader(path).read();
+std::vector<std::pair<std::string, std::string>> read_zip(const MappedFile& file) {
+  return ZipReader(file).read();
 }
 
 void ZipWriter::add(const std::string& name, std::string_view head,

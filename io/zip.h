@@ -12,7 +12,7 @@ namespace weir {
 
 /// All entries of an archive in its order, decompressed and checked by CRC. A damaged archive, a
 /// duplicate name or an unsupported feature is a UserError with the file and the entry.
-std::vector<std::pair<std::string, std::string>> read_zip(const std::string& path);
+std::vector<std::pair<std::string, std::string>> read_zip(const MappedFile& file);
 
 /// Writes stored entries in the given order, atomically, always the same bytes for the same input.
 /// An entry or archive of 4 GiB or more, or more than 65535 entries, is a UserError.

@@ -7,6 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "io/json_depth.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -337,7 +338,8 @@ Json llama_json(const ModelConfig& c) {
 }  // namespace
 
 ModelConfig parse_hugging_face_config(const std::string& text, const std::string& where) {
-  const Json json = Json::parse(text, nullptr, false);
+  const Json json =
+      json_is_shallow(text) ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
   if (!json.is_object()) user_error(kTopic, "{} is no JSON object.", where);
   Reading r;
   auto type = json.find("model_type");

@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "io/json_depth.h"
 #include "support/error.h"
 
 namespace weir {
@@ -82,7 +83,9 @@ class Index {
   }
 
   void read_map() {
-    Json json = Json::parse(read_file(path_.string()), nullptr, false);
+    const std::string text = read_file(path_.string());
+    Json json =
+        json_is_shallow(text) ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
     auto map = json.is_object() ? json.find("weight_map") : json.end();
     if (!json.is_object() || map == json.end() || !map->is_object() || map->empty())
       user_error(kTopic, "{} has no weight_map, an object from tensor to file name.",

@@ -216,6 +216,12 @@ TEST(Npz, EveryErrorSaysWhatIsNeeded) {
   EXPECT_THAT(error(with(central + 20, "\xff\xff")), HasSubstr("beyond the end of the file"));
   EXPECT_THAT(error(with(central, "x")), HasSubstr("directory entry 1 of 1 is cut off"));
   EXPECT_THAT(error(with(central + 28, "\xff")), HasSubstr("directory entry 1 of 1 is cut off."));
+  // Further entries with the bytes of the first.
+  std::string entry = good.substr(central, end - central);
+  std::string shared = good.substr(0, end);
+  for (char name : {'b', 'c', 'd'}) shared += std::string(entry).replace(46, 1, 1, name);
+  EXPECT_THAT(error(shared + std::string(good.substr(end)).replace(10, 1, "\4")),
+              HasSubstr("is damaged: its entries overlap."));
 }
 
 TEST(Npz, MutatedArchivesNeverCrash) {

@@ -65,6 +65,7 @@ TEST(TextSource, MalformedLinesAreNamed) {
   EXPECT_EQ(error("{\"body\":\"x\"}"), where + "no member \"text\"" + needed);
   EXPECT_EQ(error("{\"text\":null}"), where + "\"text\" is a JSON null" + needed);
   EXPECT_THAT(error("{\"text\":\"x"), HasSubstr(where + "not valid JSON: parse error at line 1"));
+  EXPECT_EQ(error(std::string(1'000'000, '[')), where + "nested too deeply for a document.");
   EXPECT_THAT(error("{\"text\":\"\xFF\"}"), HasSubstr("ill-formed UTF-8"));
 }
 

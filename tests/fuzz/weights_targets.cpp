@@ -1,0 +1,139 @@
+// Files of weights: safetensors, an index with shards, GGUF; and config.json.
+#include <cstring>
+
+#include "fuzz/scratch.h"
+#include "fuzz/targets.h"
+#include "io/gguf.h"
+#include "io/gguf_test_util.h"
+#include "io/safetensors.h"
+#include "models/hugging_face_config.h"
+#include "models/stored_weights.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+MappedFile memory(std::string_view bytes) {
+  return MappedFile::from_memory("input", std::as_bytes(std::span(bytes)));
+}
+
+std::string small_safetensors(const std::vector<std::string>& names) {
+  const std::vector<float> data = {1, 2, 3, 4, 5, 6};
+  std::vector<SafetensorsItem> items;
+  for (const std::string& name : names)
+    items.push_back({name, FileDtype::f32, {2, 3}, std::as_bytes(std::span(data))});
+  const std::string path = Scratch::instance() / "seed.safetensors";
+  write_safetensors(path, items, {{"format", "pt"}});
+  return Scratch::get(path);
+}
+
+}  // namespace
+
+bool fuzz_safetensors(std::string_view bytes) try {
+  SafetensorsFile file(memory(bytes));
+  for (const SafetensorsEntry& entry : file.entries()) (void)file.to_f32(entry.name);
+  return true;
+} catch (const UserError&) {
+  return false;
+}
+
+std::vector<std::string> safetensors_seeds() {
+  return {small_safetensors({"a", "model.norm.weight"}), small_safetensors({})};
+}
+
+// Up to the first zero byte it is the index, then the second of two shards.
+bool fuzz_shards(std::string_view bytes) try {
+  const Scratch& scratch = Scratch::instance();
+  static const std::string first = small_safetensors({"a", "b"});
+  const size_t zero = std::min(bytes.find('\0'), bytes.size());
+  scratch.put("model.safetensors.index.json", bytes.substr(0, zero));
+  scratch.put("one.safetensors", first);
+  scratch.put("two.safetensors", zero < bytes.size() ? bytes.substr(zero + 1) : "");
+  const std::unique_ptr<StoredWeights> weights = open_safetensors_folder(scratch.folder());
+  for (size_t i = 0; i < weights->tensors().size(); ++i) {
+    int64_t count = 1;
+    for (int64_t size : weights->tensors()[i].shape) count *= size;
+    std::vector<float> out(static_cast<size_t>(count));
+    weights->read(i, out.data());
+  }
+  return true;
+} catch (const UserError&) {
+  return false;
+}
+
+std::vector<std::string> shards_seeds() {
+  const std::string index =
+      R"({"metadata":{"total_size":72},"weight_map":{"a":"one.safetensors","b":"one.safetensors",)"
+      R"("c":"two.safetensors"}})";
+  return {index + '\0' + small_safetensors({"c"}),
+          R"({"weight_map":{"b":"one.safetensors","a":"one.safetensors"}})"};
+}
+
+bool fuzz_gguf(std::string_view bytes) try {
+  GgufFile file(memory(bytes));
+  for (const GgufEntry& entry : file.entries()) (void)file.to_f32(entry.name);
+  auto ask = [](auto question) {
+    try {
+      (void)question();
+    } catch (const UserError&) {
+    }
+  };
+  for (const GgufValue& value : file.values()) {
+    ask([&] { return value.whole(); });
+    ask([&] { return value.number(); });
+    ask([&] { return value.flag(); });
+    ask([&] { return value.text(); });
+    ask([&] { return value.wholes(); });
+    ask([&] { return value.numbers(); });
+    ask([&] { return value.texts(); });
+  }
+  return true;
+} catch (const UserError&) {
+  return false;
+}
+
+std::vector<std::string> gguf_seeds() {
+  GgufBuilder builder;
+  builder.text("general.architecture", "llama").value("general.alignment", kU32, raw(32U));
+  builder.value("flag", kBoolean, "\1").value("eps", kF32, raw(1e-5F));
+  builder.texts("words", {"a", "bc"}).list<uint64_t>("sizes", kU64, {1, 2, 3});
+  builder.value(
+      "lists", kList,
+      raw<uint32_t>(kList) + raw<uint64_t>(1) + raw<uint32_t>(kU8) + raw<uint64_t>(2) + "xy");
+  builder.stored("f", {3, 2}, 0, std::string(24, '\1'))
+      .stored("q4", {32}, 3, std::string(20, '\2'));
+  builder.stored("q6", {256}, 14, std::string(210, '\3')).stored("h", {2}, 1, "abcd");
+  GgufBuilder empty;
+  empty.version = 2;
+  return {builder.build(), empty.build()};
+}
+
+bool fuzz_config(std::string_view bytes) try {
+  const ModelConfig config = parse_hugging_face_config(std::string(bytes), "input");
+  // What is written must be read again, to the same text.
+  const std::string text = hugging_face_config(config, "float32");
+  const std::string again =
+      hugging_face_config(parse_hugging_face_config(text, "written"), "float32");
+  if (text != again) throw std::logic_error("another configuration: " + text + " and " + again);
+  return true;
+} catch (const UserError&) {
+  return false;
+}
+
+std::vector<std::string> config_seeds() {
+  const std::string sizes =
+      R"("vocab_size":256,"hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,)"
+      R"("num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":128,)"
+      R"("rms_norm_eps":1e-05,"rope_theta":10000.0,"hidden_act":"silu","torch_dtype":"float32",)";
+  return {R"({"model_type":"llama",)" + sizes +
+              R"("rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,)"
+              R"("high_freq_factor":4.0,"original_max_position_embeddings":64},)"
+              R"("tie_word_embeddings":true})",
+          R"({"model_type":"qwen2",)" + sizes + R"("use_sliding_window":false})",
+          R"({"model_type":"qwen3",)" + sizes + R"("head_dim":32,"attention_bias":false})",
+          R"({"model_type":"mistral",)" + sizes + R"("sliding_window":null})",
+          R"({"model_type":"gpt2","vocab_size":256,"n_embd":64,"n_layer":2,"n_head":4,)"
+          R"("n_positions":128,"activation_function":"gelu_new","layer_norm_epsilon":1e-05})"};
+}
+
+}  // namespace weir

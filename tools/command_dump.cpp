@@ -5,6 +5,7 @@
 
 #include "codegen/executable.h"
 #include "io/file.h"
+#include "ir/dot.h"
 #include "ir/parse.h"
 #include "ir/print.h"
 #include "ir/verify.h"
@@ -23,7 +24,7 @@ struct Options {
   ModelOptions model;
   std::string stage;
   std::vector<std::string> probes, gradients;
-  bool train = false;
+  bool train = false, dot = false;
   std::string program;
 };
 
@@ -98,10 +99,13 @@ GraphPtr from_model(const Options& options, const Target& target) {
 int run(const Options& options) {
   const Target target = chosen_target(false);
   const Wanted wanted = parse_wanted(options.stage.empty() ? "built" : options.stage);
+  if (options.dot && wanted.text != Wanted::Text::ir)
+    user_error("dump", "--dot draws a graph, but stage {} is code. Use --stage planned.",
+               options.stage);
   GraphPtr graph = options.file.empty() ? from_model(options, target) : from_file(options, target);
   switch (wanted.text) {
     case Wanted::Text::ir:
-      fmt::print("{}", print_graph(*graph));
+      fmt::print("{}", options.dot ? to_dot(*graph) : print_graph(*graph));
       break;
     case Wanted::Text::llvm:
       fmt::print("{}", dump_llvm(*graph, target));
@@ -130,6 +134,7 @@ void add_dump(CLI::App& app, Action& action) {
                    "inputs to differentiate by; default all weights where there is a loss")
       ->allow_extra_args(false);
   command->add_flag("--train", options->train, "the training step, with its optimiser");
+  command->add_flag("--dot", options->dot, "a drawing for Graphviz instead of text");
   command
       ->add_option("--program", options->program,
                    "of a step in micro-batches: prepare, micro (default) or finish")
@@ -139,6 +144,7 @@ void add_dump(CLI::App& app, Action& action) {
       "bytes.\n"
       "\nExamples:\n  weir dump --layers 2 > model.weir\n"
       "  weir dump model.weir --stage fused\n"
+      "  weir dump --layers 1 --dot | dot -Tsvg > model.svg\n"
       "  weir dump --stage planned --train --v-scale learned\n"
       "  weir dump --stage instrumented --probe 'blocks.*.attn.hook_v.grad : batch_sum'\n"
       "  weir dump --set model.d_model=64 --set batch=2 --stage asm");

@@ -130,6 +130,10 @@ TEST_F(Command, AFileGoesOnFromItsStage) {
   EXPECT_THAT(back.err, StartsWith("error: "));
   EXPECT_THAT(weir("dump a.weir --stage asm").out, HasSubstr(".text"));
   EXPECT_THAT(weir("dump a.weir --stage llvm").out, HasSubstr("define "));
+  EXPECT_THAT(weir("dump --dot a.weir").out, StartsWith("digraph"));
+  Result code = weir("dump --dot --stage asm " + kSmall);
+  EXPECT_EQ(code.status, 1);
+  EXPECT_THAT(code.err, HasSubstr("[dump] --dot draws a graph, but stage asm is code."));
 }
 
 TEST_F(Command, InterpreterAndCompiledCodeGiveTheSameChecksums) {

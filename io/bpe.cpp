@@ -143,7 +143,7 @@ std::string model_fingerprint(const BpeModel& model) {
     number(value.size());
     hasher.add(value);
   };
-  text("bpe");
+  text("bpe, Unicode 16");
   number(model.tokens.size());
   for (const std::string& token : model.tokens) text(token);
   number(model.merges.size());

@@ -42,26 +42,39 @@ class Block {
 };
 
 /// 32 integers of 4 bits: the first 16 are the low halves of 16 bytes, the others the high ones.
-/// `high` has a fifth bit for each (0 for 4-bit types). Element = scale * (q + shift) + minimum.
-struct Nibbles {
-  const uint8_t* low;
-  uint32_t high;
-  float scale;
-  int shift;
-};
-
-int quant(const Nibbles& block, size_t i) {
-  const int four = i < 16 ? block.low[i] & 0xF : block.low[i - 16] >> 4;
-  return (four | static_cast<int>(block.high >> i & 1U) << 4) + block.shift;
+/// `fifth` has a fifth bit for each. Calls store(i, integer).
+template <typename Store>
+void for_nibbles(const uint8_t* bytes, Store store) {
+  for (size_t i = 0; i < 16; ++i) store(i, bytes[i] & 0xF);
+  for (size_t i = 0; i < 16; ++i) store(i + 16, bytes[i] >> 4);
+}
+template <typename Store>
+void for_nibbles(const uint8_t* bytes, uint32_t fifth, Store store) {
+  for_nibbles(bytes,
+              [&](size_t i, int four) { store(i, four | static_cast<int>(fifth >> i & 1U) << 4); });
 }
 
-void symmetric(const Nibbles& block, float* out) {
-  for (size_t i = 0; i < 32; ++i) out[i] = block.scale * static_cast<float>(quant(block, i));
+void q4_0(const Block& block, float* out) {
+  const float scale = block.half(0);
+  for_nibbles(block.bytes(2), [&](size_t i, int q) { out[i] = scale * static_cast<float>(q - 8); });
 }
 
-void with_minimum(const Nibbles& block, float minimum, float* out) {
-  for (size_t i = 0; i < 32; ++i)
-    out[i] = block.scale * static_cast<float>(quant(block, i)) + minimum;
+void q4_1(const Block& block, float* out) {
+  const float scale = block.half(0), minimum = block.half(2);
+  for_nibbles(block.bytes(4),
+              [&](size_t i, int q) { out[i] = scale * static_cast<float>(q) + minimum; });
+}
+
+void q5_0(const Block& block, float* out) {
+  const float scale = block.half(0);
+  for_nibbles(block.bytes(6), block.double_word(2),
+              [&](size_t i, int q) { out[i] = scale * static_cast<float>(q - 16); });
+}
+
+void q5_1(const Block& block, float* out) {
+  const float scale = block.half(0), minimum = block.half(2);
+  for_nibbles(block.bytes(8), block.double_word(4),
+              [&](size_t i, int q) { out[i] = scale * static_cast<float>(q) + minimum; });
 }
 
 void q8_0(const Block& block, float* out) {
@@ -134,14 +147,13 @@ void dequantise_block(GgmlType type, const Block& block, float* out) {
       *out = bf16_to_f32(block.word(0));
       return;
     case GgmlType::q4_0:
-      return symmetric({block.bytes(2), 0, block.half(0), -8}, out);
+      return q4_0(block, out);
     case GgmlType::q4_1:
-      return with_minimum({block.bytes(4), 0, block.half(0), 0}, block.half(2), out);
+      return q4_1(block, out);
     case GgmlType::q5_0:
-      return symmetric({block.bytes(6), block.double_word(2), block.half(0), -16}, out);
+      return q5_0(block, out);
     case GgmlType::q5_1:
-      return with_minimum({block.bytes(8), block.double_word(4), block.half(0), 0}, block.half(2),
-                          out);
+      return q5_1(block, out);
     case GgmlType::q8_0:
       return q8_0(block, out);
     case GgmlType::q4_k:

@@ -1,5 +1,6 @@
 #include "io/tokenizer_json.h"
 
+#include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
 
@@ -14,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMaxId = 1 << 24;
+constexpr int64_t kMostIds = 1 << 24;
 constexpr size_t kMaxListed = 20;
 
 Json parse(std::string_view text, const std::string& source) {
@@ -42,7 +43,17 @@ bool flag(const Json& object, const char* key, bool otherwise = false) {
 
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 
-void read_vocabulary(const Json& vocabulary, BpeModel& model, Problems& problems) {
+/// One more than the largest id of so many tokens. Published vocabularies have few holes, and an id
+/// far beyond the number of tokens would ask for a huge table.
+int64_t id_limit(size_t tokens) {
+  return std::min(kMostIds, static_cast<int64_t>(16 * tokens + 4096));
+}
+
+bool is_id(const Json& value, int64_t limit) {
+  return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() < limit;
+}
+
+void read_vocabulary(const Json& vocabulary, int64_t limit, BpeModel& model, Problems& problems) {
   if (!vocabulary.is_object() || vocabulary.empty()) {
     problems.add(
         fmt::format("{}: the vocabulary is a JSON {}{}; an object of token to id is needed.",
@@ -51,8 +62,7 @@ void read_vocabulary(const Json& vocabulary, BpeModel& model, Problems& problems
   }
   size_t bad = 0;
   for (const auto& [token, id] : vocabulary.items()) {
-    bool valid = id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < kMaxId;
-    if (valid) {
+    if (is_id(id, limit)) {
       auto place = static_cast<size_t>(id.get<int64_t>());
       if (place >= model.tokens.size()) model.tokens.resize(place + 1);
       if (model.tokens[place].empty()) {
@@ -64,7 +74,7 @@ void read_vocabulary(const Json& vocabulary, BpeModel& model, Problems& problems
                                  place, model.tokens[place], token));
     } else if (++bad <= kMaxListed) {
       problems.add(fmt::format("{}: token \"{}\" has id {}; a number from 0 to {} is needed.",
-                               model.source, token, id.dump(), kMaxId - 1));
+                               model.source, token, id.dump(), limit - 1));
     }
   }
   if (bad > kMaxListed)
@@ -100,7 +110,7 @@ void read_merges(const Json& merges, BpeModel& model, Problems& problems) {
   }
 }
 
-void read_model(const Json& json, BpeModel& model, Problems& problems) {
+void read_model(const Json& json, int64_t limit, BpeModel& model, Problems& problems) {
   std::string type = text_of(member(json, "type"));
   // Early files do not say the type of their model.
   if (type != "BPE" && !(type.empty() && json.is_object() && json.contains("merges"))) {
@@ -108,7 +118,7 @@ void read_model(const Json& json, BpeModel& model, Problems& problems) {
         fmt::format("{}: the model is of type \"{}\"; BPE is needed.", model.source, type));
     return;
   }
-  read_vocabulary(member(json, "vocab"), model, problems);
+  read_vocabulary(member(json, "vocab"), limit, model, problems);
   read_merges(member(json, "merges"), model, problems);
   if (const Json& dropout = member(json, "dropout"); dropout.is_number() && dropout != 0.0)
     problems.add(
@@ -127,13 +137,12 @@ void read_model(const Json& json, BpeModel& model, Problems& problems) {
   model.ignore_merges = flag(json, "ignore_merges");
 }
 
-void read_added(const Json& added, BpeModel& model, Problems& problems) {
+void read_added(const Json& added, int64_t limit, BpeModel& model, Problems& problems) {
   for (const Json& json : added) {
     AddedToken token;
     token.content = text_of(member(json, "content"));
     const Json& id = member(json, "id");
-    bool valid = id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < kMaxId;
-    if (!valid || token.content.empty()) {
+    if (!is_id(id, limit) || token.content.empty()) {
       problems.add(fmt::format("{}: added token {} has no valid id and content.", model.source,
                                json.dump()));
       continue;
@@ -228,7 +237,8 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
   BpeModel model;
   model.source = vocab_path;
   Problems problems("tokenizer");
-  read_vocabulary(parse(MappedFile(vocab_path).text(), vocab_path), model, problems);
+  const Json vocabulary = parse(MappedFile(vocab_path).text(), vocab_path);
+  read_vocabulary(vocabulary, id_limit(vocabulary.size()), model, problems);
   LineReader reader(merges_path);
   std::string line;
   while (reader.next(line)) {
@@ -257,8 +267,10 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   model.source = source;
   Problems problems("tokenizer");
   Json json = parse(text, source);
-  read_model(member(json, "model"), model, problems);
-  read_added(member(json, "added_tokens"), model, problems);
+  const Json& added = member(json, "added_tokens");
+  const int64_t limit = id_limit(member(member(json, "model"), "vocab").size() + added.size());
+  read_model(member(json, "model"), limit, model, problems);
+  read_added(added, limit, model, problems);
   read_normalizer(member(json, "normalizer"), model, problems);
   read_pre_tokenizer(member(json, "pre_tokenizer"), true, model, problems);
   problems.raise();

@@ -1,7 +1,7 @@
 // Tokenizers, texts, NumPy arrays and graphs.
 #include <zlib.h>
 
-#include <cstring>
+#include <algorithm>
 #include <stdexcept>
 
 #include "fuzz/scratch.h"

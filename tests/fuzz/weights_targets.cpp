@@ -1,5 +1,5 @@
 // Files of weights: safetensors, an index with shards, GGUF; and config.json.
-#include <cstring>
+#include <algorithm>
 
 #include "fuzz/scratch.h"
 #include "fuzz/targets.h"
@@ -51,9 +51,11 @@ bool fuzz_shards(std::string_view bytes) try {
   scratch.put("two.safetensors", zero < bytes.size() ? bytes.substr(zero + 1) : "");
   const std::unique_ptr<StoredWeights> weights = open_safetensors_folder(scratch.folder());
   for (size_t i = 0; i < weights->tensors().size(); ++i) {
-    int64_t count = 1;
-    for (int64_t size : weights->tensors()[i].shape) count *= size;
-    std::vector<float> out(static_cast<size_t>(count));
+    const std::vector<int64_t>& shape = weights->tensors()[i].shape;
+    const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+    size_t count = empty ? 0 : 1;  // the reader has checked that the product is in the file
+    for (int64_t size : shape) count *= empty ? 0 : static_cast<size_t>(size);
+    std::vector<float> out(count);
     weights->read(i, out.data());
   }
   return true;

@@ -68,7 +68,9 @@ TEST(TokenizerJson, EveryUnsupportedPartIsNamed) {
   EXPECT_EQ(with("/model/vocab", "[]"),
             "the vocabulary is a JSON empty array; an object of token to id is needed.");
   EXPECT_EQ(with("/model/vocab/b", "-1"),
-            "token \"b\" has id -1; a number from 0 to 16777215 is needed.");
+            "token \"b\" has id -1; a number from 0 to 4159 is needed.");
+  EXPECT_EQ(with("/model/vocab/b", "16777215"),
+            "token \"b\" has id 16777215; a number from 0 to 4159 is needed.");
   EXPECT_EQ(with("/model/vocab/b", "0"), "id 0 has two tokens, \"a\" and \"b\".");
   EXPECT_EQ(with("/model/merges", "{}"), "model.merges is a JSON object; a list is needed.");
   EXPECT_EQ(with("/model/merges", "[\"a b\", \"a b c\"]"),

@@ -19,7 +19,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Slot = std::variant<int64_t*, uint64_t*, double*, bool*, std::string*, std::vector<int64_t>*,
-                          std::vector<std::string>*, VScaleVariant*>;
+                          std::vector<std::string>*, VScaleVariant*, AttentionNormalizer*>;
 
 struct Key {
   const char* name;
@@ -83,6 +83,7 @@ const std::vector<Key>& keys() {
       WEIR_KEY("measure.probes", measure.probes, "further probe selectors, separated by ';'; kept as arrays"),
       WEIR_KEY("measure.map_layer", measure.map_layer, "layer of the attention map in the report"),
       WEIR_KEY("measure.map_head", measure.map_head, "head of that map"),
+      WEIR_KEY("attention", attention, "softmax, or softmax-1: one more score of zero without a value"),
       WEIR_KEY("v_scale.variant", v_scale.variant, "none, full, learned, backward or forward"),
       WEIR_KEY("v_scale.lambda", v_scale.lambda, "factor of C = d_model d_head sigma^2 lambda"),
       WEIR_KEY("v_scale.sigma", v_scale.sigma, "the initialiser's standard deviation in C"),
@@ -121,6 +122,7 @@ struct KindName {
   std::string operator()(const std::vector<int64_t>*) const { return "integers separated by ','"; }
   std::string operator()(const std::vector<std::string>*) const { return "texts"; }
   std::string operator()(const VScaleVariant*) const { return "a variant"; }
+  std::string operator()(const AttentionNormalizer*) const { return "a normaliser"; }
 };
 
 // Reads the text of a value; returns false if it is of another kind.
@@ -160,10 +162,15 @@ struct FromText {
     *v = parse_v_scale_variant(text);
     return true;
   }
+  bool operator()(AttentionNormalizer* v) const {
+    *v = parse_normalizer(text);
+    return true;
+  }
 };
 
 struct ToJson {
   Json operator()(const VScaleVariant* v) const { return v_scale_variant_name(*v); }
+  Json operator()(const AttentionNormalizer* v) const { return normalizer_name(*v); }
   template <typename T>
   Json operator()(const T* v) const {
     return *v;

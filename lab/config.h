@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ir/normalizer.h"
 #include "models/llama.h"
 #include "passes/v_scale.h"
 
@@ -67,6 +68,7 @@ struct RunConfig {
   OptimizerConfig optimizer;
   MeasureConfig measure;
   VScaleOptions v_scale;
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
   std::vector<ArmConfig> arms;
 
   RunConfig();

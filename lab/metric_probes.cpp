@@ -53,6 +53,10 @@ MetricProbe attention_entropy() {
   return {"attn.hook_pattern", false, "entropy,mean(batch,query)"};
 }
 
+MetricProbe attention_row_sum() {
+  return {"attn.hook_pattern", false, "row_sum,mean(batch,query)"};
+}
+
 MetricProbe raw_resid_post() { return {"hook_resid_post", false, ""}; }
 
 const std::vector<HookOfKey>& stream_hooks() {
@@ -83,6 +87,7 @@ std::vector<std::string> metric_requests(const MetricSettings& settings, int64_t
   const MetricSettings cut = cut_to(settings, T);
   std::vector<MetricProbe> probes = {sink_scores(cut), sink_mass(cut), sink_second_moment(cut),
                                      attention_entropy(), raw_resid_post()};
+  if (!info(cut.attention).rows_sum_to_one) probes.push_back(attention_row_sum());
   for (const HookOfKey& stream : stream_hooks()) {
     probes.push_back(token_norm(stream.hook));
     probes.push_back(token_norm_max(stream.hook, cut.sink_token));

@@ -33,6 +33,9 @@ MetricProbe sink_mass(const MetricSettings& cut);
 MetricProbe sink_second_moment(const MetricSettings& cut);
 /// Mean over sequences and queries, nats: [1,H,1].
 MetricProbe attention_entropy();
+/// Sum of a row's weights, mean over sequences and queries: [1,H,1]. Asked for where it is not one;
+/// the statistics above are of weights divided by it.
+MetricProbe attention_row_sum();
 /// The residual stream after the block as it is: [B,T,D].
 MetricProbe raw_resid_post();
 

@@ -54,7 +54,7 @@ Json settings_json(const MetricSettings& cut) {
           {"massive_absolute", cut.massive_absolute},
           {"massive_ratio", cut.massive_ratio},
           {"v_scale", v_scale_name(cut.v_scale)},
-          {"attention", "softmax"}};
+          {"attention", normalizer_name(cut.attention)}};
 }
 
 Numbers ratios(const Numbers& numerators, const Numbers& denominators) {
@@ -113,6 +113,7 @@ class LayerRecord {
     json_["sink_mass"] = numbers(value(sink_mass(cut_)));
     json_["sink_second_moment"] = numbers(value(sink_second_moment(cut_)));
     json_["attention_entropy"] = numbers(value(attention_entropy()));
+    if (has(attention_row_sum())) json_["row_sum"] = numbers(value(attention_row_sum()));
     // What attention of equal weights to all tokens up to the query's own would give.
     double mass = 0, score = 0;
     for (int64_t t = cut_.sink_token; t < T_; ++t) {

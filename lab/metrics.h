@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codegen/host_tensor.h"
+#include "ir/normalizer.h"
 #include "models/model.h"
 #include "passes/v_scale.h"
 
@@ -20,6 +21,7 @@ struct MetricSettings {
   int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
   double massive_absolute = 100, massive_ratio = 1000;  ///< both exceeded: a massive activation
   VScaleVariant v_scale = VScaleVariant::none;
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
 
 /// The sizes that a record states, as the model's configuration has them.

@@ -38,8 +38,8 @@ std::set<std::string> ids_of(const std::vector<ResolvedProbe>& probes) {
 
 MetricSettings metric_settings(const RunConfig& config) {
   const MeasureConfig& m = config.measure;
-  return {m.sink_token,       m.sink_window,   m.sink_threshold,      m.gradient_window,
-          m.massive_absolute, m.massive_ratio, config.v_scale.variant};
+  return {m.sink_token,       m.sink_window,   m.sink_threshold,       m.gradient_window,
+          m.massive_absolute, m.massive_ratio, config.v_scale.variant, config.attention};
 }
 
 OptimizerOptions optimizer_options(const RunConfig& config,
@@ -65,6 +65,7 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   Model model = built_model(config);
   CompileOptions options{.target = target, .gradients = {"*"}, .stop = Stage::differentiated};
   options.v_scale = config.v_scale;
+  options.attention = config.attention;
   GraphPtr graph = run_pipeline(model.graph, options).graph;
 
   TrainingGraphs result;

@@ -63,6 +63,8 @@ GraphPtr from_file(const Options& options, const Target& target) {
   compile.probes = options.probes;
   if (!options.model.v_scale.empty())
     compile.v_scale.variant = parse_v_scale_variant(options.model.v_scale);
+  if (!options.model.attention.empty())
+    compile.attention = parse_normalizer(options.model.attention);
   compile.stop = parse_wanted(options.stage).stage;
   return run_pipeline(graph, compile).graph;
 }
@@ -72,6 +74,7 @@ GraphPtr from_model(const Options& options, const Target& target) {
   CompileOptions compile{.target = target, .gradients = {"*"}};
   if (!options.gradients.empty()) compile.gradients = options.gradients;
   compile.v_scale = config.v_scale;
+  compile.attention = config.attention;
   compile.probes = options.probes;
   compile.stop = parse_wanted(options.stage.empty() ? "built" : options.stage).stage;
   Model model = built_model(config);

@@ -11,7 +11,7 @@ namespace weir {
 struct ModelOptions {
   std::string model = "llama";
   int64_t layers = 0;  ///< 0: as the model has
-  std::string v_scale;
+  std::string v_scale, attention;
   std::vector<std::string> settings;  ///< key=value
 
   void add_to(CLI::App& command);

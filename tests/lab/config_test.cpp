@@ -28,6 +28,18 @@ TEST(Config, WordsOverrideJsonAndRoundTrip) {
   EXPECT_EQ(config_json(parse_config(config_json(config), {})), config_json(config));
 }
 
+TEST(Config, NormaliserOfAttention) {
+  RunConfig config = parse_config("", {"arms=base; off: attention=softmax_1"});
+  EXPECT_EQ(config.attention, AttentionNormalizer::softmax);
+  RunConfig arm = with_arm(config, config.arms[1]);
+  EXPECT_EQ(arm.attention, AttentionNormalizer::softmax_1);
+  EXPECT_NE(config_json(arm).find("\"attention\": \"softmax-1\""), std::string::npos);
+  EXPECT_EQ(parse_config(config_json(arm), {}).attention, AttentionNormalizer::softmax_1);
+  EXPECT_EQ(error_of("", {"attention=sofmax"}),
+            "[config] attention: [attention] unknown normaliser 'sofmax'. Did you mean softmax or "
+            "softmax-1? The normalisers are softmax, softmax-1.");
+}
+
 TEST(Config, AllMistakesComeInOneMessage) {
   EXPECT_EQ(
       error_of("", {"model.layer=2", "steps=ten", "model.heads=8", "model.kv_heads=3",

@@ -25,6 +25,7 @@ struct Case {
   VScaleVariant variant = VScaleVariant::none;
   std::string record = "";  ///< where it is not `file`
   int64_t sink = 0;
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
 
 ModelConfig config_of(const Json& json) {
@@ -89,11 +90,14 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     const ModelConfig config = config_of(config_json);
     const HostTensor& ids = reference.at("tokens");
     const int64_t B = ids.shape()[0], T = ids.shape()[1] - 1;
-    MetricSettings settings{.sink_token = GetParam().sink, .v_scale = GetParam().variant};
+    MetricSettings settings{.sink_token = GetParam().sink,
+                            .v_scale = GetParam().variant,
+                            .attention = GetParam().attention};
 
     CompileOptions options{.gradients = {"*"}, .stop = Stage::differentiated};
     options.v_scale.variant = GetParam().variant;
     options.v_scale.sigma = config_json.at("v_scale_sigma").get<double>();
+    options.attention = GetParam().attention;
     GraphPtr graph = run_pipeline(build_llama(config, B, T).graph, options).graph;
     auto probes = resolve_probes(graph, parse_probe_requests(metric_requests(settings, T)));
     GraphPtr probed = insert_probes(graph, probes);
@@ -157,7 +161,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"llama_single"}, Case{"llama_v_scale_full", VScaleVariant::full},
                       Case{"llama_v_scale_learned", VScaleVariant::learned},
                       Case{"llama_v_scale_backward_only", VScaleVariant::backward},
-                      Case{"llama_v_scale_forward_only", VScaleVariant::forward}),
+                      Case{"llama_v_scale_forward_only", VScaleVariant::forward},
+                      Case{"llama_softmax_1", VScaleVariant::none, "", 0,
+                           AttentionNormalizer::softmax_1}),
     [](const auto& info) {
       return (info.param.record.empty() ? info.param.file : info.param.record).substr(6);
     });

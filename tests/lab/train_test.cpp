@@ -29,7 +29,7 @@ TrainOptions quietly() {
 }
 
 const std::vector<std::string> kArms = {
-    "arms=baseline; v-scale: v_scale.variant=full", "measure.steps=0,2,3,6",
+    "arms=baseline; v-scale: v_scale.variant=full attention=softmax-1", "measure.steps=0,2,3,6",
     "measure.probes=blocks.0.attn.hook_v.grad : batch_sum; hook_embed : norm(feature)"};
 
 // loss.jsonl without the speed, which is no result.
@@ -69,6 +69,9 @@ TEST(Train, WritesWhatAReportNeeds) {
       auto record = nlohmann::json::parse(line);
       steps.push_back(record.at("step").get<int64_t>());
       EXPECT_EQ(record.at("tokens"), (nlohmann::json{{"batch", 4}, {"length", 12}}));
+      const bool unit_rows = arm == std::string("baseline");
+      EXPECT_EQ(record.at("settings").at("attention"), unit_rows ? "softmax" : "softmax-1");
+      EXPECT_EQ(record.at("layers").at(0).contains("row_sum"), !unit_rows);
     }
     EXPECT_EQ(steps, (std::vector<int64_t>{0, 2, 3, 6}));
     auto probes = read_npz((run / arm / "probes" / "step000002.npz").string());
@@ -77,7 +80,7 @@ TEST(Train, WritesWhatAReportNeeds) {
     EXPECT_EQ(probes[0].second.shape, (std::vector<int64_t>{1, 12, 1, 8}));
     EXPECT_EQ(probes[1].second.shape, (std::vector<int64_t>{4, 12, 1}));
   }
-  // The same seed and data: the arms differ from the first step on by V-scale alone.
+  // The same seed and data: the arms differ from the first step on by V-scale and softmax-1.
   EXPECT_NE(losses_of(run / "baseline" / "loss.jsonl"), losses_of(run / "v-scale" / "loss.jsonl"));
   write_report(run, folder.path() / "report.html");
   EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("v-scale"));

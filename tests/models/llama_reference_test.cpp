@@ -5,6 +5,7 @@
 
 #include "codegen/interpret.h"
 #include "models/llama.h"
+#include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
 #include "passes/decompose.h"
 #include "passes/simplify.h"
@@ -18,6 +19,7 @@ namespace {
 struct Case {
   std::string file;
   VScaleVariant variant = VScaleVariant::none;
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
 
 ModelConfig config_of(const nlohmann::json& json) {
@@ -46,6 +48,7 @@ class LlamaReference : public ::testing::TestWithParam<Case> {
     Model model = build_llama(config_of(json), batch_, tokens_);
     graph_ = apply_v_scale(model.graph, {.variant = GetParam().variant,
                                          .sigma = json.at("v_scale_sigma").get<double>()});
+    graph_ = apply_attention_normalizer(graph_, GetParam().attention);
     HostTensor input = zeros(i32({batch_, tokens_})), target = input;
     for (int64_t b = 0; b < batch_; ++b)
       for (int64_t t = 0; t < tokens_; ++t) {
@@ -110,7 +113,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"llama_v_scale_full", VScaleVariant::full},
                       Case{"llama_v_scale_learned", VScaleVariant::learned},
                       Case{"llama_v_scale_backward_only", VScaleVariant::backward},
-                      Case{"llama_v_scale_forward_only", VScaleVariant::forward}),
+                      Case{"llama_v_scale_forward_only", VScaleVariant::forward},
+                      Case{"llama_softmax_1", VScaleVariant::none, AttentionNormalizer::softmax_1}),
     [](const auto& info) { return info.param.file.substr(6); });
 
 }  // namespace

@@ -108,11 +108,14 @@ TEST_F(Command, EveryStageIsReadBackToTheSameBytes) {
   for (const char* stage :
        {"built", "differentiated", "instrumented", "lowered", "fused", "planned"})
     for (const char* kind : {"", "--train "}) {
-      Result dump = weir(fmt::format(
-          "dump {}{}--v-scale learned --stage {} --probe 'blocks.*.attn.hook_v.grad : batch_sum'",
-          kSmall, kind, stage));
+      Result dump =
+          weir(fmt::format("dump {}{}--v-scale learned --attention softmax-1 --stage {} "
+                           "--probe 'blocks.*.attn.hook_v.grad : batch_sum' "
+                           "--probe 'blocks.*.attn.hook_pattern : row_sum'",
+                           kSmall, kind, stage));
       ASSERT_EQ(dump.status, 0) << dump.err;
       EXPECT_THAT(dump.out, HasSubstr(fmt::format("stage={}", stage)));
+      EXPECT_THAT(dump.out, HasSubstr("normalizer=\"softmax-1\""));
       write("a.weir", dump.out);
       Result again = weir("dump a.weir");
       EXPECT_EQ(again.status, 0) << again.err;

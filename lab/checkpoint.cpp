@@ -157,6 +157,17 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   return found;
 }
 
+void prune_checkpoints(const fs::path& folder, int64_t keep) {
+  const std::vector<fs::path> found = list_checkpoints(folder);
+  if (keep <= 0) return;
+  for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); ++i) {
+    const fs::path hidden = folder / fmt::format(".{}.old", found[i].filename().string());
+    fs::remove_all(hidden);  // of a run that was killed while it removed
+    fs::rename(found[i], hidden);
+    fs::remove_all(hidden);
+  }
+}
+
 CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<StateArray>& weights,
                                const std::vector<StateArray>& optimizer) {
   const fs::path state_file = checkpoint / kState;

@@ -34,6 +34,9 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
 /// The checkpoints in `folder` by rising step; none if there is no such folder.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
+/// Removes all but the `keep` newest (at least one); 0 keeps all. None is ever seen half removed.
+void prune_checkpoints(const std::filesystem::path& folder, int64_t keep);
+
 /// Reads a checkpoint into the arrays. User errors name the file and the way out, which is the
 /// checkpoint before: a missing or damaged file, a hash that differs, missing, unknown or
 /// mis-shaped arrays (all at once).

@@ -41,6 +41,7 @@ const std::vector<Key>& keys() {
       WEIR_KEY("micro_batches", micro_batches, "parts a step is computed in, to save memory"),
       WEIR_KEY("threads", threads, "worker threads; 0 takes all cores"),
       WEIR_KEY("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only"),
+      WEIR_KEY("keep_checkpoints", keep_checkpoints, "newest checkpoints of an arm that are kept; 0: all"),
       WEIR_KEY("model.name", model.name, "what the model is called"),
       WEIR_KEY("model.layers", model.layers, "blocks"),
       WEIR_KEY("model.d_model", model.d_model, "width of the residual stream"),

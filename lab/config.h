@@ -63,6 +63,7 @@ struct RunConfig {
   int64_t micro_batches = 1;     ///< parts that a step is computed in
   int64_t threads = 0;           ///< 0: all cores
   int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
+  int64_t keep_checkpoints = 0;  ///< the newest that are kept; 0: all
   ModelConfig model;             ///< vocabulary 0: as the data needs
   DataConfig data;
   OptimizerConfig optimizer;

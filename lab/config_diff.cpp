@@ -12,7 +12,7 @@ void check_same_config(const RunConfig& started, const RunConfig& given) {
   using Json = nlohmann::json;
   auto flat = [](RunConfig config) {
     config.out.clear();
-    config.threads = config.checkpoint_every = 0;
+    config.threads = config.checkpoint_every = config.keep_checkpoints = 0;
     return Json::parse(config_json(config)).flatten();
   };
   const Json before = flat(started), now = flat(given);

@@ -150,6 +150,7 @@ class ArmRun {
     metrics_->flush();
     write_checkpoint(checkpoints(), {step, config_json(config_), options_.target.isa()},
                      trainer_->weights(), trainer_->optimizer_state());
+    prune_checkpoints(checkpoints(), config_.keep_checkpoints);
   }
 
   void one_step(int64_t step, std::optional<Progress>& progress) {

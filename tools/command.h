@@ -14,6 +14,7 @@ using Action = std::function<int()>;
 
 void add_demo(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 void add_dump(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_probes(CLI::App& app, Action& action);

@@ -111,6 +111,24 @@ TEST(Train, KilledAndResumedIsUninterrupted) {
   expect_same_results(folder.path() / "whole", folder.path() / "cut");
 }
 
+TEST(Train, KeepsTheNewestCheckpointsAlone) {
+  test::TemporaryFolder folder;
+  auto kept = [&](const std::string& keep) {
+    TrainOptions options = quietly();
+    options.overwrite = true;
+    train(tiny_run(folder / "run", {"checkpoint_every=2", "measure.steps=0", keep}), options);
+    std::vector<std::string> names;
+    for (const auto& entry : fs::recursive_directory_iterator(folder.path() / "run"))
+      if (entry.is_directory() && entry.path().parent_path().filename() == "checkpoints")
+        names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  EXPECT_EQ(kept("keep_checkpoints=0"),
+            (std::vector<std::string>{"step000002", "step000004", "step000006"}));
+  EXPECT_EQ(kept("keep_checkpoints=2"), (std::vector<std::string>{"step000004", "step000006"}));
+}
+
 TEST(Train, AnInterruptLeavesACheckpoint) {
   test::TemporaryFolder folder;
   train(tiny_run(folder / "whole", kArms), quietly());

@@ -1,0 +1,39 @@
+// weir report: the report of a run once more, from its folder alone.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "lab/report.h"
+#include "tools/command.h"
+
+namespace weir {
+namespace {
+
+struct Options {
+  std::string run, out;
+};
+
+int run(const Options& options) {
+  std::filesystem::path html = options.out;
+  if (html.empty()) html = std::filesystem::path(options.run) / "report.html";
+  write_report(options.run, html);
+  fmt::print("{}\nReport: {}\n", summary_table(options.run),
+             std::filesystem::absolute(html).lexically_normal().string());
+  return 0;
+}
+
+}  // namespace
+
+void add_report(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("report", "write the report of a training run from its folder");
+  command->add_option("run", options->run, "the run's folder")->required();
+  command->add_option("--out", options->out, "the HTML file; RUN/report.html if not given");
+  command->footer(
+      "An unfinished run is reported as far as it has got.\n\nExamples:\n"
+      "  weir report runs/first\n  weir report runs/first --out first.html");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace weir

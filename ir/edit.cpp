@@ -20,8 +20,10 @@ std::string intern_key(const Node& node) {
   return key;
 }
 
+// Every identity is a use of its operand of its own, with a gradient and a name of its own.
 bool is_internable(const Node& node) {
-  return node.op != Op::input && node.op != Op::kernel && !info(node.op).has(op_trait::Effect);
+  return node.op != Op::input && node.op != Op::kernel && node.op != Op::identity &&
+         !info(node.op).has(op_trait::Effect);
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "codegen/interpret.h"
 #include "ir/builder.h"
 #include "ir/print.h"
 #include "support/error.h"
@@ -54,6 +57,26 @@ TEST(Autodiff, AppendsNodesAndNamesGradients) {
             "  return loss = D, grad.w = F\n");
   EXPECT_TRUE(graph->find("hook_y.grad"));
   EXPECT_EQ(graph->find("w.grad"), graph->find_output("grad.w"));
+}
+
+// Two branches read one value, as attention and MLP of a parallel block do.
+TEST(Autodiff, EveryNamedUseHasItsOwnGradient) {
+  Builder b("branches");
+  Tensor x = b.input("x", f32({4}));
+  Tensor first = identity(x).named("ln1.hook_in"), second = identity(x).named("ln2.hook_in");
+  b.output("loss", sum_all(exp(first) + sin(second) + x));
+  GraphPtr graph =
+      differentiate(b.finish(), {.wrt = {"x"}, .named = {"ln1.hook_in", "ln2.hook_in"}});
+  Tensors inputs = {{"x", zeros(f32({4}))}};
+  inputs.at("x").data = {-1, 0, 0.5, 2};
+  Tensors values =
+      interpret_all(*graph, inputs, {"ln1.hook_in.grad", "ln2.hook_in.grad", "x.grad"}).values;
+  for (size_t i = 0; i < 4; ++i) {
+    double x = inputs.at("x").data[i];
+    EXPECT_DOUBLE_EQ(values.at("ln1.hook_in.grad").data[i], std::exp(x));
+    EXPECT_DOUBLE_EQ(values.at("ln2.hook_in.grad").data[i], std::cos(x));
+    EXPECT_NEAR(values.at("x.grad").data[i], std::exp(x) + std::cos(x) + 1, 1e-15);
+  }
 }
 
 TEST(Autodiff, PrunesWhatNobodyWants) {

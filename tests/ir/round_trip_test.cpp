@@ -12,6 +12,7 @@
 #include "passes/pipeline.h"
 #include "passes/training_step.h"
 #include "testing/random_graph.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -52,14 +53,7 @@ TEST(RoundTrip, RandomGraphsAtEveryStage) {
 }
 
 TEST(RoundTrip, AModelAtEveryStage) {
-  Model model = build_llama({.layers = 2,
-                             .d_model = 16,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .d_head = 4,
-                             .d_ff = 24,
-                             .vocabulary = 11},
-                            2, 5);
+  Model model = build_llama(test::small_model(), 2, 5);
   for (const std::string& name : stage_names()) {
     SCOPED_TRACE(name);
     CompileOptions options = to_stage(*parse_stage(name));

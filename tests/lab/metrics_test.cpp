@@ -14,6 +14,7 @@
 #include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "testing/reference_data.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -27,21 +28,6 @@ struct Case {
   int64_t sink = 0;
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
-
-ModelConfig config_of(const Json& json) {
-  ModelConfig config;
-  json.at("num_hidden_layers").get_to(config.layers);
-  json.at("hidden_size").get_to(config.d_model);
-  json.at("num_attention_heads").get_to(config.heads);
-  json.at("num_key_value_heads").get_to(config.kv_heads);
-  json.at("head_dim").get_to(config.d_head);
-  json.at("intermediate_size").get_to(config.d_ff);
-  json.at("vocab_size").get_to(config.vocabulary);
-  json.at("rms_norm_eps").get_to(config.rms_eps);
-  json.at("rope_theta").get_to(config.rope_base);
-  json.at("tie_word_embeddings").get_to(config.tied);
-  return config;
-}
 
 bool all_numbers(const Json& json) {
   return json.is_array() && !json.empty() &&
@@ -87,7 +73,7 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     const std::string name = GetParam().record.empty() ? GetParam().file : GetParam().record;
     Json expected =
         Json::parse(std::ifstream(fmt::format("{}/reference/{}.json", WEIR_TEST_DATA, name)));
-    const ModelConfig config = config_of(config_json);
+    const ModelConfig config = test::reference_config(config_json);
     const HostTensor& ids = reference.at("tokens");
     const int64_t B = ids.shape()[0], T = ids.shape()[1] - 1;
     MetricSettings settings{.sink_token = GetParam().sink,

@@ -12,6 +12,7 @@
 #include "passes/v_scale.h"
 #include "testing/expect_close.h"
 #include "testing/reference_data.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -22,21 +23,6 @@ struct Case {
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
 
-ModelConfig config_of(const nlohmann::json& json) {
-  ModelConfig config;
-  json.at("num_hidden_layers").get_to(config.layers);
-  json.at("hidden_size").get_to(config.d_model);
-  json.at("num_attention_heads").get_to(config.heads);
-  json.at("num_key_value_heads").get_to(config.kv_heads);
-  json.at("head_dim").get_to(config.d_head);
-  json.at("intermediate_size").get_to(config.d_ff);
-  json.at("vocab_size").get_to(config.vocabulary);
-  json.at("rms_norm_eps").get_to(config.rms_eps);
-  json.at("rope_theta").get_to(config.rope_base);
-  json.at("tie_word_embeddings").get_to(config.tied);
-  return config;
-}
-
 class LlamaReference : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -45,7 +31,7 @@ class LlamaReference : public ::testing::TestWithParam<Case> {
     const HostTensor& ids = reference_.at("tokens");
     batch_ = ids.shape()[0];
     tokens_ = ids.shape()[1] - 1;
-    Model model = build_llama(config_of(json), batch_, tokens_);
+    Model model = build_llama(test::reference_config(json), batch_, tokens_);
     graph_ = apply_v_scale(model.graph, {.variant = GetParam().variant,
                                          .sigma = json.at("v_scale_sigma").get<double>()});
     graph_ = apply_attention_normalizer(graph_, GetParam().attention);

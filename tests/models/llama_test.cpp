@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/error.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -15,14 +16,7 @@ TEST(Llama, NamedConfigurationsHaveTheirSizes) {
 }
 
 TEST(Llama, NamesEveryHookOfEveryLayer) {
-  Model model = build_llama({.layers = 2,
-                             .d_model = 16,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .d_head = 4,
-                             .d_ff = 24,
-                             .vocabulary = 11},
-                            3, 5);
+  Model model = build_llama(test::small_model(), 3, 5);
   const Graph& graph = *model.graph;
   EXPECT_EQ(graph.type(*graph.find("blocks.1.attn.hook_rot_q")), f32({3, 5, 4, 4}));
   EXPECT_EQ(graph.type(*graph.find("blocks.1.attn.hook_v")), f32({3, 5, 2, 4}));

@@ -8,6 +8,7 @@
 #include "models/llama.h"
 #include "passes/pass_test_util.h"
 #include "passes/pipeline.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -15,15 +16,9 @@ namespace {
 using enum AttentionNormalizer;
 
 GraphPtr small_llama() {
-  return build_llama({.layers = 2,
-                      .d_model = 16,
-                      .heads = 4,
-                      .kv_heads = 2,
-                      .d_head = 6,
-                      .d_ff = 24,
-                      .vocabulary = 3},
-                     2, 5)
-      .graph;
+  ModelConfig config = test::small_model();
+  config.d_head = 6;  // the heads together are wider than the model
+  return build_llama(config, 2, 5).graph;
 }
 
 TEST(AttentionNormalizer, ReplacesItInEveryAttentionAndPattern) {

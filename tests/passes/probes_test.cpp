@@ -14,6 +14,7 @@
 #include "support/error.h"
 #include "testing/expect_close.h"
 #include "testing/random_tensor.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -32,17 +33,7 @@ std::string error_of(Call call) {
   return "no error";
 }
 
-GraphPtr small_llama() {
-  ModelConfig config{.name = "small",
-                     .layers = 2,
-                     .d_model = 8,
-                     .heads = 4,
-                     .kv_heads = 2,
-                     .d_head = 2,
-                     .d_ff = 6,
-                     .vocabulary = 7};
-  return build_llama(config, 3, 5).graph;
-}
+GraphPtr small_llama() { return build_llama(test::tiny_model(), 3, 5).graph; }
 
 std::vector<std::string> weights_of(const Graph& graph) {
   std::vector<std::string> names;

@@ -9,6 +9,7 @@
 #include "passes/lower.h"
 #include "passes/simplify.h"
 #include "testing/random_graph.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -71,15 +72,7 @@ GraphPtr without_probes(const GraphPtr& graph) {
 }
 
 TEST(Properties, ProbesLeaveTheProgramAsItIs) {
-  GraphPtr model = build_llama({.layers = 2,
-                                .d_model = 16,
-                                .heads = 4,
-                                .kv_heads = 2,
-                                .d_head = 4,
-                                .d_ff = 24,
-                                .vocabulary = 11},
-                               2, 5)
-                       .graph;
+  GraphPtr model = build_llama(test::small_model(), 2, 5).graph;
   auto check = [](const GraphPtr& graph) -> std::string {
     GraphPtr plain = lowered(at(graph, Stage::differentiated));
     GraphPtr probed = lowered(with_probes(at(graph, Stage::differentiated)));

@@ -16,6 +16,7 @@
 #include "testing/expect_close.h"
 #include "testing/random_tensor.h"
 #include "testing/reference_data.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -24,18 +25,11 @@ using test::close;
 using test::random_inputs;
 using ::testing::HasSubstr;
 
-constexpr int64_t kTokens = 5, kVocabulary = 7;
+constexpr int64_t kTokens = 5;
 
 GraphPtr model(int64_t batch) {
-  ModelConfig config{.name = "small",
-                     .layers = 2,
-                     .d_model = 8,
-                     .heads = 4,
-                     .kv_heads = 2,
-                     .d_head = 2,
-                     .d_ff = 6,
-                     .vocabulary = kVocabulary,
-                     .tied = true};
+  ModelConfig config = test::tiny_model();
+  config.tied = true;
   return fuse_loss_head(build_llama(config, batch, kTokens).graph);
 }
 
@@ -284,17 +278,7 @@ TEST(TrainingStep, TwoStepsEqualTheReference) {
   nlohmann::json config = json.at("config"), adamw = json.at("adamw");
   const HostTensor& ids = reference.at("tokens");
   int64_t B = ids.shape()[0], T = ids.shape()[1] - 1;
-  ModelConfig llama{.layers = config.at("num_hidden_layers"),
-                    .d_model = config.at("hidden_size"),
-                    .heads = config.at("num_attention_heads"),
-                    .kv_heads = config.at("num_key_value_heads"),
-                    .d_head = config.at("head_dim"),
-                    .d_ff = config.at("intermediate_size"),
-                    .vocabulary = config.at("vocab_size"),
-                    .rms_eps = config.at("rms_norm_eps"),
-                    .rope_base = config.at("rope_theta"),
-                    .tied = config.at("tie_word_embeddings")};
-  Model model = build_llama(llama, B, T);
+  Model model = build_llama(test::reference_config(config), B, T);
   GraphPtr graph = fuse_loss_head(apply_v_scale(
       model.graph,
       {.variant = VScaleVariant::learned, .sigma = config.at("v_scale_sigma").get<double>()}));

@@ -13,22 +13,15 @@
 #include "codegen/host_tensor.h"
 #include "codegen/jit.h"
 #include "codegen/kernels.h"
+#include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
+#include "support/align.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
-Value root(const Graph& graph, Value value) {
-  while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
-  return value;
-}
 
 BufferRef place_of(const Graph& graph, Value value) {
   value = root(graph, value);

@@ -5,29 +5,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ir/attr_kinds.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-const char* kind_name(AttrKind kind) {
-  switch (kind) {
-    case AttrKind::Int:
-      return "an integer";
-    case AttrKind::Float:
-      return "a number";
-    case AttrKind::Bool:
-      return "true or false";
-    case AttrKind::String:
-      return "a quoted text";
-    case AttrKind::Ints:
-      return "a list of integers";
-    case AttrKind::Dtype:
-      return "a dtype";
-  }
-  internal_error_at("unknown attribute kind");
-}
 
 AttrKind kind_of(const AttrValue& value) {
   constexpr AttrKind kinds[] = {AttrKind::Int,    AttrKind::Float, AttrKind::Bool,
@@ -50,6 +33,20 @@ bool same(const AttrValue& a, const AttrValue& b) {
 }
 
 }  // namespace
+
+const AttrKindText& text_of(AttrKind kind) {
+  static const AttrKindText rows[] = {
+      {AttrKind::Int, "an integer", ""},
+      {AttrKind::Float, "a number", ""},
+      {AttrKind::Bool, "true or false", ""},
+      {AttrKind::String, "a quoted text", "\"row\""},
+      {AttrKind::Ints, "a list of integers", "[0,2]"},
+      {AttrKind::Dtype, "a dtype", "f32"},
+  };
+  for (const AttrKindText& row : rows)
+    if (row.kind == kind) return row;
+  internal_error_at("unknown attribute kind");
+}
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
@@ -133,7 +130,7 @@ void check_attributes(Op op, const Attrs& attrs) {
     known.push_back(spec.name);
     if (!spec.optional && !attrs.has(spec.name))
       problems.add(
-          fmt::format("attribute {} is missing; it is {}.", spec.name, kind_name(spec.kind)));
+          fmt::format("attribute {} is missing; it is {}.", spec.name, text_of(spec.kind).name));
   }
   for (const auto& [name, value] : attrs.entries()) {
     if (name == kPlace) continue;
@@ -144,7 +141,7 @@ void check_attributes(Op op, const Attrs& attrs) {
                                did_you_mean(name, known)));
     else if (spec->kind != kind_of(value))
       problems.add(fmt::format("attribute {} is {}, but {} is needed.", name, to_string(value),
-                               kind_name(spec->kind)));
+                               text_of(spec->kind).name));
   }
   problems.raise();
 }

@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "ir/attr_kinds.h"
 #include "ir/edit.h"
 #include "ir/print.h"
 #include "ir/syntax.h"
@@ -100,22 +101,9 @@ std::optional<AttrValue> value_of_kind(const AttrText& text, AttrKind kind) {
   internal_error_at("unknown attribute kind");
 }
 
-const char* needed_for(AttrKind kind) {
-  switch (kind) {
-    case AttrKind::Int:
-      return "an integer";
-    case AttrKind::Float:
-      return "a number";
-    case AttrKind::Bool:
-      return "true or false";
-    case AttrKind::String:
-      return "a quoted text, as in \"row\"";
-    case AttrKind::Ints:
-      return "a list of integers, as in [0,2]";
-    case AttrKind::Dtype:
-      return "a dtype, as in f32";
-  }
-  internal_error_at("unknown attribute kind");
+std::string needed_for(AttrKind kind) {
+  const AttrKindText& text = text_of(kind);
+  return *text.example ? fmt::format("{}, as in {}", text.name, text.example) : text.name;
 }
 
 // One graph or region: its labels, and the editor that makes it.

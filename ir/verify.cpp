@@ -8,6 +8,7 @@
 #include "ir/normalizer.h"
 #include "ir/print.h"
 #include "ir/schedule_rules.h"
+#include "support/align.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -15,7 +16,6 @@ namespace weir {
 namespace {
 
 constexpr size_t kMaxShown = 10;
-constexpr int64_t kPlaceAlignment = 64;
 
 class StageRules {
  public:
@@ -183,8 +183,8 @@ class StageRules {
     if (offset >= 0) {
       const AttrValue* attribute = graph_.attrs().find("arena");
       const auto* arena = attribute ? std::get_if<int64_t>(attribute) : nullptr;
-      if (offset % kPlaceAlignment)
-        report_(id, fmt::format("place {} is a multiple of {}", offset, kPlaceAlignment));
+      if (offset % kAlignment)
+        report_(id, fmt::format("place {} is a multiple of {}", offset, kAlignment));
       if (arena && (bytes > *arena || offset > *arena - bytes))
         report_(id, fmt::format("place {} and {} bytes end inside the arena of {}", offset, bytes,
                                 *arena));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ir/alias.h"
 #include "support/error.h"
 
 namespace weir {
@@ -109,18 +110,13 @@ Clustering::Clustering(const Graph& graph, std::vector<bool> take, const FuseOpt
       cluster_of_(graph.nodes().size(), -1) {
   for (int32_t id = 0; id < graph.size(); ++id) {
     if (!take_[id] || graph.node(id).op == Op::reshape) continue;
-    for (Value input : graph.node(id).inputs) users_[root(input).node].push_back(id);
+    for (Value input : graph.node(id).inputs) users_[root(graph, input).node].push_back(id);
   }
-  for (const Output& output : graph.outputs()) is_output_[root(output.value).node] = true;
+  for (const Output& output : graph.outputs()) is_output_[root(graph, output.value).node] = true;
   find_column_only();
   for (int32_t id = 0; id < graph.size(); ++id)
     if (take_[id] && !column_only_[id]) place(id);
   attach_epilogues();
-}
-
-Value Clustering::root(Value value) const {
-  while (graph_.node(value).op == Op::reshape) value = graph_.node(value).inputs[0];
-  return value;
 }
 
 bool Clustering::is_loop(int32_t node) const {
@@ -264,7 +260,7 @@ std::set<int32_t> Clustering::dependencies(int32_t cluster) const {
 
 void Clustering::dependencies_of_node(int32_t node, std::set<int32_t>& result) const {
   for (Value input : graph_.node(node).inputs) {
-    Value value = root(input);
+    Value value = root(graph_, input);
     if (cluster_of_[value.node] >= 0)
       result.insert(cluster_of_[value.node]);
     else if (column_only_[value.node])

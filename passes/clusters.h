@@ -30,8 +30,6 @@ class Clustering {
   /// Whether kernels other than the value's own compute it anew instead of loading it: it costs a
   /// few cheap operations on at most one large operand, or only column reductions use it.
   bool recomputed(Value value, int32_t consumer_cluster) const;
-  /// The value behind reshape aliases.
-  Value root(Value value) const;
 
  private:
   bool is_loop(int32_t node) const;

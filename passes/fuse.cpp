@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "ir/alias.h"
 #include "ir/edit.h"
 #include "passes/clusters.h"
 #include "support/error.h"
@@ -66,7 +67,7 @@ class Fuser {
       if (graph_.node(id).op == Op::probe) needed[id] = true;
       mask[id] = needed[id] && (!main_mask_[id] || !storable(id));
       if (mask[id])
-        for (Value input : graph_.node(id).inputs) needed[main_.root(input).node] = true;
+        for (Value input : graph_.node(id).inputs) needed[root(graph_, input).node] = true;
     }
     return mask;
   }
@@ -160,7 +161,7 @@ class Fuser {
 
   // Makes the kernel that has the value store it.
   void require(Value value, bool by_probe) {
-    value = main_.root(value);
+    value = root(graph_, value);
     const Node& node = graph_.node(value);
     if (node.op == Op::input) return;
     auto found = unit_of_.find(value.node);
@@ -204,7 +205,7 @@ class Fuser {
   std::set<int32_t> dependencies(const Unit& unit) const {
     std::set<int32_t> result;
     for (Value load : unit.loads) {
-      auto found = unit_of_.find(main_.root(load).node);
+      auto found = unit_of_.find(root(graph_, load).node);
       if (found != unit_of_.end()) result.insert(static_cast<int32_t>(found->second));
     }
     return result;
@@ -278,7 +279,7 @@ class Fuser {
     auto emit_ready_probes = [&] {
       std::erase_if(probes, [&](int32_t id) {
         Value value = graph_.node(id).inputs[0];
-        if (!map.contains(main_.root(value))) return false;
+        if (!map.contains(root(graph_, value))) return false;
         editor.add_node(Op::probe, {mapped(mapped, value)}, graph_.node(id).attrs);
         return true;
       });

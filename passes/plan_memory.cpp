@@ -5,21 +5,15 @@
 #include <algorithm>
 #include <map>
 
+#include "ir/alias.h"
 #include "ir/edit.h"
+#include "ir/print.h"
+#include "support/align.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
-Value root(const Graph& graph, Value value) {
-  while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
-  return value;
-}
 
 struct Lifetime {
   int32_t first = 0;  ///< the node that stores it
@@ -144,6 +138,75 @@ class Planner {
   int64_t arena_ = 0;
 };
 
+// What is wrong with the places of a graph that verify accepts, one sentence each.
+class PlanCheck {
+ public:
+  explicit PlanCheck(const Graph& planned) : graph_(planned), live_(lifetimes(planned)) {}
+
+  std::vector<std::string> run() {
+    for (const auto& [value, life] : live_) {
+      if (graph_.node(value).op != Op::kernel) continue;
+      int64_t place = graph_.node(value).attrs.get_ints(kPlace).at(value.result);
+      if (place < 0)
+        over_state(value, {graph_.inputs().at(-1 - place), 0});
+      else
+        in_arena({value, life, place, place + graph_.type(value).bytes()});
+    }
+    return std::move(broken_);
+  }
+
+ private:
+  struct Placed {
+    Value value;
+    Lifetime life;
+    int64_t begin, end;
+  };
+
+  std::string text_of(Value value) const {
+    std::string line = print_node(graph_, value.node);
+    return fmt::format("result {} of node {} ({})", value.result, value.node,
+                       line.substr(0, line.find('\n')));
+  }
+
+  void over_state(Value value, Value state) {
+    const std::string name = graph_.input_name(state.node);
+    if (auto [other, is_new] = writer_.emplace(state, value); !is_new)
+      broken_.push_back(fmt::format("{} and {} both overwrite the state {}", text_of(value),
+                                    text_of(other->second), name));
+    auto reads = live_.find(state);
+    if (reads != live_.end() && reads->second.last > value.node)
+      broken_.push_back(fmt::format("{} overwrites the state {}, which node {} still reads",
+                                    text_of(value), name, reads->second.last));
+    const Node& kernel = graph_.node(value);
+    for (size_t i = 0; i < kernel.inputs.size(); ++i)
+      if (root(graph_, kernel.inputs[i]) == state &&
+          !reads_in_step(*kernel.region, i, graph_.type(value).shape))
+        broken_.push_back(
+            fmt::format("{} overwrites the state {}, of which its kernel reads other elements "
+                        "than the one that it writes",
+                        text_of(value), name));
+  }
+
+  void in_arena(const Placed& placed) {
+    for (const Placed& other : placed_) {
+      bool together = other.life.first <= placed.life.last && placed.life.first <= other.life.last;
+      if (together && placed.begin < other.end && other.begin < placed.end)
+        broken_.push_back(fmt::format("{} at bytes {} to {} overlaps {} at bytes {} to {}",
+                                      text_of(placed.value), placed.begin, placed.end,
+                                      text_of(other.value), other.begin, other.end));
+    }
+    placed_.push_back(placed);
+  }
+
+  const Graph& graph_;
+  std::map<Value, Lifetime> live_;
+  std::map<Value, Value> writer_;  ///< of each state
+  std::vector<Placed> placed_;
+  std::vector<std::string> broken_;
+};
+
+std::vector<std::string> broken_plan(const Graph& planned) { return PlanCheck(planned).run(); }
+
 }  // namespace
 
 GraphPtr plan_memory(const GraphPtr& fused) {
@@ -169,37 +232,19 @@ std::string to_string(const MemoryNeed& need) {
 }
 
 void check_plan(const Graph& planned) {
-  std::map<Value, Lifetime> live = lifetimes(planned);
-  struct Placed {
-    Value value;
-    Lifetime life;
-    int64_t begin, end;
-  };
-  std::vector<Placed> placed;
-  for (const auto& [value, life] : live) {
-    const Node& node = planned.node(value);
-    if (node.op != Op::kernel) continue;
-    int64_t place = node.attrs.get_ints(kPlace).at(value.result);
-    int64_t end = place + planned.type(value).bytes();
-    if (place < 0) {
-      Value state{planned.inputs().at(-1 - place), 0};
-      WEIR_CHECK(planned.node(state).attrs.get_bool("state"), "node {} overwrites input {}",
-                 value.node, planned.input_name(state.node));
-      auto reads = live.find(state);
-      WEIR_CHECK(reads == live.end() || reads->second.last <= value.node,
-                 "state {} is overwritten at node {} but read at node {}",
-                 planned.input_name(state.node), value.node, reads->second.last);
-      continue;
-    }
-    WEIR_CHECK(end <= planned.attrs().get_int("arena"), "node {} lies beyond the arena",
-               value.node);
-    for (const Placed& other : placed) {
-      bool together = other.life.first <= life.last && life.first <= other.life.last;
-      WEIR_CHECK(!together || end <= other.begin || other.end <= place,
-                 "nodes {} and {} overlap in the arena", value.node, other.value.node);
-    }
-    placed.push_back({value, life, place, end});
-  }
+  std::vector<std::string> broken = broken_plan(planned);
+  WEIR_CHECK(broken.empty(), "{}", join(broken, "; "));
+}
+
+void check_plan_user(const Graph& graph, const std::string& file) {
+  if (graph.stage() != Stage::planned) return;
+  std::vector<std::string> broken = broken_plan(graph);
+  if (broken.empty()) return;
+  user_error(
+      "plan",
+      "{}: the places of graph {} do not keep results apart:\n  - {}\nCorrect the places, or "
+      "give the graph as fused and let the compiler place it.",
+      file, graph.name(), join(broken, "\n  - "));
 }
 
 }  // namespace weir

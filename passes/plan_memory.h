@@ -1,14 +1,11 @@
 #pragma once
 // fused -> planned: every kernel result gets a place, so that the peak is known before anything
-// runs. The attribute `place` of a kernel has one number a result: a byte offset in the arena, or
-// -1 - k for the buffer of input k, which the kernel updates in place (donated state). The graph
-// attribute `arena` is the arena's size in bytes.
+// runs. The attribute `place` of a kernel has one number a result: a byte offset in the arena (a
+// multiple of kAlignment), or -1 - k for the buffer of input k, which the kernel updates in place
+// (donated state). The graph attribute `arena` is the arena's size in bytes.
 #include "ir/graph.h"
 
 namespace weir {
-
-/// Every offset is a multiple of this, in bytes: a cache line and the widest vector.
-inline constexpr int64_t kArenaAlignment = 64;
 
 GraphPtr plan_memory(const GraphPtr& fused);
 
@@ -25,8 +22,11 @@ MemoryNeed memory_need(const Graph& planned);
 /// "arena 12.0 MiB + state 3.1 MiB + inputs 4.0 KiB = 15.1 MiB".
 std::string to_string(const MemoryNeed& need);
 
-/// Checks a plan from scratch: no two live results overlap, and every read of a state input comes
-/// before the kernel that overwrites it. Internal error with the offending nodes otherwise.
+/// Checks the plan of a verified graph from scratch: no two live results overlap; every read of a
+/// state input comes before the kernel that overwrites it, or happens in it element by element.
+/// Internal error with the offending nodes otherwise.
 void check_plan(const Graph& planned);
+/// The same for a graph parsed from `file`: a UserError. Graphs that are not planned pass.
+void check_plan_user(const Graph& graph, const std::string& file);
 
 }  // namespace weir

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "support/align.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr size_t huge_page = 2 << 20;
 constexpr unsigned char guard_pattern = 0xa5;
 
-size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+static_assert(WEIR_BUFFER_ALIGNMENT == kAlignment);
 
 }  // namespace
 
@@ -47,7 +48,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 
 GuardedBuffer::GuardedBuffer(size_t bytes, bool aligned) : bytes_(bytes) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t used = aligned ? round_up(bytes, WEIR_BUFFER_ALIGNMENT) : bytes;
+  const size_t used = aligned ? round_up(bytes, size_t{WEIR_BUFFER_ALIGNMENT}) : bytes;
   const size_t inner = std::max(page, round_up(used, page));
   mapped_ = inner + 2 * page;
   mapping_ = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

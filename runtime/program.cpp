@@ -3,14 +3,11 @@
 #include <chrono>
 #include <cstring>
 
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + WEIR_BUFFER_ALIGNMENT - 1) / WEIR_BUFFER_ALIGNMENT * WEIR_BUFFER_ALIGNMENT;
-}
 
 void* address(BufferRef ref, const std::vector<void*>& inputs, const Workspace& workspace) {
   switch (ref.kind) {

@@ -11,6 +11,7 @@
 #include "ir/verify.h"
 #include "lab/train_graphs.h"
 #include "passes/pipeline.h"
+#include "passes/plan_memory.h"
 #include "passes/probes.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -57,6 +58,7 @@ GraphPtr from_file(const Options& options, const Target& target) {
                options.file);
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
+  check_plan_user(*graph, options.file);
   if (options.stage.empty()) return graph;
   CompileOptions compile{.target = target, .gradients = options.gradients};
   if (compile.gradients.empty() && is_trainable(*graph)) compile.gradients = {"*"};

@@ -13,6 +13,7 @@
 #include "ir/parse.h"
 #include "ir/verify.h"
 #include "passes/pipeline.h"
+#include "passes/plan_memory.h"
 #include "support/error.h"
 #include "tools/command.h"
 #include "tools/seeded_inputs.h"
@@ -83,6 +84,7 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int 
 int run(const Options& options) {
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
+  check_plan_user(*graph, options.file);
   const Tensors inputs = seeded_inputs(*graph, options.seed);
   const std::vector<Checksum> sums = options.interpreter
                                          ? run_interpreter(*graph, inputs)

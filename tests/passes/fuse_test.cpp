@@ -9,8 +9,8 @@
 #include "ir/print.h"
 #include "models/llama.h"
 #include "passes/pipeline.h"
-#include "passes/plan_memory.h"
 #include "runtime/random.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -94,14 +94,7 @@ TEST(Fuse, NeverClosesACycle) {
 }
 
 TEST(Fuse, ModelKeepsItsMeaningAndOnlyKernelsRemain) {
-  Model model = build_llama({.layers = 2,
-                             .d_model = 16,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .d_head = 4,
-                             .d_ff = 24,
-                             .vocabulary = 11},
-                            3, 5);
+  Model model = build_llama(test::small_model(), 3, 5);
   GraphPtr lowered = run_to(model.graph, Stage::lowered), fused = run_to(lowered, Stage::fused);
   for (const Node& node : fused->nodes())
     EXPECT_TRUE(node.op == Op::kernel || node.op == Op::input || node.op == Op::reshape)
@@ -134,14 +127,7 @@ TEST(Fuse, ProbesAddKernelsAndMoveNone) {
 }
 
 TEST(Fuse, StatisticsComeFromTheBackwardKernel) {
-  Model model = build_llama({.layers = 1,
-                             .d_model = 16,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .d_head = 4,
-                             .d_ff = 24,
-                             .vocabulary = 11},
-                            3, 5);
+  Model model = build_llama(test::small_model(1), 3, 5);
   CompileOptions options;
   options.stop = Stage::lowered;
   options.gradients = {"*"};
@@ -157,33 +143,6 @@ TEST(Fuse, StatisticsComeFromTheBackwardKernel) {
     if (matched < without.size() && schedule == without[matched]) ++matched;
   EXPECT_EQ(matched, without.size());
   expect_same_results(probed, fuse(probed));
-}
-
-TEST(PlanMemory, ReusesTheArenaAndUpdatesStateInPlace) {
-  Builder b("g");
-  Tensor x = b.input("x", f32({64, 64}));
-  Tensor w = b.state("w", f32({64, 64}));
-  Tensor y = matmul(matmul(matmul(x, w), x), x);
-  b.output("w", w - 0.1 * y);
-  GraphPtr planned = run_to(b.finish(), Stage::planned);
-  check_plan(*planned);
-  EXPECT_EQ(memory_need(*planned).arena, 2 * 64 * 64 * 4);
-  const Node& update = planned->node(*planned->find_output("w"));
-  EXPECT_EQ(update.attrs.get_ints(kPlace), (std::vector<int64_t>{-2}));
-  EXPECT_EQ(to_string(memory_need(*planned)),
-            "arena 32.0 KiB + state 16.0 KiB + inputs 16.0 KiB = 64.0 KiB");
-}
-
-TEST(PlanMemory, StateThatIsReadLaterIsNotOverwritten) {
-  Builder b("g");
-  Tensor x = b.input("x", f32({64, 64}));
-  Tensor w = b.state("w", f32({64, 64}));
-  Tensor next = w * 0.5;
-  b.output("w", next);
-  b.output("y", matmul(matmul(x, next), w));
-  GraphPtr planned = run_to(b.finish(), Stage::planned);
-  const Node& update = planned->node(*planned->find_output("w"));
-  EXPECT_GE(update.attrs.get_ints(kPlace)[0], 0);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ const std::string kSmall =
 TEST_F(Command, HelpAndUsage) {
   EXPECT_EQ(weir("--help").status, 0);
   EXPECT_THAT(weir("--help").out, HasSubstr("demo"));
-  for (const char* command : {"demo", "train", "dump", "run", "probes", "info"}) {
+  for (const char* command : {"demo", "train", "report", "dump", "run", "probes", "info"}) {
     Result help = weir(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.out, HasSubstr("Examples:\n  "));
@@ -200,6 +200,15 @@ TEST_F(Command, TrainWritesAReportAndResumes) {
   Result again = weir(run);
   EXPECT_EQ(again.status, 1);
   EXPECT_THAT(again.err, HasSubstr("Continue it with --resume, replace it with --overwrite"));
+  const std::string report = text_of(folder_ / "run/report.html");
+  fs::remove(folder_ / "run/report.html");
+  Result rewritten = weir("report run");
+  EXPECT_EQ(rewritten.status, 0) << rewritten.err;
+  EXPECT_THAT(rewritten.out, HasSubstr("run/report.html"));
+  EXPECT_TRUE(text_of(folder_ / "run/report.html") == report);
+  EXPECT_EQ(weir("report run --out other.html").status, 0);
+  EXPECT_TRUE(text_of(folder_ / "other.html") == report);
+  EXPECT_EQ(weir("report nowhere").status, 1);
   EXPECT_EQ(weir("train resume=run").status, 0);
   EXPECT_EQ(weir(run + "--overwrite").status, 0);
   EXPECT_THAT(weir("train resume=nowhere").err, HasSubstr("there is no run in nowhere"));

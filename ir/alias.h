@@ -1,0 +1,13 @@
+#pragma once
+// Which values share memory: a reshape is another shape of its operand's bytes.
+#include "ir/graph.h"
+
+namespace weir {
+
+/// The value behind the reshapes of `value`, which is where its bytes lie.
+inline Value root(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
+  return value;
+}
+
+}  // namespace weir

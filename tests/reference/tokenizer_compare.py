@@ -107,8 +107,8 @@ def compare(name, weir, source, tokenizer, texts, inputs, scratch):
     subprocess.run([weir, "tokens", "--tokenizer", source, "--decode", ids_path, "--out", text_path], check=True)
     back = text_path.read_bytes() == END.encode().join(pieces)
     print(f"{name}: {len(texts)} documents, {len(wanted)} tokens, ids {'equal' if same else 'DIFFER'}, "
-          f"decoded bytes {'equal' if back else 'DIFFER'}; {incomplete} documents have bytes without a token; "
-          f"weir took {seconds:.1f} s")  # fmt: skip
+          f"decoded bytes {'equal' if back else 'DIFFER'}; {incomplete} documents come back otherwise "
+          f"(no token for a byte, or normal form); weir took {seconds:.1f} s")  # fmt: skip
     return same and back
 
 

@@ -27,6 +27,18 @@ TEST(File, MapsAndReadsWhole) {
   EXPECT_FALSE(file_exists(folder.path()));
 }
 
+TEST(File, MemoryStandsForAFile) {
+  std::string bytes("a\0b", 3);
+  MappedFile file = MappedFile::from_memory("name", std::as_bytes(std::span(bytes)));
+  bytes[0] = 'x';
+  EXPECT_EQ(file.path(), "name");
+  EXPECT_EQ(file.text(), std::string_view("a\0b", 3));
+  MappedFile moved = std::move(file);
+  file = MappedFile::from_memory("empty", {});
+  EXPECT_EQ(moved.text().size(), 3U);
+  EXPECT_EQ(file.size(), 0U);
+}
+
 TEST(File, MissingFileNamesTheNearest) {
   TemporaryFolder folder;
   put_file(folder / "model.safetensors", "");

@@ -15,7 +15,6 @@ using Json = nlohmann::ordered_json;
 using Numbers = std::vector<double>;
 
 constexpr int64_t kLastOther = 15;  // tokens 1..15 are what the sink token is compared with
-constexpr size_t kMassiveListed = 16;
 
 // JSON has no NaN; the record writes it, and infinities, as texts.
 Json number(double value) {
@@ -67,8 +66,9 @@ Numbers ratios(const Numbers& numerators, const Numbers& denominators) {
 // The numbers of one layer, from its probes.
 class LayerRecord {
  public:
-  LayerRecord(int64_t layer, const MetricSettings& cut, int64_t T, const Tensors& values)
-      : layer_(layer), cut_(cut), T_(T), values_(values) {
+  LayerRecord(int64_t layer, const MetricSettings& cut, int64_t T, const Tensors& values,
+              const Outliers& outliers)
+      : layer_(layer), cut_(cut), T_(T), values_(values), outliers_(outliers) {
     for (int64_t t = 1; t <= kLastOther && t < T; ++t)
       if (t != cut.sink_token) others_.push_back(t);
   }
@@ -198,28 +198,15 @@ class LayerRecord {
   }
 
   void outliers() {
-    const HostTensor& x = tensor(raw_resid_post());
-    Numbers magnitude;
-    magnitude.reserve(x.data.size());
-    for (double value : x.data) magnitude.push_back(std::abs(value));
-    const double middle = median(magnitude);
-    json_["resid_post_max_abs"] = number(largest(magnitude));
-    json_["resid_post_median_abs"] = number(middle);
-    json_["resid_post_kurtosis"] = number(excess_kurtosis(x.data));
-    std::vector<size_t> massive;
-    for (size_t i = 0; i < magnitude.size(); ++i)
-      if (magnitude[i] > cut_.massive_absolute && magnitude[i] > cut_.massive_ratio * middle)
-        massive.push_back(i);
-    std::stable_sort(massive.begin(), massive.end(),
-                     [&](size_t a, size_t b) { return magnitude[a] > magnitude[b]; });
-    massive.resize(std::min(massive.size(), kMassiveListed));
+    json_["resid_post_max_abs"] = number(outliers_.max_abs);
+    json_["resid_post_median_abs"] = number(outliers_.median_abs);
+    json_["resid_post_kurtosis"] = number(outliers_.kurtosis);
     Json list = Json::array();
-    const auto D = static_cast<size_t>(x.shape()[2]), T = static_cast<size_t>(T_);
-    for (size_t i : massive)
-      list.push_back({{"sequence", i / D / T},
-                      {"token", i / D % T},
-                      {"feature", i % D},
-                      {"value", number(x.data[i])}});
+    for (const MassiveActivation& entry : outliers_.massive)
+      list.push_back({{"sequence", entry.sequence},
+                      {"token", entry.token},
+                      {"feature", entry.feature},
+                      {"value", number(entry.value)}});
     json_["massive_activations"] = list;
   }
 
@@ -227,6 +214,7 @@ class LayerRecord {
   const MetricSettings& cut_;
   int64_t T_;
   const Tensors& values_;
+  const Outliers& outliers_;
   std::vector<int64_t> others_;
   Json json_;
   double sink_rate_ = 0, gradient_sink_ratio_ = 0, resid_post_ratio_ = 0;
@@ -256,6 +244,18 @@ void add_probe_value(Tensors& values, const std::string& id, HostTensor part) {
 
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values) {
+  std::vector<Outliers> outliers;
+  for (int64_t l = 0; l < model.layers; ++l) {
+    const HostTensor& x = values.at(raw_resid_post().id(l));
+    outliers.push_back(outliers_of(x.data, x.shape()[1], x.shape()[2], settings.massive_absolute,
+                                   settings.massive_ratio));
+  }
+  return metric_record(model, settings, measurement, values, outliers);
+}
+
+std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
+                          const Measurement& measurement, const Tensors& values,
+                          const std::vector<Outliers>& outliers) {
   const MetricSettings cut = cut_to(settings, measurement.length);
   Json record = {{"format", "weir.measure/1"}};
   if (measurement.step) record["step"] = *measurement.step;
@@ -269,7 +269,7 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
   Numbers rates, gradient_ratios, resid_ratios;
   record["layers"] = Json::array();
   for (int64_t l = 0; l < model.layers; ++l) {
-    LayerRecord layer(l, cut, measurement.length, values);
+    LayerRecord layer(l, cut, measurement.length, values, outliers.at(static_cast<size_t>(l)));
     record["layers"].push_back(layer.json());
     rates.push_back(layer.sink_rate());
     gradient_ratios.push_back(layer.gradient_sink_ratio());

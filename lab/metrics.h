@@ -8,6 +8,7 @@
 
 #include "codegen/host_tensor.h"
 #include "ir/normalizer.h"
+#include "lab/outliers.h"
 #include "models/model.h"
 #include "passes/v_scale.h"
 
@@ -51,5 +52,9 @@ struct Measurement {
 /// internal error if one is missing.
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values);
+/// The same with the outliers of every layer given, which `values` then need not contain.
+std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
+                          const Measurement& measurement, const Tensors& values,
+                          const std::vector<Outliers>& outliers);
 
 }  // namespace weir

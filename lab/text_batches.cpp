@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "io/token_cache.h"
+#include "lab/token_input.h"
 #include "runtime/random.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -51,22 +52,7 @@ class TextBatches : public BatchSource {
     return largest;
   }
 
-  std::string token_text(int32_t id) const override {
-    std::string shown;
-    for (char c : tokenizer_->decode({&id, 1})) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (c == '\n')
-        shown += "\\n";
-      else if (byte < 32 || byte == 127)
-        shown += fmt::format("\\x{:02x}", byte);
-      else
-        shown += c;
-    }
-    // A token may be a part of a character, which no UTF-8 file may hold.
-    const bool ascii = std::all_of(shown.begin(), shown.end(),
-                                   [](char c) { return static_cast<unsigned char>(c) < 128; });
-    return ascii ? shown : fmt::format("#{}", id);
-  }
+  std::string token_text(int32_t id) const override { return printable_token(*tokenizer_, id); }
 
   std::string describe() const override {
     return fmt::format("text: {} documents of {} file{}, {} tokens, {}", stream_.document_count(),

@@ -8,6 +8,7 @@
 
 #include "codegen/tensor_memory.h"
 #include "io/hash.h"
+#include "lab/memory.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"

@@ -60,7 +60,4 @@ class Trainer {
 /// Fills `data` with the start of a weight: a pure function of seed and name.
 void initialise_parameter(const Parameter& parameter, uint64_t seed, float* data);
 
-/// Bytes that this process can still have, by the system and by its control group.
-int64_t free_memory();
-
 }  // namespace weir

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "codegen/object_cache.h"
-#include "lab/trainer.h"
+#include "lab/memory.h"
 #include "lab/versions.h"
 #include "support/env.h"
 #include "support/text.h"

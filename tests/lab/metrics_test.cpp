@@ -9,8 +9,8 @@
 #include <fstream>
 
 #include "codegen/interpret.h"
+#include "lab/reference_case.h"
 #include "lab/statistics.h"
-#include "models/llama.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "testing/reference_data.h"
@@ -20,6 +20,7 @@ namespace weir {
 namespace {
 
 using Json = nlohmann::json;
+using test::expect_agree;
 
 struct Case {
   std::string file;
@@ -28,41 +29,6 @@ struct Case {
   int64_t sink = 0;
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
-
-bool all_numbers(const Json& json) {
-  return json.is_array() && !json.empty() &&
-         std::all_of(json.begin(), json.end(), [](const Json& v) { return v.is_number(); });
-}
-
-// |a - b| <= rtol max(|b|, 1e-3 max|array|), innermost lists being the arrays; the rest exactly.
-void expect_agree(const Json& actual, const Json& expected, double rtol, const std::string& path,
-                  int& compared) {
-  if (expected.is_object()) {
-    for (const auto& [key, value] : expected.items()) {
-      ASSERT_TRUE(actual.contains(key)) << path << " lacks " << key;
-      expect_agree(actual.at(key), value, rtol, path + "." + key, compared);
-    }
-    EXPECT_EQ(actual.size(), expected.size()) << path;
-  } else if (expected.is_array() && !all_numbers(expected)) {
-    ASSERT_EQ(actual.size(), expected.size()) << path;
-    for (size_t i = 0; i < expected.size(); ++i)
-      expect_agree(actual[i], expected[i], rtol, fmt::format("{}[{}]", path, i), compared);
-  } else if (expected.is_array() || expected.is_number()) {
-    Json a = actual.is_array() ? actual : Json::array({actual});
-    Json b = expected.is_array() ? expected : Json::array({expected});
-    ASSERT_EQ(a.size(), b.size()) << path;
-    double top = 0;
-    for (const Json& value : b) top = std::max(top, std::abs(value.get<double>()));
-    for (size_t i = 0; i < b.size(); ++i) {
-      ASSERT_TRUE(a[i].is_number()) << path << " is " << a[i];
-      double want = b[i].get<double>();
-      EXPECT_NEAR(a[i].get<double>(), want, rtol * std::max(std::abs(want), 1e-3 * top)) << path;
-      ++compared;
-    }
-  } else {
-    EXPECT_EQ(actual, expected) << path;
-  }
-}
 
 class MetricRecord : public ::testing::TestWithParam<Case> {
  protected:

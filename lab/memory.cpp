@@ -1,10 +1,11 @@
+#include "lab/memory.h"
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
 #include <optional>
+#include <sstream>
 #include <string>
-
-#include "lab/trainer.h"
 
 namespace weir {
 namespace {
@@ -20,9 +21,12 @@ std::optional<int64_t> number_in(const std::string& path) {
 // The number behind a key at the start of a line.
 std::optional<int64_t> number_of(const std::string& path, const std::string& key) {
   std::ifstream file(path);
-  std::string word, rest;
-  for (int64_t value = 0; file >> word >> value; std::getline(file, rest))
-    if (word == key) return value;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string word;
+    int64_t value = 0;
+    if (words >> word && word == key && words >> value) return value;
+  }
   return std::nullopt;
 }
 
@@ -45,6 +49,12 @@ int64_t free_memory() {
     available = std::min(available, std::max<int64_t>(0, *limit - *used + cached));
   }
   return available;
+}
+
+int64_t resident_memory() { return number_of("/proc/self/status", "VmRSS:").value_or(0) << 10; }
+
+int64_t peak_resident_memory() {
+  return number_of("/proc/self/status", "VmHWM:").value_or(0) << 10;
 }
 
 }  // namespace weir

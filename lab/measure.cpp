@@ -1,0 +1,152 @@
+#include "lab/measure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+
+#include "lab/metric_probes.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+constexpr const char* kTopic = "measure";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// What the requests are called when their values arrive.
+std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& request,
+                                   const std::vector<std::string>& probes, int64_t& kept) {
+  if (probes.empty()) return {};
+  CompileOptions options = request.options;
+  options.stop = Stage::built;
+  options.probes = probes;
+  std::vector<std::string> ids;
+  const MeasuredGraph graph = measured_graph(source.build(1, request.length).graph, options);
+  for (const ResolvedProbe& probe : graph.probes) {
+    ids.push_back(probe.id);
+    // An upper bound: as if nothing were reduced after the batch.
+    const Type& type = graph.graph->type(*find_probed(*graph.graph, probe));
+    kept += static_cast<int64_t>(sizeof(double)) * type.elements() *
+            (probe.batch_step >= 0 ? 1 : request.batch);
+  }
+  return ids;
+}
+
+}  // namespace
+
+Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task)
+    : source_(source), batch_(batch), task_(task) {
+  if (task_.metrics.sink_token < 0 || task_.metrics.sink_token >= batch.length)
+    user_error(kTopic, "the sink token {} is not one of the {} of a sequence.",
+               task_.metrics.sink_token, batch.length);
+  task_.metrics.v_scale = task.options.v_scale.variant;
+  RunRequest request{.batch = batch.batch, .length = batch.length, .options = task.options};
+  kept_ids_ = probe_ids(source, request, task.probes, request.kept);
+  request.probes = metric_requests(task_.metrics, batch.length);
+  request.probes.insert(request.probes.end(), task.probes.begin(), task.probes.end());
+  const int64_t stream = batch.batch * batch.length * source.sizes.d_model;
+  request.kept += source.sizes.layers * OutlierStatistics::bytes(stream);
+  run_ = std::make_unique<ModelRun>(source, request, task.run);
+}
+
+Measurer::~Measurer() = default;
+
+MeasureResult Measurer::measure(const ProfileSink& profile) {
+  MeasureResult result;
+  auto start = std::chrono::steady_clock::now();
+  run_->load();
+  result.load_seconds = seconds_since(start);
+
+  start = std::chrono::steady_clock::now();
+  const std::set<std::string> kept(kept_ids_.begin(), kept_ids_.end());
+  const int64_t D = source_.sizes.d_model;
+  std::map<std::string, OutlierStatistics> streams;
+  for (int64_t l = 0; l < source_.sizes.layers; ++l)
+    streams.try_emplace(raw_resid_post().id(l), batch_.length, D, batch_.batch * batch_.length * D,
+                        task_.metrics.massive_absolute);
+  Tensors values;
+  const double loss = run_->run(
+      batch_,
+      [&](const ProbeValue& value) {
+        auto stream = streams.find(value.id);
+        if (stream != streams.end())
+          value.elements([&](auto elements) { stream->second.add(elements); });
+        if (stream == streams.end() || kept.contains(value.id))
+          add_probe_value(values, value.id, value.host());
+      },
+      profile);
+  if (std::any_of(streams.begin(), streams.end(),
+                  [](const auto& stream) { return stream.second.needs_second_pass(); })) {
+    std::set<std::string> missed;
+    for (const auto& [id, stream] : streams)
+      if (stream.needs_second_pass()) missed.insert(id);
+    run_->run(batch_, [&](const ProbeValue& value) {
+      if (missed.contains(value.id))
+        value.elements([&](auto elements) { streams.at(value.id).add_again(elements); });
+    });
+  }
+  std::vector<Outliers> outliers;
+  for (int64_t l = 0; l < source_.sizes.layers; ++l)
+    outliers.push_back(streams.at(raw_resid_post().id(l)).result(task_.metrics.massive_ratio));
+  MeasuredModel sizes = source_.sizes;
+  sizes.parameters = run_->parameters();
+  result.record = metric_record(sizes, task_.metrics,
+                                {.batch = batch_.batch, .length = batch_.length, .loss = loss},
+                                values, outliers);
+  for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.at(id));
+  result.run_seconds = seconds_since(start);
+  return result;
+}
+
+int64_t heaviest_key(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task) {
+  RunRequest request{.batch = batch.batch,
+                     .length = batch.length,
+                     .probes = {"blocks.*.attn.hook_pattern : column_mass, mean(batch,head)"},
+                     .loss = false,
+                     .options = task.options};
+  ModelRun run(source, request, task.run);
+  run.load();
+  std::vector<double> mass(static_cast<size_t>(batch.length), 0);
+  run.run(batch, [&](const ProbeValue& value) {
+    const HostTensor by_key = value.host();
+    for (size_t s = 0; s < mass.size(); ++s) mass[s] += by_key.data[s];
+  });
+  return std::max_element(mass.begin(), mass.end()) - mass.begin();
+}
+
+std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenBatch& batch,
+                                         const MeasureTask& task,
+                                         const std::vector<std::pair<int64_t, int64_t>>& heads) {
+  RunRequest request{.batch = 1, .length = batch.length, .loss = false, .options = task.options};
+  std::vector<std::string> ids;
+  for (const auto& [layer, head] : heads) {
+    if (layer < 0 || layer >= source.sizes.layers || head < 0 || head >= source.sizes.heads)
+      user_error(kTopic, "there is no head {}.{}: the model has layers 0..{} of heads 0..{}.",
+                 layer, head, source.sizes.layers - 1, source.sizes.heads - 1);
+    const std::string hook = fmt::format("blocks.{}.attn.hook_pattern", layer);
+    request.probes.push_back(fmt::format("{} : slice(head,{},{})", hook, head, head + 1));
+    ids.push_back(fmt::format("{}:slice(head,{},{})", hook, head, head + 1));
+  }
+  const auto T = static_cast<size_t>(batch.length);
+  const TokenBatch first{1,
+                         batch.length,
+                         {batch.tokens.begin(), batch.tokens.begin() + batch.length},
+                         {batch.targets.begin(), batch.targets.begin() + batch.length}};
+  request.kept = static_cast<int64_t>(heads.size() * T * T * sizeof(double));
+  ModelRun run(source, request, task.run);
+  run.load();
+  Tensors values;
+  run.run(first, [&](const ProbeValue& value) { values[value.id] = value.host(); });
+  std::vector<AttentionMap> maps;
+  for (size_t i = 0; i < heads.size(); ++i)
+    maps.push_back({heads[i].first, heads[i].second, values.at(ids[i])});
+  return maps;
+}
+
+}  // namespace weir

@@ -1,0 +1,60 @@
+#pragma once
+// Measuring a model on a batch: the record `weir.measure/1`, probes of one's own, attention maps.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lab/metrics.h"
+#include "lab/model_run.h"
+
+namespace weir {
+
+struct MeasureTask {
+  MetricSettings metrics = {};
+  CompileOptions options = {};           ///< target and rewrites of the model
+  std::vector<std::string> probes = {};  ///< further ones, whose values are kept
+  RunSettings run = {};
+};
+
+struct MeasureResult {
+  std::string record;  ///< one line of JSON
+  Tensors kept;        ///< by id, of MeasureTask::probes
+  double load_seconds = 0, run_seconds = 0;
+};
+
+/// One measurement: planned and compiled by the constructor, so that its peak memory can be stated
+/// before it runs.
+class Measurer {
+ public:
+  /// `source` and `batch` outlive this. User errors: those of ModelRun; a sink token outside of the
+  /// sequences.
+  Measurer(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task);
+  ~Measurer();
+
+  const ModelRun& run() const { return *run_; }
+  MeasureResult measure(const ProfileSink& profile = {});
+
+ private:
+  const ModelSource& source_;
+  const TokenBatch& batch_;
+  MeasureTask task_;
+  std::vector<std::string> kept_ids_;
+  std::unique_ptr<ModelRun> run_;
+};
+
+/// The key that receives the largest share of attention, over sequences, queries, layers and heads.
+int64_t heaviest_key(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task);
+
+struct AttentionMap {
+  int64_t layer = 0, head = 0;
+  HostTensor weights;  ///< [1,1,T,T], of the first sequence
+};
+
+/// The weights of chosen (layer, head) on the first sequence. User error: a layer or head that does
+/// not exist.
+std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenBatch& batch,
+                                         const MeasureTask& task,
+                                         const std::vector<std::pair<int64_t, int64_t>>& heads);
+
+}  // namespace weir

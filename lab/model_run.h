@@ -1,0 +1,113 @@
+#pragma once
+// A model with given weights run on batches: compiled for parts of the batch that fit into the
+// memory there is, or interpreted in f64. Peak memory is known before anything runs.
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "codegen/executable.h"
+#include "codegen/host_tensor.h"
+#include "lab/model_source.h"
+#include "passes/measure_programs.h"
+
+namespace weir {
+
+/// Token ids [batch, length]; a target of -1 is not counted.
+struct TokenBatch {
+  int64_t batch = 0, length = 0;
+  std::vector<int32_t> tokens, targets;
+};
+
+/// What a run computes.
+struct RunRequest {
+  int64_t batch = 1, length = 1;
+  std::vector<std::string> probes = {};
+  bool loss = true;
+  CompileOptions options = {};  ///< target and rewrites; its probes are those above
+  /// Bytes that the caller keeps of the values while the run goes on.
+  int64_t kept = 0;
+};
+
+struct RunSettings {
+  int threads = 0;         ///< 0: all cores
+  std::string cache = {};  ///< folder of the object cache; "" keeps none
+  int64_t memory = 0;      ///< bytes that the process may have in all; 0: what is free
+  bool interpret = false;  ///< f64, by definition, the batch in one part
+  int64_t rows = 0;        ///< sequences of a part, a divisor of the batch; 0: as memory allows
+};
+
+/// Peak memory in bytes, by what it is for.
+struct MemoryPeak {
+  int64_t weights = 0, accumulators = 0, arena = 0, inputs = 0;
+  int64_t kept = 0;     ///< RunRequest::kept
+  int64_t process = 0;  ///< resident before: code, compiler, checkpoint
+  int64_t total() const { return weights + accumulators + arena + inputs + kept + process; }
+};
+std::string to_string(const MemoryPeak& peak);
+
+/// The value of a probe; valid during the call of the sink only.
+struct ProbeValue {
+  const std::string& id;
+  const Type& type;
+  std::variant<const void*, const HostTensor*> data;  ///< as stored, or of the interpreter
+
+  HostTensor host() const;
+  /// Calls f(std::span<const float>) or f(std::span<const double>); internal error unless f32.
+  template <typename Function>
+  void elements(Function f) const {
+    const auto count = static_cast<size_t>(type.elements());
+    if (const auto* tensor = std::get_if<const HostTensor*>(&data))
+      f(std::span<const double>((*tensor)->data));
+    else
+      f(std::span<const float>(static_cast<const float*>(std::get<const void*>(data)), count));
+  }
+};
+
+using ValueSink = std::function<void(const ProbeValue&)>;
+
+class ModelRun {
+ public:
+  /// Chooses the parts and compiles; weights are read by `load`. `source` outlives this. User
+  /// errors: those of the model and of the probes; not enough memory for one sequence.
+  ModelRun(const ModelSource& source, const RunRequest& request, const RunSettings& settings);
+  ~ModelRun();
+
+  int64_t rows() const { return rows_; }
+  int64_t parts() const { return request_.batch / rows_; }
+  const MemoryPeak& memory() const { return memory_; }
+  CompileReport compile_report() const;
+  int64_t parameters() const { return parameter_count_; }
+
+  /// Takes memory and reads the weights into it.
+  void load();
+  /// Runs a batch of the requested size and returns the mean loss over its valid targets, in nats
+  /// (0 without a loss). Values of probes that reduce the batch come once, others once a part in
+  /// the order of the batch. Internal error before `load`.
+  double run(const TokenBatch& batch, const ValueSink& sink = {}, const ProfileSink& profile = {});
+
+ private:
+  struct Plan;
+  Plan plan(int64_t rows) const;
+  std::unique_ptr<Plan> choose(int64_t limit) const;
+  void compile(int64_t limit);
+  double run_compiled(const TokenBatch& batch, float scale, const ValueSink& sink,
+                      const ProfileSink& profile);
+  double run_interpreted(const TokenBatch& batch, double scale, const ValueSink& sink);
+
+  const ModelSource& source_;
+  RunRequest request_;
+  RunSettings settings_;
+  int64_t rows_ = 0, parameter_count_ = 0;
+  MemoryPeak memory_;
+  std::unique_ptr<Plan> plan_;
+  std::unique_ptr<Executables> programs_;
+  std::unique_ptr<Session> session_;
+  Tensors interpreted_;  // the weights, of the interpreter
+};
+
+/// The ids of B windows of T + 1, cut into tokens and targets; `ids` has B (T + 1) elements.
+TokenBatch token_batch(int64_t B, int64_t T, std::span<const int32_t> ids);
+
+}  // namespace weir

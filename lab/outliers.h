@@ -1,0 +1,85 @@
+#pragma once
+// Outliers of a layer's residual stream - largest and median size, kurtosis, massive activations -
+// from parts that come one after another, in bounded memory and exactly.
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace weir {
+
+/// One entry of x[B,T,D].
+struct MassiveActivation {
+  int64_t sequence = 0, token = 0, feature = 0;
+  double value = 0;
+};
+
+struct Outliers {
+  double max_abs = 0, median_abs = 0;
+  double kurtosis = 0;  ///< excess kurtosis by population moments
+  /// Larger than both thresholds, largest first, at most `most_massive`.
+  std::vector<MassiveActivation> massive;
+};
+inline constexpr size_t most_massive = 16;
+
+/// Collects x[B,T,D] (elements float or double) in parts of whole sequences, in order.
+///
+/// The exact median needs no copy of x: elements are counted by the leading bits of their size, and
+/// those are kept that lie around the median of the first part. If the median of all turns out to
+/// lie elsewhere - sequences that differ very much - `needs_second_pass` says so, and the parts are
+/// given again to `add_again`.
+class OutlierStatistics {
+ public:
+  /// `total`: elements of all parts together. `massive_absolute`: as in the record's settings.
+  OutlierStatistics(int64_t tokens, int64_t features, int64_t total, double massive_absolute);
+
+  template <typename T>
+  void add(std::span<const T> part);
+  bool needs_second_pass() const;
+  template <typename T>
+  void add_again(std::span<const T> part);
+
+  /// `massive_ratio`: a massive activation is larger than this times the median.
+  Outliers result(double massive_ratio) const;
+
+  /// Bytes that one such object needs at most, unless the parts differ very much.
+  static int64_t bytes(int64_t total);
+
+ private:
+  struct Moments {
+    double count = 0, mean = 0, second = 0, third = 0, fourth = 0;  ///< sums of central powers
+  };
+  template <typename T>
+  static Moments moments_of(std::span<const T> part);
+  void join(const Moments& part);
+  template <typename T>
+  void find_massive(std::span<const T> part);
+  template <typename T>
+  void keep(std::span<const T> part);
+  std::pair<int64_t, int64_t> middle_ranks() const;
+  int64_t bin_of_rank(int64_t rank) const;
+  void open_window(int64_t first_rank, int64_t last_rank);
+  double median() const;
+
+  int64_t tokens_, features_, total_, seen_ = 0;
+  double massive_absolute_, largest_ = 0;
+  bool has_nan_ = false;
+  Moments moments_;
+  std::vector<std::pair<double, int64_t>> massive_;  // value and index, largest first
+  std::vector<uint32_t> counts_;                     // by leading bits of |x|
+  int64_t first_bin_ = 0, last_bin_ = -1;            // whose elements are kept
+  std::vector<float> kept_;
+  std::vector<double> kept_doubles_;  // of parts of doubles
+};
+
+extern template void OutlierStatistics::add(std::span<const float>);
+extern template void OutlierStatistics::add(std::span<const double>);
+extern template void OutlierStatistics::add_again(std::span<const float>);
+extern template void OutlierStatistics::add_again(std::span<const double>);
+
+/// Of an array in memory as a whole.
+Outliers outliers_of(std::span<const double> x, int64_t tokens, int64_t features,
+                     double massive_absolute, double massive_ratio);
+
+}  // namespace weir

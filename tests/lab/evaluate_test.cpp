@@ -1,0 +1,140 @@
+#include "lab/evaluate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "io/npy.h"
+#include "lab/lab_test_util.h"
+#include "lab/token_input.h"
+#include "lab/trainer.h"
+#include "models/llama.h"
+
+namespace weir {
+namespace {
+
+using test::error_of;
+using ::testing::HasSubstr;
+
+constexpr int64_t kVocabulary = 11;
+
+ModelSource source() {
+  ModelConfig config{.name = "small",
+                     .layers = 1,
+                     .d_model = 16,
+                     .heads = 2,
+                     .kv_heads = 1,
+                     .d_head = 8,
+                     .d_ff = 24,
+                     .vocabulary = kVocabulary,
+                     .init_deviation = 0.4};
+  ModelSource source;
+  source.sizes = {"small", 1, 16, 2, 1, 8, 24, kVocabulary, 0};
+  source.build = [config](int64_t B, int64_t T) { return build_llama(config, B, T); };
+  source.read = [](const Parameter& parameter, float* out) {
+    initialise_parameter(parameter, 3, out);
+  };
+  return source;
+}
+
+std::vector<int32_t> ids(int64_t count) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>((i * i + 3 * i) % 11));
+  return ids;
+}
+
+// Loss of the last `counted` targets of one window of its own length, in f64.
+double loss_of(const ModelSource& model, std::vector<int32_t> window, int64_t counted) {
+  const auto T = static_cast<int64_t>(window.size()) - 1;
+  TokenBatch batch = token_batch(1, T, window);
+  for (int64_t t = 0; t < T - counted; ++t) batch.targets[static_cast<size_t>(t)] = -1;
+  ModelRun run(model, {.batch = 1, .length = T}, {.interpret = true});
+  run.load();
+  return run.run(batch);
+}
+
+Evaluation evaluate(const ModelSource& model, int64_t count, int64_t context, int64_t stride,
+                    bool interpret = false) {
+  EvaluateTask task{.context = context, .stride = stride};
+  task.run = {.threads = 2, .cache = WEIR_TEST_CACHE, .interpret = interpret};
+  return Evaluator(model, ids(count), task).evaluate();
+}
+
+TEST(Evaluator, CountsEachTokenOnceAndPadsTheLastWindow) {
+  const ModelSource model = source();
+  const std::vector<int32_t> all = ids(20);  // 19 targets: windows of 8, 8 and 3
+  const double expected = (8 * loss_of(model, {all.begin(), all.begin() + 9}, 8) +
+                           8 * loss_of(model, {all.begin() + 8, all.begin() + 17}, 8) +
+                           3 * loss_of(model, {all.begin() + 16, all.end()}, 3)) /
+                          19;
+  for (bool interpret : {false, true}) {
+    const Evaluation got = evaluate(model, 20, 8, 0, interpret);
+    EXPECT_EQ(got.tokens, 19);
+    EXPECT_EQ(got.windows, 3);
+    EXPECT_NEAR(got.loss, expected, interpret ? 1e-12 : 1e-5);
+    EXPECT_NEAR(got.perplexity, std::exp(got.loss), 1e-12);
+  }
+}
+
+TEST(Evaluator, AStrideGivesLaterTokensMoreContext) {
+  const ModelSource model = source();
+  const std::vector<int32_t> all = ids(14);  // 13 targets: 8, then 3 new ones, then 2
+  const double expected = (8 * loss_of(model, {all.begin(), all.begin() + 9}, 8) +
+                           3 * loss_of(model, {all.begin() + 3, all.begin() + 12}, 3) +
+                           2 * loss_of(model, {all.begin() + 6, all.end()}, 2)) /
+                          13;
+  const Evaluation got = evaluate(model, 14, 8, 3);
+  EXPECT_EQ(got.tokens, 13);
+  EXPECT_EQ(got.windows, 3);
+  EXPECT_NEAR(got.loss, expected, 1e-5);
+}
+
+TEST(Evaluator, RefusesAStrideThatLeavesTokensOut) {
+  const ModelSource model = source();
+  EXPECT_EQ(error_of([&] { evaluate(model, 20, 8, 9); }),
+            "[eval] the stride is 9, but 1 to 8 (the context) is needed, so that no token is left "
+            "out.");
+  EXPECT_EQ(error_of([&] { evaluate(model, 1, 8, 8); }),
+            "[eval] the text has 1 tokens, but at least 2 are needed.");
+}
+
+TEST(TokenInput, ArraysAreChecked) {
+  test::TemporaryFolder folder;
+  const std::string file = folder / "ids.npy";
+  const auto write = [&](std::vector<int64_t> shape, std::vector<int64_t> ids) {
+    write_npy(file, NpyView{FileDtype::i64, shape, std::as_bytes(std::span(ids))});
+  };
+  write({2, 3}, {0, 1, 2, 3, 4, 5});
+  const TokenBatch batch = read_token_array(file, 6);
+  EXPECT_EQ(batch.batch, 2);
+  EXPECT_EQ(batch.length, 2);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{0, 1, 3, 4}));
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{1, 2, 4, 5}));
+
+  write({2, 4}, {0, 6, -1, 3, 4, 7, 8, int64_t{1} << 40});
+  const std::string text = error_of([&] { read_token_array(file, 4); });
+  EXPECT_THAT(text, HasSubstr("6 ids of "));
+  EXPECT_THAT(text, HasSubstr(" are outside the vocabulary of 4: 6 at [0,1], -1 at [0,2], 4 at "
+                              "[1,0], 7 at [1,1], 8 at [1,2] ... Tokenise the text with the "
+                              "model's own tokenizer (--text does)."));
+  write({6}, {0, 1, 2, 3, 4, 5});
+  EXPECT_THAT(error_of([&] { read_token_array(file, 6); }),
+              HasSubstr("has the shape [6], but [batch, length + 1] is needed"));
+  const std::vector<float> floats(4);
+  write_npy(file, std::vector<int64_t>{2, 2}, floats);
+  EXPECT_THAT(error_of([&] { read_token_array(file, 6); }),
+              HasSubstr("holds F32, but token ids are int32 or int64."));
+}
+
+TEST(TokenInput, WindowsShareOneId) {
+  const TokenBatch batch = first_windows({0, 1, 2, 3, 4, 5, 6}, 3, 2);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(error_of([] { first_windows({0, 1, 2, 3, 4, 5, 6}, 4, 2); }),
+            "[tokens] the text has 7 tokens, which make 3 sequences of 2, but 4 are asked for. "
+            "Give more text, or a smaller --batch or --length.");
+}
+
+}  // namespace
+}  // namespace weir

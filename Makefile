@@ -2,10 +2,15 @@
 # build, and run. Everything else is for people who work on Weir.
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test build configure bench format tidy clean install-packages
+.PHONY: demo smollm2 test build configure bench format tidy clean install-packages
 demo: configure
 	cmake --build --preset release -j $(JOBS) --target weir
 	build/weir demo
+
+# TEXT: what to measure on, OPTIONS: further options of `weir measure`.
+smollm2: configure
+	cmake --build --preset release -j $(JOBS) --target weir
+	tools/smollm2 $(or $(TEXT),examples/persuasion.txt) $(OPTIONS)
 
 test: build
 	ctest --preset release -j $(JOBS)

@@ -46,12 +46,18 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
     user_error(kTopic, "the sink token {} is not one of the {} of a sequence.",
                task_.metrics.sink_token, batch.length);
   task_.metrics.v_scale = task.options.v_scale.variant;
+  task_.metrics.attention = task.options.attention;
   RunRequest request{.batch = batch.batch, .length = batch.length, .options = task.options};
   kept_ids_ = probe_ids(source, request, task.probes, request.kept);
   request.probes = metric_requests(task_.metrics, batch.length);
   request.probes.insert(request.probes.end(), task.probes.begin(), task.probes.end());
   const int64_t stream = batch.batch * batch.length * source.sizes.d_model;
   request.kept += source.sizes.layers * OutlierStatistics::bytes(stream);
+  // The record's token curves - 26, and two for each head of values - as numbers, JSON and text.
+  constexpr int64_t bytes_a_number = 96, whatever_else = int64_t{16} << 20;
+  request.kept +=
+      source.sizes.layers * batch.length * (26 + 2 * source.sizes.kv_heads) * bytes_a_number +
+      whatever_else;
   run_ = std::make_unique<ModelRun>(source, request, task.run);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "lab/report_summary.h"
@@ -14,7 +15,10 @@ namespace {
 using nlohmann::json;
 
 double number(const json& value) {
-  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+  if (value.is_number()) return value.get<double>();
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (value == "Infinity") return infinity;
+  return value == "-Infinity" ? -infinity : std::numeric_limits<double>::quiet_NaN();
 }
 
 std::vector<double> numbers(const json& values) {
@@ -40,34 +44,69 @@ std::string largest_activation(const json& layer) {
 
 }  // namespace
 
-std::string measure_table(const std::string& text) {
-  const json record = json::parse(text);
+LayerNumbers layer_numbers(const json& record) {
+  LayerNumbers result;
   const auto sink = record["settings"]["sink_token"].get<size_t>();
-  std::string table = fmt::format("{:>5}  {:>9}  {:>9}  {:>12}  {:>6}  {:>10}  {:>11}  {}\n",
-                                  "layer", "sink rate", "sink mass", "largest head", "R_GS",
-                                  "norm ratio", "value ratio", "largest activation");
   for (const json& layer : record["layers"]) {
     const std::vector<double> mass = numbers(layer["sink_mass"]);
-    table += fmt::format(
-        "{:>5}  {:>9.2f}  {:>9}  {:>12}  {:>6}  {:>10}  {:>11}  {}\n",
-        layer["layer"].get<int64_t>(), number(layer["sink_rate"]), short_number(mean(mass)),
-        short_number(largest(mass)), short_number(number(layer["gradient_sink_ratio"])),
-        short_number(sink_ratio(numbers(layer["norm"]["resid_post"]), sink)),
-        short_number(sink_ratio(numbers(layer["norm"]["value"]), sink)), largest_activation(layer));
+    result.sink_rate.push_back(number(layer["sink_rate"]));
+    result.sink_mass.push_back(mean(mass));
+    result.sink_mass_max.push_back(largest(mass));
+    result.gradient_sink_ratio.push_back(number(layer["gradient_sink_ratio"]));
+    result.norm_ratio.push_back(sink_ratio(numbers(layer["norm"]["resid_post"]), sink));
+    result.value_ratio.push_back(sink_ratio(numbers(layer["norm"]["value"]), sink));
   }
-  const json& first = record["layers"][0];
   const json& summary = record["summary"];
-  const std::vector<double> quartiles = numbers(summary["gradient_sink_ratio_quartiles"]);
-  return table +
+  result.loss = number(record["loss"]);
+  result.mean_sink_rate = number(summary["sink_rate"]);
+  result.ratio_median = number(summary["gradient_sink_ratio_median"]);
+  result.ratio_quartiles = numbers(summary["gradient_sink_ratio_quartiles"]);
+  result.norm_ratio_max = number(summary["resid_post_norm_ratio_max"]);
+  return result;
+}
+
+LayerTable layer_table(const std::string& text) {
+  const json record = json::parse(text);
+  const LayerNumbers numbers = layer_numbers(record);
+  LayerTable table{{"layer", "sink rate", "sink mass", "largest head", "R_GS", "norm ratio",
+                    "value ratio", "largest activation"},
+                   {}};
+  for (size_t l = 0; l < numbers.sink_rate.size(); ++l)
+    table.rows.push_back(
+        {fmt::format("{}", l), fmt::format("{:.2f}", numbers.sink_rate[l]),
+         short_number(numbers.sink_mass[l]), short_number(numbers.sink_mass_max[l]),
+         short_number(numbers.gradient_sink_ratio[l]), short_number(numbers.norm_ratio[l]),
+         short_number(numbers.value_ratio[l]), largest_activation(record["layers"][l])});
+  return table;
+}
+
+std::string measure_table(const std::string& text) {
+  const LayerTable table = layer_table(text);
+  std::vector<size_t> widths;
+  for (size_t c = 0; c < table.header.size(); ++c) {
+    widths.push_back(table.header[c].size());
+    for (const auto& row : table.rows) widths[c] = std::max(widths[c], row[c].size());
+  }
+  const auto line = [&](const std::vector<std::string>& cells) {
+    std::string result;
+    for (size_t c = 0; c + 1 < cells.size(); ++c)
+      result += fmt::format("{:>{}}  ", cells[c], widths[c]);
+    return result + cells.back() + "\n";
+  };
+  std::string result = line(table.header);
+  for (const auto& row : table.rows) result += line(row);
+  const json record = json::parse(text);
+  const LayerNumbers all = layer_numbers(record);
+  const json& first = record["layers"][0];
+  return result +
          fmt::format(
              "\nloss {:.4f} nats; sink rate {:.3f}; R_GS median {} (quartiles {} to {}); largest "
              "norm ratio {}\n"
              "token {} against tokens 1-15; uniform attention would give a sink score of {} and a "
              "mass of {}\n",
-             number(record["loss"]), number(summary["sink_rate"]),
-             short_number(number(summary["gradient_sink_ratio_median"])),
-             short_number(quartiles[0]), short_number(quartiles[1]),
-             short_number(number(summary["resid_post_norm_ratio_max"])), sink,
+             all.loss, all.mean_sink_rate, short_number(all.ratio_median),
+             short_number(all.ratio_quartiles[0]), short_number(all.ratio_quartiles[1]),
+             short_number(all.norm_ratio_max), record["settings"]["sink_token"].get<int64_t>(),
              short_number(number(first["sink_score_null"])),
              short_number(number(first["sink_mass_null"])));
 }

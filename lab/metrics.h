@@ -22,6 +22,8 @@ struct MetricSettings {
   int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
   double massive_absolute = 100, massive_ratio = 1000;  ///< both exceeded: a massive activation
   VScaleVariant v_scale = VScaleVariant::none;
+  /// Of all attention. Unless its rows sum to one, statistics of heads are of a / sum_s a, as
+  /// probes give them, and the sum of a row is recorded.
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
 

@@ -1,9 +1,11 @@
 #pragma once
 // A model with its weights, wherever they come from: what is measured and evaluated.
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "lab/metrics.h"
+#include "models/checkpoint.h"
 #include "models/model.h"
 
 namespace weir {
@@ -13,10 +15,12 @@ struct ModelSource {
   MeasuredModel sizes;
   /// The graph of stage built, with hook names.
   std::function<Model(int64_t B, int64_t T)> build;
-  /// Fills a weight of the model.
+  /// Fills a weight of the model; called from several threads.
   std::function<void(const Parameter&, float*)> read;
   /// Fills a state that a rewrite adds (theta of V-scale) and returns true, or leaves it at zero.
   std::function<bool(const AddedState&, float*)> read_added = {};
 };
+
+ModelSource checkpoint_source(std::shared_ptr<const Checkpoint> checkpoint);
 
 }  // namespace weir

@@ -7,6 +7,9 @@ namespace weir {
 std::string_view page_template();     ///< page/report.html, with {{name}} where text is filled in
 std::string_view page_style();        ///< page/report.css
 std::string_view page_script();       ///< page/report.js
+std::string_view plots_script();      ///< page/plots.js, which goes before either script
+std::string_view measure_template();  ///< page/measure.html
+std::string_view measure_script();    ///< page/measure.js
 std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

@@ -297,6 +297,15 @@ std::vector<int> kept_tokens(int length) {
   return kept;
 }
 
+ReportArm arm_of_record(const json& record, const std::string& name) {
+  ReportArm arm;
+  arm.name = name;
+  json line = record;
+  if (!line.contains("step")) line["step"] = 0;
+  RecordReader(arm).read(Field(line, name));
+  return arm;
+}
+
 ReportRun read_run(const fs::path& folder) {
   if (!fs::is_directory(folder))
     user_error("report", "{} is not a folder; a report needs the folder of a run", folder.string());

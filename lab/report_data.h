@@ -45,6 +45,9 @@ struct ReportRun {
 /// Token curves keep the first 32 tokens and then about 12 an octave, so at most 104 of 2048.
 std::vector<int> kept_tokens(int length);
 
+/// A single record of `weir.measure/1` as an arm of one measured step, 0.
+ReportArm arm_of_record(const nlohmann::json& record, const std::string& name);
+
 /// Reads and checks a run's folder. User errors name the file and the line.
 ReportRun read_run(const std::filesystem::path& folder);
 

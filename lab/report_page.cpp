@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
+#include "lab/page_text.h"
 #include "lab/report_assets.h"
 #include "lab/report_summary.h"
 #include "support/error.h"
@@ -15,66 +15,6 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 namespace {
-
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      case '\'':
-        result += "&#39;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
-
-/// JSON that may stand inside a script element: no "<" can end it or open a comment.
-std::string script_json(const json& value) {
-  std::string result;
-  for (char c : value.dump(-1, ' ', false, json::error_handler_t::replace)) {
-    if (c == '<')
-      result += "\\u003c";
-    else
-      result += c;
-  }
-  return result;
-}
-
-std::string plain(const ordered_json& value) {
-  return value.is_string() ? value.get<std::string>()
-                           : value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-/// Calls use("a.b.c", leaf) for every leaf of nested objects, in their order.
-void for_each_leaf(const ordered_json& value, const std::string& path,
-                   const std::function<void(const std::string&, const ordered_json&)>& use) {
-  if (!value.is_object()) return use(path, value);
-  for (const auto& [key, child] : value.items())
-    for_each_leaf(child, path.empty() ? key : path + "." + key, use);
-}
-
-std::string key_table(const ordered_json& value) {
-  std::string rows;
-  for_each_leaf(value, "", [&](const std::string& key, const ordered_json& leaf) {
-    rows += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(key),
-                        escaped(plain(leaf)));
-  });
-  return "<table class=\"keys\">" + rows + "</table>";
-}
 
 std::string overrides_text(const ReportArm& arm) {
   std::vector<std::string> parts;
@@ -239,23 +179,6 @@ std::string setting(const ReportArm& arm, const char* key) {
   return arm.settings.contains(key) ? escaped(plain(ordered_json(arm.settings.at(key)))) : "?";
 }
 
-/// Replaces every {{name}} of the template by its text.
-std::string filled(std::string_view page, const std::map<std::string, std::string>& texts) {
-  std::string result;
-  for (size_t at = 0;;) {
-    const size_t open = page.find("{{", at);
-    result += page.substr(at, open - at);
-    if (open == std::string_view::npos) return result;
-    const size_t close = page.find("}}", open);
-    WEIR_CHECK(close != std::string_view::npos, "the page template has an unclosed {{{{");
-    const std::string name(page.substr(open + 2, close - open - 2));
-    const auto text = texts.find(name);
-    WEIR_CHECK(text != texts.end(), "the page template asks for {}, which is not filled in", name);
-    result += text->second;
-    at = close + 2;
-  }
-}
-
 std::string notes_html(const std::vector<std::string>& notes) {
   if (notes.empty()) return "<p>Nothing: every measured number is in the figures.</p>";
   std::string text = "<ul>";
@@ -273,7 +196,7 @@ std::string report_page(const ReportRun& run) {
   std::map<std::string, std::string> texts = {
       {"title", escaped(run.run.value("name", name))},
       {"style", std::string(page_style())},
-      {"script", std::string(page_script())},
+      {"script", std::string(plots_script()) + std::string(page_script())},
       {"plotly", std::string(plotly_gz_base64())},
       {"data", script_json(data.data)},
       {"model", model_line(run)},

@@ -36,7 +36,8 @@ std::vector<int32_t> checked_ids(const NpyArray& array, const std::string& path,
                "{} id{} of {} {} outside the vocabulary of {}: {}{}. Tokenise the text with the "
                "model's own tokenizer (--text does).",
                bad_count, bad_count == 1 ? "" : "s", path, bad_count == 1 ? "is" : "are",
-               vocabulary, join(bad, ", "), bad_count > kListed ? " ..." : "");
+               vocabulary, join(bad, ", "),
+               bad_count > kListed ? fmt::format(" and {} more", bad_count - kListed) : "");
   return ids;
 }
 

@@ -64,6 +64,8 @@ int run(int argc, char** argv) {
   add_demo(app, action);
   add_train(app, action);
   add_report(app, action);
+  add_measure(app, action);
+  add_eval(app, action);
   add_dump(app, action);
   add_run(app, action);
   add_probes(app, action);

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the figures of a report from the numbers in #data:
 //   arms[]: name, length (tokens), sink (token), layers,
 //     training: {step[], loss[], lr[], grad_norm[], tokens_per_second[]}
@@ -21,14 +20,6 @@ const state = {
 const symbols = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross", "hexagon"];
 
 // ---- reading the data ----
-
-const finite = (value) => typeof value === "number";
-
-function median(values) {
-  if (!values.length || !values.every(finite)) return null;
-  const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
 
 /** Values of a key by [step][layer]; "x.ratio" is x.sink / x.others. Null when the arm has none. */
 function layerSeries(arm, key) {
@@ -55,44 +46,8 @@ const layerName = () => (layerCount === 1 ? "" :
 
 // ---- style ----
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const armColour = (arm) => css(`--arm${arm.index % 8}`);
 const shownArms = () => arms.filter((arm) => arm.shown);
-
-function withOpacity(colour, opacity) {
-  const channel = (at) => parseInt(colour.slice(at, at + 2), 16);
-  return `rgba(${channel(1)},${channel(3)},${channel(5)},${opacity})`;
-}
-
-function layout(extra) {
-  const grid = { gridcolor: css("--grid"), zeroline: false, linecolor: css("--line"), automargin: true,
-    tickfont: { size: 11 }, title: { font: { size: 12 }, standoff: 6 } };
-  const merged = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, height: 290,
-    font: { color: css("--text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    margin: { l: 52, r: 14, t: 22, b: 46 }, hovermode: "closest",
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--line"), activecolor: css("--soft") },
-    hoverlabel: { font: { size: 12 }, namelength: -1 },
-    ...extra,
-  };
-  merged.xaxis = { ...grid, ...extra.xaxis };
-  merged.yaxis = { ...grid, ...extra.yaxis };
-  return merged;
-}
-
-const plotOptions = { responsive: true, displaylogo: false,
-  modeBarButtons: [["toImage", "resetScale2d"]] };
-
-/** Draws into a plot's place. Plotly works on in the background; what it does to a place that has
- * left the page meanwhile does not matter, errors included. */
-function render(plot, traces, extra) {
-  const drawn = Plotly.react(plot, traces, layout(extra), plotOptions)
-    .catch((error) => { if (plot.isConnected) throw error; });
-  plot.pending = Promise.allSettled([plot.pending, drawn]);
-}
-
-/** Frees a plot that has left the page, once Plotly is through with it. */
-const release = (plot) => plot.pending?.then(() => Plotly.purge(plot));
 
 // ---- axes ----
 
@@ -113,54 +68,7 @@ function countAxis(values, title, panel, logarithmic = state.axis === "log") {
     ticktext: kept.map((n) => (n >= 10000 ? `${+(n / 1000).toPrecision(3)}k` : `${n}`)) };
 }
 
-/** Ticks of a logarithmic axis: decades, or 1-2-5 steps when it spans few of them. */
-function logTicks(bottom, top) {
-  const low = Math.floor(Math.log10(bottom)), high = Math.ceil(Math.log10(top));
-  const decades = Math.log10(top / bottom), every = Math.ceil(decades / 6);
-  const steps = decades > 2.5 ? [1] : decades > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
-  const ticks = [];
-  for (let power = low; power <= high; power += every)
-    for (const step of steps) ticks.push(step * 10 ** power);
-  return ticks;
-}
-
-const tickText = (value) => {
-  const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(1).replace(".0e", "e");
-  return `${+value.toPrecision(3)}`;
-};
-
-/**
- * A logarithmic y axis over `values`; zeros and values eight decades below the largest go to its
- * lower edge, in the traces that are drawn.
- */
-function logAxis(traces, values, title) {
-  const positive = values.filter((y) => finite(y) && y > 0);
-  if (!positive.length) return { title: { text: title } };
-  const top = positive.reduce((a, b) => Math.max(a, b));
-  const low = Math.max(positive.reduce((a, b) => Math.min(a, b)), top * 1e-8);
-  const bottom = low / Math.max(1.25, (top / low) ** 0.06);
-  for (const trace of traces) {
-    trace.customdata = trace.y;
-    trace.y = trace.y.map((y) => (finite(y) ? Math.max(y, bottom) : null));
-  }
-  const decades = Math.log10(top / bottom), ticks = logTicks(bottom, top);
-  return { type: "log", title: { text: title }, tickvals: ticks, ticktext: ticks.map(tickText),
-    range: [Math.log10(bottom) - 0.03 * decades, Math.log10(top) + 0.08 * decades] };
-}
-
-function linearAxis(values, title, fromZero) {
-  const numbers = values.filter(finite);
-  if (!numbers.length) return { title: { text: title } };
-  const top = numbers.reduce((a, b) => Math.max(a, b));
-  const low = numbers.reduce((a, b) => Math.min(a, b), fromZero ? 0 : Infinity);
-  const room = 0.06 * (top - low || Math.abs(top) || 1);
-  return { title: { text: title }, range: [low - (low === 0 && fromZero ? 0 : room), top + room] };
-}
-
 // ---- traces ----
-
-const dashOf = { solid: "solid", dotted: "dot", dashed: "dash" };
 
 function trace(arm, line, x, y, shown, extra = {}) {
   const colour = armColour(arm);
@@ -178,9 +86,6 @@ function trace(arm, line, x, y, shown, extra = {}) {
     ...extra,
   };
 }
-
-const escapeHtml = (text) =>
-  text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
 
 function reference(x0, x1, value, label) {
   return { type: "scatter", mode: "lines", x: [x0, x1], y: [value, value], customdata: [value, value],
@@ -333,49 +238,11 @@ function drawPanel(panel) {
 
 // ---- the attention map ----
 
-/** Groups of tokens as cell edges: at the middle between tokens, or on a log2(t + 1) axis. */
-const mapEdges = (map, logarithmic) => [...map.start, map.length]
-  .map((t) => (logarithmic ? Math.log2(t + 1) : t - 0.5));
-
-function mapAxis(map, title, logarithmic) {
-  if (!logarithmic) return { title: { text: title } };
-  const tokens = [0];
-  for (let t = 1; t < map.length; t *= 2) tokens.push(t);
-  return { title: { text: title }, tickvals: tokens.map((t) => Math.log2(t + 1) + 0.5 * Math.log2((t + 2) / (t + 1))),
-    ticktext: tokens };
-}
-
-function mapLabel(map, group) {
-  const first = map.start[group], end = map.start[group + 1] ?? map.length;
-  return end - first > 1 ? `tokens ${first}-${end - 1}` : `token ${first} (${map.labels[group]})`;
-}
-
 function drawMap(panel) {
   const { arm, map } = panel;
-  const wideStart = state.choice.map === 0, logarithmic = state.choice.map === 2;
-  const size = map.start.length, floor = 1e-4;
-  const z = map.weights.map((row) => Array.from({ length: size }, (_, k) => {
-    if (k >= row.length || !finite(row[k])) return null;
-    return logarithmic ? Math.log10(Math.max(row[k], floor)) : row[k];
-  }));
-  const text = map.weights.map((row, q) => Array.from({ length: size }, (_, k) => k < row.length
-    ? `query ${escapeHtml(mapLabel(map, q))}<br>key ${escapeHtml(mapLabel(map, k))}<br>weight ${
-      row[k] === null ? "not a number" : +row[k].toPrecision(3)}` : ""));
   panel.heading.replaceChildren(swatch(arm), arm.name);
   panel.about.textContent = `layer ${map.layer}, head ${map.head}, step ${map.step}`;
-  const scale = logarithmic
-    ? { zmin: -4, zmax: 0, colorbar: { tickvals: [-4, -3, -2, -1, 0],
-      ticktext: ["≤0.0001", "0.001", "0.01", "0.1", "1"] } }
-    : { zmin: 0, zmax: Math.max(...map.weights.slice(8).flat().filter(finite), 0.05) > 0.5 ? 1 : 0.5,
-      colorbar: {} };
-  const trace = { type: "heatmap", x: mapEdges(map, wideStart), y: mapEdges(map, wideStart), z, text, hoverinfo: "text",
-    colorscale: "Cividis", xgap: 0, ygap: 0, ...scale };
-  trace.colorbar = { ...scale.colorbar, thickness: 10, outlinewidth: 0, tickfont: { size: 11 },
-    title: { text: "weight", font: { size: 11 } } };
-  render(panel.plot, [trace], { height: 430,
-    xaxis: { ...mapAxis(map, "key token", wideStart), constrain: "domain", showgrid: false },
-    yaxis: { ...mapAxis(map, "query token", wideStart), autorange: "reversed", scaleanchor: "x",
-      constrain: "domain", showgrid: false } });
+  renderMap(panel.plot, map, state.choice.map);
 }
 
 // ---- score by layer and head ----
@@ -466,8 +333,7 @@ const figures = [
       styles: ["solid: value", "dashed: after V-scale"] }] },
   { id: "paths", panels: () => [...pathPanels("tokens"), ...pathPanels("steps"),
     ...pathPanels("layers")] },
-  { id: "map", choices: ["first tokens enlarged", "all tokens equally wide",
-    "all tokens equally wide, logarithmic colours"], panels: () => arms.flatMap((arm) =>
+  { id: "map", choices: mapChoices, panels: () => arms.flatMap((arm) =>
     arm.maps.map((map) => ({ draw: drawMap, arm, map, wide: 3 }))) },
   { id: "branches", choices: ["attention branch", "MLP branch"], panels: (choice) => [
     ...branchPanels("steps", choice ? "mlp" : "attn"), ...branchPanels("layers", choice ? "mlp" : "attn")] },
@@ -481,13 +347,6 @@ const figures = [
 ];
 
 // ---- building and redrawing the page ----
-
-function element(tag, className, parent) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  parent?.append(made);
-  return made;
-}
 
 function swatch(arm) {
   return element("span", `swatch arm${arm.index % 8}`);
@@ -586,24 +445,4 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 }
 
-// plotly.js is carried gzipped, at a third of its size. Browsers that cannot inflate (before Chrome 80,
-// Firefox 113, Safari 16.4) still have the text and the tables, and are told why figures are missing.
-async function loadPlotly() {
-  if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser cannot inflate the figures' library (it lacks DecompressionStream); " +
-      "Chrome 80, Firefox 113, Safari 16.4 or newer can");
-  const packed = document.getElementById("plotly");
-  const bytes = Uint8Array.from(atob(packed.textContent.trim()), (c) => c.charCodeAt(0));
-  const inflated = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(inflated).text();
-  document.head.append(script);
-  packed.remove();
-}
-
-loadPlotly().then(start).catch((error) => {
-  const trouble = document.getElementById("trouble");
-  trouble.textContent = `The figures cannot be drawn: ${error.message}.`;
-  trouble.hidden = false;
-  throw error;
-});
+begin(start);

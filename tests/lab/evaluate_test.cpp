@@ -57,7 +57,7 @@ double loss_of(const ModelSource& model, std::vector<int32_t> window, int64_t co
 Evaluation evaluate(const ModelSource& model, int64_t count, int64_t context, int64_t stride,
                     bool interpret = false) {
   EvaluateTask task{.context = context, .stride = stride};
-  task.run = {.threads = 2, .cache = WEIR_TEST_CACHE, .interpret = interpret};
+  task.run = {.threads = 2, .cache = WEIR_TEST_CACHE "/objects", .interpret = interpret};
   return Evaluator(model, ids(count), task).evaluate();
 }
 
@@ -115,9 +115,10 @@ TEST(TokenInput, ArraysAreChecked) {
   write({2, 4}, {0, 6, -1, 3, 4, 7, 8, int64_t{1} << 40});
   const std::string text = error_of([&] { read_token_array(file, 4); });
   EXPECT_THAT(text, HasSubstr("6 ids of "));
-  EXPECT_THAT(text, HasSubstr(" are outside the vocabulary of 4: 6 at [0,1], -1 at [0,2], 4 at "
-                              "[1,0], 7 at [1,1], 8 at [1,2] ... Tokenise the text with the "
-                              "model's own tokenizer (--text does)."));
+  EXPECT_THAT(text,
+              HasSubstr(" are outside the vocabulary of 4: 6 at [0,1], -1 at [0,2], 4 at "
+                        "[1,0], 7 at [1,1], 8 at [1,2] and 1 more. Tokenise the text with the "
+                        "model's own tokenizer (--text does)."));
   write({6}, {0, 1, 2, 3, 4, 5});
   EXPECT_THAT(error_of([&] { read_token_array(file, 6); }),
               HasSubstr("has the shape [6], but [batch, length + 1] is needed"));

@@ -1,0 +1,25 @@
+#pragma once
+// The report of a measurement: one self-contained HTML file that opens offline.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lab/measure.h"
+
+namespace weir {
+
+struct MeasureReport {
+  std::string record;  ///< of `weir.measure/1`
+  std::string command;
+  std::vector<std::string> token_texts;  ///< of the batch, [B T]
+  std::vector<AttentionMap> maps;
+};
+
+/// Writes the report, whole or not at all. User error if the file cannot be written.
+void write_measure_report(const std::string& html, const MeasureReport& report);
+std::string measure_page(const MeasureReport& report);
+
+/// The head with the largest sink mass of a record and the one with the least, as (layer, head).
+std::vector<std::pair<int64_t, int64_t>> heads_to_show(const std::string& record);
+
+}  // namespace weir

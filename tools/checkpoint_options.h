@@ -1,0 +1,31 @@
+#pragma once
+// The options by which `weir measure` and `weir eval` name a checkpoint and how it is run.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lab/model_run.h"
+#include "tools/command.h"
+
+namespace weir {
+
+struct CheckpointOptions {
+  std::string model, v_scale = "none", attention = "softmax", memory;
+  int threads = 0;
+  bool interpret = false;
+
+  void add_to(CLI::App& command);
+  std::shared_ptr<const Checkpoint> open() const;
+  CompileOptions compile_options() const;
+  RunSettings run_settings() const;
+};
+
+/// The files of one --text option, whose parts commas divide.
+std::vector<std::string> text_files(const std::string& option);
+
+/// What the run will take and how the batch is cut, before it runs; then what was compiled.
+void print_plan(const ModelRun& run);
+/// Times, and peak memory against what was stated.
+void print_costs(const ModelRun& run, double load_seconds, double run_seconds, int64_t tokens);
+
+}  // namespace weir

@@ -35,7 +35,7 @@ std::string to_string(const MemoryPeak& peak) {
   const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
   return fmt::format(
       "{} = weights {} + accumulators {} + arena {} + inputs {} + kept values {} + "
-      "program {}",
+      "program and checkpoint {}",
       bytes(peak.total()), bytes(peak.weights), bytes(peak.accumulators), bytes(peak.arena),
       bytes(peak.inputs), bytes(peak.kept), bytes(peak.process));
 }
@@ -101,7 +101,7 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
 
 // The plan of the most sequences a part that fit below `limit`.
 std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
-  const int64_t process = resident_memory() + kCompilerReserve;
+  const int64_t process = resident_memory() + kCompilerReserve + source_.mapped_bytes;
   std::vector<int64_t> candidates = divisors_descending(request_.batch);
   if (settings_.interpret) candidates = {request_.batch};
   if (settings_.rows > 0) {
@@ -163,7 +163,7 @@ void ModelRun::compile(int64_t limit) {
       memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
     }
     malloc_trim(0);
-    memory_.process = resident_memory();
+    memory_.process = resident_memory() + source_.mapped_bytes;
     memory_.process += std::max<int64_t>(0, peak_resident_memory() - memory_.total());
     if (memory_.total() <= limit) return;
     allowed -= memory_.total() - limit;

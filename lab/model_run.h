@@ -42,7 +42,7 @@ struct RunSettings {
 struct MemoryPeak {
   int64_t weights = 0, accumulators = 0, arena = 0, inputs = 0;
   int64_t kept = 0;     ///< RunRequest::kept
-  int64_t process = 0;  ///< resident before: code, compiler, checkpoint
+  int64_t process = 0;  ///< code, compiler, mapped checkpoint
   int64_t total() const { return weights + accumulators + arena + inputs + kept + process; }
 };
 std::string to_string(const MemoryPeak& peak);

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <map>
 
+#include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -49,26 +51,54 @@ void separate_halves(const float* stored, float* out, int64_t heads, int64_t row
     }
 }
 
+// The .gguf file of a folder that is not a model of Hugging Face; "" if there is none.
+std::string only_gguf(const std::string& folder) {
+  if (file_exists((fs::path(folder) / "config.json").string())) return "";
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
+  std::sort(found.begin(), found.end());
+  if (found.size() > 1)
+    user_error(kTopic, "{} holds {} models: {}. Give one of the files.", folder, found.size(),
+               join(found, ", "));
+  return found.empty() ? "" : found[0];
+}
+
 }  // namespace
 
 Checkpoint Checkpoint::open(const std::string& path) {
-  Checkpoint checkpoint;
-  checkpoint.path_ = path;
   if (!fs::exists(path))
     user_error(kTopic, "there is no {}. Give the folder of a Hugging Face model or a .gguf file.",
                path);
+  Checkpoint checkpoint;
+  checkpoint.path_ = path;
   if (!fs::is_directory(path))
-    user_error(kTopic, "{} is a file. Give the folder of a Hugging Face model.", path);
-  checkpoint.open_folder();
+    checkpoint.open_gguf(path);
+  else if (const std::string file = only_gguf(path); file.empty())
+    checkpoint.open_folder();
+  else
+    checkpoint.open_gguf(file);
   return checkpoint;
+}
+
+void Checkpoint::open_gguf(const std::string& file) {
+  if (fs::path(file).extension() != ".gguf")
+    user_error(kTopic,
+               "{} is no .gguf file. Give one, or the folder that holds config.json and the "
+               "safetensors of a model.",
+               file);
+  gguf_ = std::make_shared<const GgufFile>(file);
+  config_ = gguf_model_config(*gguf_);
+  config_.name = fs::path(file).stem().string();
+  weights_ = gguf_weights(gguf_);
+  locate(true);
 }
 
 void Checkpoint::open_folder() {
   folder_ = path_;
   const fs::path config = fs::path(path_) / "config.json";
   if (!file_exists(config.string()))
-    user_error(kTopic, "{} holds no config.json, so it is no folder of a Hugging Face model.",
-               path_);
+    user_error(kTopic, "{} holds neither config.json nor a .gguf file, so it is no model.", path_);
   config_ = parse_hugging_face_config(read_file(config.string()), config.string());
   const fs::path folder = fs::weakly_canonical(path_);
   config_.name = folder.filename().empty() ? folder.parent_path().filename().string()

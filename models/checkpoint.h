@@ -43,6 +43,7 @@ class Checkpoint {
   };
   Checkpoint() = default;
   void open_folder();
+  void open_gguf(const std::string& file);
   /// Finds the stored tensor of every weight, or lists what does not fit.
   void locate(bool gguf);
   void check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) const;
@@ -50,6 +51,7 @@ class Checkpoint {
 
   std::string path_, folder_;
   ModelConfig config_;
+  std::shared_ptr<const GgufFile> gguf_;  ///< null for a folder
   std::unique_ptr<StoredWeights> weights_;
   std::unordered_map<std::string, Place> places_;
 };

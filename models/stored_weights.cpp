@@ -49,6 +49,22 @@ class SafetensorsWeights : public StoredWeights {
   std::vector<Place> places_;
 };
 
+class GgufWeights : public StoredWeights {
+ public:
+  explicit GgufWeights(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {
+    for (const GgufEntry& entry : file_->entries()) {
+      if (entry.name == "rope_freqs.weight") continue;
+      tensors_.push_back({entry.name, std::string(ggml_name(entry.type)), entry.shape});
+      entries_.push_back(&entry);
+    }
+  }
+  void read(size_t index, float* out) const override { file_->to_f32(*entries_.at(index), out); }
+
+ private:
+  std::shared_ptr<const GgufFile> file_;
+  std::vector<const GgufEntry*> entries_;
+};
+
 // Checks an index against its shards.
 class Index {
  public:
@@ -139,6 +155,10 @@ std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder
              "{} holds neither {} nor {}. Weights in another format (pytorch_model.bin) have to be "
              "saved as safetensors first.",
              folder, kSingle, kIndex);
+}
+
+std::unique_ptr<StoredWeights> gguf_weights(std::shared_ptr<const GgufFile> file) {
+  return std::make_unique<GgufWeights>(std::move(file));
 }
 
 }  // namespace weir

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "io/gguf.h"
 #include "io/safetensors.h"
 
 namespace weir {
@@ -31,5 +32,8 @@ class StoredWeights {
 /// shard lacks, that are stored in another shard than the index says, twice, or without being
 /// listed.
 std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder);
+
+/// The tensors of a GGUF file but those that the configuration is read from.
+std::unique_ptr<StoredWeights> gguf_weights(std::shared_ptr<const GgufFile> file);
 
 }  // namespace weir

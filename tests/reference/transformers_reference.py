@@ -18,6 +18,7 @@ import pathlib
 import shutil
 import sys
 
+import gguf
 import numpy as np
 import torch
 from safetensors.numpy import save_file
@@ -34,7 +35,7 @@ from transformers import (
 import identities
 import measure_record
 from llama_reference import check_margins, disagreements
-from transformers_trace import load, run, sizes_of
+from transformers_trace import inverse_frequencies, load, run, sizes_of
 
 DEFAULT_OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "models"
 
@@ -62,6 +63,7 @@ class Case:
     dtype: torch.dtype = torch.float32
     shard: str = "1GB"
     variants: tuple[tuple[str, str], ...] = ()  # (v_scale, attention) besides the plain one
+    gguf: bool = False  # also as NAME.gguf, with the tensors of the safetensors
     headless: bool = False  # saved as the base model, whose names have no prefix
 
 
@@ -93,7 +95,7 @@ def gpt2(**more) -> PretrainedConfig:
 
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 50.0, "factor": 8.0, "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0, "original_max_position_embeddings": 24,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
 }
 
 CASES = {
@@ -105,25 +107,28 @@ CASES = {
     # Scaled rotary frequencies of all three kinds, tied output, bf16.
     "llama3": Case(
         decoder(LlamaConfig, 2, 1, 12, rope_parameters=LLAMA3, tie_word_embeddings=True),
-        seed=2, length=20, dtype=torch.bfloat16,
+        seed=2, length=12, dtype=torch.bfloat16, gguf=True,
     ),
     # A sliding window that is wider than the sequences; f16; three shards.
     "mistral": Case(
         decoder(MistralConfig, 4, 4, 4, sliding_window=16, vocab_size=23), seed=3,
-        dtype=torch.float16, shard="3KB",
+        dtype=torch.float16, shard="3KB", gguf=True,
     ),
     # Biases on q, k and v.
     "qwen2": Case(
         decoder(Qwen2Config, 4, 2, 4, tie_word_embeddings=True, vocab_size=37), seed=4,
+        gguf=True,
     ),
     # RMSNorm of each query and key head, before the rotation.
-    "qwen3": Case(decoder(Qwen3Config, 4, 1, 8), seed=5, batch=3, variants=VARIANTS[:1]),
+    "qwen3": Case(
+        decoder(Qwen3Config, 4, 1, 8), seed=5, variants=VARIANTS[:1], dtype=torch.float16, gguf=True
+    ),
     "gpt2": Case(gpt2(), seed=6, batch=3, variants=VARIANTS[:1] + (("none", "softmax-1"),)),
     # An MLP of odd width, an output projection of its own, f16; as many tokens as positions.
     "gpt2_untied": Case(
-        gpt2(n_inner=19, tie_word_embeddings=False), seed=7, length=16, dtype=torch.float16,
+        gpt2(n_inner=19, tie_word_embeddings=False), seed=7, batch=1, length=16, dtype=torch.float16,
     ),
-    "gpt2_headless": Case(gpt2(), seed=8, length=5, dtype=torch.bfloat16, headless=True),
+    "gpt2_headless": Case(gpt2(), seed=8, length=5, dtype=torch.bfloat16, headless=True, gguf=True),
 }
 
 
@@ -164,6 +169,89 @@ def save_model(case: Case, folder: pathlib.Path, rng: np.random.Generator) -> No
     saved = model.base_model if case.headless else model
     saved.save_pretrained(folder, max_shard_size=case.shard)
     (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm",
+    "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
+    "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+}
+
+
+def gguf_tensor(config, name: str, weight: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """Name and layout as llama.cpp's converter gives them: the rows of q and k of Llama interleaved
+    for rotation of neighbours, the matrices of GPT-2 as [out, in]."""
+    stem, kind = name.rsplit(".", 1)
+    layer = None
+    for prefix in ("model.layers.", "transformer.h."):
+        if stem.startswith(prefix):
+            layer, stem = stem.removeprefix(prefix).split(".", 1)
+    stem = GGUF_NAMES[stem.removeprefix("transformer.")]
+    if stem in ("attn_q", "attn_k") and config.model_type in ("llama", "mistral"):
+        heads = config.num_attention_heads if stem == "attn_q" else config.num_key_value_heads
+        shape = weight.shape
+        weight = weight.reshape(heads, 2, -1, *shape[1:]).swapaxes(1, 2).reshape(shape)
+    if config.model_type == "gpt2" and weight.dim() == 2 and stem.startswith(("attn", "ffn")):
+        weight = weight.T
+    return (f"{stem}.{kind}" if layer is None else f"blk.{layer}.{stem}.{kind}"), weight
+
+
+def write_gguf(case: Case, model, path: pathlib.Path) -> None:
+    """The saved model as GGUF; floats as stored, gains and biases in f32, as converters do it."""
+    c = case.config
+    sizes = sizes_of(c)
+    arch = {"mistral": "llama"}.get(c.model_type, c.model_type)
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_name(path.stem)
+    writer.add_block_count(sizes.num_hidden_layers)
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(sizes.hidden_size)
+    writer.add_feed_forward_length(sizes.intermediate_size)
+    writer.add_head_count(sizes.num_attention_heads)
+    if arch == "gpt2":
+        writer.add_layer_norm_eps(c.layer_norm_epsilon)
+    else:
+        writer.add_head_count_kv(sizes.num_key_value_heads)
+        writer.add_key_length(sizes.head_dim)
+        writer.add_value_length(sizes.head_dim)
+        writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+        writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
+        writer.add_rope_dimension_count(sizes.head_dim)
+        if c.rope_parameters["rope_type"] == "llama3":
+            plain = dict(c.rope_parameters, rope_type="default")
+            divisors = inverse_frequencies(Frequencies(plain, sizes.head_dim))
+            divisors = divisors / inverse_frequencies(Frequencies(c.rope_parameters, sizes.head_dim))
+            writer.add_tensor("rope_freqs.weight", divisors.float().numpy())
+    kinds = {
+        torch.float32: gguf.GGMLQuantizationType.F32,
+        torch.float16: gguf.GGMLQuantizationType.F16,
+        torch.bfloat16: gguf.GGMLQuantizationType.BF16,
+    }
+    for name, weight in model.state_dict().items():
+        if name == "lm_head.weight" and c.tie_word_embeddings:
+            continue
+        target, weight = gguf_tensor(c, name, weight.float())
+        kind = kinds[case.dtype if weight.dim() == 2 else torch.float32]
+        data = gguf.quants.quantize(np.ascontiguousarray(weight.numpy()), kind)
+        writer.add_tensor(target, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Frequencies:
+    """The part of a configuration that rotary frequencies depend on."""
+
+    rope_parameters: dict
+    head_dim: int
 
 
 def check_margins_of(case: Case, sizes, name: str, record: dict, trace) -> None:
@@ -215,6 +303,8 @@ def write_case(name: str, case: Case, out: pathlib.Path) -> None:
     shape = (case.batch, case.length + 1)
     tokens = rng.integers(0, case.config.vocab_size, shape).astype(np.int32)
     ids = torch.from_numpy(tokens.astype(np.int64))
+    if case.gguf:
+        write_gguf(case, load(folder, torch.float32), folder / f"{name}.gguf")
     models = {dtype: load(folder, dtype) for dtype in (torch.float32, torch.float64)}
     logits, loss, trace = write_record(case, name, folder, models, ids, "none", "softmax")
     check_own_attention(case, models[torch.float32], ids, logits)

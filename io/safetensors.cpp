@@ -278,6 +278,12 @@ std::vector<float> SafetensorsFile::to_f32(const std::string& name) const {
 
 void write_safetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
                        const std::map<std::string, std::string>& metadata) {
+  write_safetensors(path, items, [&](size_t index) { return items[index].data; }, metadata);
+}
+
+void write_safetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
+                       const std::function<std::span<const std::byte>(size_t)>& bytes,
+                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::set<std::string> names;
@@ -285,8 +291,7 @@ void write_safetensors(const std::string& path, const std::vector<SafetensorsIte
   uint64_t offset = 0;
   for (const SafetensorsItem& item : items) {
     std::optional<uint64_t> needed = array_bytes(item.dtype, item.shape);
-    WEIR_CHECK(needed && *needed == item.data.size(), "tensor {} {} {} with {} bytes", item.name,
-               safetensors_name(item.dtype), shape_text(item.shape), item.data.size());
+    WEIR_CHECK(needed, "tensor {} has shape {}", item.name, shape_text(item.shape));
     if (item.name == kMetadata)
       problems.add(fmt::format("{}: a tensor cannot be named {}.", path, kMetadata));
     else if (!names.insert(item.name).second)
@@ -296,8 +301,8 @@ void write_safetensors(const std::string& path, const std::vector<SafetensorsIte
       header.push_back({item.name,
                         {{"dtype", safetensors_name(item.dtype)},
                          {"shape", item.shape},
-                         {"data_offsets", {offset, offset + item.data.size()}}}});
-    offset += item.data.size();
+                         {"data_offsets", {offset, offset + *needed}}}});
+    offset += *needed;
   }
   problems.raise();
   std::string text;
@@ -315,7 +320,13 @@ void write_safetensors(const std::string& path, const std::vector<SafetensorsIte
   AtomicFile file(path);
   file.write(length);
   file.write(text);
-  for (const SafetensorsItem& item : items) file.write(item.data);
+  for (size_t i = 0; i < items.size(); ++i) {
+    std::span<const std::byte> data = bytes(i);
+    WEIR_CHECK(data.size() == *array_bytes(items[i].dtype, items[i].shape),
+               "tensor {} {} {} with {} bytes", items[i].name, safetensors_name(items[i].dtype),
+               shape_text(items[i].shape), data.size());
+    file.write(data);
+  }
   file.commit();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The safetensors format: 8 bytes of header length, a JSON header, the tensors' bytes. Read through
 // a memory map, written atomically.
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -65,6 +66,12 @@ struct SafetensorsItem {
 /// wider types first if every tensor shall be aligned, as the format has no room for padding.
 /// UserError for a name that is given twice, reserved (`__metadata__`) or not UTF-8.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
+                       const std::map<std::string, std::string>& metadata = {});
+
+/// The same where not all tensors are in memory at once: `bytes(i)` gives those of items[i] (whose
+/// `data` is not used), and is called once for each in turn.
+void write_safetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
+                       const std::function<std::span<const std::byte>(size_t)>& bytes,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace weir

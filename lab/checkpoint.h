@@ -1,7 +1,7 @@
 #pragma once
 // Checkpoints of a training run: a folder stepNNNNNN with model.safetensors (weights under Hugging
-// Face names), optimizer.safetensors (moments) and state.json (step, configuration, the hash of
-// both files). A checkpoint appears whole or not at all.
+// Face names) with its config.json, optimizer.safetensors (moments) and state.json (step,
+// configuration, the hash of both files). A checkpoint appears whole or not at all.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -21,6 +21,9 @@ struct CheckpointInfo {
   int64_t step = 0;    ///< optimiser steps done; the next is step `step`
   std::string config;  ///< the resolved configuration as JSON
   std::string target;  ///< instruction set of the machine, on which bits depend
+  /// Text of the config.json that lets `transformers` and `weir measure` load the folder; "" for
+  /// none. Not read back.
+  std::string model_config = {};
 };
 
 std::string checkpoint_name(int64_t step);  ///< "step000500"

@@ -409,6 +409,18 @@ std::string config_json(const RunConfig& config) {
   return json.dump(2);
 }
 
+std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
+  std::map<std::string, std::string> settings;
+  if (config.v_scale.variant == VScaleVariant::none) return settings;  // the other keys do nothing
+  RunConfig copy = config, defaults;
+  for (const Key& key : keys()) {
+    if (!std::string_view(key.name).starts_with("v_scale.")) continue;
+    const Json value = std::visit(ToJson{}, key.slot(copy));
+    if (value != std::visit(ToJson{}, key.slot(defaults))) settings[key.name] = text_of(value);
+  }
+  return settings;
+}
+
 std::string config_help() {
   RunConfig defaults;
   std::string text;

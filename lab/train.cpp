@@ -14,6 +14,7 @@
 #include "lab/progress.h"
 #include "lab/run_folder.h"
 #include "lab/trainer.h"
+#include "models/hugging_face_config.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -145,10 +146,19 @@ class ArmRun {
     return info.step;
   }
 
+  // For others who load the checkpoint.
+  std::string model_config() const {
+    ModelConfig model = config_.model;
+    model.context = config_.length;
+    model.rewrites = rewrite_settings(config_);
+    return hugging_face_config(model, "float32");
+  }
+
   void save(int64_t step) {
     losses_->flush();
     metrics_->flush();
-    write_checkpoint(checkpoints(), {step, config_json(config_), options_.target.isa()},
+    write_checkpoint(checkpoints(),
+                     {step, config_json(config_), options_.target.isa(), model_config()},
                      trainer_->weights(), trainer_->optimizer_state());
     prune_checkpoints(checkpoints(), config_.keep_checkpoints);
   }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 
+#include "io/gguf_tokenizer.h"
 #include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
@@ -19,6 +20,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTopic = "checkpoint";
 constexpr size_t kMaxListed = 20;
+
+// A weight that passes/v_scale adds to the model.
+bool is_rewrite_state(const std::string& name) { return name.ends_with("v_scale.theta"); }
 
 // At most so many of a kind are listed one by one.
 std::string listed(const std::vector<std::string>& names) {
@@ -95,7 +99,6 @@ void Checkpoint::open_gguf(const std::string& file) {
 }
 
 void Checkpoint::open_folder() {
-  folder_ = path_;
   const fs::path config = fs::path(path_) / "config.json";
   if (!file_exists(config.string()))
     user_error(kTopic, "{} holds neither config.json nor a .gguf file, so it is no model.", path_);
@@ -150,7 +153,7 @@ void Checkpoint::locate(bool gguf) {
   problems.raise();
 }
 
-void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) const {
+void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) {
   std::vector<std::string> extra;
   const bool gpt2 = config_.architecture == Architecture::gpt2;
   const std::string embedding = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
@@ -173,6 +176,10 @@ void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& 
                       path_));
       continue;
     }
+    if (is_rewrite_state(tensor.name) && !config_.rewrites.empty()) {
+      places_[tensor.name] = {i, StoredAs::same};
+      continue;
+    }
     extra.push_back(tensor.name);
   }
   if (!extra.empty())
@@ -188,6 +195,12 @@ const Checkpoint::Place& Checkpoint::place_of(const Parameter& parameter) const 
 
 const std::string& Checkpoint::stored_dtype(const Parameter& parameter) const {
   return weights_->tensors()[place_of(parameter).index].dtype;
+}
+
+bool Checkpoint::has(const Parameter& parameter) const {
+  auto found = places_.find(parameter.name);
+  return found != places_.end() && weights_->tensors()[found->second.index].shape ==
+                                       stored_shape(parameter, found->second.stored);
 }
 
 void Checkpoint::read(const Parameter& parameter, float* out) const {
@@ -211,6 +224,8 @@ void Checkpoint::read(const Parameter& parameter, float* out) const {
   }
 }
 
-std::unique_ptr<Tokenizer> Checkpoint::tokenizer() const { return load_tokenizer(folder_); }
+std::unique_ptr<Tokenizer> Checkpoint::tokenizer() const {
+  return gguf_ ? make_bpe_tokenizer(gguf_tokenizer(*gguf_)) : load_tokenizer(path_);
+}
 
 }  // namespace weir

@@ -28,10 +28,16 @@ class Checkpoint {
   /// The graph with its weights under Hugging Face names, as models/model.h has it.
   Model build(int64_t B, int64_t T) const { return build_model(config_, B, T); }
 
-  /// The elements of a weight of the model, widened to f32. From any thread.
+  /// Whether the weight is stored: every weight of the model is, and of the states that a rewrite
+  /// adds (theta of V-scale) those that the model was trained with (config().rewrites).
+  bool has(const Parameter& parameter) const;
+  /// The elements of such a weight, widened to f32. From any thread.
   void read(const Parameter& parameter, float* out) const;
   /// The type that the file stores the weight in, as the format spells it ("BF16", "Q4_1").
   const std::string& stored_dtype(const Parameter& parameter) const;
+
+  /// The file, if it is GGUF, else null.
+  const GgufFile* gguf() const { return gguf_.get(); }
 
   /// The tokenizer that comes with the model; user error if there is none.
   std::unique_ptr<Tokenizer> tokenizer() const;
@@ -46,10 +52,10 @@ class Checkpoint {
   void open_gguf(const std::string& file);
   /// Finds the stored tensor of every weight, or lists what does not fit.
   void locate(bool gguf);
-  void check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) const;
+  void check_rest(const std::vector<bool>& used, bool gguf, Problems& problems);
   const Place& place_of(const Parameter& parameter) const;
 
-  std::string path_, folder_;
+  std::string path_;
   ModelConfig config_;
   std::shared_ptr<const GgufFile> gguf_;  ///< null for a folder
   std::unique_ptr<StoredWeights> weights_;

@@ -1,6 +1,7 @@
 #pragma once
 // The configuration of a model: one type for all architectures, which differ in how its numbers are
 // put together (models/llama.cpp, models/gpt2.cpp).
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,11 @@ struct ModelConfig {
   bool tied = false;  ///< the output projection is the embedding
   Architecture architecture = Architecture::llama;
   RopeScaling rope_scaling = {};
-  int64_t window =
-      0;  ///< keys a query sees at most (sliding window); 0: all. No T above it is built
+  /// Keys that a query sees at most (sliding window); 0: all. No T above it is built.
+  int64_t window = 0;
+  /// Rewrites that the model was trained with, as `weir train` spells them ("v_scale.variant" is
+  /// "full"): they are part of the model, but not of the graph that is built.
+  std::map<std::string, std::string> rewrites = {};
 };
 
 /// The configuration with its zeros replaced by what they stand for, where that is possible.

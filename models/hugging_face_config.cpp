@@ -136,6 +136,16 @@ void read_window(Reading& r, const std::string& key, const Json& value) {
   r.sliding_window = value.get<int64_t>();
 }
 
+// What Weir adds to the configuration of a model that it trained.
+void read_rewrites(Reading& r, const std::string& key, const Json& value) {
+  for (const auto& [name, setting] : value.items()) {
+    if (value.is_object() && setting.is_string())
+      r.config.rewrites[name] = setting.get<std::string>();
+    else
+      r.problem("{}: {} is {}; a text is needed.", key, name, setting.dump());
+  }
+}
+
 struct Key {
   const char* name;
   Read read;
@@ -218,6 +228,7 @@ const std::vector<Key>& common_keys() {
       {"is_decoder", ignored}, {"is_encoder_decoder", one_of({false})},
       {"cross_attention_hidden_size", one_of({nullptr})},
       {"quantization_config", one_of({nullptr})},
+      {"weir_rewrites", read_rewrites},
   };
   return keys;
 }
@@ -371,6 +382,7 @@ std::string hugging_face_config(const ModelConfig& config, const std::string& dt
   const ModelConfig c = resolved(config);
   Json json = c.architecture == Architecture::gpt2 ? gpt2_json(c) : llama_json(c);
   json["torch_dtype"] = dtype;
+  if (!c.rewrites.empty()) json["weir_rewrites"] = c.rewrites;
   return json.dump(2) + "\n";
 }
 

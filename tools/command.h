@@ -21,6 +21,7 @@ void add_probes(CLI::App& app, Action& action);
 void add_tokens(CLI::App& app, Action& action);
 void add_measure(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 /// The command line as it was given, quoted where a shell needs it.

@@ -70,6 +70,7 @@ int run(int argc, char** argv) {
   add_run(app, action);
   add_probes(app, action);
   add_tokens(app, action);
+  add_convert(app, action);
   add_info(app, action);
   std::vector<std::string> commands;
   for (const CLI::App* command : app.get_subcommands({})) commands.push_back(command->get_name());

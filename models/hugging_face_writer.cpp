@@ -1,0 +1,133 @@
+#include "models/hugging_face_writer.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "io/gguf_tokenizer.h"
+#include "io/safetensors.h"
+#include "io/tokenizer_json_writer.h"
+#include "models/hugging_face_config.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Shard {
+  std::vector<const Parameter*> parameters;
+  uint64_t bytes = 0;
+};
+
+uint64_t bytes_of(const Parameter& parameter, FileDtype dtype) {
+  return static_cast<uint64_t>(parameter.type.elements()) * dtype_bytes(dtype);
+}
+
+// In order; a shard is closed before the weight that would make it too large.
+std::vector<Shard> cut(const std::vector<Parameter>& parameters,
+                       const HuggingFaceOptions& options) {
+  std::vector<Shard> shards(1);
+  for (const Parameter& parameter : parameters) {
+    const uint64_t bytes = bytes_of(parameter, options.dtype);
+    if (shards.back().bytes > 0 && shards.back().bytes + bytes > options.shard_bytes)
+      shards.emplace_back();
+    shards.back().parameters.push_back(&parameter);
+    shards.back().bytes += bytes;
+  }
+  return shards;
+}
+
+void write_shard(const fs::path& path, const Shard& shard, const ReadWeight& read,
+                 FileDtype dtype) {
+  std::vector<SafetensorsItem> items;
+  for (const Parameter* parameter : shard.parameters)
+    items.push_back({parameter->name, dtype, parameter->type.shape, {}});
+  std::vector<float> values;
+  std::vector<std::byte> bytes;
+  auto next = [&](size_t index) -> std::span<const std::byte> {
+    const Parameter& parameter = *shard.parameters[index];
+    values.resize(static_cast<size_t>(parameter.type.elements()));
+    bytes.resize(bytes_of(parameter, dtype));
+    read(parameter, values.data());
+    from_f32(values, dtype, bytes.data());
+    return bytes;
+  };
+  write_safetensors(path.string(), items, next, {{"format", "pt"}});
+}
+
+std::string shard_name(size_t index, size_t count) {
+  if (count == 1) return "model.safetensors";
+  return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
+}
+
+void write_index(const fs::path& folder, const std::vector<Shard>& shards) {
+  nlohmann::ordered_json map = nlohmann::ordered_json::object();
+  uint64_t total = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    total += shards[i].bytes;
+    for (const Parameter* parameter : shards[i].parameters)
+      map[parameter->name] = shard_name(i, shards.size());
+  }
+  const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
+  write_file((folder / "model.safetensors.index.json").string(), index.dump(2) + "\n");
+}
+
+// The text of a token that ends documents: an added one is kept as text.
+std::string spelling(const BpeModel& model, int64_t id) {
+  for (const AddedToken& token : model.added)
+    if (token.id == id) return token.content;
+  return "";
+}
+
+const char* library_dtype(FileDtype dtype) {
+  if (dtype == FileDtype::f32) return "float32";
+  if (dtype == FileDtype::f16) return "float16";
+  WEIR_CHECK(dtype == FileDtype::bf16, "weights as {}", safetensors_name(dtype));
+  return "bfloat16";
+}
+
+}  // namespace
+
+void write_hugging_face(const std::string& folder, const ModelConfig& config,
+                        const std::vector<Parameter>& parameters, const ReadWeight& read,
+                        const HuggingFaceOptions& options) {
+  const fs::path path = folder;
+  for (const char* name : {"config.json", "model.safetensors", "model.safetensors.index.json"})
+    if (file_exists((path / name).string()))
+      user_error("convert", "{} holds a model already ({}). Give another folder, or remove it.",
+                 folder, name);
+  std::error_code failed;
+  fs::create_directories(path, failed);
+  if (failed) user_error("convert", "cannot make the folder {}: {}", folder, failed.message());
+  const std::vector<Shard> shards = cut(parameters, options);
+  for (size_t i = 0; i < shards.size(); ++i)
+    write_shard(path / shard_name(i, shards.size()), shards[i], read, options.dtype);
+  if (shards.size() > 1) write_index(path, shards);
+  for (const auto& [name, text] : options.texts) write_file((path / name).string(), text);
+  write_file((path / "config.json").string(),
+             hugging_face_config(config, library_dtype(options.dtype)));
+}
+
+std::map<std::string, std::string> tokenizer_files(const Checkpoint& checkpoint) {
+  std::map<std::string, std::string> files;
+  if (const GgufFile* gguf = checkpoint.gguf()) {
+    if (!gguf->find("tokenizer.ggml.model")) return files;
+    const BpeModel model = gguf_tokenizer(*gguf);
+    std::string end;
+    if (const GgufValue* id = gguf->find("tokenizer.ggml.eos_token_id"))
+      end = spelling(model, id->whole());
+    return {{"tokenizer.json", tokenizer_json(model)},
+            {"tokenizer_config.json", tokenizer_config_json(end)}};
+  }
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+        "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json"}) {
+    const std::string path = (fs::path(checkpoint.path()) / name).string();
+    if (file_exists(path)) files[name] = read_file(path);
+  }
+  return files;
+}
+
+}  // namespace weir

@@ -1,0 +1,281 @@
+// Checkpoints that are whole, and those that are not; the data are tests/data/models.
+#include "models/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+
+#include "io/file.h"
+#include "models/hugging_face_writer.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string folder_of(const std::string& name) {
+  return std::string(WEIR_TEST_DATA) + "/models/" + name;
+}
+
+std::vector<float> read(const Checkpoint& checkpoint, const Parameter& parameter) {
+  std::vector<float> values(static_cast<size_t>(parameter.type.elements()));
+  checkpoint.read(parameter, values.data());
+  return values;
+}
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// A folder of the test's own, "DIR" in expected messages.
+class CheckpointFolder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = fs::path(::testing::TempDir()) / (std::string("weir_") + test->name());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name = "") const {
+    return (name.empty() ? folder_ : folder_ / name).string();
+  }
+  void copy(const std::string& model, const std::vector<std::string>& files) const {
+    for (const std::string& file : files)
+      fs::copy_file(fs::path(folder_of(model)) / file, folder_ / file);
+  }
+  // Writes the tensors of a model again after a change.
+  void write_changed(const std::string& model,
+                     const std::function<void(std::vector<SafetensorsItem>&)>& change) {
+    SafetensorsFile source(folder_of(model) + "/model.safetensors");
+    std::vector<SafetensorsItem> items;
+    for (const SafetensorsEntry& entry : source.entries())
+      items.push_back({entry.name, entry.dtype, entry.shape, source.bytes(entry)});
+    change(items);
+    write_safetensors(path("model.safetensors"), items);
+  }
+  // Tensors of zeros that outlive the writing.
+  SafetensorsItem zeros(const std::string& name, std::vector<int64_t> shape) {
+    zeros_.resize(1 << 16);
+    return {name, FileDtype::f32, shape,
+            std::span(zeros_).first(static_cast<size_t>(*array_bytes(FileDtype::f32, shape)))};
+  }
+  std::string error() const {
+    std::string text = message_of([&] { Checkpoint::open(path()); });
+    for (size_t at; (at = text.find(path())) != std::string::npos;)
+      text.replace(at, path().size(), "DIR");
+    return text;
+  }
+
+ private:
+  fs::path folder_;
+  std::vector<std::byte> zeros_;
+};
+
+class GgufCheckpoint : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GgufCheckpoint, IsTheModelOfTheFolder) {
+  const std::string name = GetParam();
+  const Checkpoint folder = Checkpoint::open(folder_of(name));
+  const Checkpoint file = Checkpoint::open(folder_of(name) + "/" + name + ".gguf");
+  EXPECT_EQ(file.name(), name);
+  EXPECT_EQ(file.config().architecture, folder.config().architecture);
+  EXPECT_EQ(file.config().rope_scaling, folder.config().rope_scaling);
+  EXPECT_FLOAT_EQ(file.config().rope_base, folder.config().rope_base);
+  EXPECT_FLOAT_EQ(file.config().rms_eps, folder.config().rms_eps);
+  EXPECT_EQ(file.config().context, folder.config().context);
+  const Model model = folder.build(1, 2), same = file.build(1, 2);
+  ASSERT_EQ(same.parameters.size(), model.parameters.size());
+  for (size_t i = 0; i < model.parameters.size(); ++i) {
+    EXPECT_EQ(same.parameters[i].type, model.parameters[i].type);
+    EXPECT_EQ(read(file, same.parameters[i]), read(folder, model.parameters[i]))
+        << model.parameters[i].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GgufCheckpoint,
+                         ::testing::Values("llama3", "mistral", "qwen2", "qwen3", "gpt2_headless"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_F(CheckpointFolder, ListsAllTensorsThatDoNotFit) {
+  copy("llama", {"config.json"});
+  write_changed("llama", [&](std::vector<SafetensorsItem>& items) {
+    for (SafetensorsItem& item : items) {
+      if (item.name == "model.norm.weight") item.name = "model.norm.gain";
+      if (item.name == "model.layers.0.mlp.up_proj.weight") item.shape = {16, 20};
+      if (item.name == "lm_head.weight") item.dtype = FileDtype::i32;
+    }
+    items.push_back(zeros("model.layers.2.mlp.up_proj.weight", {20, 16}));
+  });
+  EXPECT_EQ(
+      error(),
+      "[checkpoint] 4 problems:\n"
+      "  - DIR: tensor model.layers.0.mlp.up_proj.weight is F32[16,20], but the configuration "
+      "makes it [20,16].\n"
+      "  - DIR: tensor lm_head.weight is I32, but weights are real numbers.\n"
+      "  - DIR: missing tensors: model.norm.weight.\n"
+      "  - DIR: tensors that llama does not have: model.layers.2.mlp.up_proj.weight, "
+      "model.norm.gain.");
+}
+
+TEST_F(CheckpointFolder, PassesOverTablesThatTheLibraryComputes) {
+  copy("gpt2", {"config.json"});
+  write_changed("gpt2", [&](std::vector<SafetensorsItem>& items) {
+    items.push_back(zeros("transformer.h.0.attn.bias", {1, 1, 16, 16}));
+    items.push_back(zeros("h.1.attn.masked_bias", {}));
+  });
+  EXPECT_EQ(error(), "no error");
+}
+
+TEST_F(CheckpointFolder, TakesAnOutputThatEqualsTheEmbeddingItIsTiedTo) {
+  copy("qwen2", {"config.json"});
+  auto with_head = [&](bool equal) {
+    write_changed("qwen2", [&](std::vector<SafetensorsItem>& items) {
+      SafetensorsItem head = zeros("lm_head.weight", {37, 16});
+      for (const SafetensorsItem& item : items)
+        if (equal && item.name == "model.embed_tokens.weight") head.data = item.data;
+      items.push_back(head);
+      items.push_back(zeros("model.layers.0.self_attn.rotary_emb.inv_freq", {2}));
+    });
+  };
+  with_head(true);
+  EXPECT_EQ(error(), "no error");
+  with_head(false);
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR: the configuration says that the output projection is the embedding "
+            "(tie_word_embeddings), but lm_head.weight differs from it.");
+}
+
+TEST_F(CheckpointFolder, ChecksTheIndexOfShards) {
+  copy("mistral", {"config.json", "model-00001-of-00004.safetensors",
+                   "model-00002-of-00004.safetensors", "model-00003-of-00004.safetensors"});
+  std::string index = read_file(folder_of("mistral") + "/model.safetensors.index.json");
+  auto replace = [&](const std::string& from, const std::string& to) {
+    ASSERT_NE(index.find(from), std::string::npos);
+    index.replace(index.find(from), from.size(), to);
+  };
+  replace("\"model.embed_tokens.weight\": \"model-00001",
+          "\"model.embed_tokens.weight\": \"../model-1");
+  replace("input_layernorm.weight\": \"model-00002", "input_layernorm.weight\": \"model-00001");
+  write_file(path("model.safetensors.index.json"), index);
+  EXPECT_EQ(
+      error(),
+      "[checkpoint] 5 problems:\n"
+      "  - DIR/model.safetensors.index.json: tensor model.embed_tokens.weight is said to be in "
+      "\"../model-1-of-00004.safetensors\"; a *.safetensors file in the same folder is needed.\n"
+      "  - DIR/model.safetensors.index.json: tensor model.layers.0.input_layernorm.weight is "
+      "listed "
+      "in model-00001-of-00004.safetensors, which lacks it.\n"
+      "  - DIR/model.safetensors.index.json: tensor model.embed_tokens.weight of "
+      "model-00001-of-00004.safetensors is not listed.\n"
+      "  - DIR/model.safetensors.index.json: tensor model.layers.0.input_layernorm.weight is "
+      "listed "
+      "in model-00001-of-00004.safetensors, but stored in model-00002-of-00004.safetensors.\n"
+      "  - DIR/model.safetensors.index.json: the shard model-00004-of-00004.safetensors is "
+      "missing: "
+      "5 tensors are listed in it. Download or copy it again.");
+  write_file(path("model.safetensors.index.json"), "[[[[");
+  EXPECT_EQ(
+      error(),
+      "[checkpoint] DIR/model.safetensors.index.json has no weight_map, an object from tensor "
+      "to file name.");
+}
+
+TEST_F(CheckpointFolder, SaysWhatItNeeds) {
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR holds neither config.json nor a .gguf file, so it is no model.");
+  copy("llama", {"config.json"});
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR holds neither model.safetensors nor model.safetensors.index.json. "
+            "Weights in another format (pytorch_model.bin) have to be saved as safetensors first.");
+  EXPECT_EQ(message_of([&] { Checkpoint::open(path("config.json")); }),
+            "[checkpoint] " + path("config.json") +
+                " is no .gguf file. Give one, or the folder that holds config.json and the "
+                "safetensors of a model.");
+  EXPECT_EQ(message_of([] { Checkpoint::open("/nowhere"); }),
+            "[checkpoint] there is no /nowhere. Give the folder of a Hugging Face model or a .gguf "
+            "file.");
+}
+
+TEST_F(CheckpointFolder, TakesTheOneGgufOfAFolder) {
+  copy("qwen3", {"qwen3.gguf"});
+  EXPECT_EQ(Checkpoint::open(path()).name(), "qwen3");
+  copy("llama3", {"llama3.gguf"});
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR holds 2 models: DIR/llama3.gguf, DIR/qwen3.gguf. Give one of the "
+            "files.");
+}
+
+TEST(Checkpoint, RefusesSequencesBeyondWindowOrPositions) {
+  const Checkpoint mistral = Checkpoint::open(folder_of("mistral"));
+  EXPECT_NO_THROW(mistral.build(1, 16));
+  EXPECT_EQ(message_of([&] { mistral.build(1, 17); }),
+            "[model] 17 tokens are asked for, but mistral attends through a sliding window of 16, "
+            "which is not implemented. Use sequences of at most 16 tokens, where the window is no "
+            "limit.");
+  const Checkpoint gpt2 = Checkpoint::open(folder_of("gpt2"));
+  EXPECT_EQ(message_of([&] { gpt2.build(1, 17); }),
+            "[model] 17 tokens are asked for, but gpt2 has 16 positions. Use shorter sequences.");
+}
+
+TEST_F(CheckpointFolder, IsWrittenAndReadBack) {
+  const Checkpoint original = Checkpoint::open(folder_of("qwen3"));
+  const Model model = original.build(1, 1);
+  auto weights = [&](const Parameter& p, float* out) { original.read(p, out); };
+  ModelConfig config = original.config();
+  config.rewrites = {{"v_scale.variant", "full"}};
+  const HuggingFaceOptions options{
+      .dtype = FileDtype::bf16, .shard_bytes = 3000, .texts = {{"note.txt", "text"}}};
+  write_hugging_face(path(), config, model.parameters, weights, options);
+  EXPECT_EQ(read_file(path("note.txt")), "text");
+  EXPECT_TRUE(fs::exists(path("model-00003-of-00003.safetensors")));
+  const Checkpoint written = Checkpoint::open(path());
+  EXPECT_EQ(written.config().rewrites, config.rewrites);
+  EXPECT_EQ(written.stored_dtype(model.parameters[0]), "BF16");
+  for (const Parameter& parameter : model.parameters) {
+    std::vector<float> expected = read(original, parameter);
+    for (float& value : expected) value = bf16_to_f32(f32_to_bf16(value));
+    EXPECT_EQ(read(written, parameter), expected) << parameter.name;
+  }
+  EXPECT_EQ(message_of([&] { write_hugging_face(path(), config, model.parameters, weights); }),
+            "[convert] " + path() +
+                " holds a model already (config.json). Give another folder, or remove it.");
+}
+
+TEST_F(CheckpointFolder, KeepsTheStatesOfARewriteItWasTrainedWith) {
+  const Checkpoint original = Checkpoint::open(folder_of("llama"));
+  Model model = original.build(1, 1);
+  ModelConfig config = original.config();
+  const Parameter theta{"model.layers.1.self_attn.v_scale.theta", f32({2}), Initial::zeros, 0,
+                        false};
+  std::vector<Parameter> parameters = model.parameters;
+  parameters.push_back(theta);
+  auto weights = [&](const Parameter& p, float* out) {
+    if (p.name == theta.name)
+      out[0] = 3, out[1] = 4;
+    else
+      original.read(p, out);
+  };
+  write_hugging_face(path(), config, parameters, weights);
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR: tensors that llama does not have: "
+            "model.layers.1.self_attn.v_scale.theta.");
+  fs::remove_all(path());
+  config.rewrites = {{"v_scale.variant", "learned"}};
+  write_hugging_face(path(), config, parameters, weights);
+  const Checkpoint written = Checkpoint::open(path());
+  EXPECT_TRUE(written.has(theta));
+  EXPECT_FALSE(original.has(theta));
+  EXPECT_EQ(read(written, theta), (std::vector<float>{3, 4}));
+}
+
+}  // namespace
+}  // namespace weir

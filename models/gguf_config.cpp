@@ -45,9 +45,15 @@ Read size(int64_t ModelConfig::* member, int64_t most) {
   return [=](Reading& r, const GgufValue& v) { read_size(r, v, most, r.config.*member); };
 }
 
+// An f32 stands for its shortest decimal: 1e-05, not 9.999999747378752e-06.
+double decimal(const GgufValue& value) {
+  if (value.kind() != GgufKind::f32) return value.number();
+  return std::stod(fmt::format("{}", static_cast<float>(value.number())));
+}
+
 Read number(double ModelConfig::* member) {
   return [=](Reading& r, const GgufValue& value) {
-    if (const double given = value.number(); std::isfinite(given) && given >= 0)
+    if (const double given = decimal(value); std::isfinite(given) && given >= 0)
       r.config.*member = given;
     else
       r.problem("{} is {}; a number >= 0 is needed.", value.key(), given);

@@ -1,0 +1,196 @@
+"""Compares `weir measure` with `transformers` on a checkpoint, number by number.
+
+    python compare_checkpoint.py --weir build/weir --model DIR_OR_GGUF [--tokens T.npy]
+        [--v-scale VARIANT] [--attention NORMALISER] [--f64]
+
+The model is loaded by the library: a folder as it is, a GGUF file by the library's own reader
+(independent of `weir convert`) or, with --convert, from the folder that `weir convert` makes of it.
+Weir measures the same tokens (random ones if none are given). Printed is, for each key of the
+record, the largest disagreement |a-b| / max(|b|, 1e-3 max|array|) over all layers, and whether it is
+within the tolerance of the specification; the exit status says whether all are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import measure_record
+from transformers_trace import patch_to_f64, run, sizes_of
+
+RELATIVE, LOSS = 2e-3, 1e-5  # of an f32 engine on a real model
+EXACT = {"name", "parameters"}  # said, not measured: the name of a converted folder differs
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weir", required=True, type=pathlib.Path)
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("--tokens", type=pathlib.Path, help=".npy, integers [B, T+1]")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--v-scale", default="none")
+    parser.add_argument("--attention", default="softmax")
+    parser.add_argument("--f64", action="store_true", help="the library in f64, patched")
+    parser.add_argument("--convert", action="store_true", help="load what `weir convert` makes")
+    parser.add_argument("--record", type=pathlib.Path, help="a record of Weir's to compare")
+    return parser.parse_args()
+
+
+def load(options: argparse.Namespace, folder: pathlib.Path) -> torch.nn.Module:
+    dtype = torch.float64 if options.f64 else torch.float32
+    source, more = options.model, {}
+    if source.suffix == ".gguf" and options.convert:
+        source = folder / "converted"
+        subprocess.run([options.weir, "convert", options.model, source], check=True)
+    elif source.suffix == ".gguf":
+        source, more = source.parent, {"gguf_file": source.name}
+    config = AutoConfig.from_pretrained(source, **more)
+    model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, **more)
+    model.eval().requires_grad_(False)
+    if options.f64:
+        patch_to_f64(model)
+    return model
+
+
+def weir_record(options: argparse.Namespace, tokens: pathlib.Path, out: pathlib.Path) -> dict:
+    if options.record:
+        return json.loads(options.record.read_text())
+    command = [options.weir, "measure", "--model", options.model, "--tokens", tokens]
+    command += ["--json", out]
+    if options.v_scale != "none":
+        command += ["--v-scale", options.v_scale]
+    if options.attention != "softmax":
+        command += ["--attention", options.attention]
+    start = time.time()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    print(f"weir measure: {time.time() - start:.1f} s")
+    return json.loads(out.read_text())
+
+
+def as_number(value) -> float:
+    return float(value)  # "NaN", "Infinity" and "-Infinity" too
+
+
+def is_numbers(value) -> bool:
+    numbers = (int, float)
+    names = ("NaN", "Infinity", "-Infinity")
+    return isinstance(value, list) and all(
+        (isinstance(v, numbers) and not isinstance(v, bool)) or v in names for v in value
+    )
+
+
+class Comparison:
+    """The worst relative disagreement of each key, layers taken together."""
+
+    def __init__(self) -> None:
+        self.worst: dict[str, float] = collections.defaultdict(float)
+        self.where: dict[str, str] = {}
+        self.problems: list[str] = []
+        self.numbers = 0
+
+    def note(self, key: str, error: float, where: str) -> None:
+        if error >= self.worst[key]:
+            self.worst[key], self.where[key] = error, where
+
+    def arrays(self, key: str, a: np.ndarray, b: np.ndarray, where: str) -> None:
+        self.numbers += len(b)
+        if len(a) != len(b) or (np.isnan(a) != np.isnan(b)).any():
+            return self.problems.append(f"{where}: {a} against {b}")
+        finite = np.abs(b[np.isfinite(b)])
+        top = finite.max() if finite.size else 0.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = np.maximum(np.abs(b), 1e-3 * top)
+            error = np.where((a == b) | np.isnan(b), 0.0, np.abs(a - b) / scale)
+        self.note(key, float(error.max(initial=0.0)), where)
+
+    def massive(self, a: list, b: list, where: str) -> None:
+        """Entries by place, since equal sizes may come in either order."""
+
+        def places(entries: list) -> dict:
+            return {(e["sequence"], e["token"], e["feature"]): e["value"] for e in entries}
+
+        a, b = places(a), places(b)
+        if a.keys() != b.keys():
+            return self.problems.append(f"{where}: places {sorted(a)} against {sorted(b)}")
+        if b:
+            values = [np.array([x[place] for place in b]) for x in (a, b)]
+            self.arrays("massive_activations", *values, where)
+
+    def values(self, a, b, key: str, where: str) -> None:
+        if isinstance(b, dict):
+            if not isinstance(a, dict) or a.keys() != b.keys():
+                keys = sorted(a) if isinstance(a, dict) else a
+                return self.problems.append(f"{where}: keys {keys} against {sorted(b)}")
+            for name in b:
+                inner = name if key in ("", "layers") else f"{key}.{name}"
+                self.values(a[name], b[name], inner, f"{where}.{name}")
+        elif key.endswith("massive_activations"):
+            self.massive(a, b, where)
+        elif is_numbers(b) and b:
+            self.arrays(key, np.array(list(map(as_number, a))), np.array(list(map(as_number, b))), where)
+        elif isinstance(b, list):
+            if len(a) != len(b):
+                return self.problems.append(f"{where}: {len(a)} entries against {len(b)}")
+            for i, (x, y) in enumerate(zip(a, b)):
+                self.values(x, y, key, f"{where}[{i}]")
+        elif is_numbers([b]):
+            self.arrays(key, np.array([as_number(a)]), np.array([as_number(b)]), where)
+        elif a != b:
+            self.problems.append(f"{where}: {a} against {b}")
+
+
+def compare(actual: dict, expected: dict) -> bool:
+    for name in EXACT:
+        actual["model"].pop(name, None), expected["model"].pop(name, None)
+    settings = expected["settings"]
+    actual["settings"] = {key: actual["settings"].get(key) for key in settings}
+    comparison = Comparison()
+    comparison.values(actual, expected, "", "record")
+    for key, error in sorted(comparison.worst.items(), key=lambda item: -item[1]):
+        allowed = LOSS if key == "loss" else RELATIVE
+        mark = "ok " if error <= allowed else "OUT"
+        print(f"{mark} {key:32} {error:9.2e}  {comparison.where[key]}")
+        if error > allowed:
+            comparison.problems.append(f"{key} differs by {error:.2e}; {allowed} is allowed")
+    print(f"{comparison.numbers} numbers compared")
+    for problem in comparison.problems:
+        print("problem:", problem)
+    return not comparison.problems
+
+
+def main() -> None:
+    options = arguments()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        model = load(options, folder)
+        sizes = sizes_of(model.config, v_scale=options.v_scale, attention=options.attention)
+        if options.tokens:
+            tokens = np.load(options.tokens)
+        else:
+            rng = np.random.default_rng(options.seed)
+            tokens = rng.integers(0, sizes.vocab_size, (options.batch, options.length + 1))
+        np.save(folder / "tokens.npy", tokens.astype(np.int32))
+        start = time.time()
+        _, loss, trace = run(model, torch.from_numpy(tokens.astype(np.int64)), sizes)
+        print(f"transformers ({next(model.parameters()).dtype}): {time.time() - start:.1f} s")
+        count = sum(w.numel() for w in model.parameters())
+        expected = measure_record.measure("", sizes, count, loss, trace)
+        actual = weir_record(options, folder / "tokens.npy", folder / "record.json")
+        print(f"loss: weir {actual['loss']:.7f}, transformers {loss:.7f}")
+        sys.exit(0 if compare(actual, measure_record.plain(expected)) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -122,8 +122,8 @@ TEST_F(CheckpointFolder, ListsAllTensorsThatDoNotFit) {
       "makes it [20,16].\n"
       "  - DIR: tensor lm_head.weight is I32, but weights are real numbers.\n"
       "  - DIR: missing tensors: model.norm.weight.\n"
-      "  - DIR: tensors that llama does not have: model.layers.2.mlp.up_proj.weight, "
-      "model.norm.gain.");
+      "  - DIR: tensors that llama does not have: model.norm.gain, "
+      "model.layers.2.mlp.up_proj.weight.");
 }
 
 TEST_F(CheckpointFolder, PassesOverTablesThatTheLibraryComputes) {

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/split_pattern.h"
 #include "support/error.h"
 
 namespace weir {
@@ -9,45 +10,41 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json split(const std::string& pattern, const char* behavior, bool invert) {
-  return {{"type", "Split"},
-          {"pattern", {{"Regex", pattern}}},
-          {"behavior", behavior},
-          {"invert", invert}};
-}
-
-Json byte_level(bool prefix_space) {
+Json byte_level(bool prefix_space, bool cut_as_gpt2) {
   return {{"type", "ByteLevel"},
           {"add_prefix_space", prefix_space},
           {"trim_offsets", true},
-          {"use_regex", false}};
+          {"use_regex", cut_as_gpt2}};
+}
+
+// The last step of every chain, which may also put a space before each piece and then cut it by
+// GPT-2's pattern. Nothing else can follow such a space.
+Json last_step(const BpeModel& model, size_t first) {
+  const size_t left = model.steps.size() - first;
+  if (left == 0) return byte_level(false, false);
+  if (left == 1) return byte_level(true, false);
+  const SplitStep& cut = model.steps[first + 1];
+  if (left > 2 || cut.kind != SplitStep::Kind::keep_all || cut.pattern != kGpt2Pattern)
+    user_error("tokenizer",
+               "{}: a space is put before pieces that are cut again, which cannot be written as "
+               "tokenizer.json.",
+               model.source);
+  return byte_level(true, true);
 }
 
 Json pre_tokenizer(const BpeModel& model) {
   Json steps = Json::array();
-  bool prefix_space = false;
-  for (const SplitStep& step : model.steps) {
-    if (prefix_space)
-      user_error("tokenizer",
-                 "{}: a space is put before pieces that are cut again, which cannot be written as "
-                 "tokenizer.json.",
-                 model.source);
-    switch (step.kind) {
-      case SplitStep::Kind::keep_all:
-        steps.push_back(split(step.pattern, "Isolated", false));
-        break;
-      case SplitStep::Kind::keep_matches:
-        steps.push_back(split(step.pattern, "Removed", true));
-        break;
-      case SplitStep::Kind::keep_gaps:
-        steps.push_back(split(step.pattern, "Removed", false));
-        break;
-      case SplitStep::Kind::prefix_space:
-        prefix_space = true;
-        break;
-    }
+  size_t next = 0;
+  for (; next < model.steps.size(); ++next) {
+    const SplitStep& step = model.steps[next];
+    if (step.kind == SplitStep::Kind::prefix_space) break;
+    const bool keep_all = step.kind == SplitStep::Kind::keep_all;
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", step.pattern}}},
+                     {"behavior", keep_all ? "Isolated" : "Removed"},
+                     {"invert", step.kind == SplitStep::Kind::keep_matches}});
   }
-  steps.push_back(byte_level(prefix_space));
+  steps.push_back(last_step(model, next));
   return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
@@ -91,7 +88,7 @@ std::string tokenizer_json(const BpeModel& model) {
                {"normalizer", model.normal_form_c ? Json{{"type", "NFC"}} : Json()},
                {"pre_tokenizer", pre_tokenizer(model)},
                {"post_processor", nullptr},
-               {"decoder", byte_level(true)},
+               {"decoder", byte_level(true, true)},
                {"model", bpe(model)}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

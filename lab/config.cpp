@@ -411,12 +411,13 @@ std::string config_json(const RunConfig& config) {
 
 std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
   std::map<std::string, std::string> settings;
-  if (config.v_scale.variant == VScaleVariant::none) return settings;  // the other keys do nothing
   RunConfig copy = config, defaults;
+  if (copy.v_scale.variant == VScaleVariant::none) copy.v_scale = {};  // its other keys do nothing
   for (const Key& key : keys()) {
-    if (!std::string_view(key.name).starts_with("v_scale.")) continue;
+    const std::string name = key.name;
+    if (name != "attention" && !name.starts_with("v_scale.")) continue;
     const Json value = std::visit(ToJson{}, key.slot(copy));
-    if (value != std::visit(ToJson{}, key.slot(defaults))) settings[key.name] = text_of(value);
+    if (value != std::visit(ToJson{}, key.slot(defaults))) settings[name] = text_of(value);
   }
   return settings;
 }

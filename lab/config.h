@@ -85,8 +85,8 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm);
 /// All keys with their values, nested, indented; parse_config reads it back to the same.
 std::string config_json(const RunConfig& config);
-/// The keys of `config_json` that rewrite the model (v_scale.*), where they differ from the
-/// default, as text; parse_config takes them as words.
+/// The keys of `config_json` that rewrite the model (attention, v_scale.*), where they differ from
+/// the default, as text; parse_config takes them as words.
 std::map<std::string, std::string> rewrite_settings(const RunConfig& config);
 /// A line a key: name, default, meaning.
 std::string config_help();

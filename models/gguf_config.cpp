@@ -148,7 +148,6 @@ void read_rope_factors(Reading& r) {
   RopeScaling s{.factor = *std::max_element(divisors.begin(), divisors.end())};
   if (!(s.factor >= 1 && std::isfinite(s.factor)))
     return r.problem("rope_freqs.weight has no factor >= 1.");
-  if (s.factor == 1) s.factor = divisors.back();  // all ones, or not a scaling that is known
   for (s.context = 8; s.context <= 1 << 24; s.context *= 2) {
     bool same = true;
     for (size_t i = 0; i < divisors.size(); ++i) {

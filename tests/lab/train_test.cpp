@@ -10,6 +10,7 @@
 #include "io/npy.h"
 #include "lab/lab_test_util.h"
 #include "lab/report.h"
+#include "models/checkpoint.h"
 
 namespace weir {
 namespace {
@@ -80,6 +81,15 @@ TEST(Train, WritesWhatAReportNeeds) {
     EXPECT_EQ(probes[0].second.shape, (std::vector<int64_t>{1, 12, 1, 8}));
     EXPECT_EQ(probes[1].second.shape, (std::vector<int64_t>{4, 12, 1}));
   }
+  // A checkpoint is a model as others load it, and says how it was rewritten.
+  const fs::path last = run / "v-scale" / "checkpoints" / "step000006";
+  const Checkpoint checkpoint = Checkpoint::open(last.string());
+  EXPECT_EQ(checkpoint.config().rewrites,
+            (std::map<std::string, std::string>{{"attention", "softmax-1"},
+                                                {"v_scale.variant", "full"}}));
+  EXPECT_EQ(checkpoint.config().kv_heads, 1);
+  EXPECT_EQ(checkpoint.config().context, 12);
+  EXPECT_EQ(checkpoint.build(1, 12).parameters.size(), 9U * 2 + 3);
   // The same seed and data: the arms differ from the first step on by V-scale and softmax-1.
   EXPECT_NE(losses_of(run / "baseline" / "loss.jsonl"), losses_of(run / "v-scale" / "loss.jsonl"));
   write_report(run, folder.path() / "report.html");

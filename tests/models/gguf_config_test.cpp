@@ -1,0 +1,121 @@
+// Configurations from the metadata of GGUF files, right and wrong.
+#include "models/gguf_config.h"
+
+#include <gtest/gtest.h>
+
+#include <span>
+
+#include "io/gguf_test_util.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+GgufBuilder llama() {
+  GgufBuilder b;
+  b.text("general.architecture", "llama").text("general.name", "any");
+  b.value("llama.block_count", kU32, raw<uint32_t>(2));
+  b.value("llama.embedding_length", kU32, raw<uint32_t>(16));
+  b.value("llama.feed_forward_length", kU32, raw<uint32_t>(24));
+  b.value("llama.attention.head_count", kU32, raw<uint32_t>(2));
+  b.value("llama.attention.layer_norm_rms_epsilon", kF32, raw(1e-5F));
+  b.stored("token_embd.weight", {16, 5}, 0, std::string(16 * 5 * 4, '\0'));
+  return b;
+}
+
+ModelConfig config_of(const GgufBuilder& builder) {
+  const std::string bytes = builder.build();
+  return gguf_model_config(
+      GgufFile(MappedFile::from_memory("m.gguf", std::as_bytes(std::span(bytes)))));
+}
+
+std::string error_of(const GgufBuilder& builder) {
+  try {
+    config_of(builder);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string floats(const std::vector<float>& values) {
+  std::string bytes;
+  for (float value : values) bytes += raw(value);
+  return bytes;
+}
+
+TEST(GgufConfig, FollowsFromMetadataAndTensors) {
+  GgufBuilder b = llama();
+  b.list<uint32_t>("llama.attention.head_count_kv", kU32, {1, 1});
+  b.value("llama.rope.freq_base", kF32, raw(1e5F)).text("llama.rope.scaling.type", "none");
+  const ModelConfig c = config_of(b);
+  EXPECT_EQ(c.layers, 2);
+  EXPECT_EQ(c.vocabulary, 5);
+  EXPECT_EQ(c.kv_heads, 1);
+  EXPECT_EQ(c.d_head, 8);
+  EXPECT_EQ(c.rms_eps, 1e-5);
+  EXPECT_EQ(c.rope_base, 1e5);
+  EXPECT_EQ(c.rope_scaling, RopeScaling());
+  EXPECT_TRUE(c.tied);
+  b.stored("output.weight", {16, 5}, 0, std::string(16 * 5 * 4, '\0'));
+  EXPECT_FALSE(config_of(b).tied);
+}
+
+TEST(GgufConfig, ListsAllThatIsNotImplemented) {
+  GgufBuilder b = llama();
+  b.value("llama.expert_count", kU32, raw<uint32_t>(8));
+  b.list<uint32_t>("llama.attention.head_count_kv", kU32, {1, 2});
+  b.text("llama.rope.scaling.type", "yarn");
+  b.values.erase(b.values.begin() + 2);  // block_count
+  EXPECT_EQ(error_of(b),
+            "[gguf] 4 problems:\n"
+            "  - m.gguf: llama.attention.head_count_kv differs from layer to layer, which is not "
+            "implemented.\n"
+            "  - m.gguf: llama.rope.scaling.type is yarn, which is not implemented; none is, and "
+            "the factors in rope_freqs.weight.\n"
+            "  - m.gguf: unknown keys, which might change the model: llama.expert_count.\n"
+            "  - m.gguf: llama.block_count is missing.");
+}
+
+TEST(GgufConfig, RefusesSizesThatNoModelHas) {
+  GgufBuilder b = llama();
+  b.value("llama.attention.key_length", kU64, raw<uint64_t>(1ULL << 40));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: llama.attention.key_length: integers from 1 to 65536 are needed.");
+}
+
+TEST(GgufConfig, RefusesPartialRotationAndParts) {
+  GgufBuilder b = llama();
+  b.value("llama.rope.dimension_count", kU32, raw<uint32_t>(4));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: 4 of 8 features a head are rotated; all or none is implemented.");
+  b = llama();
+  b.value("split.count", kU32, raw<uint32_t>(3));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf is one of 3 parts of a model. Merge them (llama-gguf-split --merge).");
+  b = llama();
+  b.values[0] = GgufBuilder().text("general.architecture", "mamba").values[0];
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: general.architecture is mamba; implemented are llama, qwen2, qwen3, "
+            "gpt2.");
+}
+
+TEST(GgufConfig, KnowsTheScalingOfLlama3ByItsDivisors) {
+  GgufBuilder b = llama();  // base 10000, 8 features: wavelengths 6.3, 63, 628 and 6283
+  // The third feature turns 1.63 times in 1024 tokens, a fifth of the way from 1 to 4.
+  const double turns = 1024 * 0.01 / (2 * 3.14159265358979), share = (turns - 1) / 3;
+  const auto third = static_cast<float>(1 / ((1 - share) / 8 + share));
+  b.stored("rope_freqs.weight", {4}, 0, floats({1, 1, third, 8}));
+  EXPECT_EQ(config_of(b).rope_scaling, (RopeScaling{8, 1, 4, 1024}));
+  b = llama();
+  b.stored("rope_freqs.weight", {4}, 0, floats({1, 1, 1, 1}));
+  EXPECT_EQ(config_of(b).rope_scaling.factor, 1);
+  b = llama();
+  b.stored("rope_freqs.weight", {4}, 0, floats({1, 3, 2, 8}));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: rope_freqs.weight is no frequency scaling of Llama 3 (low factor 1, "
+            "high factor 4), the only one that is implemented.");
+}
+
+}  // namespace
+}  // namespace weir

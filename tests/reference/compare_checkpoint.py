@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import measure_record
 from transformers_trace import patch_to_f64, run, sizes_of
 
-RELATIVE, LOSS = 2e-3, 1e-5  # of an f32 engine on a real model
+RELATIVE, LOSS, LOGITS = 2e-3, 1e-5, 2e-3  # of an f32 engine on a real model; logits absolutely
 EXACT = {"name", "parameters"}  # said, not measured: the name of a converted folder differs
 
 
@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--attention", default="softmax")
     parser.add_argument("--f64", action="store_true", help="the library in f64, patched")
     parser.add_argument("--convert", action="store_true", help="load what `weir convert` makes")
+    parser.add_argument("--logits", action="store_true", help="compare all logits, too")
     parser.add_argument("--record", type=pathlib.Path, help="a record of Weir's to compare")
     return parser.parse_args()
 
@@ -73,6 +74,8 @@ def weir_record(options: argparse.Namespace, tokens: pathlib.Path, out: pathlib.
         command += ["--v-scale", options.v_scale]
     if options.attention != "softmax":
         command += ["--attention", options.attention]
+    if options.logits:
+        command += ["--probe", "hook_logits", "--save-probes", out.with_suffix(".npz")]
     start = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print(f"weir measure: {time.time() - start:.1f} s")
@@ -151,6 +154,14 @@ class Comparison:
             self.problems.append(f"{where}: {a} against {b}")
 
 
+def compare_logits(archive: pathlib.Path, expected: torch.Tensor) -> bool:
+    with np.load(archive) as arrays:
+        (actual,) = [arrays[name] for name in arrays.files if name.startswith("hook_logits")]
+    difference = np.abs(actual.reshape(expected.shape) - expected.numpy()).max()
+    print(f"logits: largest difference {difference:.2e}, {LOGITS} is allowed")
+    return bool(difference <= LOGITS)
+
+
 def compare(actual: dict, expected: dict) -> bool:
     for name in EXACT:
         actual["model"].pop(name, None), expected["model"].pop(name, None)
@@ -183,13 +194,16 @@ def main() -> None:
             tokens = rng.integers(0, sizes.vocab_size, (options.batch, options.length + 1))
         np.save(folder / "tokens.npy", tokens.astype(np.int32))
         start = time.time()
-        _, loss, trace = run(model, torch.from_numpy(tokens.astype(np.int64)), sizes)
+        logits, loss, trace = run(model, torch.from_numpy(tokens.astype(np.int64)), sizes)
         print(f"transformers ({next(model.parameters()).dtype}): {time.time() - start:.1f} s")
         count = sum(w.numel() for w in model.parameters())
         expected = measure_record.measure("", sizes, count, loss, trace)
         actual = weir_record(options, folder / "tokens.npy", folder / "record.json")
         print(f"loss: weir {actual['loss']:.7f}, transformers {loss:.7f}")
-        sys.exit(0 if compare(actual, measure_record.plain(expected)) else 1)
+        fine = compare(actual, measure_record.plain(expected))
+        if options.logits:
+            fine = compare_logits(folder / "record.npz", logits) and fine
+        sys.exit(0 if fine else 1)
 
 
 if __name__ == "__main__":

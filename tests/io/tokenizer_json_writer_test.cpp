@@ -31,7 +31,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, WrittenTokenizer,
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(TokenizerJson, RefusesStepsThatTheFormatLacks) {
-  BpeModel model{.source = "x"};
+  BpeModel model;
+  model.source = "x";
   model.steps = {{SplitStep::Kind::prefix_space, ""}, {SplitStep::Kind::keep_all, "\\d"}};
   try {
     tokenizer_json(model);

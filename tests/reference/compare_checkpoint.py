@@ -116,7 +116,12 @@ class Comparison:
         with np.errstate(invalid="ignore", divide="ignore"):
             scale = np.maximum(np.abs(b), 1e-3 * top)
             error = np.where((a == b) | np.isnan(b), 0.0, np.abs(a - b) / scale)
-        self.note(key, float(error.max(initial=0.0)), where)
+        # The gradient of a first query, which sees one key, is zero: what f32 leaves is rounding.
+        if key == "grad_norm.q" and max(abs(a[0]), abs(b[0])) < 1e-4 * top:
+            error[0] = 0.0
+        if error.size:
+            worst = int(error.argmax())
+            self.note(key, float(error[worst]), f"{where}[{worst}]")
 
     def massive(self, a: list, b: list, where: str) -> None:
         """Entries by place, since equal sizes may come in either order."""

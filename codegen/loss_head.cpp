@@ -12,35 +12,11 @@
 namespace weir {
 namespace {
 
-/// A whole packed w larger than this is not kept: every tile packs the columns it needs.
-constexpr int64_t most_packed_bytes = int64_t{16} << 20;
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 int64_t even_block(int64_t total, int64_t most, int64_t step) {
   const int64_t pieces = ceil_div(total, std::max(most, step));
   return round_up(ceil_div(total, pieces), step);
-}
-
-/// Tiles of a product whose B is w. Where the packed w is large, every tile packs the columns it
-/// needs: tall tiles, so that few of them pack the same ones, with packed rows of A in half of the
-/// second-level cache.
-MatmulTiles tiles_over_w(const Target& target, const MatmulSpec& spec) {
-  MatmulTiles tiles = default_tiles(target, spec);
-  if (plan_matmul(target, spec, tiles).packed_bytes <= most_packed_bytes) return tiles;
-  constexpr int64_t tall = 256, wide = 1024;
-  const int64_t columns = tiles.micro_vectors * target.lanes();
-  tiles.pack_b_ahead = false;
-  tiles.row_block = even_block(spec.m, tall, tiles.micro_rows);
-  const int64_t depth = std::max<int64_t>(target.l2_bytes / 8 / tiles.row_block, target.lanes());
-  tiles.depth_block = spec.k <= depth ? spec.k : even_block(spec.k, depth, target.lanes());
-  tiles.column_block = even_block(spec.n, wide, columns);
-  const auto grid = [&] {
-    return ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
-  };
-  while (grid() < 2 * target.cores && tiles.column_block > 4 * columns)
-    tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
-  return tiles;
 }
 
 /// A buffer of the node and bytes into it.
@@ -65,8 +41,8 @@ class LossHead {
     if (stride_ % 256 == 0) stride_ += 16;
     chunk = chunk > 0 ? chunk : loss_head_chunk(vocabulary_);
     chunk_ = even_block(tokens_, chunk, 16);
-    logits_tiles_ = tiles_over_w(target_, logits(chunk_rows(0)));
-    dx_tiles_ = tiles_over_w(target_, dx(chunk_rows(0)));
+    logits_tiles_ = default_tiles(target_, logits(chunk_rows(0)));
+    dx_tiles_ = default_tiles(target_, dx(chunk_rows(0)));
     logits_ = reserve(4 * std::min(chunk_, tokens_) * stride_);
     losses_ = reserve(4 * tokens_);
   }

@@ -54,6 +54,27 @@ void choose_micro_tile(const Target& target, const MatmulSpec& spec, MatmulTiles
   }
 }
 
+/// Steps of k: a strip of A stays in the first-level cache, where the columns of B pass by it.
+int64_t depth_block(const Target& target, const MatmulSpec& spec, int64_t rows) {
+  constexpr int64_t most = 512;
+  const int64_t fits = target.l1_bytes / 8 * 7 / 4 / rows / target.lanes() * target.lanes();
+  const int64_t depth = std::clamp<int64_t>(fits, target.lanes(), most);
+  return spec.k <= depth ? std::max<int64_t>(spec.k, 1) : even_block(spec.k, depth, target.lanes());
+}
+
+/// Whether the lines of a strip of untransposed A, read where it lies, crowd in few sets of the
+/// first-level cache, which has as many sets as a page has lines.
+bool collides(const Target& target, const MatmulOperand& a, int64_t rows, int64_t depth) {
+  constexpr int64_t line = 64, sets = 4096 / line;
+  const int64_t ways = target.l1_bytes / line / sets;
+  std::array<int64_t, sets> lines = {};
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t begin = 4 * row * a.row_stride;
+    for (int64_t i = begin / line; i <= (begin + 4 * depth - 1) / line; ++i) ++lines[i % sets];
+  }
+  return *std::max_element(lines.begin(), lines.end()) > ways;
+}
+
 void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles& tiles) {
   Problems problems("matmul tiles");
   const auto positive = [&](const char* what, int64_t value) {
@@ -64,6 +85,7 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
   positive("row_block", tiles.row_block);
   positive("column_block", tiles.column_block);
   positive("depth_block", tiles.depth_block);
+  positive("panel_strips", tiles.panel_strips);
   problems.raise();
   const int64_t micro_columns = tiles.micro_vectors * target.lanes();
   if (tiles.row_block % tiles.micro_rows != 0)
@@ -85,25 +107,31 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   choose_micro_tile(target, spec, tiles);
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
   const int64_t batches = spec.batch[0] * spec.batch[1];
-  constexpr int64_t depth = 512;
-  tiles.depth_block =
-      spec.k <= depth ? std::max<int64_t>(spec.k, 1) : even_block(spec.k, depth, target.lanes());
-  // The packed rows of A stay in half of the second-level cache while the columns stream by.
-  const int64_t block_floats = target.l2_bytes / 2 / 4 / tiles.depth_block;
-  tiles.row_block = even_block(spec.m, block_floats, rows);
-  // Enough columns to pay for packing A.
-  constexpr int64_t wide = 1024;
-  tiles.column_block = even_block(spec.n, whole_rows ? spec.n : wide, columns);
+  tiles.depth_block = depth_block(target, spec, rows);
+  tiles.pack_a = spec.a.transposed || collides(target, spec.a, rows, tiles.depth_block);
+  // The packed columns of B stay in half of the second-level cache while the rows stream by, and a
+  // panel of packed rows in a quarter.
+  const int64_t l2_floats = target.l2_bytes / 4 / tiles.depth_block;
+  tiles.column_block = even_block(spec.n, whole_rows ? spec.n : l2_floats / 2, columns);
+  if (spec.a.transposed)
+    tiles.panel_strips = std::clamp<int64_t>(l2_floats / 4 / rows, 1, ceil_div(spec.m, rows));
+  // Tall tiles, so that B is packed seldom.
+  constexpr int64_t tall = 1024;
+  tiles.row_block = even_block(spec.m, spec.m <= 2 * tall ? spec.m : tall, rows);
   // Enough tiles to share out evenly: shorter ones first, then narrower ones.
-  const auto grid = [&] {
-    return batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
+  const auto uneven = [&] {
+    const int64_t grid =
+        batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
+    return grid % target.cores != 0 && grid < 4 * target.cores;
   };
-  while (grid() < 2 * target.cores && tiles.row_block > 3 * rows)
+  while (uneven() && tiles.row_block > 3 * rows)
     tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
-  while (!whole_rows && grid() < 2 * target.cores && tiles.column_block > 4 * columns)
+  while (!whole_rows && uneven() && tiles.column_block > 4 * columns)
     tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
+  // Packing ahead writes B to memory and reads it again; it pays when many tiles use it.
+  constexpr int64_t many = 4;
   const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
-  tiles.pack_b_ahead = shared_b || spec.m > tiles.row_block;
+  tiles.pack_b_ahead = shared_b || ceil_div(spec.m, tiles.row_block) >= many;
   return tiles;
 }
 
@@ -126,8 +154,10 @@ MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
   if (t.pack_b_ahead) {
     const int64_t matrices =
         (spec.b.batch_stride[0] ? spec.batch[0] : 1) * (spec.b.batch_stride[1] ? spec.batch[1] : 1);
-    plan.pack_grid = matrices * (spec.b.transposed ? ceil_div(spec.n, columns)
-                                                   : ceil_div(spec.k, matmul_pack_steps));
+    plan.pack_grid =
+        matrices * (spec.b.transposed ? ceil_div(spec.n, columns)
+                                      : ceil_div(spec.k, t.depth_block) *
+                                            ceil_div(t.depth_block, matmul_pack_steps));
     plan.packed_bytes = 4 * matrices * round_up(spec.n, lanes) * spec.k;
   }
   const MatmulScratch scratch = matmul_scratch(target, plan);
@@ -140,10 +170,10 @@ MatmulScratch matmul_scratch(const Target& target, const MatmulPlan& plan) {
   const int64_t lanes = target.lanes(), columns = t.micro_vectors * lanes;
   const auto floats = [](int64_t count) { return round_up(4 * count, WEIR_BUFFER_ALIGNMENT); };
   MatmulScratch scratch;
-  // Packing writes whole vectors, so one more behind the last panel.
   const int64_t rows = std::min(t.row_block, round_up(plan.spec.m, t.micro_rows));
   const int64_t tile_columns = std::min(t.column_block, round_up(plan.spec.n, columns));
-  scratch.b_offset = floats(rows * t.depth_block + lanes);
+  // Packing writes whole vectors, so one more behind the strip of A.
+  scratch.b_offset = floats(t.panel_strips * (t.micro_rows * t.depth_block + lanes));
   scratch.c_offset = scratch.b_offset + (t.pack_b_ahead ? 0 : floats(tile_columns * t.depth_block));
   scratch.c_row_stride = tile_columns;
   scratch.bytes = scratch.c_offset + floats(rows * tile_columns);

@@ -56,6 +56,10 @@ struct MatmulTiles {
   int64_t depth_block = 1;   ///< steps of k between two visits to a tile; k or a multiple of lanes
   /// B is packed as a whole by a kernel of its own before (true) or by every tile for itself.
   bool pack_b_ahead = false;
+  /// Strips of micro_rows rows of A are packed before use (true) or read where they lie. A prologue
+  /// of A always packs.
+  bool pack_a = true;
+  int64_t panel_strips = 1;  ///< strips of A that are packed at a time
   bool operator==(const MatmulTiles&) const = default;
 };
 

@@ -1,7 +1,10 @@
-// Emission of the matrix product. From outside in: tiles of C; blocks of k; the tile's rows of A
-// (and, if it is not done before, its columns of B) packed; strips of columns; strips of rows; the
-// register block.
+// Emission of the matrix product. From outside in: tiles of C; blocks of k, for which the tile's
+// columns of B are packed if that is not done before; panels of A, packed unless A is read where it
+// lies; strips of rows; strips of columns; the register block. So a strip of A stays in the
+// first-level cache and the columns of B stream from the second, while the next panel and columns
+// are asked for.
 #include <algorithm>
+#include <bit>
 
 #include "codegen/emitter.h"
 #include "codegen/matmul.h"
@@ -14,6 +17,13 @@ using llvm::Value;
 using Values = Emitter::Values;
 
 constexpr int depth_unroll = 4;
+constexpr int64_t line_bytes = 64;
+/// Steps of k packed at a time where the elements of a step lie side by side.
+constexpr int64_t row_pack_steps = 8;
+/// Steps of k that the packed strips are asked for ahead of use: an access of the second level.
+constexpr int64_t steps_ahead = 16;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Position in the batch, as indices and as offsets into the operands.
 struct Batch {
@@ -38,6 +48,12 @@ struct Tile {
   Value* column_strips;  // full ones
   Value* is_last_row;    // tile in its column, which then has the ragged strip
   Value* is_last_column;
+};
+
+/// What a register block asks the memory for, to be used by later ones.
+struct Ahead {
+  Value* rows;     // of A
+  Value* columns;  // of B; null: nothing
 };
 
 class MatmulEmitter {
@@ -88,16 +104,17 @@ class MatmulEmitter {
                   e_.mul(batch.inner, operand.batch_stride[1]));
   }
 
-  /// Element offset of a strip of the B packed ahead.
-  Value* packed_offset(const Batch& batch, Value* strip) {
+  /// Element offset of a strip of a block of k of the B packed ahead.
+  Value* packed_offset(const Batch& batch, Value* strip, const DepthBlock& block) {
     Value* matrix = e_.index(0);
     if (spec_.b.batch_stride[0] != 0) matrix = batch.outer;
     if (spec_.b.batch_stride[1] != 0)
       matrix =
           e_.add(spec_.b.batch_stride[0] != 0 ? e_.mul(batch.outer, spec_.batch[1]) : e_.index(0),
                  batch.inner);
-    return e_.add(e_.mul(matrix, packed_columns(spec_.n) * spec_.k),
-                  e_.mul(strip, strip_columns_ * spec_.k));
+    const int64_t columns = packed_columns(spec_.n);
+    return e_.add(e_.add(e_.mul(matrix, columns * spec_.k), e_.mul(block.begin, columns)),
+                  e_.mul(e_.mul(strip, strip_columns_), block.depth));
   }
 
   /// Loads from operand A or B, or asks the prologue.
@@ -127,12 +144,14 @@ class MatmulEmitter {
   /// k.
   void pack_one_strip(Value* tile) {
     const int64_t strips = (spec_.n + strip_columns_ - 1) / strip_columns_;
-    const DepthBlock all = {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()};
     Value* strip = e_.rem(tile, strips);
     const Batch batch = batch_of_b(e_.div(tile, strips));
     const auto pack = [&](int64_t present) {
-      pack_columns(frame_.buffers[0], batch, e_.mul(strip, strip_columns_), present, all,
-                   e_.address(Storage::f32, frame_.buffers[1], packed_offset(batch, strip)));
+      for_depth_blocks([&](const DepthBlock& block) {
+        pack_columns(
+            frame_.buffers[0], batch, e_.mul(strip, strip_columns_), present, block,
+            e_.address(Storage::f32, frame_.buffers[1], packed_offset(batch, strip, block)));
+      });
       return Values{};
     };
     e_.if_else(
@@ -141,17 +160,22 @@ class MatmulEmitter {
         [&] { return ragged_columns() ? pack(ragged_columns()) : Values{}; });
   }
 
-  /// A tile of the packing of an untransposed B: a few steps of k of all strips, so that rows are
-  /// read from end to end.
+  /// A tile of the packing of an untransposed B: a few steps of a block of k of all strips, so that
+  /// rows are read from end to end.
   void pack_some_steps(Value* tile) {
-    const int64_t tiles = (spec_.k + matmul_pack_steps - 1) / matmul_pack_steps;
-    if (tiles == 0) return;
-    const Batch batch = batch_of_b(e_.div(tile, tiles));
-    Value* begin = e_.mul(e_.rem(tile, tiles), matmul_pack_steps);
-    Value* depth = e_.min_index(e_.index(matmul_pack_steps), e_.sub(e_.index(spec_.k), begin));
-    const DepthBlock steps = {begin, depth, e_.ir().getTrue(), e_.ir().getTrue()};
+    if (spec_.k == 0) return;
+    const int64_t block_tiles = ceil_div(tiles_.depth_block, matmul_pack_steps);
+    const int64_t blocks = ceil_div(spec_.k, tiles_.depth_block);
+    const Batch batch = batch_of_b(e_.div(tile, blocks * block_tiles));
+    Value* block_begin = e_.mul(e_.rem(e_.div(tile, block_tiles), blocks), tiles_.depth_block);
+    const DepthBlock block = depth_block_from(block_begin);
+    Value* first = e_.mul(e_.rem(tile, block_tiles), matmul_pack_steps);
+    Value* depth = e_.min_index(e_.index(matmul_pack_steps), e_.sub(block.depth, first));
+    const DepthBlock steps = {e_.add(block_begin, first), depth, e_.ir().getTrue(),
+                              e_.ir().getTrue()};
     const auto pack = [&](Value* strip, int64_t present) {
-      Value* at = e_.add(packed_offset(batch, strip), e_.mul(begin, packed_columns(present)));
+      Value* at =
+          e_.add(packed_offset(batch, strip, block), e_.mul(first, packed_columns(present)));
       pack_columns(frame_.buffers[0], batch, e_.mul(strip, strip_columns_), present, steps,
                    e_.address(Storage::f32, frame_.buffers[1], at));
     };
@@ -173,10 +197,14 @@ class MatmulEmitter {
     emit_pack_strip(e_, strip, loader(false, buffer, batch), to);
   }
 
-  /// Packs the tile's rows of A for a block of k.
-  void pack_rows(const Tile& tile, const DepthBlock& block) {
+  /// Whether strips of A are packed, else read where they lie.
+  bool packs_a() const { return tiles_.pack_a || hooks_.load_a; }
+
+  /// Packs strips [first, last) of A, of `rows` rows each, for a block of k.
+  void pack_rows(const Tile& tile, const DepthBlock& block, Value* first, Value* last,
+                 int64_t rows) {
     const auto strips = [&](Value* step, Value* depth) {
-      for_row_strips(tile, [&](Value* strip, int64_t rows) {
+      e_.for_loop(first, last, 1, [&](Value* strip) {
         const PackedStrip packed = {
             .depth_contiguous = !spec_.a.transposed,
             .width = rows,
@@ -186,31 +214,39 @@ class MatmulEmitter {
             .depth = depth,
             .depth_remainder = spec_.k % lanes_,
             .ragged = block.is_last,
-            .may_spill = !spec_.a.transposed};
-        Value* to = e_.address(Storage::f32, packed_row_strip(strip), e_.mul(step, rows));
+            .may_spill = true};
+        Value* to =
+            e_.address(Storage::f32, packed_row_strip(e_.sub(strip, first)), e_.mul(step, rows));
         emit_pack_strip(e_, packed, loader(true, frame_.buffers[0], tile.batch), to);
       });
     };
     if (!spec_.a.transposed) return strips(e_.index(0), block.depth);
-    // The rows of a step of k lie side by side: a few steps at a time for all strips, so that a
-    // line of memory is fetched once.
-    constexpr int64_t steps = 16;
-    e_.for_loop(e_.index(0), block.depth, steps, [&](Value* step) {
-      strips(step, e_.min_index(e_.index(steps), e_.sub(block.depth, step)));
+    // As with the columns of B: a few steps at a time for all strips.
+    e_.for_loop(e_.index(0), block.depth, row_pack_steps, [&](Value* step) {
+      strips(step, e_.min_index(e_.index(row_pack_steps), e_.sub(block.depth, step)));
     });
   }
 
-  Value* packed_row_strip(Value* strip) {
+  /// Where the i-th strip of a packed panel lies.
+  Value* packed_row_strip(Value* i) {
     return e_.address(Storage::f32, frame_.scratch,
-                      e_.mul(strip, tiles_.micro_rows * tiles_.depth_block));
+                      e_.mul(i, tiles_.micro_rows * tiles_.depth_block + lanes_));
   }
 
-  /// A strip of columns packed ahead, or the place in scratch where each is packed in turn.
-  Value* packed_column_strip(const Tile& tile, Value* strip, const DepthBlock& block,
-                             int64_t width) {
-    if (!tiles_.pack_b_ahead) return e_.byte_address(frame_.scratch, scratch_.b_offset);
+  /// Element offset of A from a row and a step of k on.
+  Value* raw_offset(const Tile& tile, Value* row, Value* step) {
+    if (spec_.a.transposed) std::swap(row, step);
+    return e_.add(operand_offset(spec_.a, tile.batch),
+                  e_.add(e_.mul(row, spec_.a.row_stride), step));
+  }
+
+  /// A strip of columns packed ahead, or its place in scratch.
+  Value* packed_column_strip(const Tile& tile, Value* strip, const DepthBlock& block) {
+    if (!tiles_.pack_b_ahead)
+      return e_.address(Storage::f32, e_.byte_address(frame_.scratch, scratch_.b_offset),
+                        e_.mul(e_.mul(strip, strip_columns_), block.depth));
     Value* first = e_.div(tile.column_begin, strip_columns_);
-    Value* at = e_.add(packed_offset(tile.batch, e_.add(first, strip)), e_.mul(block.begin, width));
+    Value* at = packed_offset(tile.batch, e_.add(first, strip), block);
     return e_.address(Storage::f32, frame_.buffers[1], at);
   }
 
@@ -226,6 +262,21 @@ class MatmulEmitter {
                 [&](Value* strip) { body(strip, strip_columns_); });
     if (ragged_columns() > 0)
       e_.if_then(tile.is_last_column, [&] { body(tile.column_strips, ragged_columns()); });
+  }
+
+  DepthBlock depth_block_from(Value* begin) {
+    const int64_t depth = std::max<int64_t>(spec_.k, 1), block = tiles_.depth_block;
+    // A product over no k still stores its zeros or accumulator.
+    if (depth <= block)
+      return {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()};
+    Value* left = e_.sub(e_.index(depth), begin);
+    return {begin, e_.min_index(e_.index(block), left), e_.ir().CreateICmpEQ(begin, e_.index(0)),
+            e_.ir().CreateICmpSLE(left, e_.index(block))};
+  }
+  void for_depth_blocks(const std::function<void(const DepthBlock&)>& body) {
+    if (spec_.k <= tiles_.depth_block) return body(depth_block_from(e_.index(0)));
+    e_.for_loop(e_.index(0), e_.index(spec_.k), tiles_.depth_block,
+                [&](Value* begin) { body(depth_block_from(begin)); });
   }
 
   // --- a tile ---
@@ -250,18 +301,7 @@ class MatmulEmitter {
     tile.is_last_row = e_.ir().CreateICmpEQ(row_tile, e_.index(plan_.row_tiles - 1));
     tile.is_last_column = e_.ir().CreateICmpEQ(column_tile, e_.index(plan_.column_tiles - 1));
 
-    // A product over no k still stores its zeros or accumulator.
-    const int64_t depth = std::max<int64_t>(spec_.k, 1), block = tiles_.depth_block;
-    if (depth <= block) {
-      depth_block(tile, {e_.index(0), e_.index(spec_.k), e_.ir().getTrue(), e_.ir().getTrue()});
-    } else {
-      e_.for_loop(e_.index(0), e_.index(depth), block, [&](Value* begin) {
-        Value* left = e_.sub(e_.index(depth), begin);
-        depth_block(tile, {begin, e_.min_index(e_.index(block), left),
-                           e_.ir().CreateICmpEQ(begin, e_.index(0)),
-                           e_.ir().CreateICmpSLE(left, e_.index(block))});
-      });
-    }
+    for_depth_blocks([&](const DepthBlock& block) { depth_block(tile, block); });
     if (hooks_.finish_tile)
       hooks_.finish_tile(e_, frame_,
                          {tile.batch.outer, tile.batch.inner, tile.row_begin,
@@ -270,17 +310,135 @@ class MatmulEmitter {
   }
 
   void depth_block(const Tile& tile, const DepthBlock& block) {
-    pack_rows(tile, block);
-    for_column_strips(tile, [&](Value* column_strip, int64_t columns) {
-      Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
-      Value* b = packed_column_strip(tile, column_strip, block, packed_columns(columns));
-      if (!tiles_.pack_b_ahead)
-        pack_columns(frame_.buffers[1], tile.batch, column, columns, block, b);
-      for_row_strips(tile, [&](Value* row_strip, int64_t rows) {
-        Value* row = e_.add(tile.row_begin, e_.mul(row_strip, tiles_.micro_rows));
-        register_block(tile, block, row, rows, column, columns, packed_row_strip(row_strip), b);
+    if (!tiles_.pack_b_ahead) pack_tile_columns(tile, block);
+    e_.for_loop(e_.index(0), tile.row_strips, tiles_.panel_strips, [&](Value* first) {
+      panel(tile, block, first, e_.min_index(tile.row_strips, e_.add(first, tiles_.panel_strips)),
+            tiles_.micro_rows);
+    });
+    if (ragged_rows() > 0)
+      e_.if_then(tile.is_last_row, [&] {
+        panel(tile, block, tile.row_strips, e_.add(tile.row_strips, 1), ragged_rows());
+      });
+  }
+
+  /// Multiplies strips [first, last) of A, of `rows` rows each, with the tile's columns of B.
+  void panel(const Tile& tile, const DepthBlock& block, Value* first, Value* last, int64_t rows) {
+    if (packs_a()) pack_rows(tile, block, first, last, rows);
+    e_.for_loop(first, last, 1, [&](Value* strip) {
+      Value* row = e_.add(tile.row_begin, e_.mul(strip, tiles_.micro_rows));
+      Value* a = packs_a() ? packed_row_strip(e_.sub(strip, first))
+                           : e_.address(Storage::f32, frame_.buffers[0],
+                                        raw_offset(tile, row, block.begin));
+      for_column_strips(tile, [&](Value* column_strip, int64_t columns) {
+        Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
+        Value* b = packed_column_strip(tile, column_strip, block);
+        const Ahead ahead = {rows_ahead(tile, block, first, last, strip, column_strip),
+                             columns_ahead(tile, block, strip, column_strip)};
+        register_block(tile, block, row, rows, column, columns, a, b, ahead);
       });
     });
+  }
+
+  /// Packs the tile's columns of B for a block of k.
+  void pack_tile_columns(const Tile& tile, const DepthBlock& block) {
+    const auto strips = [&](Value* step, Value* depth) {
+      const DepthBlock steps = {e_.add(block.begin, step), depth, block.is_first, block.is_last};
+      for_column_strips(tile, [&](Value* strip, int64_t columns) {
+        Value* column = e_.add(tile.column_begin, e_.mul(strip, strip_columns_));
+        Value* to = e_.address(Storage::f32, packed_column_strip(tile, strip, block),
+                               e_.mul(step, packed_columns(columns)));
+        pack_columns(frame_.buffers[1], tile.batch, column, columns, steps, to);
+      });
+    };
+    if (spec_.b.transposed) return strips(e_.index(0), block.depth);
+    // The columns of a step of k lie side by side: a few steps at a time for all strips, so that
+    // rows are read from end to end.
+    e_.for_loop(e_.index(0), block.depth, row_pack_steps, [&](Value* step) {
+      strips(step, e_.min_index(e_.index(row_pack_steps), e_.sub(block.depth, step)));
+    });
+  }
+
+  // --- what is asked of the memory ahead of use ---
+
+  /// Strips of columns in a tile.
+  int64_t column_strips() const {
+    return ceil_div(std::min(tiles_.column_block, spec_.n), strip_columns_);
+  }
+  /// Rows of untransposed A that a register block asks for.
+  int64_t rows_asked() const { return ceil_div(tiles_.micro_rows, column_strips()); }
+
+  /// Where the part of the next panel of A lies that a register block asks for: some of its rows,
+  /// or, where A is transposed, some of its steps of k.
+  Value* rows_ahead(const Tile& tile, const DepthBlock& block, Value* first, Value* last,
+                    Value* strip, Value* column_strip) {
+    Value* ends = e_.ir().CreateICmpSGE(last, tile.row_strips);
+    Value* next = e_.add(tile.row_begin, e_.mul(last, tiles_.micro_rows));
+    Value* row = e_.select(ends, tile.row_begin, next);
+    Value* step = e_.select(ends, e_.add(block.begin, block.depth), block.begin);
+    Value* i = e_.add(e_.mul(e_.sub(strip, first), column_strips()), column_strip);
+    Value* part = spec_.a.transposed
+                      ? e_.div(e_.mul(i, tiles_.depth_block), tiles_.panel_strips * column_strips())
+                      : e_.mul(i, rows_asked());
+    Value* at = e_.add(raw_offset(tile, row, step), e_.mul(part, spec_.a.row_stride));
+    return near(frame_.buffers[0], e_.mul(at, 4));
+  }
+
+  /// The same for the columns of B that the tile packs next. Only where their rows follow each
+  /// other in memory without gaps.
+  Value* columns_ahead(const Tile& tile, const DepthBlock& block, Value* row_strip,
+                       Value* column_strip) {
+    const bool whole_rows =
+        spec_.b.transposed ? tiles_.depth_block >= spec_.k : tiles_.column_block >= spec_.n;
+    const int64_t row = spec_.b.transposed ? spec_.k : spec_.n;
+    if (tiles_.pack_b_ahead || hooks_.load_b || !whole_rows || row != spec_.b.row_stride)
+      return nullptr;
+    const int64_t floats = std::min(tiles_.column_block, spec_.n) * tiles_.depth_block;
+    const int64_t blocks = ceil_div(tiles_.row_block, tiles_.micro_rows) * column_strips();
+    Value* first = spec_.b.transposed ? e_.add(tile.column_begin, tiles_.column_block)
+                                      : e_.add(block.begin, block.depth);
+    Value* i = e_.add(e_.mul(row_strip, column_strips()), column_strip);
+    Value* at = e_.add(operand_offset(spec_.b, tile.batch),
+                       e_.add(e_.mul(first, row), e_.mul(i, ceil_div(floats, blocks))));
+    return near(frame_.buffers[1], e_.mul(at, 4));
+  }
+
+  /// An address that is only asked for, so it may lie outside of its array.
+  Value* near(Value* base, Value* bytes) {
+    return e_.ir().CreateGEP(e_.ir().getInt8Ty(), base, bytes);
+  }
+  void ask(Value* base, Value* bytes, int locality) {
+    e_.prefetch(near(base, bytes), /*for_write=*/false, locality);
+  }
+
+  /// At step k of a register block, and once in depth_unroll steps.
+  void ask_ahead(Value* k, const Ahead& ahead) {
+    constexpr int second_level = 2;
+    const int64_t stride = 4 * spec_.a.row_stride;
+    if (ahead.columns) ask(ahead.columns, e_.mul(k, 4 * lanes_ / depth_unroll), second_level);
+    if (hooks_.load_a) return;
+    if (spec_.a.transposed) {
+      // Lines of a step of k, rounded up so that divisions are shifts, and how many steps of the
+      // register block there are for each line it asks for.
+      const auto bytes = static_cast<uint64_t>(4 * tiles_.micro_rows * tiles_.panel_strips);
+      const auto lines = static_cast<int64_t>(std::bit_ceil(bytes / line_bytes + 2));
+      const int64_t asked =
+          ceil_div(tiles_.depth_block * lines, tiles_.panel_strips * column_strips());
+      const auto steps = static_cast<int64_t>(
+          std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(tiles_.depth_block / asked, 1))));
+      for (int64_t i = 0; i < std::max<int64_t>(depth_unroll / steps, 1); ++i) {
+        Value* line = e_.add(e_.div(k, steps), i);
+        ask(ahead.rows,
+            e_.add(e_.mul(e_.div(line, lines), stride), e_.mul(e_.rem(line, lines), line_bytes)),
+            second_level);
+      }
+    } else {
+      // A line holds as many steps of k as `turns` calls pass; each call takes other rows.
+      const int64_t turns = line_bytes / 4 / depth_unroll;
+      Value* row = e_.rem(e_.div(k, depth_unroll), turns);
+      Value* at = e_.add(e_.mul(row, stride), e_.mul(k, 4));
+      for (int64_t first = 0; first < rows_asked(); first += turns)
+        ask(ahead.rows, e_.add(at, first * stride), second_level);
+    }
   }
 
   // --- a register block ---
@@ -330,7 +488,7 @@ class MatmulEmitter {
   }
 
   void register_block(const Tile& tile, const DepthBlock& block, Value* row, int64_t rows,
-                      Value* column, int64_t columns, Value* a, Value* b) {
+                      Value* column, int64_t columns, Value* a, Value* b, const Ahead& ahead) {
     const int64_t vectors = packed_columns(columns) / lanes_;
     std::vector<MatrixSite> sites;
     for (int64_t r = 0; r < rows; ++r)
@@ -351,7 +509,7 @@ class MatmulEmitter {
           }
           return values;
         });
-    const Values sums = chains(block.depth, rows, vectors, a, b, start);
+    const Values sums = chains(block.depth, rows, vectors, a, b, start, ahead);
     e_.if_else(
         block.is_last,
         [&] {
@@ -367,15 +525,19 @@ class MatmulEmitter {
         });
   }
 
-  /// Continues the chains of a register block over `depth` packed steps of k.
-  Values chains(Value* depth, int64_t rows, int64_t vectors, Value* a, Value* b, Values start) {
-    // Carried: the places in the packed strips, then the chains.
+  /// Continues the chains of a register block over `depth` steps of k, and asks for the strip of B
+  /// and the rows of A that come next.
+  Values chains(Value* depth, int64_t rows, int64_t vectors, Value* a, Value* b, Values start,
+                const Ahead& ahead) {
+    // Carried: the places in the strips, then the chains.
     start.insert(start.begin(), {a, b});
+    const int64_t a_step = packs_a() ? rows : spec_.a.transposed ? spec_.a.row_stride : 1;
     const auto steps = [&](int count) {
-      return [=, this](Value*, const Values& carried) {
+      return [=, this](Value* k, const Values& carried) {
         Values next = carried;
         for (int u = 0; u < count; ++u) step(u, rows, vectors, next);
-        next[0] = e_.byte_address(carried[0], 4 * rows * count);
+        if (count > 1) ask_ahead(k, ahead);
+        next[0] = e_.byte_address(carried[0], 4 * a_step * count);
         next[1] = e_.byte_address(carried[1], 4 * vectors * lanes_ * count);
         return next;
       };
@@ -389,13 +551,20 @@ class MatmulEmitter {
 
   /// One step of k: every chain takes one fused multiply-add. `values[0]` and `[1]` stay.
   void step(int unrolled, int64_t rows, int64_t vectors, Values& values) {
+    constexpr int first_level = 3;
     Values b(vectors);
-    for (int64_t v = 0; v < vectors; ++v)
-      b[v] = e_.load(Storage::f32, values[1], e_.index((unrolled * vectors + v) * lanes_),
-                     static_cast<int>(lanes_));
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t at = (unrolled * vectors + v) * lanes_;
+      b[v] = e_.load(Storage::f32, values[1], e_.index(at), static_cast<int>(lanes_));
+      ask(values[1], e_.index(4 * (at + steps_ahead * vectors * lanes_)), first_level);
+    }
+    if (packs_a()) ask(values[0], e_.index(4 * rows * (unrolled + steps_ahead)), first_level);
     for (int64_t r = 0; r < rows; ++r) {
-      Value* element = e_.load_broadcast(Storage::f32, values[0], e_.index(unrolled * rows + r),
-                                         static_cast<int>(lanes_));
+      const int64_t at = packs_a()            ? unrolled * rows + r
+                         : spec_.a.transposed ? unrolled * spec_.a.row_stride + r
+                                              : r * spec_.a.row_stride + unrolled;
+      Value* element =
+          e_.load_broadcast(Storage::f32, values[0], e_.index(at), static_cast<int>(lanes_));
       for (int64_t v = 0; v < vectors; ++v) {
         Value*& chain = values[2 + r * vectors + v];
         chain = e_.fma(element, b[v], chain);

@@ -136,10 +136,11 @@ std::vector<float> run(const Target& target, const Product& p, const MatmulPlan&
 
 std::string describe(const MatmulSpec& s, const MatmulTiles& t) {
   return fmt::format(
-      "m {} n {} k {} batch {}x{} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} ahead {}",
+      "m {} n {} k {} batch {}x{} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} ahead {} "
+      "pack A {} panel {}",
       s.m, s.n, s.k, s.batch[0], s.batch[1], s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
       static_cast<int>(s.accumulate), t.micro_rows, t.micro_vectors, t.row_block, t.column_block,
-      t.depth_block, t.pack_b_ahead);
+      t.depth_block, t.pack_b_ahead, t.pack_a, t.panel_strips);
 }
 
 void expect_same_bits(const std::vector<float>& got, const std::vector<float>& expected,
@@ -161,6 +162,8 @@ MatmulTiles random_tiles(std::mt19937& random, const Target& target, const Matmu
   t.column_block = t.micro_vectors * target.lanes() * pick(1, 3);
   t.depth_block = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
   t.pack_b_ahead = pick(0, 1);
+  t.pack_a = pick(0, 1);
+  t.panel_strips = pick(1, 3);
   return t;
 }
 

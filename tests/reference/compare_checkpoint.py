@@ -5,6 +5,8 @@
 
 The model is loaded by the library: a folder as it is, a GGUF file by the library's own reader
 (independent of `weir convert`) or, with --convert, from the folder that `weir convert` makes of it.
+With --f64 a GGUF file is always converted: the library's own reader keeps its weights packed and
+multiplies in f32 whatever dtype is asked for.
 Weir measures the same tokens (random ones if none are given). Printed is, for each key of the
 record, the largest disagreement |a-b| / max(|b|, 1e-3 max|array|) over all layers, and whether it is
 within the tolerance of the specification; the exit status says whether all are.
@@ -52,7 +54,7 @@ def arguments() -> argparse.Namespace:
 def load(options: argparse.Namespace, folder: pathlib.Path) -> torch.nn.Module:
     dtype = torch.float64 if options.f64 else torch.float32
     source, more = options.model, {}
-    if source.suffix == ".gguf" and options.convert:
+    if source.suffix == ".gguf" and (options.convert or options.f64):
         source = folder / "converted"
         subprocess.run([options.weir, "convert", options.model, source], check=True)
     elif source.suffix == ".gguf":

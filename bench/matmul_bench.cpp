@@ -158,13 +158,13 @@ struct Rates {
 
 constexpr clockid_t own_time = CLOCK_THREAD_CPUTIME_ID, wall_time = CLOCK_MONOTONIC;
 
-/// Rate of `work` and the machine's peak around it: the best of `rounds` rounds in which the peak,
-/// measured before and after, was that of the best round (`peak`, over all cases). On a machine
-/// shared with others the clock and the units at hand change by a factor of two within seconds.
+/// The best rate of `work` in `rounds` rounds in which the peak, measured before and after, was
+/// that of the best round of all cases (`peak`). On a machine shared with others the clock and the
+/// units at hand change by a factor of two within seconds. 0 when no round was like that.
 double best_rate(const std::function<double()>& measure_peak, double& peak,
                  const std::function<double()>& work, int rounds) {
   double best = 0, before = measure_peak();
-  for (int round = 0, taken = 0; taken < rounds && round < 30 * rounds; ++round) {
+  for (int round = 0, taken = 0; taken < rounds && round < 8 * rounds; ++round) {
     const double rate = work(), after = measure_peak();
     const double around = std::min(before, after);
     peak = std::max({peak, before, after});
@@ -217,6 +217,26 @@ Rates measure(const Case& c, weir_kernel peak, const Target& target, int rounds)
   return best;
 }
 
+/// Of shares; those that could not be measured (0) are left out and counted.
+class GeometricMean {
+ public:
+  void add(double share) {
+    ++given_;
+    if (share <= 0) return;
+    logarithms_ += std::log(share);
+    ++counted_;
+  }
+  std::string text() const {
+    if (counted_ == 0) return "not measured";
+    return fmt::format("{:.1f} % of the peak ({} of {} products)",
+                       100 * std::exp(logarithms_ / counted_), counted_, given_);
+  }
+
+ private:
+  double logarithms_ = 0;
+  int given_ = 0, counted_ = 0;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -246,8 +266,7 @@ int main(int argc, char** argv) {
 
   fmt::print("{:18} {:>20} {:>22} {:>7} {:>9} {:>7} {:>9} {:>8}\n", "", "m x n x k x batch",
              "tiles", "peak", "1 thread", "peak", "2 thr.", "");
-  double log_one = 0, log_two = 0;
-  int counted = 0;
+  GeometricMean one_thread, two_threads;
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (!is_wanted(i)) continue;
     const Shape& s = shapes[i];
@@ -265,14 +284,10 @@ int main(int argc, char** argv) {
                100 * rates.two / rates.peak_two, rates.two / rates.one);
     std::fflush(stdout);
     if (!s.llama) continue;
-    log_one += std::log(rates.one / rates.peak_one);
-    log_two += std::log(rates.two / rates.peak_two);
-    ++counted;
+    one_thread.add(rates.one / rates.peak_one);
+    if (target.cores >= 2) two_threads.add(rates.two / rates.peak_two);
   }
-  if (counted > 0)
-    fmt::print(
-        "\nllama-0.1b, geometric mean of {}: {:.1f} % of the peak of one thread, {:.1f} % of "
-        "that of two\n",
-        counted, 100 * std::exp(log_one / counted), 100 * std::exp(log_two / counted));
+  fmt::print("\nllama-0.1b, geometric means: 1 thread {}, 2 threads {}\n", one_thread.text(),
+             two_threads.text());
   return 0;
 }

@@ -1,8 +1,8 @@
 // Emission of the matrix product. From outside in: tiles of C; blocks of k, for which the tile's
 // columns of B are packed if that is not done before; panels of A, packed unless A is read where it
 // lies; strips of rows; strips of columns; the register block. So a strip of A stays in the
-// first-level cache and the columns of B stream from the second, while the next panel and columns
-// are asked for.
+// first-level cache and the columns of B stream from the second, while the next panel and the next
+// block's chains are asked for.
 #include <algorithm>
 #include <bit>
 
@@ -18,6 +18,8 @@ using Values = Emitter::Values;
 
 constexpr int depth_unroll = 4;
 constexpr int64_t line_bytes = 64;
+/// Caches, as Emitter::prefetch counts them.
+constexpr int first_level = 3, second_level = 2;
 /// Steps of k packed at a time where the elements of a step lie side by side.
 constexpr int64_t row_pack_steps = 8;
 /// Steps of k that the packed strips are asked for ahead of use: an access of the second level.
@@ -52,8 +54,8 @@ struct Tile {
 
 /// What a register block asks the memory for, to be used by later ones.
 struct Ahead {
-  Value* rows;     // of A
-  Value* columns;  // of B; null: nothing
+  Value* rows;  // of A
+  Value* sums;  // of C; null: nothing
 };
 
 class MatmulEmitter {
@@ -131,6 +133,16 @@ class MatmulEmitter {
     };
   }
 
+  /// Asks for what the loader would load; a prologue's own loads are its own affair.
+  StripAsker asker(bool is_a, Value* buffer, const Batch& batch) {
+    if (is_a ? hooks_.load_a : hooks_.load_b) return nullptr;
+    const int64_t stride = is_a ? spec_.a.row_stride : spec_.b.row_stride;
+    Value* offset = operand_offset(is_a ? spec_.a : spec_.b, batch);
+    return [=, this](Value* row, Value* column) {
+      ask(buffer, e_.mul(e_.add(e_.add(offset, e_.mul(row, stride)), column), 4), first_level);
+    };
+  }
+
   // --- packing ---
 
   /// The batch indices of the i-th matrix of B; a dimension it is repeated over does not count.
@@ -193,8 +205,9 @@ class MatmulEmitter {
                                .depth_begin = block.begin,
                                .depth = block.depth,
                                .depth_remainder = spec_.k % lanes_,
-                               .ragged = block.is_last};
-    emit_pack_strip(e_, strip, loader(false, buffer, batch), to);
+                               .ragged = block.is_last,
+                               .steps_ahead = row_pack_steps};
+    emit_pack_strip(e_, strip, loader(false, buffer, batch), asker(false, buffer, batch), to);
   }
 
   /// Whether strips of A are packed, else read where they lie.
@@ -214,10 +227,12 @@ class MatmulEmitter {
             .depth = depth,
             .depth_remainder = spec_.k % lanes_,
             .ragged = block.is_last,
-            .may_spill = true};
+            .may_spill = true,
+            .steps_ahead = row_pack_steps};
         Value* to =
             e_.address(Storage::f32, packed_row_strip(e_.sub(strip, first)), e_.mul(step, rows));
-        emit_pack_strip(e_, packed, loader(true, frame_.buffers[0], tile.batch), to);
+        emit_pack_strip(e_, packed, loader(true, frame_.buffers[0], tile.batch),
+                        asker(true, frame_.buffers[0], tile.batch), to);
       });
     };
     if (!spec_.a.transposed) return strips(e_.index(0), block.depth);
@@ -333,7 +348,7 @@ class MatmulEmitter {
         Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
         Value* b = packed_column_strip(tile, column_strip, block);
         const Ahead ahead = {rows_ahead(tile, block, first, last, strip, column_strip),
-                             columns_ahead(tile, block, strip, column_strip)};
+                             sums_ahead(tile, row, column, columns, column_strip)};
         register_block(tile, block, row, rows, column, columns, a, b, ahead);
       });
     });
@@ -383,23 +398,19 @@ class MatmulEmitter {
     return near(frame_.buffers[0], e_.mul(at, 4));
   }
 
-  /// The same for the columns of B that the tile packs next. Only where their rows follow each
-  /// other in memory without gaps.
-  Value* columns_ahead(const Tile& tile, const DepthBlock& block, Value* row_strip,
-                       Value* column_strip) {
-    const bool whole_rows =
-        spec_.b.transposed ? tiles_.depth_block >= spec_.k : tiles_.column_block >= spec_.n;
-    const int64_t row = spec_.b.transposed ? spec_.k : spec_.n;
-    if (tiles_.pack_b_ahead || hooks_.load_b || !whole_rows || row != spec_.b.row_stride)
-      return nullptr;
-    const int64_t floats = std::min(tiles_.column_block, spec_.n) * tiles_.depth_block;
-    const int64_t blocks = ceil_div(tiles_.row_block, tiles_.micro_rows) * column_strips();
-    Value* first = spec_.b.transposed ? e_.add(tile.column_begin, tiles_.column_block)
-                                      : e_.add(block.begin, block.depth);
-    Value* i = e_.add(e_.mul(row_strip, column_strips()), column_strip);
-    Value* at = e_.add(operand_offset(spec_.b, tile.batch),
-                       e_.add(e_.mul(first, row), e_.mul(i, ceil_div(floats, blocks))));
-    return near(frame_.buffers[1], e_.mul(at, 4));
+  /// Where the next register block's chains lie in memory.
+  Value* sums_ahead(const Tile& tile, Value* row, Value* column, int64_t columns,
+                    Value* column_strip) {
+    if (hooks_.store_c && spec_.k <= tiles_.depth_block) return nullptr;
+    Value* ends = columns < strip_columns_
+                      ? e_.ir().getTrue()
+                      : e_.ir().CreateICmpEQ(e_.add(column_strip, 1), tile.column_strips);
+    const auto [base, at] =
+        parking(tile, {tile.batch.outer, tile.batch.inner,
+                       e_.select(ends, e_.add(row, tiles_.micro_rows), row),
+                       e_.select(ends, tile.column_begin, e_.add(column, strip_columns_)),
+                       static_cast<int>(lanes_), nullptr});
+    return near(base, e_.mul(at, 4));
   }
 
   /// An address that is only asked for, so it may lie outside of its array.
@@ -412,25 +423,36 @@ class MatmulEmitter {
 
   /// At step k of a register block, and once in depth_unroll steps.
   void ask_ahead(Value* k, const Ahead& ahead) {
-    constexpr int second_level = 2;
     const int64_t stride = 4 * spec_.a.row_stride;
-    if (ahead.columns) ask(ahead.columns, e_.mul(k, 4 * lanes_ / depth_unroll), second_level);
+    // Calls `asks` with each of the register block's `lines` lines in turn.
+    const auto in_turn = [&](int64_t lines, const std::function<void(Value*)>& asks) {
+      const auto steps = static_cast<int64_t>(
+          std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(tiles_.depth_block / lines, 1))));
+      for (int64_t i = 0; i < std::max<int64_t>(depth_unroll / steps, 1); ++i)
+        asks(e_.add(e_.div(k, steps), i));
+    };
+    const auto ask_line = [&](Value* base, Value* line, int64_t lines, int64_t row_stride,
+                              int64_t bytes, int level) {
+      ask(base,
+          e_.add(e_.mul(e_.div(line, lines), 4 * row_stride), e_.mul(e_.rem(line, lines), bytes)),
+          level);
+    };
+    if (ahead.sums)
+      in_turn(tiles_.micro_rows * tiles_.micro_vectors, [&](Value* line) {
+        ask_line(ahead.sums, line, tiles_.micro_vectors,
+                 hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride, 4 * lanes_,
+                 first_level);
+      });
     if (hooks_.load_a) return;
     if (spec_.a.transposed) {
-      // Lines of a step of k, rounded up so that divisions are shifts, and how many steps of the
-      // register block there are for each line it asks for.
+      // Lines of a step of k, rounded up so that divisions are shifts.
       const auto bytes = static_cast<uint64_t>(4 * tiles_.micro_rows * tiles_.panel_strips);
       const auto lines = static_cast<int64_t>(std::bit_ceil(bytes / line_bytes + 2));
       const int64_t asked =
           ceil_div(tiles_.depth_block * lines, tiles_.panel_strips * column_strips());
-      const auto steps = static_cast<int64_t>(
-          std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(tiles_.depth_block / asked, 1))));
-      for (int64_t i = 0; i < std::max<int64_t>(depth_unroll / steps, 1); ++i) {
-        Value* line = e_.add(e_.div(k, steps), i);
-        ask(ahead.rows,
-            e_.add(e_.mul(e_.div(line, lines), stride), e_.mul(e_.rem(line, lines), line_bytes)),
-            second_level);
-      }
+      in_turn(asked, [&](Value* line) {
+        ask_line(ahead.rows, line, lines, spec_.a.row_stride, line_bytes, second_level);
+      });
     } else {
       // A line holds as many steps of k as `turns` calls pass; each call takes other rows.
       const int64_t turns = line_bytes / 4 / depth_unroll;
@@ -551,7 +573,6 @@ class MatmulEmitter {
 
   /// One step of k: every chain takes one fused multiply-add. `values[0]` and `[1]` stay.
   void step(int unrolled, int64_t rows, int64_t vectors, Values& values) {
-    constexpr int first_level = 3;
     Values b(vectors);
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t at = (unrolled * vectors + v) * lanes_;

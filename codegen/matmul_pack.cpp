@@ -10,8 +10,9 @@ using Values = Emitter::Values;
 
 class StripPacker {
  public:
-  StripPacker(Emitter& e, const PackedStrip& strip, const StripLoader& load, Value* to)
-      : e_(e), strip_(strip), load_(load), to_(to), lanes_(e.lanes()) {}
+  StripPacker(Emitter& e, const PackedStrip& strip, const StripLoader& load, const StripAsker& ask,
+              Value* to)
+      : e_(e), strip_(strip), load_(load), ask_(ask), to_(to), lanes_(e.lanes()) {}
 
   void pack() {
     if (strip_.depth_contiguous) {
@@ -42,9 +43,21 @@ class StripPacker {
   }
 
   void row(Value* k) {
+    if (strip_.steps_ahead > 0) ask_ahead(k);
     for (int64_t first = 0; first < strip_.width; first += lanes_) {
       Value* mask = e_.mask_below(e_.index(strip_.present - first), static_cast<int>(lanes_));
       put(k, first, load_(e_.add(strip_.depth_begin, k), e_.add(strip_.begin, first), mask));
+    }
+  }
+
+  void ask_ahead(Value* k) {
+    Value* later = e_.add(k, strip_.steps_ahead);
+    for (int64_t first = 0; first < strip_.width; first += lanes_) {
+      // The last element's line: that of the first is the same or belongs to the strip before.
+      const int64_t last = std::min(first + lanes_, strip_.width) - 1;
+      if (ask_) ask_(e_.add(strip_.depth_begin, later), e_.add(strip_.begin, last));
+      Value* at = e_.mul(e_.add(e_.mul(later, strip_.width), last), 4);
+      e_.prefetch(e_.ir().CreateGEP(e_.ir().getInt8Ty(), to_, at), /*for_write=*/true);
     }
   }
 
@@ -62,14 +75,16 @@ class StripPacker {
   Emitter& e_;
   const PackedStrip& strip_;
   const StripLoader& load_;
+  const StripAsker& ask_;
   Value* to_;
   int64_t lanes_;
 };
 
 }  // namespace
 
-void emit_pack_strip(Emitter& e, const PackedStrip& strip, const StripLoader& load, Value* to) {
-  StripPacker(e, strip, load, to).pack();
+void emit_pack_strip(Emitter& e, const PackedStrip& strip, const StripLoader& load,
+                     const StripAsker& ask, Value* to) {
+  StripPacker(e, strip, load, ask, to).pack();
 }
 
 }  // namespace weir

@@ -20,14 +20,20 @@ struct PackedStrip {
   /// Whether up to a vector behind the strip may be overwritten, which lets a strip narrower than a
   /// vector be stored without masks.
   bool may_spill = false;
+  /// Where columns are contiguous: after so many steps of k, the memory of both strips is asked
+  /// for.
+  int64_t steps_ahead = 0;
 };
 
 /// Gives `lanes` elements from (stored row, stored column) on; those outside the mask are 0.
 using StripLoader =
     std::function<llvm::Value*(llvm::Value* row, llvm::Value* column, llvm::Value* mask)>;
 
+/// Asks the memory for the line of (stored row, stored column), which need not exist.
+using StripAsker = std::function<void(llvm::Value* row, llvm::Value* column)>;
+
 /// Writes the strip to `to` as [depth][width].
 void emit_pack_strip(Emitter& e, const PackedStrip& strip, const StripLoader& load,
-                     llvm::Value* to);
+                     const StripAsker& ask, llvm::Value* to);
 
 }  // namespace weir

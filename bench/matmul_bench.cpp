@@ -1,5 +1,8 @@
 // Rate of the matrix product as a share of the machine's peak rate of fused multiply-adds, which is
-// measured in the same rounds, right before each shape.
+// measured in the same rounds, right before and after; for two threads it is that of both together.
+// Tiles are micro rows x vectors, rows x columns x steps of k; "in": B is packed by each tile for
+// itself; "raw": A is read where it lies. A share with ~ was measured while the machine was slower
+// than at its best, when others used its units, and flatters.
 //   matmul_bench [target] [rounds] [part of a name]
 #include <fmt/format.h>
 #include <time.h>
@@ -151,33 +154,53 @@ Case make_case(const Target& target, const Shape& s, int workers) {
   return c;
 }
 
-/// The best rates of a case in any round, in floating-point operations a second.
-struct Rates {
-  double peak_one = 0, one = 0, peak_two = 0, two = 0;
+/// A share of the peak of the rounds it was measured in.
+struct Share {
+  double share = 0;
+  bool at_full_speed = false;  ///< these had the highest peak seen
+  std::string text() const {
+    return share == 0 ? "-" : fmt::format("{}{:.1f}%", at_full_speed ? "" : "~", 100 * share);
+  }
+};
+
+struct Shares {
+  Share one, two;
+  double peak_one = 0, peak_two = 0;  ///< the highest seen, in floating-point operations a second
 };
 
 constexpr clockid_t own_time = CLOCK_THREAD_CPUTIME_ID, wall_time = CLOCK_MONOTONIC;
 
-/// The best rate of `work` in `rounds` rounds in which the peak, measured before and after, was
+/// The best share of `work` in `rounds` rounds in which the peak, measured before and after, was
 /// that of the best round of all cases (`peak`). On a machine shared with others the clock and the
-/// units at hand change by a factor of two within seconds. 0 when no round was like that.
-double best_rate(const std::function<double()>& measure_peak, double& peak,
+/// units at hand change by a factor of two within seconds, so a round waits for full speed, all
+/// rounds together a second. Where none got it, the best of the rounds with a steady peak counts.
+Share best_share(const std::function<double()>& measure_peak, double& peak,
                  const std::function<double()>& work, int rounds) {
-  double best = 0, before = measure_peak();
-  for (int round = 0, taken = 0; taken < rounds && round < 8 * rounds; ++round) {
+  constexpr timespec pause = {0, 5'000'000};
+  constexpr double steady = 0.97;
+  double best = 0, otherwise = 0, before = measure_peak();
+  int waits = 200;
+  for (int taken = 0; taken < rounds && waits > -rounds; --waits) {
+    for (; before < steady * peak && waits > 0; --waits) {
+      nanosleep(&pause, nullptr);
+      before = measure_peak();
+    }
     const double rate = work(), after = measure_peak();
-    const double around = std::min(before, after);
-    peak = std::max({peak, before, after});
+    const auto [low, high] = std::minmax(before, after);
+    peak = std::max(peak, high);
+    if (low >= steady * peak) {
+      ++taken;
+      best = std::max(best, rate);
+    } else if (low >= steady * high) {
+      otherwise = std::max(otherwise, rate / high);
+    }
     before = after;
-    if (around < 0.96 * peak) continue;
-    ++taken;
-    best = std::max(best, rate);
   }
-  return best;
+  return best > 0 ? Share{best / peak, true} : Share{otherwise, false};
 }
 
-Rates measure(const Case& c, weir_kernel peak, const Target& target, int rounds) {
-  static Rates best;
+Shares measure(const Case& c, weir_kernel peak, const Target& target, int rounds) {
+  static Shares best;
   Buffer data(256);
   void* buffers[] = {data.data()};
   const double peak_work = 2.0 * peak_chains * target.lanes() * peak_steps;
@@ -185,7 +208,7 @@ Rates measure(const Case& c, weir_kernel peak, const Target& target, int rounds)
                       static_cast<double>(c.shape.k);
   const int repeats = work < 1e8 ? 20 : 1;
   const Workers one(1), two(2);
-  best.one = best_rate(
+  best.one = best_share(
       [&] { return peak_work / seconds_of(own_time, [&] { peak(buffers, 0, 1, nullptr); }); },
       best.peak_one,
       [&] {
@@ -196,7 +219,7 @@ Rates measure(const Case& c, weir_kernel peak, const Target& target, int rounds)
       rounds);
   constexpr int pieces = 8;
   if (target.cores >= 2)
-    best.two = best_rate(
+    best.two = best_share(
         [&] {
           return pieces * peak_work / seconds_of(wall_time, [&] {
                    two.parallel_tiles(
@@ -217,24 +240,24 @@ Rates measure(const Case& c, weir_kernel peak, const Target& target, int rounds)
   return best;
 }
 
-/// Of shares; those that could not be measured (0) are left out and counted.
+/// Of shares; those that could not be measured are left out.
 class GeometricMean {
  public:
-  void add(double share) {
-    ++given_;
-    if (share <= 0) return;
-    logarithms_ += std::log(share);
+  void add(const Share& share) {
+    if (share.share == 0) return;
+    logarithms_ += std::log(share.share);
     ++counted_;
+    at_full_speed_ += share.at_full_speed;
   }
   std::string text() const {
     if (counted_ == 0) return "not measured";
-    return fmt::format("{:.1f} % of the peak ({} of {} products)",
-                       100 * std::exp(logarithms_ / counted_), counted_, given_);
+    return fmt::format("{:.1f} % of the peak ({} products, {} at full speed)",
+                       100 * std::exp(logarithms_ / counted_), counted_, at_full_speed_);
   }
 
  private:
   double logarithms_ = 0;
-  int given_ = 0, counted_ = 0;
+  int counted_ = 0, at_full_speed_ = 0;
 };
 
 }  // namespace
@@ -264,8 +287,8 @@ int main(int argc, char** argv) {
   fmt::print("{} kernels compiled in {:.2f} s, {:.2f} s of all threads' time\n\n", kernels.size(),
              jit.statistics().seconds, seconds);
 
-  fmt::print("{:18} {:>20} {:>22} {:>7} {:>9} {:>7} {:>9} {:>8}\n", "", "m x n x k x batch",
-             "tiles", "peak", "1 thread", "peak", "2 thr.", "");
+  fmt::print("{:18} {:>20} {:>26} {:>7} {:>9} {:>7} {:>9}\n", "", "m x n x k x batch", "tiles",
+             "peak", "1 thread", "peak", "2 threads");
   GeometricMean one_thread, two_threads;
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (!is_wanted(i)) continue;
@@ -273,19 +296,18 @@ int main(int argc, char** argv) {
     Case c = make_case(target, s, 2);
     c.product = jit.kernel("matmul" + std::to_string(i));
     if (c.plan.pack_grid) c.pack = jit.kernel("matmul" + std::to_string(i) + "_pack");
-    const Rates rates = measure(c, jit.kernel("peak"), target, rounds);
+    const Shares shares = measure(c, jit.kernel("peak"), target, rounds);
     const MatmulTiles& t = c.plan.tiles;
-    fmt::print("{:18} {:>20} {:>22} {:7.1f} {:8.1f}% {:7.1f} {:8.1f}% {:7.2f}x\n", s.what,
+    fmt::print("{:18} {:>20} {:>26} {:7.1f} {:>9} {:7.1f} {:>9}\n", s.what,
                fmt::format("{}x{}x{}x{}", s.m, s.n, s.k, s.batch),
                fmt::format("{}x{} {}x{}x{}{}{}", t.micro_rows, t.micro_vectors, t.row_block,
                            t.column_block, t.depth_block, t.pack_b_ahead ? "" : " in",
                            t.pack_a ? "" : " raw"),
-               rates.peak_one / 1e9, 100 * rates.one / rates.peak_one, rates.peak_two / 1e9,
-               100 * rates.two / rates.peak_two, rates.two / rates.one);
+               shares.peak_one / 1e9, shares.one.text(), shares.peak_two / 1e9, shares.two.text());
     std::fflush(stdout);
     if (!s.llama) continue;
-    one_thread.add(rates.one / rates.peak_one);
-    if (target.cores >= 2) two_threads.add(rates.two / rates.peak_two);
+    one_thread.add(shares.one);
+    if (target.cores >= 2) two_threads.add(shares.two);
   }
   fmt::print("\nllama-0.1b, geometric means: 1 thread {}, 2 threads {}\n", one_thread.text(),
              two_threads.text());

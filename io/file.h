@@ -26,6 +26,9 @@ class MappedFile {
   size_t size() const { return size_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  /// Gives back the memory that reading `part` of the bytes has taken; they can be read again, from
+  /// any thread. Whole pages only, so that its edges may stay.
+  void release(std::span<const std::byte> part) const;
 
  private:
   MappedFile() = default;

@@ -107,6 +107,8 @@ class GgufFile {
   /// All elements, dequantised; `out` has room for entry.size(). May be called from any thread.
   void to_f32(const GgufEntry& entry, float* out) const;
   std::vector<float> to_f32(const std::string& name) const;
+  /// Gives back the memory that reading the tensor took (MappedFile::release).
+  void release(const GgufEntry& entry) const { file_.release(bytes(entry)); }
 
  private:
   friend class GgufReader;

@@ -45,6 +45,8 @@ class SafetensorsFile {
   std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
   /// The elements widened (or rounded, see to_f32) to f32.
   std::vector<float> to_f32(const std::string& name) const;
+  /// Gives back the memory that reading the tensor took (MappedFile::release).
+  void release(const SafetensorsEntry& entry) const { file_.release(bytes(entry)); }
 
  private:
   MappedFile file_;

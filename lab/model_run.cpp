@@ -99,9 +99,15 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   return plan;
 }
 
+// Of the checkpoint, while every worker reads a weight.
+int64_t ModelRun::mapped_bytes() const {
+  const int threads = settings_.threads > 0 ? settings_.threads : host_target().cores;
+  return threads * source_.mapped_bytes;
+}
+
 // The plan of the most sequences a part that fit below `limit`.
 std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
-  const int64_t process = resident_memory() + kCompilerReserve + source_.mapped_bytes;
+  const int64_t process = resident_memory() + kCompilerReserve + mapped_bytes();
   std::vector<int64_t> candidates = divisors_descending(request_.batch);
   if (settings_.interpret) candidates = {request_.batch};
   if (settings_.rows > 0) {
@@ -163,7 +169,7 @@ void ModelRun::compile(int64_t limit) {
       memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
     }
     malloc_trim(0);
-    memory_.process = resident_memory() + source_.mapped_bytes;
+    memory_.process = resident_memory() + mapped_bytes();
     memory_.process += std::max<int64_t>(0, peak_resident_memory() - memory_.total());
     if (memory_.total() <= limit) return;
     allowed -= memory_.total() - limit;

@@ -42,7 +42,7 @@ struct RunSettings {
 struct MemoryPeak {
   int64_t weights = 0, accumulators = 0, arena = 0, inputs = 0;
   int64_t kept = 0;     ///< RunRequest::kept
-  int64_t process = 0;  ///< code, compiler, mapped checkpoint
+  int64_t process = 0;  ///< code, compiler, weights being read
   int64_t total() const { return weights + accumulators + arena + inputs + kept + process; }
 };
 std::string to_string(const MemoryPeak& peak);
@@ -91,6 +91,7 @@ class ModelRun {
  private:
   struct Plan;
   Plan plan(int64_t rows) const;
+  int64_t mapped_bytes() const;
   std::unique_ptr<Plan> choose(int64_t limit) const;
   void compile(int64_t limit);
   double run_compiled(const TokenBatch& batch, float scale, const ValueSink& sink,

@@ -7,6 +7,7 @@
 #include "lab/metrics.h"
 #include "models/checkpoint.h"
 #include "models/model.h"
+#include "passes/pass.h"
 
 namespace weir {
 
@@ -15,7 +16,7 @@ struct ModelSource {
   MeasuredModel sizes;
   /// The graph of stage built, with hook names.
   std::function<Model(int64_t B, int64_t T)> build;
-  /// Of the files that `read` maps, whose pages count as this process's memory while it reads.
+  /// Of files, that one call of `read` maps at most: pages that count as this process's memory.
   int64_t mapped_bytes = 0;
   /// Fills a weight of the model; called from several threads.
   std::function<void(const Parameter&, float*)> read;
@@ -23,6 +24,10 @@ struct ModelSource {
   std::function<bool(const AddedState&, float*)> read_added = {};
 };
 
+/// Weights and, where the model was trained with a rewrite that has states, those.
 ModelSource checkpoint_source(std::shared_ptr<const Checkpoint> checkpoint);
+
+/// The rewrites that the model was trained with, which are part of what it computes.
+CompileOptions trained_rewrites(const Checkpoint& checkpoint);
 
 }  // namespace weir

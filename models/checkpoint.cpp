@@ -197,6 +197,12 @@ const std::string& Checkpoint::stored_dtype(const Parameter& parameter) const {
   return weights_->tensors()[place_of(parameter).index].dtype;
 }
 
+int64_t Checkpoint::largest_stored_bytes() const {
+  int64_t largest = 0;
+  for (const StoredTensor& tensor : weights_->tensors()) largest = std::max(largest, tensor.bytes);
+  return largest;
+}
+
 bool Checkpoint::has(const Parameter& parameter) const {
   auto found = places_.find(parameter.name);
   return found != places_.end() && weights_->tensors()[found->second.index].shape ==

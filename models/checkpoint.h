@@ -36,6 +36,9 @@ class Checkpoint {
   /// The type that the file stores the weight in, as the format spells it ("BF16", "Q4_1").
   const std::string& stored_dtype(const Parameter& parameter) const;
 
+  /// Bytes of the largest tensor as it is stored; while one is read, so much of a file is in
+  /// memory.
+  int64_t largest_stored_bytes() const;
   /// The file, if it is GGUF, else null.
   const GgufFile* gguf() const { return gguf_.get(); }
 

@@ -30,7 +30,7 @@ class SafetensorsWeights : public StoredWeights {
   void add(std::unique_ptr<SafetensorsFile> file) {
     for (const SafetensorsEntry& entry : file->entries()) {
       tensors_.push_back({entry.name, std::string(safetensors_name(entry.dtype)), entry.shape,
-                          is_real(entry.dtype)});
+                          static_cast<int64_t>(entry.end - entry.begin), is_real(entry.dtype)});
       places_.push_back({file.get(), &entry});
     }
     files_.push_back(std::move(file));
@@ -38,6 +38,7 @@ class SafetensorsWeights : public StoredWeights {
   void read(size_t index, float* out) const override {
     const auto& [file, entry] = places_.at(index);
     to_f32(entry->dtype, file->bytes(*entry), out);
+    file->release(*entry);
   }
 
  private:
@@ -54,11 +55,15 @@ class GgufWeights : public StoredWeights {
   explicit GgufWeights(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {
     for (const GgufEntry& entry : file_->entries()) {
       if (entry.name == "rope_freqs.weight") continue;
-      tensors_.push_back({entry.name, std::string(ggml_name(entry.type)), entry.shape});
+      tensors_.push_back({entry.name, std::string(ggml_name(entry.type)), entry.shape,
+                          static_cast<int64_t>(file_->bytes(entry).size())});
       entries_.push_back(&entry);
     }
   }
-  void read(size_t index, float* out) const override { file_->to_f32(*entries_.at(index), out); }
+  void read(size_t index, float* out) const override {
+    file_->to_f32(*entries_.at(index), out);
+    file_->release(*entries_.at(index));
+  }
 
  private:
   std::shared_ptr<const GgufFile> file_;

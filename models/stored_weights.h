@@ -13,14 +13,16 @@ struct StoredTensor {
   std::string name;
   std::string dtype;  ///< as the format spells it
   std::vector<int64_t> shape;
-  bool real = true;  ///< not integers, which no weight is
+  int64_t bytes = 0;  ///< as stored
+  bool real = true;   ///< not integers, which no weight is
 };
 
 class StoredWeights {
  public:
   virtual ~StoredWeights() = default;
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
-  /// Elements of tensors()[index] in C order, widened to f32. From any thread.
+  /// Elements of tensors()[index] in C order, widened to f32. From any thread. The stored bytes do
+  /// not stay in memory.
   virtual void read(size_t index, float* out) const = 0;
 
  protected:

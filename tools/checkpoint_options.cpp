@@ -43,12 +43,14 @@ void CheckpointOptions::add_to(CLI::App& command) {
       .add_option("--model", model,
                   "folder with config.json and safetensors, a .gguf file, or a folder with one")
       ->required();
-  command.add_option("--v-scale", v_scale,
-                     "rewrite the model: none, full, learned, backward or forward");
+  command.add_option(
+      "--v-scale", v_scale,
+      "rewrite the model: none, full, learned, backward or forward; default: as it was "
+      "trained");
   std::vector<std::string> normalizers;
   for (AttentionNormalizer n : all_normalizers()) normalizers.push_back(normalizer_name(n));
   command.add_option("--attention", attention,
-                     "another attention normaliser: " + join(normalizers, ", "));
+                     "attention normaliser: " + join(normalizers, ", ") + "; default: as trained");
   command.add_option("--memory", memory,
                      "memory that the process may take in all, e.g. 8GiB; default: what is free");
   command.add_option("--threads", threads, "worker threads; default: WEIR_THREADS, else all cores");
@@ -60,10 +62,11 @@ std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
   return std::make_shared<const Checkpoint>(Checkpoint::open(model));
 }
 
-CompileOptions CheckpointOptions::compile_options() const {
-  CompileOptions options{.target = chosen_target(!interpret)};
-  options.v_scale.variant = parse_v_scale_variant(v_scale);
-  options.attention = parse_normalizer(attention);
+CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) const {
+  CompileOptions options = trained_rewrites(checkpoint);
+  options.target = chosen_target(!interpret);
+  if (!v_scale.empty()) options.v_scale.variant = parse_v_scale_variant(v_scale);
+  if (!attention.empty()) options.attention = parse_normalizer(attention);
   return options;
 }
 

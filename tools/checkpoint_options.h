@@ -10,13 +10,14 @@
 namespace weir {
 
 struct CheckpointOptions {
-  std::string model, v_scale = "none", attention = "softmax", memory;
+  std::string model, v_scale, attention, memory;  ///< rewrites: "" is as the model was trained
   int threads = 0;
   bool interpret = false;
 
   void add_to(CLI::App& command);
   std::shared_ptr<const Checkpoint> open() const;
-  CompileOptions compile_options() const;
+  /// The target, and the rewrites given or, where none is, those the model was trained with.
+  CompileOptions compile_options(const Checkpoint& checkpoint) const;
   RunSettings run_settings() const;
 };
 

@@ -26,7 +26,7 @@ int run(const Options& options) {
   const auto tokenizer = checkpoint->tokenizer();
   EvaluateTask task{.context = options.context,
                     .stride = options.stride,
-                    .options = options.checkpoint.compile_options(),
+                    .options = options.checkpoint.compile_options(*checkpoint),
                     .run = options.checkpoint.run_settings()};
   if (task.context == 0) task.context = std::min<int64_t>(1024, checkpoint->config().context);
   if (task.stride == 0) task.stride = task.context;
@@ -44,18 +44,19 @@ int run(const Options& options) {
   fmt::print("{:.1f} s, {:.0f} tokens/s\n", seconds,
              static_cast<double>(result.windows * task.context) / seconds);
   if (!options.json.empty()) {
-    const nlohmann::ordered_json record = {{"format", "weir.eval/1"},
-                                           {"model", source.sizes.name},
-                                           {"text", options.text},
-                                           {"tokenizer", tokenizer->description()},
-                                           {"context", task.context},
-                                           {"stride", task.stride},
-                                           {"windows", result.windows},
-                                           {"tokens", result.tokens},
-                                           {"v_scale", options.checkpoint.v_scale},
-                                           {"attention", normalizer_name(task.options.attention)},
-                                           {"loss", result.loss},
-                                           {"perplexity", result.perplexity}};
+    const nlohmann::ordered_json record = {
+        {"format", "weir.eval/1"},
+        {"model", source.sizes.name},
+        {"text", options.text},
+        {"tokenizer", tokenizer->description()},
+        {"context", task.context},
+        {"stride", task.stride},
+        {"windows", result.windows},
+        {"tokens", result.tokens},
+        {"v_scale", v_scale_variant_name(task.options.v_scale.variant)},
+        {"attention", normalizer_name(task.options.attention)},
+        {"loss", result.loss},
+        {"perplexity", result.perplexity}};
     write_file(options.json, record.dump() + "\n");
     fmt::print("Record: {}\n", options.json);
   }

@@ -85,7 +85,7 @@ int run(const Options& options) {
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
   const TokenBatch batch = input_of(options, *checkpoint);
-  MeasureTask task{.options = options.checkpoint.compile_options(),
+  MeasureTask task{.options = options.checkpoint.compile_options(*checkpoint),
                    .probes = options.probes,
                    .run = options.checkpoint.run_settings()};
   std::vector<std::pair<int64_t, int64_t>> heads = chosen_heads(options.maps);

@@ -59,12 +59,13 @@ struct MatmulTiles {
   /// Strips of micro_rows rows of A are packed before use (true) or read where they lie. A prologue
   /// of A always packs.
   bool pack_a = true;
-  int64_t panel_strips = 1;  ///< strips of A that are packed at a time
+  int64_t panel_strips = 1;  ///< strips of A that are packed at a time: a panel
   bool operator==(const MatmulTiles&) const = default;
 };
 
-/// Tiles that keep the packed rows of A in the second-level cache and give every core several of
-/// them. With `whole_rows` a tile spans all columns, for finish_tile.
+/// Tiles whose strips of A fit the first-level cache and whose packed columns of B half of the
+/// second, as many as share out evenly over the cores. With `whole_rows` a tile spans all columns,
+/// for finish_tile.
 MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows = false);
 
 /// Everything a caller has to know to run the product.
@@ -74,16 +75,16 @@ struct MatmulPlan {
   int64_t row_tiles = 1, column_tiles = 1, batches = 1;
   int64_t grid = 1;  ///< tiles of the product: ((batch * column tile) * row tile), rows fastest
   int64_t pack_grid = 0;  ///< tiles of the packing kernel; 0 when there is none
-  int64_t packed_bytes =
-      0;  ///< of the packed B: for each matrix, strips of micro_vectors vectors of
-          ///< columns as [k][column], the ragged one padded with zeros to vectors
+  /// Of the packed B: for each matrix and block of k, strips of micro_vectors vectors of columns as
+  /// [k][column], the ragged one padded with zeros to vectors.
+  int64_t packed_bytes = 0;
   int64_t scratch_bytes = 0;  ///< for each worker, of the product
 };
 
 /// Steps of k in a tile of the kernel that packs an untransposed B.
 constexpr int64_t matmul_pack_steps = 32;
 
-/// Where things lie in a worker's scratch: packed rows of A at 0, packed columns of B, parked C.
+/// Where things lie in a worker's scratch: a packed panel of A at 0, packed columns of B, parked C.
 struct MatmulScratch {
   int64_t b_offset = 0, c_offset = 0, c_row_stride = 0, bytes = 0;
 };

@@ -1,5 +1,6 @@
 #include "runtime/program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -31,22 +32,26 @@ void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
   });
 }
 
-// Outputs may be states that other copies overwrite (a <- b, b <- a), so all are read first.
+// Outputs may be states that other copies overwrite (a <- b, b <- a): those are read first.
 void copy_states(const ProgramCode& code, const std::vector<void*>& inputs,
                  const Workspace& workspace) {
-  bool between_inputs = false;
-  for (const StateCopy& copy : code.copies)
-    between_inputs = between_inputs || copy.from.kind == BufferRef::Kind::input;
-  std::vector<std::vector<char>> staged;
-  for (const StateCopy& copy : code.copies) {
+  const auto is_overwritten = [&](BufferRef from) {
+    return from.kind == BufferRef::Kind::input &&
+           std::any_of(code.copies.begin(), code.copies.end(),
+                       [&](const StateCopy& copy) { return copy.input == from.at; });
+  };
+  std::vector<std::vector<char>> staged(code.copies.size());
+  for (size_t i = 0; i < code.copies.size(); ++i) {
+    const StateCopy& copy = code.copies[i];
+    if (!is_overwritten(copy.from)) continue;
     const char* from = static_cast<const char*>(address(copy.from, inputs, workspace));
-    if (between_inputs)
-      staged.emplace_back(from, from + copy.bytes);
-    else
-      std::memcpy(inputs[copy.input], from, copy.bytes);
+    staged[i].assign(from, from + copy.bytes);
   }
-  for (size_t i = 0; i < staged.size(); ++i)
-    std::memcpy(inputs[code.copies[i].input], staged[i].data(), staged[i].size());
+  for (size_t i = 0; i < code.copies.size(); ++i) {
+    const StateCopy& copy = code.copies[i];
+    const void* from = staged[i].empty() ? address(copy.from, inputs, workspace) : staged[i].data();
+    std::memcpy(inputs[copy.input], from, copy.bytes);
+  }
 }
 
 }  // namespace

@@ -97,6 +97,8 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
         value.elements([&](auto elements) { streams.at(value.id).add_again(elements); });
     });
   }
+  // A record of long sequences is large itself while it is written.
+  run_->unload();
   std::vector<Outliers> outliers;
   for (int64_t l = 0; l < source_.sizes.layers; ++l)
     outliers.push_back(streams.at(raw_resid_post().id(l)).result(task_.metrics.massive_ratio));

@@ -182,6 +182,11 @@ CompileReport ModelRun::compile_report() const {
   return programs_ ? programs_->report() : CompileReport{};
 }
 
+void ModelRun::unload() {
+  session_.reset();
+  interpreted_.clear();
+}
+
 void ModelRun::load() {
   const auto fill = [&](size_t i, float* data) {
     if (i < plan_->parameters.size()) return source_.read(plan_->parameters[i], data);

@@ -83,6 +83,8 @@ class ModelRun {
 
   /// Takes memory and reads the weights into it.
   void load();
+  /// Gives back the memory of weights and programs; load() brings them again.
+  void unload();
   /// Runs a batch of the requested size and returns the mean loss over its valid targets, in nats
   /// (0 without a loss). Values of probes that reduce the batch come once, others once a part in
   /// the order of the batch. Internal error before `load`.

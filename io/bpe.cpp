@@ -20,7 +20,6 @@ namespace {
 
 constexpr size_t kCachedWordBytes = 64;
 constexpr size_t kCachedWords = 1 << 18;
-constexpr size_t kMaxListed = 20;
 constexpr std::array kEndOfTextNames = {"<|endoftext|>", "<|end_of_text|>", "</s>"};
 
 struct TextHash {

@@ -15,8 +15,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF is read where it lies");
 
-constexpr std::string_view kMagic = "GGUF";
-constexpr size_t kMaxListed = 20;
+constexpr std::string_view kGgufMagic = "GGUF";
 constexpr uint64_t kMaxNameBytes = 65535;
 constexpr uint32_t kMaxRank = 4;
 constexpr uint32_t kLastKind = static_cast<uint32_t>(GgufKind::f64);
@@ -97,9 +96,9 @@ class GgufReader {
   }
 
   void read_begin() {
-    if (!text_.starts_with(kMagic))
+    if (!text_.starts_with(kGgufMagic))
       fatal("the file does not start with \"GGUF\"; this is not a GGUF file.");
-    at_ = kMagic.size();
+    at_ = kGgufMagic.size();
     file_.version_ = load<uint32_t>("the version");
     if (file_.version_ == 2 || file_.version_ == 3) return;
     const uint32_t swapped = __builtin_bswap32(file_.version_);

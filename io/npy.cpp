@@ -10,10 +10,10 @@
 namespace weir {
 namespace {
 
-constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::string_view kNpyMagic = "\x93NUMPY";
 constexpr size_t kAlignment = 64;
 
-struct Header {
+struct NpyHeader {
   std::string descr;
   bool fortran_order = false;
   std::vector<int64_t> shape;
@@ -24,8 +24,8 @@ class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
 
-  Header parse() {
-    Header header;
+  NpyHeader parse() {
+    NpyHeader header;
     bool descr = false;
     bool order = false;
     bool shape = false;
@@ -124,10 +124,10 @@ std::string npy_header(const NpyView& array, const std::string& where) {
       fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", *descr,
                   fmt::join(array.shape, ", "), array.shape.size() == 1 ? "," : "");
   bool version_2 = dict.size() + kAlignment > 0xFFFF;
-  size_t prefix = kMagic.size() + 2 + (version_2 ? 4 : 2);
+  size_t prefix = kNpyMagic.size() + 2 + (version_2 ? 4 : 2);
   dict.append((kAlignment - (prefix + dict.size() + 1) % kAlignment) % kAlignment, ' ');
   dict += '\n';
-  std::string header(kMagic);
+  std::string header(kNpyMagic);
   header += version_2 ? '\x02' : '\x01';
   header += '\0';
   for (size_t i = 0; i < (version_2 ? 4U : 2U); ++i)
@@ -138,7 +138,7 @@ std::string npy_header(const NpyView& array, const std::string& where) {
 }  // namespace
 
 NpyArray parse_npy(std::string_view bytes, const std::string& where) {
-  if (bytes.size() < 10 || !bytes.starts_with(kMagic))
+  if (bytes.size() < 10 || !bytes.starts_with(kNpyMagic))
     user_error("npy", "{} is not a .npy file: it does not start with \\x93NUMPY.", where);
   auto byte = [&](size_t at) { return static_cast<size_t>(static_cast<unsigned char>(bytes[at])); };
   size_t version = byte(6);
@@ -150,7 +150,7 @@ NpyArray parse_npy(std::string_view bytes, const std::string& where) {
   if (bytes.size() < data_begin || header_bytes > bytes.size() - data_begin)
     user_error("npy", "{} is truncated: its header needs {} bytes, the file has {} in all.", where,
                header_bytes + data_begin, bytes.size());
-  Header header = HeaderParser(bytes.substr(data_begin, header_bytes), where).parse();
+  NpyHeader header = HeaderParser(bytes.substr(data_begin, header_bytes), where).parse();
   data_begin += header_bytes;
 
   NpyArray array;

@@ -16,7 +16,6 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kHeaderCap = 100'000'000;  // of the format's reference implementation
 constexpr uint64_t kMaxPadding = 64;
-constexpr size_t kMaxListed = 20;
 constexpr const char* kMetadata = "__metadata__";
 
 struct Parsed {

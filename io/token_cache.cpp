@@ -9,11 +9,11 @@
 namespace weir {
 namespace {
 
-constexpr std::string_view kMagic = "WEIRTOKS";
+constexpr std::string_view kCacheMagic = "WEIRTOKS";
 constexpr uint32_t kVersion = 1;
 
 /// The first 64 bytes of a cache file, little-endian; the ids follow, id_bytes each.
-struct Header {
+struct CacheHeader {
   char magic[8];
   uint32_t version;
   uint32_t id_bytes;
@@ -24,9 +24,9 @@ struct Header {
   uint64_t content;  ///< hash of the ids' bytes and of the header with this field zero
   char key[16];      ///< raw bytes of the key's hexadecimal digits
 };
-static_assert(sizeof(Header) == 64);
+static_assert(sizeof(CacheHeader) == 64);
 
-uint64_t content_hash(Header header, const Hasher& ids) {
+uint64_t content_hash(CacheHeader header, const Hasher& ids) {
   header.content = 0;
   Hasher hasher;
   hasher.add({reinterpret_cast<const char*>(&header), sizeof header});
@@ -35,7 +35,7 @@ uint64_t content_hash(Header header, const Hasher& ids) {
   return hasher.hash_64();
 }
 
-void put_key(const std::string& hex, Header& header) {
+void put_key(const std::string& hex, CacheHeader& header) {
   for (size_t i = 0; i < sizeof header.key; ++i)
     header.key[i] = static_cast<char>(std::stoi(hex.substr(2 * i, 2), nullptr, 16));
 }
@@ -70,7 +70,7 @@ class TokenCache {
                   problem);
     }
     AtomicFile file(path);
-    Header header{};
+    CacheHeader header{};
     file.write(header_bytes(header));
     tokenise([&](std::span<const std::byte> ids) { file.write(ids); });
     header = make_header();
@@ -91,13 +91,13 @@ class TokenCache {
 
  private:
   size_t id_bytes() const { return stream_.narrow_ ? 2 : 4; }
-  static std::span<const std::byte> header_bytes(const Header& header) {
+  static std::span<const std::byte> header_bytes(const CacheHeader& header) {
     return std::as_bytes(std::span(&header, 1));
   }
 
-  Header make_header() const {
-    Header header{};
-    std::memcpy(header.magic, kMagic.data(), kMagic.size());
+  CacheHeader make_header() const {
+    CacheHeader header{};
+    std::memcpy(header.magic, kCacheMagic.data(), kCacheMagic.size());
     header.version = kVersion;
     header.id_bytes = static_cast<uint32_t>(id_bytes());
     header.count = stream_.count_;
@@ -112,24 +112,25 @@ class TokenCache {
   /// Maps a cache file; what is wrong with it, or "".
   std::string read(const std::string& path) {
     MappedFile file(path);
-    if (file.size() < sizeof(Header)) return fmt::format("only {} bytes", file.size());
-    Header header{};
+    if (file.size() < sizeof(CacheHeader)) return fmt::format("only {} bytes", file.size());
+    CacheHeader header{};
     std::memcpy(&header, file.bytes().data(), sizeof header);
-    if (std::string_view(header.magic, sizeof header.magic) != kMagic) return "not a token file";
+    if (std::string_view(header.magic, sizeof header.magic) != kCacheMagic)
+      return "not a token file";
     if (header.version != kVersion) return fmt::format("version {}", header.version);
-    uint64_t data_bytes = file.size() - sizeof(Header);
+    uint64_t data_bytes = file.size() - sizeof(CacheHeader);
     if (header.id_bytes != id_bytes() || data_bytes % header.id_bytes != 0 ||
         header.count != data_bytes / header.id_bytes)
       return fmt::format("{} ids of {} bytes do not fill {} bytes", header.count, header.id_bytes,
                          data_bytes);
     ids_hash_ = Hasher();
-    ids_hash_.add(file.text().substr(sizeof(Header)));
+    ids_hash_.add(file.text().substr(sizeof(CacheHeader)));
     stream_.count_ = header.count;
     stream_.documents_ = header.documents;
-    Header expected = make_header();
+    CacheHeader expected = make_header();
     if (std::memcmp(&expected, &header, sizeof header) != 0) return "its checksum does not match";
     stream_.file_ = std::move(file);
-    stream_.data_ = stream_.file_->bytes().data() + sizeof(Header);
+    stream_.data_ = stream_.file_->bytes().data() + sizeof(CacheHeader);
     return "";
   }
 

@@ -16,7 +16,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMostIds = 1 << 24;
-constexpr size_t kMaxListed = 20;
 
 Json parse(std::string_view text, const std::string& source) {
   if (!json_is_shallow(text))

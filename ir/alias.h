@@ -10,4 +10,10 @@ inline Value root(const Graph& graph, Value value) {
   return value;
 }
 
+/// The value that `value` is another name of, behind `identity` nodes.
+inline Value through_identity(const Graph& graph, Value value) {
+  while (graph.node(value).op == Op::identity) value = graph.node(value).inputs[0];
+  return value;
+}
+
 }  // namespace weir

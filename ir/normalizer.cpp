@@ -8,7 +8,7 @@
 namespace weir {
 namespace {
 
-const std::vector<NormalizerInfo>& table() {
+const std::vector<NormalizerInfo>& normalizers() {
   using enum AttentionNormalizer;
   static const std::vector<NormalizerInfo> rows = {
       {softmax, "softmax", true, "exp(s) / sum exp(s)"},
@@ -20,7 +20,7 @@ const std::vector<NormalizerInfo>& table() {
 }  // namespace
 
 const NormalizerInfo& info(AttentionNormalizer normalizer) {
-  const NormalizerInfo& row = table().at(static_cast<size_t>(normalizer));
+  const NormalizerInfo& row = normalizers().at(static_cast<size_t>(normalizer));
   WEIR_CHECK(row.normalizer == normalizer, "row {} of the normalisers is another one", row.name);
   return row;
 }
@@ -28,7 +28,7 @@ const NormalizerInfo& info(AttentionNormalizer normalizer) {
 const std::vector<AttentionNormalizer>& all_normalizers() {
   static const std::vector<AttentionNormalizer> all = [] {
     std::vector<AttentionNormalizer> result;
-    for (const NormalizerInfo& row : table()) result.push_back(row.normalizer);
+    for (const NormalizerInfo& row : normalizers()) result.push_back(row.normalizer);
     return result;
   }();
   return all;
@@ -38,7 +38,7 @@ AttentionNormalizer parse_normalizer(const std::string& text) {
   std::string wanted = text;
   std::replace(wanted.begin(), wanted.end(), '_', '-');
   std::vector<std::string> known;
-  for (const NormalizerInfo& row : table()) {
+  for (const NormalizerInfo& row : normalizers()) {
     if (wanted == row.name) return row.normalizer;
     known.emplace_back(row.name);
   }

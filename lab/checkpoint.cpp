@@ -20,7 +20,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kTopic = "checkpoint";
 constexpr const char* kFormat = "weir.checkpoint/1";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
@@ -39,7 +38,7 @@ void flush_folder(const fs::path& folder) {
   if (descriptor < 0 || fsync(descriptor) != 0) {
     int reason = errno;
     if (descriptor >= 0) close(descriptor);
-    user_error(kTopic, "cannot flush {}: {}", folder.string(), std::strerror(reason));
+    user_error("checkpoint", "cannot flush {}: {}", folder.string(), std::strerror(reason));
   }
   close(descriptor);
 }
@@ -92,7 +91,7 @@ std::string way_out(const fs::path& checkpoint) {
 
 void read_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
   SafetensorsFile stored(file.string());
-  Problems problems(kTopic);
+  Problems problems("checkpoint");
   for (const StateArray& array : arrays) {
     const SafetensorsEntry* entry = stored.find(array.name);
     if (!entry) {
@@ -174,20 +173,20 @@ CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<Sta
                                const std::vector<StateArray>& optimizer) {
   const fs::path state_file = checkpoint / kState;
   if (!fs::exists(state_file))
-    user_error(kTopic, "{} is missing.{}", state_file.string(), way_out(checkpoint));
+    user_error("checkpoint", "{} is missing.{}", state_file.string(), way_out(checkpoint));
   Json state = Json::parse(read_file(state_file.string()), nullptr, false);
   if (!state.is_object() || state.value("format", "") != kFormat ||
       !state.value("step", Json()).is_number_integer() || !state.contains("config") ||
       !state.value("xxh3_128", Json()).is_object())
-    user_error(kTopic, "{} is damaged.{}", state_file.string(), way_out(checkpoint));
+    user_error("checkpoint", "{} is damaged.{}", state_file.string(), way_out(checkpoint));
   for (const char* name : {kModel, kOptimizer}) {
     const fs::path file = checkpoint / name;
     if (!fs::exists(file))
-      user_error(kTopic, "{} is missing.{}", file.string(), way_out(checkpoint));
+      user_error("checkpoint", "{} is missing.{}", file.string(), way_out(checkpoint));
     const std::string expected = state["xxh3_128"].value(name, ""), found = hash_of(file);
     if (found != expected)
-      user_error(kTopic, "{} is damaged: its hash is {}, but {} says {}.{}", file.string(), found,
-                 kState, expected, way_out(checkpoint));
+      user_error("checkpoint", "{} is damaged: its hash is {}, but {} says {}.{}", file.string(),
+                 found, kState, expected, way_out(checkpoint));
   }
   read_arrays(checkpoint / kModel, weights);
   read_arrays(checkpoint / kOptimizer, optimizer);

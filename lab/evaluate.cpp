@@ -8,7 +8,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "eval";
 // Tokens that run together: enough to fill the machine.
 constexpr int64_t kTokensTogether = 8192;
 
@@ -17,16 +16,16 @@ constexpr int64_t kTokensTogether = 8192;
 Evaluator::Evaluator(const ModelSource& source, std::vector<int32_t> ids, const EvaluateTask& task)
     : task_(task), ids_(std::move(ids)) {
   if (task_.context < 1)
-    user_error(kTopic, "the context is {}, but at least 1 is needed.", task_.context);
+    user_error("eval", "the context is {}, but at least 1 is needed.", task_.context);
   if (task_.stride == 0) task_.stride = task_.context;
   if (task_.stride < 1 || task_.stride > task_.context)
-    user_error(kTopic,
+    user_error("eval",
                "the stride is {}, but 1 to {} (the context) is needed, so that no token is left "
                "out.",
                task_.stride, task_.context);
   const auto targets = static_cast<int64_t>(ids_.size()) - 1;
   if (targets < 1)
-    user_error(kTopic, "the text has {} tokens, but at least 2 are needed.", ids_.size());
+    user_error("eval", "the text has {} tokens, but at least 2 are needed.", ids_.size());
   const int64_t rest = std::max<int64_t>(0, targets - task_.context);
   windows_ = 1 + (rest + task_.stride - 1) / task_.stride;
   rows_ = std::min(windows_, std::max<int64_t>(1, kTokensTogether / task_.context));

@@ -13,8 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "measure";
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -43,7 +41,7 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
 Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task)
     : source_(source), batch_(batch), task_(task) {
   if (task_.metrics.sink_token < 0 || task_.metrics.sink_token >= batch.length)
-    user_error(kTopic, "the sink token {} is not one of the {} of a sequence.",
+    user_error("measure", "the sink token {} is not one of the {} of a sequence.",
                task_.metrics.sink_token, batch.length);
   task_.metrics.v_scale = task.options.v_scale.variant;
   task_.metrics.attention = task.options.attention;
@@ -135,7 +133,7 @@ std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenB
   std::vector<std::string> ids;
   for (const auto& [layer, head] : heads) {
     if (layer < 0 || layer >= source.sizes.layers || head < 0 || head >= source.sizes.heads)
-      user_error(kTopic, "there is no head {}.{}: the model has layers 0..{} of heads 0..{}.",
+      user_error("measure", "there is no head {}.{}: the model has layers 0..{} of heads 0..{}.",
                  layer, head, source.sizes.layers - 1, source.sizes.heads - 1);
     const std::string hook = fmt::format("blocks.{}.attn.hook_pattern", layer);
     request.probes.push_back(fmt::format("{} : slice(head,{},{})", hook, head, head + 1));

@@ -21,7 +21,7 @@ double number(const json& value) {
   return value == "-Infinity" ? -infinity : std::numeric_limits<double>::quiet_NaN();
 }
 
-std::vector<double> numbers(const json& values) {
+std::vector<double> numbers_of(const json& values) {
   std::vector<double> result;
   for (const json& value : values) result.push_back(number(value));
   return result;
@@ -48,19 +48,19 @@ LayerNumbers layer_numbers(const json& record) {
   LayerNumbers result;
   const auto sink = record["settings"]["sink_token"].get<size_t>();
   for (const json& layer : record["layers"]) {
-    const std::vector<double> mass = numbers(layer["sink_mass"]);
+    const std::vector<double> mass = numbers_of(layer["sink_mass"]);
     result.sink_rate.push_back(number(layer["sink_rate"]));
     result.sink_mass.push_back(mean(mass));
     result.sink_mass_max.push_back(largest(mass));
     result.gradient_sink_ratio.push_back(number(layer["gradient_sink_ratio"]));
-    result.norm_ratio.push_back(sink_ratio(numbers(layer["norm"]["resid_post"]), sink));
-    result.value_ratio.push_back(sink_ratio(numbers(layer["norm"]["value"]), sink));
+    result.norm_ratio.push_back(sink_ratio(numbers_of(layer["norm"]["resid_post"]), sink));
+    result.value_ratio.push_back(sink_ratio(numbers_of(layer["norm"]["value"]), sink));
   }
   const json& summary = record["summary"];
   result.loss = number(record["loss"]);
   result.mean_sink_rate = number(summary["sink_rate"]);
   result.ratio_median = number(summary["gradient_sink_ratio_median"]);
-  result.ratio_quartiles = numbers(summary["gradient_sink_ratio_quartiles"]);
+  result.ratio_quartiles = numbers_of(summary["gradient_sink_ratio_quartiles"]);
   result.norm_ratio_max = number(summary["resid_post_norm_ratio_max"]);
   return result;
 }

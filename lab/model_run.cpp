@@ -18,7 +18,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "measure";
 // What compiling is expected to take before it has been done.
 constexpr int64_t kCompilerReserve = int64_t{256} << 20;
 
@@ -123,7 +122,7 @@ std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
       const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
       MemoryPeak need = peak;
       need.process = process;
-      user_error(kTopic,
+      user_error("measure",
                  "{} sequence{} of {} tokens at a time need{} {}, but only {} may be used. Allow "
                  "more (--memory), or take shorter sequences.",
                  found->rows, found->rows == 1 ? "" : "s", request_.length,
@@ -232,7 +231,7 @@ double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const Profi
   const auto valid = std::count_if(batch.targets.begin(), batch.targets.end(),
                                    [](int32_t target) { return target >= 0; });
   if (valid == 0 && request_.loss)
-    user_error(kTopic, "the batch has no target that counts; all are to be ignored.");
+    user_error("measure", "the batch has no target that counts; all are to be ignored.");
   const double scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
   if (settings_.interpret) return run_interpreted(batch, scale, sink);
   return run_compiled(batch, static_cast<float>(scale), sink, profile);

@@ -15,7 +15,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* norm_keys[] = {"resid_pre", "resid_mid", "resid_post",
                                      "attn_out",  "mlp_out",   "value"};
 constexpr const char* path_keys[] = {"attn_in", "q", "k", "v"};
@@ -48,7 +47,7 @@ class Field {
 
   double number() const {
     if (value_.is_number()) return value_.get<double>();
-    if (value_ == "NaN") return nan;
+    if (value_ == "NaN") return kNaN;
     if (value_ == "Infinity") return std::numeric_limits<double>::infinity();
     if (value_ == "-Infinity") return -std::numeric_limits<double>::infinity();
     fail(fmt::format("a number, \"NaN\", \"Infinity\" or \"-Infinity\" is needed, found {}",
@@ -88,15 +87,15 @@ class Field {
 double mean(const std::vector<double>& values) {
   double sum = 0;
   for (double value : values) sum += value;
-  return values.empty() ? nan : sum / static_cast<double>(values.size());
+  return values.empty() ? kNaN : sum / static_cast<double>(values.size());
 }
 
 /// Largest entry; NaN when there is none or any is NaN, since a NaN must not be hidden by a
 /// maximum.
 double largest(const std::vector<double>& values) {
-  double result = values.empty() ? nan : values[0];
+  double result = values.empty() ? kNaN : values[0];
   for (double value : values) {
-    if (std::isnan(value)) return nan;
+    if (std::isnan(value)) return kNaN;
     result = std::max(result, value);
   }
   return result;
@@ -178,7 +177,7 @@ class RecordReader {
     const double others = mean_others(values, sink_, first, last);
     step.by_layer[name + ".sink"].push_back(sink);
     step.by_layer[name + ".others"].push_back(others);
-    step.by_layer[name + ".ratio"].push_back(others == 0 ? nan : sink / others);
+    step.by_layer[name + ".ratio"].push_back(others == 0 ? kNaN : sink / others);
     if (prefix.empty()) return;
     std::vector<double> kept;
     for (int t : arm_.kept_tokens) kept.push_back(values[static_cast<size_t>(t)]);
@@ -245,7 +244,7 @@ LossCurve read_losses(const fs::path& file) {
     curve.step.push_back(step);
     curve.columns["loss"].push_back(line["loss"].number());
     for (const char* key : {"lr", "grad_norm", "tokens_per_second"})
-      curve.columns[key].push_back(line.has(key) ? line[key].number() : nan);
+      curve.columns[key].push_back(line.has(key) ? line[key].number() : kNaN);
   });
   return curve;
 }

@@ -3,12 +3,16 @@
 // 2048 tokens holds a million numbers, of which a report keeps a few thousand.
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 namespace weir {
+
+/// Stands for a number that a record does not have.
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// loss.jsonl as columns; a field that a line does not have is NaN.
 struct LossCurve {

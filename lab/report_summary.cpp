@@ -12,18 +12,17 @@ namespace weir {
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 double mean_of(const std::vector<double>& values) {
   double sum = 0;
   for (double value : values) sum += value;
-  return values.empty() ? nan : sum / static_cast<double>(values.size());
+  return values.empty() ? kNaN : sum / static_cast<double>(values.size());
 }
 
 double largest_of(const std::vector<double>& values) {
-  double result = values.empty() ? nan : values[0];
+  double result = values.empty() ? kNaN : values[0];
   for (double value : values) {
-    if (std::isnan(value)) return nan;
+    if (std::isnan(value)) return kNaN;
     result = std::max(result, value);
   }
   return result;
@@ -36,7 +35,7 @@ OverSteps over_steps(const ReportArm& arm, const std::string& key, const OverLay
   const int64_t end = arm.measured.back().step;
   for (const MeasuredStep& step : arm.measured) {
     const auto found = step.by_layer.find(key);
-    const double value = found == step.by_layer.end() ? nan : over_layers(found->second);
+    const double value = found == step.by_layer.end() ? kNaN : over_layers(found->second);
     all.push_back(value);
     if (2 * step.step >= end) late.push_back(value);
   }
@@ -110,8 +109,8 @@ Comparison compare_losses(const ArmSummary& base, const ArmSummary& arm) {
   Comparison result{"the final loss",
                     base.final_loss,
                     arm.final_loss,
-                    nan,
-                    nan,
+                    kNaN,
+                    kNaN,
                     Verdict::incomparable,
                     "not comparable: a loss is not a number"};
   if (!std::isfinite(difference)) return result;
@@ -136,8 +135,8 @@ std::string listed(const std::vector<std::string>& parts) {
 }  // namespace
 
 double median_of(std::vector<double> values) {
-  if (values.empty()) return nan;
-  if (std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); })) return nan;
+  if (values.empty()) return kNaN;
+  if (std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); })) return kNaN;
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;

@@ -12,7 +12,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "tokens";
 constexpr size_t kListed = 5;
 
 template <typename Id>
@@ -32,7 +31,7 @@ std::vector<int32_t> checked_ids(const NpyArray& array, const std::string& path,
     ids.push_back(static_cast<int32_t>(given[i]));
   }
   if (bad_count > 0)
-    user_error(kTopic,
+    user_error("tokens",
                "{} id{} of {} {} outside the vocabulary of {}: {}{}. Tokenise the text with the "
                "model's own tokenizer (--text does).",
                bad_count, bad_count == 1 ? "" : "s", path, bad_count == 1 ? "is" : "are",
@@ -46,10 +45,10 @@ std::vector<int32_t> checked_ids(const NpyArray& array, const std::string& path,
 TokenBatch read_token_array(const std::string& path, int64_t vocabulary) {
   const NpyArray array = read_npy(path);
   if (array.dtype != FileDtype::i32 && array.dtype != FileDtype::i64)
-    user_error(kTopic, "{} holds {}, but token ids are int32 or int64.", path,
+    user_error("tokens", "{} holds {}, but token ids are int32 or int64.", path,
                safetensors_name(array.dtype));
   if (array.shape.size() != 2 || array.shape[0] < 1 || array.shape[1] < 2)
-    user_error(kTopic,
+    user_error("tokens",
                "{} has the shape [{}], but [batch, length + 1] is needed: the input and, one "
                "further, the targets.",
                path, fmt::join(array.shape, ","));
@@ -68,7 +67,7 @@ std::vector<int32_t> text_ids(const std::vector<std::string>& files, const Token
 TokenBatch first_windows(const std::vector<int32_t>& ids, int64_t batch, int64_t length) {
   const auto windows = ids.empty() ? 0 : (static_cast<int64_t>(ids.size()) - 1) / length;
   if (windows < batch)
-    user_error(kTopic,
+    user_error("tokens",
                "the text has {} tokens, which make {} sequence{} of {}, but {} {} asked for. Give "
                "more text, or a smaller --batch or --length.",
                ids.size(), windows, windows == 1 ? "" : "s", length, batch,

@@ -24,8 +24,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kTopic = "train";
-
 volatile std::sig_atomic_t received_signal = 0;
 extern "C" void remember_signal(int signal) { received_signal = signal; }
 
@@ -224,16 +222,16 @@ bool holds_something_else(const fs::path& folder) {
 void check_folder(const RunConfig& config, const TrainOptions& options) {
   const fs::path folder = config.out;
   if (holds_something_else(folder))
-    user_error(kTopic, "{} exists and is no run. Choose another folder with out=FOLDER.",
+    user_error("train", "{} exists and is no run. Choose another folder with out=FOLDER.",
                folder.string());
   const bool has_run = is_run(folder);
   if (options.resume) {
     if (!has_run)
-      user_error(kTopic, "there is no run in {} to resume. Leave out --resume to start one.",
+      user_error("train", "there is no run in {} to resume. Leave out --resume to start one.",
                  folder.string());
     check_same_config(config_of_run(config.out), config);
   } else if (has_run && !options.overwrite) {
-    user_error(kTopic,
+    user_error("train",
                "there is a run in {} already. Continue it with --resume, replace it with "
                "--overwrite, or choose another folder with out=FOLDER.",
                folder.string());
@@ -251,7 +249,7 @@ void make_folder(const RunConfig& config) {
 RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
   if (!is_run(folder))
-    user_error(kTopic, "there is no run in {}: config.json or run.json is missing.", folder);
+    user_error("train", "there is no run in {}: config.json or run.json is missing.", folder);
   RunConfig config = parse_config(read_file(file.string()), {});
   config.out = folder;
   return config;

@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTopic = "checkpoint";
-constexpr size_t kMaxListed = 20;
 
 // A weight that passes/v_scale adds to the model.
 bool is_rewrite_state(const std::string& name) { return name.ends_with("v_scale.theta"); }
@@ -63,7 +61,7 @@ std::string only_gguf(const std::string& folder) {
     if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
   std::sort(found.begin(), found.end());
   if (found.size() > 1)
-    user_error(kTopic, "{} holds {} models: {}. Give one of the files.", folder, found.size(),
+    user_error("checkpoint", "{} holds {} models: {}. Give one of the files.", folder, found.size(),
                join(found, ", "));
   return found.empty() ? "" : found[0];
 }
@@ -72,8 +70,8 @@ std::string only_gguf(const std::string& folder) {
 
 Checkpoint Checkpoint::open(const std::string& path) {
   if (!fs::exists(path))
-    user_error(kTopic, "there is no {}. Give the folder of a Hugging Face model or a .gguf file.",
-               path);
+    user_error("checkpoint",
+               "there is no {}. Give the folder of a Hugging Face model or a .gguf file.", path);
   Checkpoint checkpoint;
   checkpoint.path_ = path;
   if (!fs::is_directory(path))
@@ -87,7 +85,7 @@ Checkpoint Checkpoint::open(const std::string& path) {
 
 void Checkpoint::open_gguf(const std::string& file) {
   if (fs::path(file).extension() != ".gguf")
-    user_error(kTopic,
+    user_error("checkpoint",
                "{} is no .gguf file. Give one, or the folder that holds config.json and the "
                "safetensors of a model.",
                file);
@@ -101,7 +99,8 @@ void Checkpoint::open_gguf(const std::string& file) {
 void Checkpoint::open_folder() {
   const fs::path config = fs::path(path_) / "config.json";
   if (!file_exists(config.string()))
-    user_error(kTopic, "{} holds neither config.json nor a .gguf file, so it is no model.", path_);
+    user_error("checkpoint", "{} holds neither config.json nor a .gguf file, so it is no model.",
+               path_);
   config_ = parse_hugging_face_config(read_file(config.string()), config.string());
   const fs::path folder = fs::weakly_canonical(path_);
   config_.name = folder.filename().empty() ? folder.parent_path().filename().string()
@@ -115,7 +114,7 @@ void Checkpoint::locate(bool gguf) {
   for (size_t i = 0; i < weights_->tensors().size(); ++i) index[weights_->tensors()[i].name] = i;
   std::vector<bool> used(weights_->tensors().size());
   std::vector<std::string> missing;
-  Problems problems(kTopic);
+  Problems problems("checkpoint");
   size_t misshapen = 0;
   for (const Parameter& parameter : build(1, 1).parameters) {
     std::vector<std::string> names = hugging_face_names(config_.architecture, parameter.name);

@@ -13,7 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "gguf";
 constexpr int64_t kMostLayers = 4096, kMostHeads = 1 << 16, kMostWidth = 1 << 24;
 
 struct Reading {
@@ -122,7 +121,7 @@ Architecture read_architecture(const GgufFile& file) {
     known.push_back(architecture_name(each));
     if (known.back() == name) return each;
   }
-  user_error(kTopic, "{}: general.architecture is {}; implemented are {}.", file.path(), name,
+  user_error("gguf", "{}: general.architecture is {}; implemented are {}.", file.path(), name,
              join(known, ", "));
 }
 
@@ -202,7 +201,7 @@ ModelConfig gguf_model_config(const GgufFile& file) {
   r.config.architecture = read_architecture(file);
   r.config.name = architecture_name(r.config.architecture);
   if (const GgufValue* count = file.find("split.count"); count && count->whole() > 1)
-    user_error(kTopic, "{} is one of {} parts of a model. Merge them (llama-gguf-split --merge).",
+    user_error("gguf", "{} is one of {} parts of a model. Merge them (llama-gguf-split --merge).",
                file.path(), count->whole());
   read_keys(r);
   if (r.problems.empty()) {
@@ -219,7 +218,7 @@ ModelConfig gguf_model_config(const GgufFile& file) {
       r.problem("{}", error.what());
     }
   }
-  Problems problems(kTopic);
+  Problems problems("gguf");
   for (const std::string& problem : r.problems)
     problems.add(fmt::format("{}: {}", file.path(), problem));
   problems.raise();

@@ -16,7 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kTopic = "config.json";
 // Beyond these no model exists, and products of sizes stay within 63 bits.
 constexpr int64_t kMostLayers = 4096, kMostHeads = 1 << 16, kMostWidth = 1 << 24;
 
@@ -351,13 +350,13 @@ Json llama_json(const ModelConfig& c) {
 ModelConfig parse_hugging_face_config(const std::string& text, const std::string& where) {
   const Json json =
       json_is_shallow(text) ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
-  if (!json.is_object()) user_error(kTopic, "{} is no JSON object.", where);
+  if (!json.is_object()) user_error("config.json", "{} is no JSON object.", where);
   Reading r;
   auto type = json.find("model_type");
   if (type != json.end() && type->is_string()) r.model_type = type->get<std::string>();
   static const std::vector<std::string> types = {"llama", "mistral", "qwen2", "qwen3", "gpt2"};
   if (std::find(types.begin(), types.end(), r.model_type) == types.end())
-    user_error(kTopic, "{}: model_type is {}; implemented are {}.", where,
+    user_error("config.json", "{}: model_type is {}; implemented are {}.", where,
                type == json.end() ? "missing" : type->dump(), join(types, ", "));
   r.config = library_defaults(r.model_type);
   const bool gpt2 = r.config.architecture == Architecture::gpt2;
@@ -372,7 +371,7 @@ ModelConfig parse_hugging_face_config(const std::string& text, const std::string
       r.problem("{}", error.what());
     }
   }
-  Problems problems(kTopic);
+  Problems problems("config.json");
   for (const std::string& problem : r.problems) problems.add(fmt::format("{}: {}", where, problem));
   problems.raise();
   return resolved(r.config);

@@ -15,10 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr const char* kTopic = "checkpoint";
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr size_t kMaxListed = 20;
 
 bool is_real(FileDtype dtype) {
   return dtype == FileDtype::f64 || dtype == FileDtype::f32 || dtype == FileDtype::f16 ||
@@ -73,7 +71,7 @@ class GgufWeights : public StoredWeights {
 // Checks an index against its shards.
 class Index {
  public:
-  explicit Index(const fs::path& path) : path_(path), problems_(kTopic) {}
+  explicit Index(const fs::path& path) : path_(path), problems_("checkpoint") {}
 
   std::unique_ptr<StoredWeights> open() {
     read_map();
@@ -109,7 +107,7 @@ class Index {
         json_is_shallow(text) ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
     auto map = json.is_object() ? json.find("weight_map") : json.end();
     if (!json.is_object() || map == json.end() || !map->is_object() || map->empty())
-      user_error(kTopic, "{} has no weight_map, an object from tensor to file name.",
+      user_error("checkpoint", "{} has no weight_map, an object from tensor to file name.",
                  path_.string());
     for (const auto& [tensor, shard] : map->items()) {
       if (!shard.is_string()) {
@@ -156,7 +154,7 @@ std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder
     return weights;
   }
   if (file_exists(index.string())) return Index(index).open();
-  user_error(kTopic,
+  user_error("checkpoint",
              "{} holds neither {} nor {}. Weights in another format (pytorch_model.bin) have to be "
              "saved as safetensors first.",
              folder, kSingle, kIndex);

@@ -13,8 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "autodiff";
-
 // One flag for every result of every node.
 class ValueSet {
  public:
@@ -209,7 +207,7 @@ class Differentiation {
   std::map<Value, std::vector<std::string>> names_;
   std::vector<std::vector<std::optional<Value>>> gradients_;
   std::vector<std::pair<std::string, Value>> wrt_;
-  Problems problems_{kTopic};
+  Problems problems_{"autodiff"};
 };
 
 // The loss, or a user error.
@@ -218,11 +216,11 @@ Value find_loss(const Graph& graph, const std::string& name) {
   for (const Output& output : graph.outputs()) outputs.push_back(output.name);
   auto loss = graph.find_output(name);
   if (!loss)
-    user_error(kTopic, "there is no output {} to differentiate; the graph returns {}.{}", name,
+    user_error("autodiff", "there is no output {} to differentiate; the graph returns {}.{}", name,
                outputs.empty() ? "nothing" : join(outputs, ", "), did_you_mean(name, outputs));
   const Type& type = graph.type(*loss);
   if (!is_float(type.dtype) || type.elements() != 1)
-    user_error(kTopic,
+    user_error("autodiff",
                "the loss {} is {}, but one floating-point number is needed. Reduce it with "
                "reduce_sum or reduce_mean.",
                name, to_string(type));
@@ -236,7 +234,7 @@ std::vector<std::pair<std::string, Value>> find_wanted(const Graph& graph,
   for (int32_t id : graph.inputs()) inputs.push_back(graph.input_name(id));
   for (const auto& [name, value] : graph.names()) names.push_back(name);
   std::vector<std::pair<std::string, Value>> wanted;
-  Problems problems(kTopic);
+  Problems problems("autodiff");
   auto look_up = [&](const std::string& name, std::optional<Value> value, const char* kind,
                      const std::vector<std::string>& candidates) {
     if (value)
@@ -251,7 +249,7 @@ std::vector<std::pair<std::string, Value>> find_wanted(const Graph& graph,
     look_up(name, graph.find(name), "value named", names);
   problems.raise();
   if (wanted.empty())
-    user_error(kTopic, "nothing to differentiate by: name at least one input or value.");
+    user_error("autodiff", "nothing to differentiate by: name at least one input or value.");
   return wanted;
 }
 
@@ -272,7 +270,7 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
     if (is_float(forward->type(value).dtype)) sources.push_back(value);
   Path path(*forward, loss, sources);
 
-  Problems problems(kTopic);
+  Problems problems("autodiff");
   for (const auto& [name, value] : wanted)
     if (!path.reaches(value))
       problems.add(fmt::format("there is no gradient of {}: {}.", name, path.why_not(value)));

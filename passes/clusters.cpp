@@ -198,7 +198,10 @@ int32_t Clustering::merge_operands(int32_t id, const Shape& space) {
     bool row_value = cluster.kind == ClusterKind::row && space == row_shape(cluster.space) &&
                      !is_reduction(graph_.node(id));
     if (cluster.space != space && !row_value) continue;
+    std::set<Value> operands = loads({id}, candidate);
+    operands.merge(loads(cluster.nodes, candidate));
     if (static_cast<int>(cluster.nodes.size()) >= options_.max_nodes ||
+        static_cast<int>(operands.size()) > options_.max_operands ||
         !joins_without_cycle(id, candidate))
       continue;
     if (target < 0) {
@@ -214,8 +217,8 @@ int32_t Clustering::merge_operands(int32_t id, const Shape& space) {
 bool Clustering::mergeable(int32_t a, int32_t b) const {
   size_t nodes = clusters_[a].nodes.size() + clusters_[b].nodes.size();
   if (static_cast<int>(nodes) > options_.max_nodes) return false;
-  std::set<int32_t> operands = dependencies(a);
-  operands.merge(dependencies(b));
+  std::set<Value> operands = loads(clusters_[a].nodes, a);
+  operands.merge(loads(clusters_[b].nodes, b));
   if (static_cast<int>(operands.size()) > options_.max_operands) return false;
   return !depends_through_others(a, b) && !depends_through_others(b, a);
 }
@@ -266,6 +269,17 @@ void Clustering::dependencies_of_node(int32_t node, std::set<int32_t>& result) c
     else if (column_only_[value.node])
       dependencies_of_node(value.node, result);
   }
+}
+
+// What nodes of a cluster read from outside it, constants aside.
+std::set<Value> Clustering::loads(const std::vector<int32_t>& nodes, int32_t cluster) const {
+  std::set<Value> result;
+  for (int32_t node : nodes)
+    for (Value input : graph_.node(node).inputs)
+      if (cluster_of_[input.node] != cluster || cluster < 0)
+        if (graph_.node(input).op == Op::input || !is_source(graph_.node(input)))
+          result.insert(input);
+  return result;
 }
 
 void Clustering::merge(int32_t into, int32_t from) {

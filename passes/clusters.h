@@ -43,6 +43,7 @@ class Clustering {
   bool reaches(int32_t from, int32_t target, std::vector<uint8_t>& seen) const;
   std::set<int32_t> dependencies(int32_t cluster) const;
   void dependencies_of_node(int32_t node, std::set<int32_t>& result) const;
+  std::set<Value> loads(const std::vector<int32_t>& nodes, int32_t cluster) const;
   void merge(int32_t into, int32_t from);
   void attach_epilogues();
   bool cheap_on_one(Value value, int depth, std::set<Value>& large) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ir/alias.h"
 #include "passes/autodiff.h"
 #include "passes/batch_probes.h"
 #include "passes/emit.h"
@@ -12,13 +13,6 @@
 
 namespace weir {
 namespace {
-
-constexpr const char* kTopic = "measure";
-
-Value through_identity(const Graph& graph, Value value) {
-  while (graph.node(value).op == Op::identity) value = graph.node(value).inputs[0];
-  return value;
-}
 
 bool is_state(const Graph& graph, const std::string& name) {
   auto input = graph.find_input(name);
@@ -94,8 +88,8 @@ class Measurement {
 
   // The probes that reduce the batch, after everything given was checked.
   std::vector<ResolvedProbe> checked() const {
-    check_probed(graph_, options_.probes, kTopic);
-    Problems problems(kTopic);
+    check_probed(graph_, options_.probes, "measure");
+    Problems problems("measure");
     std::vector<ResolvedProbe> reducing;
     if (has_loss() && !graph_.find_output(options_.loss))
       problems.add(fmt::format("the graph returns no {}.", options_.loss));
@@ -173,7 +167,7 @@ MeasuredGraph measured_graph(const GraphPtr& built, const CompileOptions& option
   rewrites.stop = Stage::built;
   GraphPtr graph = run_pipeline(built, rewrites).graph;
   auto probes = resolve_probes(graph, parse_probe_requests(options.probes), options.loss);
-  Problems problems(kTopic);
+  Problems problems("measure");
   for (const ResolvedProbe& probe : probes)
     if (probe.gradient && is_state(*graph, probe.name))
       problems.add(fmt::format(

@@ -13,7 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "probe";
 constexpr const char* kKnown =
     "batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, square, "
     "select(axis=i), select(axis=i..j), slice(axis,start,limit), and of an attention pattern "
@@ -54,7 +53,8 @@ struct Call {
 Call parse_call(const std::string& text) {
   size_t open = text.find('(');
   if (open == std::string::npos) return {text, {}};
-  if (text.back() != ')') user_error(kTopic, "'{}' does not end with a closing parenthesis.", text);
+  if (text.back() != ')')
+    user_error("probe", "'{}' does not end with a closing parenthesis.", text);
   Call call{std::string(trim(text.substr(0, open))), {}};
   for (const std::string& part : split(text.substr(open + 1, text.size() - open - 2), ','))
     call.arguments.emplace_back(trim(part));
@@ -64,7 +64,7 @@ Call parse_call(const std::string& text) {
 // select(axis=i), select(axis=i..j).
 ProbeReduction parse_select(const std::string& text, const Call& call) {
   auto wrong = [&] {
-    user_error(kTopic, "'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
+    user_error("probe", "'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
   };
   if (call.arguments.size() != 1) wrong();
   const std::string& argument = call.arguments[0];
@@ -86,7 +86,8 @@ ProbeReduction parse_slice(const std::string& text, const Call& call) {
     limit = parse_index(call.arguments[2]);
   }
   if (!start || !limit || *limit <= *start)
-    user_error(kTopic, "'{}' is not of the form slice(axis,start,limit) with start < limit.", text);
+    user_error("probe", "'{}' is not of the form slice(axis,start,limit) with start < limit.",
+               text);
   return {ReductionKind::slice, {call.arguments[0]}, *start, *limit};
 }
 
@@ -98,7 +99,7 @@ ProbeReduction parse_reduction(const std::string& text) {
   if (found == kNames.end()) {
     std::vector<std::string> names(kNames.begin(), kNames.end());
     names.insert(names.end(), {"batch_sum", "select", "raw"});
-    user_error(kTopic, "unknown reduction '{}'. Known: {}.{}", text, kKnown,
+    user_error("probe", "unknown reduction '{}'. Known: {}.{}", text, kKnown,
                did_you_mean(call.name, names));
   }
   auto kind = static_cast<ReductionKind>(found - kNames.begin());
@@ -106,16 +107,16 @@ ProbeReduction parse_reduction(const std::string& text) {
   if (kind == ReductionKind::sink_column) {
     auto key = call.arguments.empty() ? 0 : parse_index(call.arguments[0]);
     if (!key || call.arguments.size() > 1)
-      user_error(kTopic, "'{}' needs one key index, as in sink_column(0).", text);
+      user_error("probe", "'{}' needs one key index, as in sink_column(0).", text);
     return {kind, {}, *key};
   }
   bool takes_axes = kind <= ReductionKind::norm;
   bool any_empty = std::any_of(call.arguments.begin(), call.arguments.end(),
                                [](const std::string& axis) { return axis.empty(); });
   if (takes_axes && (call.arguments.empty() || any_empty))
-    user_error(kTopic, "'{}' names no axes; give them as in {}(feature).", text, call.name);
+    user_error("probe", "'{}' names no axes; give them as in {}(feature).", text, call.name);
   if (!takes_axes && !call.arguments.empty())
-    user_error(kTopic, "{} takes no arguments, but '{}' is given.", call.name, text);
+    user_error("probe", "{} takes no arguments, but '{}' is given.", call.name, text);
   return {kind, call.arguments};
 }
 
@@ -140,7 +141,7 @@ ProbeRequest parse_probe_request(std::string_view text) {
   request.gradient = request.glob.ends_with(kGradient);
   if (request.gradient) request.glob.resize(request.glob.size() - kGradient.size());
   if (request.glob.empty())
-    user_error(kTopic,
+    user_error("probe",
                "'{}' names no hook. A request reads GLOB[.grad] : reduction, reduction ..., as in "
                "blocks.*.attn.hook_v.grad : batch_sum, norm(feature).",
                request.text);
@@ -152,7 +153,7 @@ ProbeRequest parse_probe_request(std::string_view text) {
 }
 
 std::vector<ProbeRequest> parse_probe_requests(const std::vector<std::string>& texts) {
-  Problems problems(kTopic);
+  Problems problems("probe");
   std::vector<ProbeRequest> requests;
   for (const std::string& text : texts) try {
       requests.push_back(parse_probe_request(text));

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "ir/alias.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
 #include "support/error.h"
@@ -15,16 +16,9 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "probe";
-
 bool is_gradient_name(const Graph& graph, const std::string& name) {
   constexpr std::string_view kSuffix = ".grad";
   return name.ends_with(kSuffix) && graph.stage() >= Stage::differentiated;
-}
-
-Value through_identity(const Graph& graph, Value value) {
-  while (graph.node(value).op == Op::identity) value = graph.node(value).inputs[0];
-  return value;
 }
 
 bool is_pattern(const Graph& graph, Value value) {
@@ -258,7 +252,7 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
   std::vector<Hook> hooks = hooks_of(graph, loss);
   std::vector<ResolvedProbe> resolved;
   std::set<std::string> ids;
-  Problems problems(kTopic);
+  Problems problems("probe");
   for (const ProbeRequest& request : requests) {
     std::vector<std::string> without_gradient;
     std::string misfit;
@@ -368,7 +362,7 @@ Value apply_probe_steps(GraphEditor& editor, const ResolvedProbe& probe, Value x
 }
 
 GraphPtr insert_probes(const GraphPtr& graph, const std::vector<ResolvedProbe>& probes) {
-  Problems problems(kTopic);
+  Problems problems("probe");
   for (const ResolvedProbe& probe : probes)
     if (!find_probed(*graph, probe))
       problems.add(fmt::format("{}: {} is no longer in the program.", probe.id,

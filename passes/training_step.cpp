@@ -13,8 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "training";
-
 struct Weight {
   std::string name;
   Type type;
@@ -25,7 +23,7 @@ struct Weight {
 // What is optimised, in the order of the gradient outputs, after everything given was checked.
 std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& options) {
   const OptimizerOptions& o = options.optimizer;
-  Problems problems(kTopic);
+  Problems problems("training");
   std::vector<Weight> weights;
   std::vector<std::string> names;
   if (!graph.find_output(options.loss))
@@ -188,7 +186,7 @@ class TrainingStep {
     return probe.batch_step >= 0 && !belongs_to_step(probe);
   }
   std::vector<ResolvedProbe> accumulated_probes() const {
-    check_probed(graph_, options_.probes, kTopic);
+    check_probed(graph_, options_.probes, "training");
     std::vector<ResolvedProbe> probes;
     for (const ResolvedProbe& probe : options_.probes)
       if (is_accumulated(probe)) probes.push_back(probe);

@@ -62,7 +62,7 @@ std::string theta_name(const std::string& weight, int64_t layer) {
   return fmt::format("v_scale.{}.theta", layer);
 }
 
-struct Site {
+struct ValueSite {
   int64_t layer = 0;
   double c = 0;
   std::string theta;               ///< name of the new state, "" without one
@@ -152,7 +152,7 @@ class VScale {
     problems.raise();
   }
 
-  Site make_site(Value v, int64_t layer) const {
+  ValueSite make_site(Value v, int64_t layer) const {
     const Shape& shape = graph_->type(v).shape;
     Projection projection = find_projection(*graph_, v);
     int64_t d_model = options_.d_model ? options_.d_model : projection.d_model;
@@ -163,7 +163,7 @@ class VScale {
           "{} value heads x {} features = {}.",
           layer, shape[2], shape[3], d_model);
     }
-    Site site;
+    ValueSite site;
     site.layer = layer;
     site.c = static_cast<double>(d_model) * static_cast<double>(shape[3]) * options_.sigma *
              options_.sigma * options_.lambda;
@@ -176,8 +176,8 @@ class VScale {
     return site;
   }
 
-  Value scale(Rewriter& rewriter, Value v, const Site& site, const std::map<Value, Value>& thetas,
-              Value old) const {
+  Value scale(Rewriter& rewriter, Value v, const ValueSite& site,
+              const std::map<Value, Value>& thetas, Value old) const {
     std::vector<Value> operands = {v};
     if (!site.theta.empty()) operands.push_back(thetas.at(old));
     const char* variant = options_.variant == VScaleVariant::learned
@@ -195,7 +195,7 @@ class VScale {
   const GraphPtr& graph_;
   const VScaleOptions& options_;
   const std::map<Value, std::vector<std::string>> names_ = graph_->names_by_value();
-  std::map<Value, Site> sites_;        ///< by the value operand
+  std::map<Value, ValueSite> sites_;   ///< by the value operand
   std::map<int32_t, int64_t> chosen_;  ///< attention nodes and their layers
 };
 

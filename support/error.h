@@ -33,6 +33,9 @@ template <typename... Args>
 [[noreturn]] void internal_error_at(const std::string& message,
                                     std::source_location where = std::source_location::current());
 
+/// A message names at most so many things of one kind; "and N more" stands for the rest.
+constexpr size_t kMaxListed = 20;
+
 /// Collects every mistake of one input, so that the user sees all of them at once.
 class Problems {
  public:

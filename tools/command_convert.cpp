@@ -9,7 +9,7 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct ConvertArguments {
   std::string from, to, dtype = "f32";
   double shard_gigabytes = 5;
 };
@@ -19,7 +19,7 @@ FileDtype dtype_of(const std::string& name) {
   return name == "f16" ? FileDtype::f16 : FileDtype::bf16;
 }
 
-int run(const Options& options) {
+int run_convert(const ConvertArguments& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.from);
   const Model model = checkpoint.build(1, 1);
   HuggingFaceOptions writing{.dtype = dtype_of(options.dtype),
@@ -37,7 +37,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_convert(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ConvertArguments>();
   CLI::App* command = app.add_subcommand(
       "convert",
       "write a GGUF file or a Hugging Face folder as safetensors that transformers loads");
@@ -53,7 +53,7 @@ void add_convert(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  weir convert SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
       "  weir convert smollm2 smollm2-bf16 --dtype bf16");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_convert(*options); }; });
 }
 
 }  // namespace weir

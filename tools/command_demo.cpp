@@ -10,7 +10,7 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct DemoArguments {
   std::string out = "runs/demo";
   int64_t steps = 500;
   int threads = 0;
@@ -28,7 +28,7 @@ std::vector<std::string> steps_to_measure(int64_t steps) {
   return texts;
 }
 
-int run(const Options& options) {
+int run_demo(const DemoArguments& options) {
   RunConfig config =
       parse_config("", {"out=" + options.out, fmt::format("steps={}", options.steps),
                         "model.name=demo", "arms=baseline; v-scale-full: v_scale.variant=full",
@@ -47,7 +47,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_demo(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DemoArguments>();
   CLI::App* command = app.add_subcommand(
       "demo", "train a small model with and without V-scale and report how its sink forms");
   command->add_option("--out", options->out, "folder of the run; an older demo in it is replaced")
@@ -59,7 +59,7 @@ void add_demo(CLI::App& app, Action& action) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command->footer("Examples:\n  weir demo\n  weir demo --steps 1000 --out runs/longer");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_demo(*options); }; });
 }
 
 }  // namespace weir

@@ -20,7 +20,7 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct DumpArguments {
   std::string file;
   ModelOptions model;
   std::string stage;
@@ -52,7 +52,7 @@ bool is_trainable(const Graph& graph) {
          });
 }
 
-GraphPtr from_file(const Options& options, const Target& target) {
+GraphPtr from_file(const DumpArguments& options, const Target& target) {
   if (options.train)
     user_error("dump", "--train makes the step of a model; {} is a program as it is.",
                options.file);
@@ -71,7 +71,7 @@ GraphPtr from_file(const Options& options, const Target& target) {
   return run_pipeline(graph, compile).graph;
 }
 
-GraphPtr from_model(const Options& options, const Target& target) {
+GraphPtr from_model(const DumpArguments& options, const Target& target) {
   const RunConfig config = options.model.config();
   CompileOptions compile{.target = target, .gradients = {"*"}};
   if (!options.gradients.empty()) compile.gradients = options.gradients;
@@ -101,7 +101,7 @@ GraphPtr from_model(const Options& options, const Target& target) {
   return run_pipeline(graph, {.target = target, .stop = compile.stop}).graph;
 }
 
-int run(const Options& options) {
+int run_dump(const DumpArguments& options) {
   const Target target = chosen_target(false);
   const Wanted wanted = parse_wanted(options.stage.empty() ? "built" : options.stage);
   if (options.dot && wanted.text != Wanted::Text::ir)
@@ -125,7 +125,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_dump(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DumpArguments>();
   CLI::App* command = app.add_subcommand("dump", "print a program at any stage of compilation");
   command->add_option("file", options->file, "a graph as text; without one, --model");
   options->model.add_to(*command);
@@ -153,7 +153,7 @@ void add_dump(CLI::App& app, Action& action) {
       "  weir dump --stage planned --train --v-scale learned\n"
       "  weir dump --stage instrumented --probe 'blocks.*.attn.hook_v.grad : batch_sum'\n"
       "  weir dump --set model.d_model=64 --set batch=2 --stage asm");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_dump(*options); }; });
 }
 
 }  // namespace weir

@@ -14,13 +14,13 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct EvalArguments {
   CheckpointOptions checkpoint;
   std::string text, json;
   int64_t context = 0, stride = 0;
 };
 
-int run(const Options& options) {
+int run_eval(const EvalArguments& options) {
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
   const auto tokenizer = checkpoint->tokenizer();
@@ -66,7 +66,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_eval(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalArguments>();
   CLI::App* command = app.add_subcommand("eval", "perplexity of a checkpoint on a text");
   options->checkpoint.add_to(*command);
   command->add_option("--text", options->text, "files, folders or globs, divided by commas")
@@ -82,7 +82,7 @@ void add_eval(CLI::App& app, Action& action) {
       "  weir eval --model SmolLM2-135M/ --text book.txt\n"
       "  weir eval --model SmolLM2-135M/ --text book.txt --context 1024 --stride 512 --json "
       "out.json");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_eval(*options); }; });
 }
 
 }  // namespace weir

@@ -14,11 +14,11 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct InfoArguments {
   bool quick = false;
 };
 
-int run(const Options& options) {
+int run_info(const InfoArguments& options) {
   for (const auto& [name, version] : build_versions())
     if (!version.empty()) fmt::print("{:<10}{}\n", name, version);
   const Target& host = host_target();
@@ -53,12 +53,12 @@ int run(const Options& options) {
 }  // namespace
 
 void add_info(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InfoArguments>();
   CLI::App* command = app.add_subcommand(
       "info", "print versions, the target, measured rates of this machine, the environment");
   command->add_flag("--quick", options->quick, "measure nothing");
   command->footer("Examples:\n  weir info\n  WEIR_TARGET=x86-64-v3 weir info --quick");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_info(*options); }; });
 }
 
 }  // namespace weir

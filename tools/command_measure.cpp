@@ -18,9 +18,7 @@
 namespace weir {
 namespace {
 
-constexpr const char* kTopic = "measure";
-
-struct Options {
+struct MeasureArguments {
   CheckpointOptions checkpoint;
   std::string tokens, text, sink = "0", json, report, saved;
   int64_t batch = 4, length = 256;
@@ -28,9 +26,9 @@ struct Options {
   std::vector<std::string> probes, maps;
 };
 
-TokenBatch input_of(const Options& options, const Checkpoint& checkpoint) {
+TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint) {
   if (options.tokens.empty() == options.text.empty())
-    user_error(kTopic, "give either --tokens FILE.npy or --text FILE.");
+    user_error("measure", "give either --tokens FILE.npy or --text FILE.");
   if (!options.tokens.empty())
     return read_token_array(options.tokens, checkpoint.config().vocabulary);
   const auto tokenizer = checkpoint.tokenizer();
@@ -42,7 +40,7 @@ int64_t sink_of(const std::string& text) {
   int64_t sink = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), sink);
   if (error != std::errc() || end != text.data() + text.size() || sink < 0)
-    user_error(kTopic, "--sink-token is '{}', but a position or auto is needed.", text);
+    user_error("measure", "--sink-token is '{}', but a position or auto is needed.", text);
   return sink;
 }
 
@@ -55,7 +53,7 @@ std::vector<std::pair<int64_t, int64_t>> chosen_heads(const std::vector<std::str
     for (size_t i = 0; i < parts.size() && parts.size() == 2; ++i)
       std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), numbers[i]);
     if (numbers[0] < 0 || numbers[1] < 0)
-      user_error(kTopic, "--map is '{}', but LAYER.HEAD is needed, e.g. 12.3.", text);
+      user_error("measure", "--map is '{}', but LAYER.HEAD is needed, e.g. 12.3.", text);
     heads.emplace_back(numbers[0], numbers[1]);
   }
   return heads;
@@ -75,13 +73,13 @@ std::vector<std::string> token_texts(const Checkpoint& checkpoint, const TokenBa
   return texts;
 }
 
-std::string report_path(const Options& options) {
+std::string report_path(const MeasureArguments& options) {
   if (!options.report.empty()) return options.report;
   if (options.json.empty() || options.no_report) return "";
   return std::filesystem::path(options.json).replace_extension(".html").string();
 }
 
-int run(const Options& options) {
+int run_measure(const MeasureArguments& options) {
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
   const TokenBatch batch = input_of(options, *checkpoint);
@@ -113,7 +111,7 @@ int run(const Options& options) {
   if (!options.saved.empty()) {
     std::vector<std::string> ids;
     for (const auto& [id, value] : result.kept) ids.push_back(id);
-    if (ids.empty()) user_error(kTopic, "--save-probes needs at least one --probe to save.");
+    if (ids.empty()) user_error("measure", "--save-probes needs at least one --probe to save.");
     write_probes(options.saved, result.kept, ids);
     fmt::print("Probes: {}\n", options.saved);
   }
@@ -131,7 +129,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_measure(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<MeasureArguments>();
   CLI::App* command = app.add_subcommand(
       "measure", "measure a checkpoint: attention sinks, massive activations, gradient sinks");
   options->checkpoint.add_to(*command);
@@ -166,7 +164,7 @@ void add_measure(CLI::App& app, Action& action) {
       "  weir measure --model SmolLM2-135M/ --text book.txt --report sinks.html --map 12.3\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --save-probes v.npz \\\n"
       "      --probe 'blocks.*.attn.hook_v.grad : batch_sum, norm(feature)'");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_measure(*options); }; });
 }
 
 }  // namespace weir

@@ -13,12 +13,12 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct ProbesArguments {
   ModelOptions model;
   std::string glob = "*";
 };
 
-int run(const Options& options) {
+int run_probes(const ProbesArguments& options) {
   RunConfig config = options.model.config();
   GraphPtr graph = apply_v_scale(built_model(config).graph, config.v_scale);
   std::vector<Hook> hooks = list_hooks(graph);
@@ -46,7 +46,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_probes(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ProbesArguments>();
   CLI::App* command = app.add_subcommand(
       "probes", "list the hooks of a model: name, shape, whether NAME.grad exists, axes");
   options->model.add_to(*command);
@@ -60,7 +60,7 @@ void add_probes(CLI::App& app, Action& action) {
       "sink_column(key), all of weights / row sum, and row_sum.\n\nExamples:\n  weir probes\n  "
       "weir probes --layers 2 'blocks.1.*'\n"
       "  weir probes --model llama-0.1b --v-scale learned '*v_scaled*'");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_probes(*options); }; });
 }
 
 }  // namespace weir

@@ -9,11 +9,11 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct ReportArguments {
   std::string run, out;
 };
 
-int run(const Options& options) {
+int run_report(const ReportArguments& options) {
   std::filesystem::path html = options.out;
   if (html.empty()) html = std::filesystem::path(options.run) / "report.html";
   write_report(options.run, html);
@@ -25,7 +25,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_report(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ReportArguments>();
   CLI::App* command =
       app.add_subcommand("report", "write the report of a training run from its folder");
   command->add_option("run", options->run, "the run's folder")->required();
@@ -33,7 +33,7 @@ void add_report(CLI::App& app, Action& action) {
   command->footer(
       "An unfinished run is reported as far as it has got.\n\nExamples:\n"
       "  weir report runs/first\n  weir report runs/first --out first.html");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_report(*options); }; });
 }
 
 }  // namespace weir

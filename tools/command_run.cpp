@@ -21,7 +21,7 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct RunArguments {
   std::string file;
   bool interpreter = false, jit = false;
   int threads = 0;
@@ -81,7 +81,7 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int 
   return sums;
 }
 
-int run(const Options& options) {
+int run_run(const RunArguments& options) {
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
   check_plan_user(*graph, options.file);
@@ -105,7 +105,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_run(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RunArguments>();
   CLI::App* command =
       app.add_subcommand("run", "run a program on seeded inputs and print checksums");
   command->add_option("file", options->file, "a graph as text, of any stage")->required();
@@ -122,7 +122,7 @@ void add_run(CLI::App& app, Action& action) {
       "  weir dump --layers 2 --set batch=2 > model.weir\n"
       "  weir run model.weir\n  weir run model.weir --interpreter\n"
       "  weir run model.weir --threads 1 --seed 7");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_run(*options); }; });
 }
 
 }  // namespace weir

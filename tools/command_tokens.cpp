@@ -19,7 +19,7 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct TokensArguments {
   std::string tokenizer, out, decode, separator;
   std::vector<std::string> text;
   int64_t batch = 0, length = 0;
@@ -34,7 +34,7 @@ std::string read_standard_input() {
 }
 
 /// The id between documents: what the user said, else the end of text if there is one.
-std::optional<int32_t> separator_of(const Options& options, const Tokenizer& tokenizer) {
+std::optional<int32_t> separator_of(const TokensArguments& options, const Tokenizer& tokenizer) {
   if (options.separator.empty()) return tokenizer.end_of_text();
   if (options.separator == "none") return std::nullopt;
   if (std::optional<int32_t> id = tokenizer.token_id(options.separator)) return id;
@@ -61,7 +61,7 @@ struct Encoding {
   }
 };
 
-Encoding encode(const Options& options, const Tokenizer& tokenizer, size_t wanted) {
+Encoding encode(const TokensArguments& options, const Tokenizer& tokenizer, size_t wanted) {
   const std::optional<int32_t> separator = separator_of(options, tokenizer);
   Encoding encoding;
   if (options.text.empty() || options.text == std::vector<std::string>{"-"}) {
@@ -76,7 +76,7 @@ Encoding encode(const Options& options, const Tokenizer& tokenizer, size_t wante
 }
 
 /// [N], or [B,T] of the first ids; everything that fills whole rows when only T is given.
-std::vector<int64_t> cut(const Options& options, std::vector<int32_t>& ids) {
+std::vector<int64_t> cut(const TokensArguments& options, std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
   if (options.length == 0) return {count};
   const int64_t rows = options.batch > 0 ? options.batch : count / options.length;
@@ -90,7 +90,7 @@ std::vector<int64_t> cut(const Options& options, std::vector<int32_t>& ids) {
   return {rows, options.length};
 }
 
-int run_encode(const Options& options, const Tokenizer& tokenizer) {
+int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
   if (options.batch > 0 && options.length == 0)
     user_error("tokens", "--batch {} needs --length too.", options.batch);
   Encoding encoding =
@@ -134,7 +134,7 @@ std::vector<int32_t> read_ids(const std::string& path) {
   return ids;
 }
 
-int run_decode(const Options& options, const Tokenizer& tokenizer) {
+int run_decode(const TokensArguments& options, const Tokenizer& tokenizer) {
   const std::string text = tokenizer.decode(read_ids(options.decode));
   if (options.out.empty())
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -143,7 +143,7 @@ int run_decode(const Options& options, const Tokenizer& tokenizer) {
   return 0;
 }
 
-int run(const Options& options) {
+int run_tokens(const TokensArguments& options) {
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer);
   return options.decode.empty() ? run_encode(options, *tokenizer) : run_decode(options, *tokenizer);
 }
@@ -151,7 +151,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_tokens(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokensArguments>();
   CLI::App* command = app.add_subcommand("tokens", "turn text into token ids, and back");
   command
       ->add_option(
@@ -188,7 +188,7 @@ void add_tokens(CLI::App& app, Action& action) {
       "  weir tokens --tokenizer gpt2/ --text 'c4/*.json.gz' --batch 4 --length 256 --out ids.npy\n"
       "  weir tokens --tokenizer gpt2/ --decode ids.npy\n"
       "  echo 'Hello world' | weir tokens --tokenizer gpt2/");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_tokens(*options); }; });
 }
 
 }  // namespace weir

@@ -12,14 +12,14 @@
 namespace weir {
 namespace {
 
-struct Options {
+struct TrainArguments {
   std::vector<std::string> words;
   bool resume = false, overwrite = false;
 };
 
 bool is_assignment(const std::string& word) { return word.find('=') != std::string::npos; }
 
-RunConfig config_of(Options& options) {
+RunConfig config_of(TrainArguments& options) {
   std::string json;
   std::vector<std::string> words;
   RunConfig base;
@@ -38,7 +38,7 @@ RunConfig config_of(Options& options) {
   return parse_config(json, words, base);
 }
 
-int run(Options& options) {
+int run_train(TrainArguments& options) {
   if (options.resume && options.overwrite)
     user_error("train", "--resume and --overwrite exclude each other.");
   RunConfig config = config_of(options);
@@ -71,7 +71,7 @@ int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
 }
 
 void add_train(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TrainArguments>();
   CLI::App* command = app.add_subcommand("train", "train one or several arms and measure them");
   command->add_option(
       "config", options->words,
@@ -92,7 +92,7 @@ void add_train(CLI::App& app, Action& action) {
       "  weir train out=runs/probed 'measure.probes=blocks.*.attn.hook_v.grad : batch_sum, "
       "norm(feature)'\n"
       "  weir train resume=runs/text");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_train(*options); }; });
 }
 
 }  // namespace weir

@@ -1,131 +1,296 @@
-// Time of a whole training step, and where it goes by kernel.
+// Time of whole training steps as `weir train` takes them, and where it goes by kernel. The share
+// of the peak counts 6 operations a parameter (without the table of the input embedding) and token
+// and 6 layers B T^2 d_model of causal attention, against the rate of fused multiply-adds of as
+// many threads, measured before and after each step.
 //
-//   step_bench [demo|text|llama-0.1b] [steps] [threads]
+//   step_bench [demo|text|llama-0.1b] [--steps N] [--threads N] [--probes] [--batch B] [--length T]
+//   step_bench SETTING --compile      seconds of passes and code of the step with probes
+//   step_bench SETTING --serve        steps on stdin's demand, for bench/run
 //
 // `text` is 4 layers, d_model 256, 4 heads, d_ff 704, T 256, batch 16, vocabulary 50257.
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-#include <map>
-#include <string>
+#include <CLI/CLI.hpp>
 
-#include "codegen/executable.h"
+#include "bench/rounds.h"
+#include "lab/memory.h"
+#include "lab/metrics.h"
+#include "lab/profile_json.h"
+#include "lab/trainer.h"
 #include "models/llama.h"
-#include "passes/autodiff.h"
-#include "passes/loss_head.h"
+#include "passes/kernel_cost.h"
 #include "passes/pipeline.h"
-#include "passes/plan_memory.h"
-#include "passes/training_step.h"
+#include "runtime/machine_rates.h"
 #include "runtime/random.h"
 #include "support/error.h"
 
-namespace weir {
 namespace {
 
-struct Setting {
-  ModelConfig model;
-  int64_t B, T;
+using namespace weir;
+using namespace weir::bench;
+using nlohmann::json;
+
+struct Options {
+  std::string setting = "demo", cache;
+  int steps = 5, threads = 0;
+  int64_t batch = 0, length = 0;
+  bool probes = false, serve = false, compile = false, plan = false;
 };
 
-Setting setting(const std::string& name) {
-  if (name == "demo") return {llama_config("demo"), 32, 128};
-  if (name == "llama-0.1b") return {llama_config(name), 4, 1024};
-  if (name != "text") user_error("step_bench", "unknown setting '{}'.", name);
-  ModelConfig model;
-  model.layers = 4;
-  model.d_model = 256;
-  model.heads = 4;
-  model.d_ff = 704;
-  model.vocabulary = 50257;
-  return {model, 16, 256};
+RunConfig config_of(const Options& options) {
+  RunConfig config;
+  if (options.setting == "demo") {
+    config.model = llama_config("demo");
+    config.batch = 32, config.length = 128;
+  } else if (options.setting == "llama-0.1b") {
+    config.model = llama_config("llama-0.1b");
+    config.batch = 4, config.length = 1024;
+  } else if (options.setting == "text") {
+    config.model = {.name = "text",
+                    .layers = 4,
+                    .d_model = 256,
+                    .heads = 4,
+                    .d_ff = 704,
+                    .vocabulary = 50257,
+                    .context = 256};
+    config.batch = 16, config.length = 256;
+  } else {
+    user_error("step_bench", "unknown setting '{}'. Known: demo, text, llama-0.1b.",
+               options.setting);
+  }
+  if (options.batch > 0) config.batch = options.batch;
+  if (options.length > 0) config.length = options.length;
+  config.threads = options.threads;
+  config.steps = 1'000'000;  // the learning rate's schedule never ends
+  return config;
 }
 
-GraphPtr training_step(const Model& model) {
-  DifferentiateOptions differentiation;
-  TrainingOptions training;
-  for (const Parameter& parameter : model.parameters) {
-    differentiation.wrt.push_back(parameter.name);
-    if (parameter.decay) training.optimizer.decay.push_back(parameter.name);
+/// Uniform ids.
+class RandomBatches : public BatchSource {
+ public:
+  explicit RandomBatches(int64_t vocabulary) : vocabulary_(vocabulary) {}
+  void fill(int64_t first, int64_t rows, int64_t T, int32_t* tokens,
+            int32_t* targets) const override {
+    for (int64_t r = 0; r < rows; ++r) {
+      Random random(1, static_cast<uint64_t>(first + r));
+      int32_t next = draw(random);
+      for (int64_t t = r * T; t < (r + 1) * T; ++t) {
+        tokens[t] = next;
+        targets[t] = next = draw(random);
+      }
+    }
   }
-  GraphPtr gradients = differentiate(fuse_loss_head(model.graph), differentiation);
-  return run_pipeline(make_training_programs(gradients, training).step, {}).graph;
+  int64_t vocabulary() const override { return vocabulary_; }
+  std::string token_text(int32_t id) const override { return std::to_string(id); }
+  std::string describe() const override { return "random ids"; }
+
+ private:
+  int32_t draw(Random& random) const {
+    return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocabulary_)));
+  }
+  int64_t vocabulary_;
+};
+
+double operations_of(const RunConfig& config, const TrainingGraphs& graphs) {
+  int64_t multiplying = 0;
+  for (const Parameter& parameter : graphs.parameters)
+    if (parameter.name != "model.embed_tokens.weight") multiplying += parameter.type.elements();
+  return training_operations(multiplying, graphs.sizes.layers, config.batch, config.length,
+                             graphs.sizes.d_model);
 }
 
-void fill(Session& session, const Setting& setting, const Model& model) {
-  Random random(1, 0);
-  for (const Parameter& parameter : model.parameters) {
-    float* data = static_cast<float*>(session.data(parameter.name));
-    for (int64_t i = 0; i < parameter.type.elements(); ++i)
-      data[i] = parameter.initial == Initial::ones
-                    ? 1.0f
-                    : static_cast<float>(random.normal() * parameter.deviation);
+double gibibytes(int64_t bytes) { return static_cast<double>(bytes) / (int64_t{1} << 30); }
+
+class StepBench {
+ public:
+  StepBench(const Options& options, bool probes)
+      : config_(config_of(options)),
+        source_(config_.model.vocabulary),
+        trainer_(config_, source_, settings_of(options), probes),
+        workers_(trainer_.threads()),
+        setting_(options.setting) {
+    trainer_.initialise();
   }
-  for (const char* name : {"tokens", "targets"})
-    for (int64_t i = 0; i < setting.B * setting.T; ++i)
-      static_cast<int32_t*>(session.data(name))[i] =
-          static_cast<int32_t>(random.below(static_cast<uint64_t>(setting.model.vocabulary)));
-  auto scalar = [&](const char* name, double value) {
-    *static_cast<float*>(session.data(name)) = static_cast<float>(value);
-  };
-  scalar("loss_scale", 1.0 / static_cast<double>(setting.B * setting.T));
-  scalar("rate", 1e-3);
-  scalar("bias1", 1);
-  scalar("bias2", 1);
+
+  static CompileSettings settings_of(const Options& options) { return {.cache = options.cache}; }
+
+  double operations() const { return operations_of(config_, trainer_.graphs()); }
+  const Trainer& trainer() const { return trainer_; }
+
+  /// The middle of a few readings, operations a second.
+  double peak() const {
+    std::vector<double> rates;
+    for (int i = 0; i < 9; ++i) rates.push_back(fma_rate(host_target(), workers_));
+    return median(rates);
+  }
+
+  double plain() {
+    return wall_seconds([&] { last_ = trainer_.step(step_++); });
+  }
+
+  /// Seconds of a step with all of its metric record, and of them what the record took.
+  std::pair<double, double> probed() {
+    Tensors values;
+    const int64_t step = step_++;
+    const double seconds = wall_seconds([&] { last_ = trainer_.measured_step(step, values); });
+    const double record = wall_seconds([&] {
+      record_ = metric_record(trainer_.graphs().sizes, metric_settings(config_),
+                              {step, config_.batch, config_.length, last_.loss}, values);
+    });
+    return {seconds + record, record};
+  }
+
+  /// Of one step more.
+  json profile(bool probes) {
+    KernelProfile profile(trainer_.programs());
+    ProfileFacts facts{.what = setting_,
+                       .target = print(host_target()),
+                       .threads = trainer_.threads(),
+                       .steps = 1,
+                       .peak = peak()};
+    trainer_.set_profile(profile.sink());
+    facts.step_seconds = probes ? probed().first : plain();
+    trainer_.set_profile({});
+    return json::parse(profile_json(profile.times(), facts));
+  }
+
+  double loss() const { return last_.loss; }
+  json facts() const {
+    const CompileReport& report = trainer_.compile_report();
+    return {{"ready", true},
+            {"setting", setting_},
+            {"threads", trainer_.threads()},
+            {"parameters", trainer_.graphs().sizes.parameters},
+            {"operations", operations()},
+            {"tokens", config_.batch * config_.length},
+            {"kernels", report.kernels},
+            {"distinct", report.distinct},
+            {"from_cache", report.from_cache},
+            {"compile_seconds", report.seconds},
+            {"stated_gib", gibibytes(trainer_.memory().total())}};
+  }
+
+ private:
+  RunConfig config_;
+  RandomBatches source_;
+  Trainer trainer_;
+  Workers workers_;
+  std::string setting_, record_;
+  StepResult last_;
+  int64_t step_ = 0;
+};
+
+void print_table(const Options& options) {
+  StepBench bench(options, options.probes);
+  fmt::print("{}\n{}: {} parameters, {:.3g} operations a step, {:.2f} GiB stated\n",
+             print(host_target()), options.setting, bench.trainer().graphs().sizes.parameters,
+             bench.operations(), gibibytes(bench.trainer().memory().total()));
+  bench.plain();
+  Rounds plain, probed;
+  double best = 1e300;
+  std::vector<double> seconds, added;
+  for (int i = 0; i < options.steps; ++i) {
+    const double before = bench.peak(), step = bench.plain(), after = bench.peak();
+    plain.add({bench.operations() / step, before, after});
+    seconds.push_back(step);
+    best = std::min(best, step);
+    if (!options.probes) continue;
+    added.push_back(bench.probed().first / step - 1);
+  }
+  fmt::print("step: median {:.4f} s, best {:.4f} s, loss {:.4f}\n", median(seconds), best,
+             bench.loss());
+  fmt::print("share of the peak: median {:.1f} %, best {:.1f} % of {:.1f} Gflop/s\n",
+             100 * plain.median_share(), 100 * plain.best_share(), plain.best_peak() / 1e9);
+  if (options.probes) fmt::print("probes add: median {:.1f} %\n", 100 * median(added));
+  const json profile = bench.profile(options.probes);
+  fmt::print("{:>8} {:>10} {:>6} {:>7} {:>7}  {}\n", "time", "ms", "runs", "peak", "GB/s",
+             "kernel");
+  int shown = 0;
+  for (const json& kernel : profile.at("kernels")) {
+    if (++shown > 30) break;
+    fmt::print(
+        "{:6.2f} % {:10.3f} {:6} {:5.1f} % {:7.2f}  {} {} {}\n",
+        100 * kernel.at("share_of_time").get<double>(), 1e3 * kernel.at("seconds").get<double>(),
+        kernel.at("runs").get<int>(), 100 * kernel.at("share_of_peak").get<double>(),
+        kernel.at("bytes_per_second").get<double>() / 1e9, kernel.at("schedule").get<std::string>(),
+        kernel.at("shape").get<std::string>(), kernel.at("makes").get<std::string>());
+  }
 }
 
-void run(const std::string& name, int steps, int threads) {
-  using Clock = std::chrono::steady_clock;
-  auto seconds = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  Setting where = setting(name);
-  auto start = Clock::now();
-  Model model = build_llama(where.model, where.B, where.T);
-  GraphPtr graph = training_step(model);
-  double passes = seconds(start);
-  Executables programs({graph}, {});
-  fmt::print("{}: {} parameters, {}\n", name, model.parameter_count(),
-             to_string(memory_need(*graph)));
-  fmt::print("passes {:.2f} s, compilation {:.2f} s ({} kernels, {} distinct)\n", passes,
-             programs.report().seconds, programs.report().kernels, programs.report().distinct);
-  Session session(programs, threads);
-  fill(session, where, model);
-  session.run(0);
-  std::vector<double> times;
-  for (int i = 0; i < steps; ++i) {
-    start = Clock::now();
-    session.run(0);
-    times.push_back(seconds(start));
-  }
-  std::sort(times.begin(), times.end());
-  fmt::print("step: median {:.4f} s, best {:.4f} s, loss {:.4f}\n", times[times.size() / 2],
-             times.front(), session.scalar_output(0, "loss"));
-  std::map<std::string, std::pair<double, int>> by_kernel;
-  double total = 0;
-  session.run(0, {}, [&](const KernelCall& call, double time) {
-    by_kernel[call.name].first += time;
-    by_kernel[call.name].second += 1;
-    total += time;
+/// "peak", "plain", "probed", "profile", "memory", one a line.
+void serve_steps(const Options& options) {
+  StepBench bench(options, options.probes);
+  say(bench.facts());
+  serve([&](const std::vector<std::string>& words) -> json {
+    const std::string& command = words.at(0);
+    if (command == "peak") return {{"rate", bench.peak()}};
+    if (command == "plain") return {{"seconds", bench.plain()}, {"loss", bench.loss()}};
+    if (command == "probed") {
+      const auto [seconds, record] = bench.probed();
+      return {{"seconds", seconds}, {"record_seconds", record}, {"loss", bench.loss()}};
+    }
+    if (command == "profile") return bench.profile(options.probes);
+    if (command == "memory") return {{"peak_gib", gibibytes(peak_resident_memory())}};
+    user_error("step_bench", "unknown request '{}'.", command);
   });
-  std::vector<std::pair<double, std::string>> ranked;
-  for (const auto& [kernel, time] : by_kernel)
-    ranked.emplace_back(time.first, fmt::format("{} x{}", kernel, time.second));
-  std::sort(ranked.rbegin(), ranked.rend());
-  for (size_t i = 0; i < std::min<size_t>(ranked.size(), 25); ++i)
-    fmt::print("  {:6.2f} % {:9.3f} ms  {}\n", 100 * ranked[i].first / total, 1e3 * ranked[i].first,
-               ranked[i].second);
+}
+
+/// Model, passes and code of the step with the probes of a record, without running it.
+void print_compile_time(const Options& options) {
+  const RunConfig config = config_of(options);
+  std::vector<GraphPtr> planned;
+  const double passes = wall_seconds([&] {
+    const TrainingGraphs graphs = make_training_graphs(config, host_target(), true);
+    for (const GraphPtr& graph : in_order(graphs.probed))
+      planned.push_back(run_pipeline(graph, {}).graph);
+  });
+  CompileReport report;
+  const double code = wall_seconds(
+      [&] { report = Executables(planned, StepBench::settings_of(options)).report(); });
+  say({{"seconds", passes + code},
+       {"passes_seconds", passes},
+       {"code_seconds", code},
+       {"kernels", report.kernels},
+       {"distinct", report.distinct},
+       {"from_cache", report.from_cache}});
+}
+
+/// What the step's memory plan needs.
+void print_plan(const Options& options) {
+  const RunConfig config = config_of(options);
+  const TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
+  std::vector<GraphPtr> planned;
+  for (const GraphPtr& graph : in_order(graphs.plain))
+    planned.push_back(run_pipeline(graph, {}).graph);
+  const MemoryNeed need = shared_memory_need(planned);
+  say({{"arena_gib", gibibytes(need.arena)}, {"total_gib", gibibytes(need.total())}});
 }
 
 }  // namespace
-}  // namespace weir
 
 int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Time of whole training steps and where it goes.");
+  app.add_option("setting", options.setting, "demo, text or llama-0.1b");
+  app.add_option("--steps", options.steps, "timed steps");
+  app.add_option("--threads", options.threads, "0: all cores");
+  app.add_option("--batch", options.batch, "instead of the setting's");
+  app.add_option("--length", options.length, "instead of the setting's");
+  app.add_option("--cache", options.cache, "folder of the object cache; default: none");
+  app.add_flag("--probes", options.probes, "also steps with the full metric record");
+  app.add_flag("--serve", options.serve, "steps on stdin's demand");
+  app.add_flag("--compile", options.compile, "only compile, with probes");
+  app.add_flag("--plan", options.plan, "only plan the memory");
+  CLI11_PARSE(app, argc, argv);
   try {
-    weir::run(argc > 1 ? argv[1] : "demo", argc > 2 ? std::atoi(argv[2]) : 10,
-              argc > 3 ? std::atoi(argv[3]) : 0);
+    if (options.compile)
+      print_compile_time(options);
+    else if (options.plan)
+      print_plan(options);
+    else if (options.serve)
+      serve_steps(options);
+    else
+      print_table(options);
   } catch (const std::exception& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return 1;

@@ -138,6 +138,7 @@ class ProgramMaker {
       program_.code.steps.push_back(
           {Step::Kind::kernel, static_cast<int32_t>(program_.code.kernels.size())});
       program_.code.kernels.push_back(std::move(call));
+      program_.call_nodes.push_back(id);
     }
   }
 

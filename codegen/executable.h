@@ -33,6 +33,7 @@ struct ProbeResult {
 struct Executable {
   GraphPtr graph;  ///< planned
   ProgramCode code;
+  std::vector<int32_t> call_nodes;  ///< the kernel node of `graph` behind each kernel call
   std::vector<Argument> inputs, outputs;
   std::vector<ProbeResult> probes;
 };

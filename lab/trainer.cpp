@@ -119,16 +119,16 @@ StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, Tenso
   const size_t last = programs.back();
   if (programs.size() == 1) {
     give_part(0);
-    session_->run(last, sink_of(last, probes));
+    session_->run(last, sink_of(last, probes), profile_);
     return {session_->scalar_output(last, "loss"), session_->scalar_output(last, "grad_norm"),
             rate};
   }
-  session_->run(programs[0], sink_of(programs[0], probes));
+  session_->run(programs[0], sink_of(programs[0], probes), profile_);
   for (int64_t part = 0; part < parts; ++part) {
     give_part(part);
-    session_->run(programs[1], sink_of(programs[1], probes));
+    session_->run(programs[1], sink_of(programs[1], probes), profile_);
   }
-  session_->run(last, sink_of(last, probes));
+  session_->run(last, sink_of(last, probes), profile_);
   const double norm = session_->scalar_output(last, "grad_norm");
   return {read_tensor(session_->type("loss"), session_->data("loss")).data[0], norm, rate};
 }

@@ -37,6 +37,10 @@ class Trainer {
 
   const TrainingGraphs& graphs() const { return graphs_; }
   const CompileReport& compile_report() const { return programs_->report(); }
+  const Executables& programs() const { return *programs_; }
+  int threads() const { return session_->threads(); }
+  /// From now on every kernel call is timed (codegen/profile.h); {} stops that.
+  void set_profile(ProfileSink sink) { profile_ = std::move(sink); }
   const MemoryNeed& memory() const { return memory_; }
   std::vector<StateArray> weights();
   std::vector<StateArray> optimizer_state();
@@ -54,6 +58,7 @@ class Trainer {
   MemoryNeed memory_;
   std::unique_ptr<Executables> programs_;
   std::unique_ptr<Session> session_;
+  ProfileSink profile_;
   std::vector<size_t> plain_, probed_;  // positions among the programs, in running order
 };
 

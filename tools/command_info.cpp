@@ -9,7 +9,7 @@
 #include "support/env.h"
 #include "support/text.h"
 #include "tools/command.h"
-#include "tools/machine_rates.h"
+#include "runtime/machine_rates.h"
 
 namespace weir {
 namespace {

@@ -1,0 +1,146 @@
+// Attention alone, as in llama-0.1b (8 heads of 64 features, causal), 4096 tokens in sequences of
+// T: its share of the machine's peak, forward and backward. Half of the query-key pairs count, two
+// products forward and four backward (the scores that the backward kernel computes again do not).
+//   attention_bench [rounds] [threads]
+//   attention_bench serve [threads]      on stdin's demand, for bench/run
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+
+#include "bench/rounds.h"
+#include "codegen/profile.h"
+#include "ir/edit.h"
+#include "passes/pipeline.h"
+#include "runtime/machine_rates.h"
+#include "runtime/random.h"
+
+namespace {
+
+using namespace weir;
+using namespace weir::bench;
+
+constexpr int64_t kTokens = 4096, kHeads = 8, kFeatures = 64;
+const std::vector<int64_t> kLengths = {256, 512, 1024, 2048, 4096};
+
+// Forward and backward, of sequences of T tokens.
+GraphPtr attention_program(int64_t T) {
+  GraphEditor editor("attention");
+  const Type type = f32({kTokens / T, T, kHeads, kFeatures});
+  const Value q = editor.input("q", type), k = editor.input("k", type), v = editor.input("v", type),
+              dout = editor.input("dout", type);
+  const Attrs attrs{{"causal", true}, {"scale", 1 / std::sqrt(static_cast<double>(kFeatures))}};
+  const std::vector<Value> out = editor.add_node(Op::attention, {q, k, v}, attrs);
+  const std::vector<Value> gradients =
+      editor.add_node(Op::attention_grad, {q, k, v, out[0], out[1], dout}, attrs);
+  editor.output("out", out[0]);
+  const char* names[] = {"dq", "dk", "dv"};
+  for (size_t i = 0; i < 3; ++i) editor.output(names[i], gradients[i]);
+  return run_pipeline(with_stage(editor.finish(), Stage::instrumented), {}).graph;
+}
+
+struct Times {
+  double forward = 0, backward = 0;            // seconds of the kernels
+  double forward_work = 0, backward_work = 0;  // operations
+};
+
+class Attention {
+ public:
+  Attention(int64_t length, int threads)
+      : T(length), programs_({attention_program(length)}, {}), session_(programs_, threads) {
+    uint64_t stream = 0;
+    for (const std::string& name : session_.names()) {
+      Random random(1, stream++);
+      float* data = static_cast<float*>(session_.data(name));
+      for (int64_t i = 0; i < session_.type(name).elements(); ++i)
+        data[i] = static_cast<float>(random.normal());
+    }
+  }
+
+  Times run() {
+    KernelProfile profile(programs_);
+    session_.run(0, {}, profile.sink());
+    Times times;
+    for (const KernelTime& kernel : profile.times()) {
+      const bool forward = kernel.schedule == "attention";
+      (forward ? times.forward : times.backward) += kernel.seconds;
+      (forward ? times.forward_work : times.backward_work) += kernel.cost.products;
+    }
+    return times;
+  }
+
+  const int64_t T;
+
+ private:
+  Executables programs_;
+  Session session_;
+};
+
+void print_table(int rounds, int threads) {
+  const Workers workers(threads);
+  const Target& target = host_target();
+  fmt::print("{}\n{} threads, {} tokens, {} heads of {}\n{:>6} {:>9} {:>16} {:>16} {:>16}\n",
+             print(target), threads, kTokens, kHeads, kFeatures, "T", "peak", "forward", "backward",
+             "both");
+  for (int64_t T : kLengths) {
+    Attention attention(T, threads);
+    attention.run();
+    Rounds forward, backward, both;
+    double before = fma_rate(target, workers);
+    for (int i = 0; i < rounds; ++i) {
+      const Times t = attention.run();
+      const double after = fma_rate(target, workers);
+      forward.add({t.forward_work / t.forward, before, after});
+      backward.add({t.backward_work / t.backward, before, after});
+      both.add({(t.forward_work + t.backward_work) / (t.forward + t.backward), before, after});
+      before = after;
+    }
+    fmt::print("{:6} {:9.1f}", T, both.best_peak() / 1e9);
+    for (const Rounds* r : {&forward, &backward, &both})
+      fmt::print(" {:6.1f} ({:5.1f})%", 100 * r->median_share(), 100 * r->best_share());
+    fmt::print("\n");
+    std::fflush(stdout);
+  }
+  fmt::print("Percent of the peak (Gflop/s): median of {} rounds (best rate over best peak).\n",
+             rounds);
+}
+
+// "T" -> seconds, operations, and the peak around them.
+void serve_attention(int threads) {
+  const Workers workers(threads);
+  const Target& target = host_target();
+  std::vector<std::unique_ptr<Attention>> all;
+  for (int64_t T : kLengths) all.push_back(std::make_unique<Attention>(T, threads));
+  say({{"ready", true}, {"lengths", kLengths}, {"threads", threads}});
+  serve([&](const std::vector<std::string>& words) -> nlohmann::json {
+    for (const auto& attention : all) {
+      if (std::to_string(attention->T) != words.at(0)) continue;
+      const double before = fma_rate(target, workers);
+      const Times t = attention->run();
+      return {{"forward_seconds", t.forward},
+              {"backward_seconds", t.backward},
+              {"forward_operations", t.forward_work},
+              {"backward_operations", t.backward_work},
+              {"peak_before", before},
+              {"peak_after", fma_rate(target, workers)}};
+    }
+    return {{"error", "no such length"}};
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const bool serving = argc > 1 && std::string(argv[1]) == "serve";
+    const int threads = argc > 2 ? std::atoi(argv[2]) : host_target().cores;
+    if (serving)
+      serve_attention(threads);
+    else
+      print_table(argc > 1 ? std::atoi(argv[1]) : 7, threads);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,25 @@
+#pragma once
+// profile.json, the format weir.profile/1: where the time of steps went, kernel by kernel, beside
+// what the machine could have done at the time.
+#include <string>
+#include <vector>
+
+#include "codegen/profile.h"
+
+namespace weir {
+
+struct ProfileFacts {
+  std::string what;    ///< what ran: the arm of a run, the setting of a benchmark
+  std::string target;  ///< of the kernels, one line
+  int threads = 1;
+  int64_t steps = 0;        ///< that the times are sums over
+  double step_seconds = 0;  ///< wall time of them, kernels and everything else
+  double peak = 0;          ///< f32 operations a second of `threads` threads, measured
+  double bandwidth = 0;     ///< bytes a second, measured; 0: not measured
+};
+
+/// One object; "kernels" has the most expensive first, each with its share of all kernels' time,
+/// operations and bytes of one run, and rates, of which the first also as a share of the peak.
+std::string profile_json(const std::vector<KernelTime>& times, const ProfileFacts& facts);
+
+}  // namespace weir

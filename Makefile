@@ -2,7 +2,7 @@
 # build, and run. Everything else is for people who work on Weir.
 JOBS ?= $(shell nproc)
 
-.PHONY: demo smollm2 test build configure bench format tidy clean install-packages
+.PHONY: demo smollm2 test build configure bench peers format tidy clean install-packages
 demo: configure
 	cmake --build --preset release -j $(JOBS) --target weir
 	build/weir demo
@@ -22,11 +22,14 @@ configure: install-packages
 	@mkdir -p build
 	@cmake --preset release >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 
-bench: build
-	build/bench/matmul_bench host
-	build/bench/loop_bench
-	build/bench/step_bench demo
-	build/bench/step_bench text
+# Weir, and its peers where `make peers` has installed them, in turn; writes build/bench/summary.json.
+# OPTIONS: of bench/run, e.g. OPTIONS='--rounds 1 --quick --no-peers'.
+bench: configure
+	cmake --build --preset release -j $(JOBS) --target bench_programs weir
+	bench/run $(OPTIONS)
+
+peers:
+	bench/peers/install build/peers
 
 format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i

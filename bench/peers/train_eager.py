@@ -1,6 +1,7 @@
 """Seconds per training step of the Llama-like model in PyTorch, f32 on the CPU.
 
     python train_eager.py text            4 layers, d_model 256, vocabulary 50257, T 256, batch 16
+    python train_eager.py llama-0.1b      16 layers, d_model 512, vocabulary 50257, T 1024, batch 4
     python train_eager.py demo            1 layer, 1 head, d_model 128, vocabulary 67, T 128, batch 32
     python train_eager.py text --layers 2 --threads 1 --steps 20 --compile
 
@@ -29,6 +30,8 @@ from torch import nn
 SETTINGS = {
     "text": dict(layers=4, d_model=256, heads=4, kv_heads=4, d_ff=704, vocabulary=50257,
                  length=256, batch=16),
+    "llama-0.1b": dict(layers=16, d_model=512, heads=8, kv_heads=8, d_ff=1408, vocabulary=50257,
+                       length=1024, batch=4),
     "demo": dict(layers=1, d_model=128, heads=1, kv_heads=1, d_ff=320, vocabulary=67,
                  length=128, batch=32),
 }  # fmt: skip

@@ -64,6 +64,9 @@ double wall_seconds(const std::function<void()>& work) { return seconds_of(CLOCK
 double own_seconds(const std::function<void()>& work) {
   return seconds_of(CLOCK_THREAD_CPUTIME_ID, work);
 }
+double process_seconds(const std::function<void()>& work) {
+  return seconds_of(CLOCK_PROCESS_CPUTIME_ID, work);
+}
 
 void serve(const std::function<nlohmann::json(const std::vector<std::string>&)>& answer) {
   for (std::string line; std::getline(std::cin, line) && line != "quit";)

@@ -35,9 +35,11 @@ class Rounds {
 Rounds measure_rounds(int count, const std::function<double()>& peak,
                       const std::function<double()>& rate);
 
-/// Wall time, and the calling thread's own processor time, which others disturb little, in seconds.
+/// In seconds: wall time, the calling thread's own processor time, which others disturb little, and
+/// that of all threads of the process, waiting in a loop included.
 double wall_seconds(const std::function<void()>& work);
 double own_seconds(const std::function<void()>& work);
+double process_seconds(const std::function<void()>& work);
 
 /// For every line of stdin one line of JSON on stdout: what `answer` makes of its words. Ends with
 /// the input, or at the line "quit". That is how bench/run has several programs take turns.

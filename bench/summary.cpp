@@ -76,6 +76,17 @@ double best_seconds(const Series& series) {
   return best;
 }
 
+// Operations in a second of processor time over the peak of one thread in one: what is left of a
+// share when other programs take the cores away; waiting threads count as working.
+double processor_share(const Series& series) {
+  std::vector<double> shares;
+  for (const auto& [round, reading] : series)
+    shares.push_back(reading.at("operations").get<double>() /
+                     reading.at("processor_seconds").get<double>() /
+                     reading.at("own_peak").get<double>());
+  return median(std::move(shares));
+}
+
 // `other` over `own`, round by round.
 std::vector<double> ratios(const Series& other, const Series& own) {
   std::vector<double> values;
@@ -307,8 +318,9 @@ std::string detail_table(const json& results) {
                    reading.at("program").get<std::string>(), reading.value("threads", 1));
     if (std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
   }
-  std::string text = fmt::format("{:18} {:14} {:14} {:>7} {:>10} {:>10} {:>7} {:>7}\n", "", "",
-                                 "program", "threads", "median s", "best s", "peak", "best");
+  std::string text =
+      fmt::format("{:18} {:14} {:14} {:>7} {:>10} {:>10} {:>7} {:>7} {:>7}\n", "", "", "program",
+                  "threads", "median s", "best s", "peak", "best", "cpu");
   for (const auto& [kind, which, program, threads] : keys) {
     const Series series = readings.series(kind, which, program, threads);
     std::vector<double> seconds;
@@ -320,6 +332,8 @@ std::string detail_table(const json& results) {
       text += fmt::format(" {:5.1f} % {:5.1f} %", 100 * rounds.median_share(),
                           100 * rounds.best_share());
     }
+    if (series.begin()->second.contains("own_peak"))
+      text += fmt::format(" {:5.1f} %", 100 * processor_share(series));
     text += "\n";
   }
   return text;

@@ -1,8 +1,58 @@
 #include "lab/profile_json.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
+#include "lab/page_text.h"
+#include "support/error.h"
+
 namespace weir {
+namespace {
+
+constexpr size_t kTableRows = 30;
+
+std::string table_html(const nlohmann::json& profile) {
+  const double step = profile.at("step_seconds").get<double>();
+  const double kernels = profile.at("kernel_seconds").get<double>();
+  std::string text = fmt::format(
+      "<p>{} steps, {} threads: {:.4g} s a step, {:.1f} % of it in kernels. Measured at the start: "
+      "{:.0f} Gflop/s of fused multiply-adds, {:.1f} GB/s of memory.</p>",
+      profile.at("steps").get<int64_t>(), profile.at("threads").get<int>(),
+      step / profile.at("steps").get<double>(), 100 * kernels / step,
+      profile.at("peak_operations_per_second").get<double>() / 1e9,
+      profile.value("memory_bytes_per_second", 0.0) / 1e9);
+  text +=
+      "<div class=\"scroll\"><table class=\"summary\"><thead><tr><th scope=\"col\">kernel</th>"
+      "<th scope=\"col\" class=\"words\">makes</th><th scope=\"col\">share of time</th>"
+      "<th scope=\"col\">runs</th><th scope=\"col\">ms a run</th><th scope=\"col\">Gflop/s</th>"
+      "<th scope=\"col\">share of peak</th><th scope=\"col\">GB/s</th></tr></thead><tbody>";
+  size_t shown = 0;
+  for (const nlohmann::json& kernel : profile.at("kernels")) {
+    if (++shown > kTableRows) break;
+    const double runs = kernel.at("runs").get<double>();
+    text += fmt::format(
+        "<tr><th scope=\"row\" title=\"{}\">{}</th><td class=\"words\">{} {}</td><td>{:.1f} %</td>"
+        "<td>{:.0f}</td><td>{:.4g}</td><td>{:.1f}</td><td>{:.1f} %</td><td>{:.1f}</td></tr>",
+        escaped(kernel.at("kernel").get<std::string>()),
+        escaped(kernel.at("schedule").get<std::string>()),
+        escaped(kernel.at("makes").get<std::string>()),
+        escaped(kernel.at("shape").get<std::string>()),
+        100 * kernel.at("share_of_time").get<double>(), runs,
+        1e3 * kernel.at("seconds").get<double>() / runs,
+        kernel.at("operations_per_second").get<double>() / 1e9,
+        100 * kernel.at("share_of_peak").get<double>(),
+        kernel.at("bytes_per_second").get<double>() / 1e9);
+  }
+  return text +
+         "</tbody></table></div><div class=\"definition\"><p>Kernels of one structure are one row. "
+         "Operations and bytes are those that a kernel cannot do without: scores that attention "
+         "computes again do not count, every operand counts once. What is in the caches moves "
+         "faster "
+         "than memory.</p></div>";
+}
+
+}  // namespace
 
 std::string profile_json(const std::vector<KernelTime>& times, const ProfileFacts& facts) {
   using nlohmann::ordered_json;
@@ -37,6 +87,14 @@ std::string profile_json(const std::vector<KernelTime>& times, const ProfileFact
   if (facts.bandwidth > 0) document["memory_bytes_per_second"] = facts.bandwidth;
   document["kernels"] = std::move(kernels);
   return document.dump();
+}
+
+std::string profile_table(const nlohmann::json& profile) {
+  try {
+    return table_html(profile);
+  } catch (const nlohmann::json::exception& error) {
+    user_error("report", "a profile.json of the run is damaged: {}.", error.what());
+  }
 }
 
 }  // namespace weir

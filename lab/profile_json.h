@@ -1,6 +1,7 @@
 #pragma once
 // profile.json, the format weir.profile/1: where the time of steps went, kernel by kernel, beside
 // what the machine could have done at the time.
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,9 @@ struct ProfileFacts {
 /// One object; "kernels" has the most expensive first, each with its share of all kernels' time,
 /// operations and bytes of one run, and rates, of which the first also as a share of the peak.
 std::string profile_json(const std::vector<KernelTime>& times, const ProfileFacts& facts);
+
+/// A profile for a page: what was measured against, and a row for each of the most expensive
+/// kernels. User error when a field is missing.
+std::string profile_table(const nlohmann::json& profile);
 
 }  // namespace weir

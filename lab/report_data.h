@@ -38,6 +38,7 @@ struct ReportArm {
   std::vector<int> kept_tokens;        ///< the token indices of by_token: all, or thinned when long
   nlohmann::json model, tokens, settings;
   nlohmann::json maps = nlohmann::json::array();
+  nlohmann::json profile;  ///< weir.profile/1 of a run with --profile, else null
 };
 
 struct ReportRun {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lab/page_text.h"
+#include "lab/profile_json.h"
 #include "lab/report_assets.h"
 #include "lab/report_summary.h"
 #include "support/error.h"
@@ -179,6 +180,17 @@ std::string setting(const ReportArm& arm, const char* key) {
   return arm.settings.contains(key) ? escaped(plain(ordered_json(arm.settings.at(key)))) : "?";
 }
 
+/// The section on time, empty without a profile.
+std::string profile_section(const ReportRun& run) {
+  std::string tables;
+  for (size_t a = 0; a < run.arms.size(); ++a)
+    if (!run.arms[a].profile.is_null())
+      tables += fmt::format("<h3><span class=\"swatch arm{}\"></span>{}</h3>{}", a % 8,
+                            escaped(run.arms[a].name), profile_table(run.arms[a].profile));
+  if (tables.empty()) return "";
+  return "<section id=\"profile\"><h2>Where the time goes</h2>" + tables + "</section>";
+}
+
 std::string notes_html(const std::vector<std::string>& notes) {
   if (notes.empty()) return "<p>Nothing: every measured number is in the figures.</p>";
   std::string text = "<ul>";
@@ -211,6 +223,7 @@ std::string report_page(const ReportRun& run) {
       {"command", escaped(run.run.value("command", std::string("weir train config.json")))},
       {"folder", escaped(run.folder.lexically_normal().string())},
       {"notes", notes_html(data.notes)},
+      {"profile", profile_section(run)},
       {"final_steps", std::to_string(arms[0].final_steps)},
       {"last_token", std::to_string(first.tokens.at("length").get<int>() - 1)},
       {"null_score", fmt::format("{:.3g}", arms[0].sink_score_null)},

@@ -8,13 +8,16 @@
 #include <optional>
 
 #include "codegen/object_cache.h"
+#include "codegen/profile.h"
 #include "io/file.h"
 #include "lab/config_diff.h"
 #include "lab/data.h"
+#include "lab/profile_json.h"
 #include "lab/progress.h"
 #include "lab/run_folder.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
+#include "runtime/machine_rates.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -46,6 +49,30 @@ class SignalWatch {
 
  private:
   struct sigaction interrupt_ = {}, terminate_ = {};
+};
+
+// Where the time of an arm's steps goes, beside the rates of the machine at its start.
+class StepProfile {
+ public:
+  StepProfile(const Target& target, Trainer& trainer) : kernels_(trainer.programs()) {
+    facts_.target = print(target);
+    facts_.threads = trainer.threads();
+    facts_.peak = peak_flops(target, facts_.threads);
+    facts_.bandwidth = memory_bandwidth(target, facts_.threads).bytes_per_second;
+    trainer.set_profile(kernels_.sink());
+  }
+  void count(double seconds) {
+    facts_.steps += 1;
+    facts_.step_seconds += seconds;
+  }
+  std::string json(const std::string& arm) {
+    facts_.what = arm;
+    return profile_json(kernels_.times(), facts_);
+  }
+
+ private:
+  KernelProfile kernels_;
+  ProfileFacts facts_;
 };
 
 // One arm from its start or newest checkpoint to its end.
@@ -81,11 +108,13 @@ class ArmRun {
     const int64_t start = begin();
     losses_.emplace(folder_ / "loss.jsonl", start);
     metrics_.emplace(folder_ / "metrics.jsonl", start);
+    if (options_.profile) profile_.emplace(options_.target, *trainer_);
     std::optional<Progress> progress;
     if (!options_.quiet) progress.emplace(name_, start, config_.steps);
     for (int64_t step = start; step < config_.steps; ++step) {
       if (signals.signal() != 0) {
         save(step);
+        write_profile();
         return {signals.signal(), name_, step};
       }
       one_step(step, progress);
@@ -95,6 +124,7 @@ class ArmRun {
     }
     if (start < config_.steps || !fs::exists(checkpoints() / checkpoint_name(config_.steps)))
       save(config_.steps);
+    write_profile();
     if (is_measured(config_.steps)) {
       Tensors values;
       StepResult result = trainer_->measure(config_.steps, values);
@@ -161,6 +191,13 @@ class ArmRun {
     prune_checkpoints(checkpoints(), config_.keep_checkpoints);
   }
 
+  // Of the steps since the run was started or resumed.
+  void write_profile() {
+    if (!profile_) return;
+    trainer_->set_profile({});
+    write_file((folder_ / "profile.json").string(), profile_->json(name_) + "\n");
+  }
+
   void one_step(int64_t step, std::optional<Progress>& progress) {
     const auto start = std::chrono::steady_clock::now();
     const bool measured = is_measured(step);
@@ -173,6 +210,7 @@ class ArmRun {
       log_warning("{}: the loss of step {} is {}; the run goes on", name_, step, result.loss);
       warned_ = true;
     }
+    if (profile_) profile_->count(seconds);
     losses_->append(loss_line(step, result.loss, result.rate, result.grad_norm, speed));
     if (measured) record(step, result.loss, values);
     if (progress) progress->step(step + 1, result.loss, speed, measured);
@@ -205,6 +243,7 @@ class ArmRun {
   std::vector<int64_t> measured_;
   std::unique_ptr<Trainer> trainer_;
   std::optional<JsonLines> losses_, metrics_;
+  std::optional<StepProfile> profile_;
   bool warned_ = false;
 };
 

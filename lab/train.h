@@ -18,6 +18,7 @@ struct TrainOptions {
   bool resume = false;                 ///< continue what is in the folder
   bool overwrite = false;              ///< replace what is in the folder
   bool quiet = false;                  ///< no progress
+  bool profile = false;                ///< ARM/profile.json says where the time of the steps went
   /// Called after every optimiser step with the number of steps done.
   std::function<void(const std::string& arm, int64_t done)> on_step = {};
 };

@@ -14,7 +14,7 @@ namespace {
 
 struct TrainArguments {
   std::vector<std::string> words;
-  bool resume = false, overwrite = false;
+  bool resume = false, overwrite = false, profile = false;
 };
 
 bool is_assignment(const std::string& word) { return word.find('=') != std::string::npos; }
@@ -46,6 +46,7 @@ int run_train(TrainArguments& options) {
   TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
   train_options.resume = options.resume;
   train_options.overwrite = options.overwrite;
+  train_options.profile = options.profile;
   return finish_run(config, train(config, train_options));
 }
 
@@ -79,6 +80,8 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--resume", options->resume,
                     "continue the run in the folder `out` at its newest checkpoint");
   command->add_flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
+  command->add_flag("--profile", options->profile,
+                    "time every kernel; table in the report, ARM/profile.json in the run's folder");
   command->footer(
       "Keys, their defaults and meaning:\n" + config_help() +
       "\nExamples:\n"

@@ -13,6 +13,8 @@ weir_asset_@name@_end:
   .popsection
 )");
 ]])
-  set_source_files_properties(${source} PROPERTIES OBJECT_DEPENDS ${file})
+  # In a batch of sources the dependency would be lost.
+  set_source_files_properties(${source} PROPERTIES OBJECT_DEPENDS ${file}
+    SKIP_UNITY_BUILD_INCLUSION ON)
   target_sources(${target} PRIVATE ${source})
 endfunction()

@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "lab/profile_json.h"
 #include "lab/report_page.h"
 #include "lab/report_summary.h"
 #include "lab/sample_run.h"
@@ -97,6 +98,43 @@ TEST_F(Report, HasEverySection) {
   EXPECT_THAT(html, HasSubstr("mean of G<sub>t</sub> over tokens 0 &hellip; 31 without token 0"));
   EXPECT_THAT(html, HasSubstr("model.v_scale=full"));
   EXPECT_THAT(html, Not(HasSubstr("{{")));
+}
+
+TEST_F(Report, ShowsWhereTheTimeGoesWhereThereIsAProfile) {
+  test::write_sample_run(folder_, {.length = 16, .last_step = 8});
+  EXPECT_THAT(own_page(), Not(HasSubstr("id=\"profile\"")));
+  const KernelTime kernel{.symbol = "matmul_0123456789abcdef",
+                          .schedule = "matmul",
+                          .makes = "blocks.*.hook_<mlp>_out",
+                          .shape = "f32[4,8]",
+                          .nodes = 2,
+                          .runs = 10,
+                          .seconds = 0.5,
+                          .cost = {.products = 3e9, .others = 1e9, .bytes = 100'000'000}};
+  const ProfileFacts facts{.what = "baseline",
+                           .target = "host",
+                           .threads = 2,
+                           .steps = 5,
+                           .step_seconds = 1,
+                           .peak = 100e9,
+                           .bandwidth = 10e9};
+  test::write_text(folder_ / "baseline/profile.json", profile_json({kernel}, facts));
+  const std::string html = own_page();
+  EXPECT_THAT(html, HasSubstr("id=\"profile\""));
+  EXPECT_THAT(html, HasSubstr("5 steps, 2 threads: 0.2 s a step, 50.0 % of it in kernels"));
+  EXPECT_THAT(html, HasSubstr("blocks.*.hook_&lt;mlp&gt;_out f32[4,8]"));
+  // 4e9 operations and 1e8 bytes in 0.05 s.
+  EXPECT_THAT(html, HasSubstr("<td>100.0 %</td><td>10</td><td>50</td><td>80.0</td>"
+                              "<td>80.0 %</td><td>2.0</td>"));
+}
+
+TEST_F(Report, ADamagedProfileIsNamed) {
+  test::write_sample_run(folder_, {.length = 16, .last_step = 8});
+  test::write_text(folder_ / "baseline/profile.json", "{\"format\": \"other\"}");
+  EXPECT_THAT(error(), HasSubstr("profile.json is no profile: its \"format\" is not "
+                                 "\"weir.profile/1\"."));
+  test::write_text(folder_ / "baseline/profile.json", "{\"format\": \"weir.profile/1\"}");
+  EXPECT_THAT(error(), HasSubstr("a profile.json of the run is damaged"));
 }
 
 TEST_F(Report, LoadsNothingFromOutside) {

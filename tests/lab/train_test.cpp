@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "io/npy.h"
 #include "lab/lab_test_util.h"
@@ -95,6 +96,34 @@ TEST(Train, WritesWhatAReportNeeds) {
   write_report(run, folder.path() / "report.html");
   EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("v-scale"));
   EXPECT_THAT(summary_table(run), HasSubstr("baseline"));
+}
+
+TEST(Train, AProfileIsWrittenWhenAskedForAndChangesNothing) {
+  test::TemporaryFolder folder;
+  TrainOptions options = quietly();
+  train(tiny_run(folder / "plain", kArms), options);
+  options.profile = true;
+  train(tiny_run(folder / "timed", kArms), options);
+  expect_same_results(folder.path() / "plain", folder.path() / "timed");
+  EXPECT_FALSE(fs::exists(folder.path() / "plain" / "baseline" / "profile.json"));
+  for (const char* arm : {"baseline", "v-scale"}) {
+    const auto profile =
+        nlohmann::json::parse(read_all(folder.path() / "timed" / arm / "profile.json"));
+    EXPECT_EQ(profile.at("format"), "weir.profile/1");
+    EXPECT_EQ(profile.at("what"), arm);
+    EXPECT_EQ(profile.at("steps"), 6);
+    EXPECT_LE(profile.at("kernel_seconds"), profile.at("step_seconds"));
+    EXPECT_GT(profile.at("peak_operations_per_second"), 1e8);
+    double share = 0;
+    std::set<std::string> schedules;
+    for (const auto& kernel : profile.at("kernels")) {
+      share += kernel.at("share_of_time").get<double>();
+      schedules.insert(kernel.at("schedule").get<std::string>());
+      EXPECT_GE(kernel.at("runs"), 3);  // measured steps run other programs
+    }
+    EXPECT_NEAR(share, 1, 1e-9);
+    EXPECT_TRUE(schedules.contains("matmul") && schedules.contains("attention_grad"));
+  }
 }
 
 TEST(Train, KilledAndResumedIsUninterrupted) {

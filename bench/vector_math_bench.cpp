@@ -26,6 +26,7 @@ struct Function {
 
 const std::vector<Function> functions = {
     {"exp", emit_exp, [](long double x) { return std::exp(x); }},
+    {"exp2", emit_exp2, [](long double x) { return x > 127.5L ? INFINITY : std::exp2(x); }},
     {"log", emit_log, [](long double x) { return std::log(x); }},
     {"tanh", emit_tanh, [](long double x) { return std::tanh(x); }},
     {"sigmoid", emit_sigmoid, [](long double x) { return 1 / (1 + std::exp(-x)); }},

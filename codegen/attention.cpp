@@ -26,149 +26,354 @@ struct ForwardBuffers {
   int out = -1, lse = -1;  ///< -1: not returned
 };
 
+// Everything lies with queries along the vectors: scores and weights as [key][query], output sums
+// as [feature][query]. So keys and values are used as rows, element by element, and a row of
+// weights is a lane: maximum, sum and rescaling need no operation across lanes. Only queries (once)
+// and outputs (once) are transposed.
+//
+// A tile is a block of queries of all heads that share a key head. It is cut into units of as many
+// queries as a register block has; keys and values of a block are copied once for all units.
 class AttentionForward {
  public:
-  AttentionForward(const AttentionShape& shape, const ForwardBuffers& buffers, int lanes)
+  AttentionForward(const AttentionShape& shape, const ForwardBuffers& buffers, const Target& target)
       : s_(shape),
         use_(buffers),
-        lanes_(lanes),
-        packed_(shape.packed_keys(lanes)),
-        normalizer_(make_normalizer_code(shape.normalizer)) {}
-
-  int64_t tiles() const { return s_.B * s_.H * s_.query_blocks(); }
-  int64_t scratch_floats() const {
-    return packed_ * s_.d + s_.query_block * (packed_ + padded_d() + 2 * lanes_);
+        lanes_(target.lanes()),
+        normalizer_(make_normalizer_code(shape.normalizer)),
+        score_tile_(block_tile(target, shape.key_block, shape.T)),
+        sum_tile_(block_tile(target, shape.d, shape.T)),
+        width_(int64_t{score_tile_.vectors} * lanes_) {
+    key_stride_ = scratch_stride(s_.d, lanes_);
+    value_stride_ = scratch_stride(std::max(s_.d, sum_tile_.padded(s_.d)), lanes_);
+    out_stride_ = whole_vectors(s_.d, lanes_);
+    unit_floats_ = width_ * (s_.d + sum_tile_.padded(s_.d) + 2);
+    query_block_ = choose_query_block(target);
+    keys_ = parts_.add(score_tile_.padded(s_.key_block) * key_stride_);
+    values_ = parts_.add(s_.key_block * value_stride_);
+    scores_ = parts_.add(width_ * std::max(score_tile_.padded(s_.key_block), out_stride_));
+    largest_ = parts_.add(width_);
+    units_ = parts_.add(units() * unit_floats_);
   }
+
+  int64_t tiles() const { return s_.B * s_.G * query_blocks(); }
+  int64_t scratch_bytes() const { return parts_.bytes(); }
 
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
     e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
       // Long tiles first: with a causal mask the last block of queries sees the most keys.
-      Emitted* block = e.sub(e.index(s_.query_blocks() - 1), e.rem(tile, s_.query_blocks()));
-      Emitted* rest = e.div(tile, s_.query_blocks());
-      emit_tile(e.div(rest, s_.H), e.rem(rest, s_.H), e.mul(block, s_.query_block));
+      Emitted* block = e.sub(e.index(query_blocks() - 1), e.div(tile, s_.B * s_.G));
+      Emitted* rest = e.rem(tile, s_.B * s_.G);
+      b_ = e.div(rest, s_.G);
+      g_ = e.rem(rest, s_.G);
+      Emitted* next = e.rem(e.add(rest, 1), s_.B * s_.G);
+      next_tile_ = {e.div(next, s_.G), e.rem(next, s_.G)};
+      emit_tile(e.mul(block, query_block_));
     });
   }
 
  private:
-  int64_t padded_d() const { return (s_.d + lanes_ - 1) / lanes_ * lanes_; }
+  int64_t query_blocks() const { return (s_.T + query_block_ - 1) / query_block_; }
+  int64_t units_a_head() const { return query_block_ / width_; }
+  int64_t units() const { return s_.group() * units_a_head(); }
+
+  // Queries of a tile: the more, the less often keys are copied; but units stay in the second-level
+  // cache, and there are enough tiles to share out. No influence on the result.
+  int64_t choose_query_block(const Target& target) const {
+    int64_t block = width_;
+    const auto fits = [&](int64_t queries) {
+      const int64_t tiles = s_.B * s_.G * ((s_.T + queries - 1) / queries);
+      return 4 * s_.group() * queries / width_ * unit_floats_ <= target.l2_bytes / 4 &&
+             queries <= 256 && queries < s_.T + width_ && tiles >= 16 * target.cores;
+    };
+    while (fits(2 * block)) block *= 2;
+    return block;
+  }
+
   Emitted* scratch(int64_t floats) { return e_->byte_address(frame_->scratch, floats * 4); }
+  BlockMatrix scratch_matrix(int64_t floats, int64_t row_stride) {
+    return {scratch(floats), e_->index(0), row_stride, 1};
+  }
 
-  void emit_tile(Emitted* b, Emitted* h, Emitted* t0) {
+  // A unit's part of the scratch memory.
+  struct Unit {
+    Emitted *number, *first, *h;  ///< among the tile's units, query, head
+    Emitted *queries, *sums, *reference, *weight_sum;
+  };
+  Unit unit_at(Emitted* t0, Emitted* in_group, Emitted* i) {
     Emitter& e = *e_;
-    packed_keys_ = scratch(0);
-    scores_ = scratch(packed_ * s_.d);
-    sums_ = scratch(packed_ * s_.d + s_.query_block * packed_);
-    state_ = scratch(packed_ * s_.d + s_.query_block * (packed_ + padded_d()));
-    Emitted* rows = e.min_index(e.index(s_.query_block), e.sub(e.index(s_.T), t0));
-    emit_block_fill(e, rows, s_.d, sum_block(), 0);
-    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) { store_state(row, normalizer_->start(e)); });
+    Emitted* number = e.add(e.mul(in_group, units_a_head()), i);
+    Emitted* base = e.byte_address(scratch(units_), e.mul(number, 4 * unit_floats_));
+    Unit unit{};
+    unit.number = number;
+    unit.first = e.add(t0, e.mul(i, width_));
+    unit.h = e.add(e.mul(g_, s_.group()), in_group);
+    unit.queries = base;
+    const int64_t sum_floats = width_ * sum_tile_.padded(s_.d);
+    unit.sums = e.byte_address(base, 4 * width_ * s_.d);
+    unit.reference = e.byte_address(unit.sums, 4 * sum_floats);
+    unit.weight_sum = e.byte_address(unit.reference, 4 * width_);
+    return unit;
+  }
+  void for_each_unit(Emitted* t0, Emitted* count, const std::function<void(const Unit&)>& body) {
+    e_->for_loop(e_->index(0), e_->index(s_.group()), 1, [&](Emitted* in_group) {
+      e_->for_loop(e_->index(0), count, 1, [&](Emitted* i) { body(unit_at(t0, in_group, i)); });
+    });
+  }
+
+  Values load_row(Emitted* base) {
+    Values row;
+    for (int v = 0; v < score_tile_.vectors; ++v)
+      row.push_back(e_->load(Storage::f32, base, e_->index(v * lanes_), lanes_));
+    return row;
+  }
+  void store_row(Emitted* base, const Values& row) {
+    for (int v = 0; v < score_tile_.vectors; ++v)
+      e_->store(Storage::f32, row[v], base, e_->index(v * lanes_));
+  }
+
+  void emit_tile(Emitted* t0) {
+    Emitter& e = *e_;
+    Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
+    Emitted* count = e.div(e.add(rows, width_ - 1), width_);
+    for_each_unit(t0, count, [&](const Unit& unit) { emit_start(unit); });
     Emitted* limit = s_.causal ? e.min_index(e.index(s_.S), e.add(t0, rows)) : e.index(s_.S);
-    e.for_loop(e.index(0), limit, s_.key_block,
-               [&](Emitted* j0) { emit_key_block(b, h, t0, rows, j0); });
-    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) { emit_finish(b, h, t0, row); });
+    e.for_loop(e.index(0), limit, s_.key_block, [&](Emitted* j0) {
+      Emitted* keys = e.min_index(e.index(s_.key_block), e.sub(limit, j0));
+      emit_copies(j0, keys);
+      look_ahead(j0, limit);
+      for_each_unit(t0, count, [&](const Unit& unit) {
+        if (!s_.causal) return emit_key_block(unit, j0, keys);
+        Emitted* seen = e.min_index(keys, e.sub(e.add(unit.first, width_), j0));
+        e.if_then(e.ir().CreateICmpSGT(seen, e.index(0)), [&] { emit_key_block(unit, j0, seen); });
+      });
+    });
+    for_each_unit(t0, count, [&](const Unit& unit) { emit_finish(unit); });
   }
 
-  BlockMatrix sum_block() { return {sums_, e_->index(0), padded_d(), 1}; }
-  BlockMatrix score_block() { return {scores_, e_->index(0), packed_, 1}; }
-
-  void emit_key_block(Emitted* b, Emitted* h, Emitted* t0, Emitted* rows, Emitted* j0) {
+  void emit_start(const Unit& unit) {
     Emitter& e = *e_;
-    Emitted* g = e.div(h, s_.group());
-    Emitted* keys = e.min_index(e.index(s_.key_block), e.sub(e.index(s_.S), j0));
-    emit_block_transpose(e, keys, packed_, s_.d,
-                         head_rows(e, frame_->buffers[use_.k], b, g, j0, s_.S, s_.G, s_.d),
-                         packed_keys_);
-    emit_block_product(e, rows, packed_, e.index(s_.d),
-                       head_rows(e, frame_->buffers[use_.q], b, h, t0, s_.T, s_.H, s_.d),
-                       {packed_keys_, e.index(0), packed_, 1}, score_block(), false);
-    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) { emit_row(row, e.add(t0, row), j0); });
-    Emitted* depth = keys;
-    if (s_.causal) depth = e.min_index(keys, e.sub(e.add(t0, rows), j0));
-    emit_block_product(e, rows, s_.d, depth, score_block(),
-                       head_rows(e, frame_->buffers[use_.v], b, g, j0, s_.S, s_.G, s_.d),
-                       sum_block(), true);
+    Emitted* rows = e.min_index(e.index(width_), e.sub(e.index(s_.T), unit.first));
+    emit_block_transpose(
+        e, rows, width_, s_.d,
+        head_rows(e, frame_->buffers[use_.q], b_, unit.h, unit.first, s_.T, s_.H, s_.d),
+        unit.queries);
+    emit_block_fill(e, e.index(s_.d), width_, {unit.sums, e.index(0), width_, 1}, 0);
+    RowState state = normalizer_->start(e, lanes_);
+    store_row(unit.reference, Values(score_tile_.vectors, state.reference));
+    store_row(unit.weight_sum, Values(score_tile_.vectors, state.sum));
   }
 
-  RowState load_state(Emitted* row) {
-    return {e_->load(Storage::f32, state_, e_->mul(row, 2), 1),
-            e_->load(Storage::f32, state_, e_->add(e_->mul(row, 2), 1), 1)};
-  }
-  void store_state(Emitted* row, const RowState& state) {
-    e_->store(Storage::f32, state.first, state_, e_->mul(row, 2));
-    e_->store(Storage::f32, state.second, state_, e_->add(e_->mul(row, 2), 1));
-  }
-
-  // Scores of one row to weights; its state updated and its output rescaled.
-  void emit_row(Emitted* row, Emitted* t, Emitted* j0) {
+  // The keys and values that come next: of the next block, or of the next tile's first.
+  void look_ahead(Emitted* j0, Emitted* limit) {
     Emitter& e = *e_;
-    Emitted* at = e.mul(row, packed_);
-    Values scores;
-    for (int64_t c = 0; c < packed_; c += lanes_) {
-      Emitted* score = e.load(Storage::f32, scores_, e.add(at, c), lanes_);
-      score = e.ir().CreateFMul(score, e.f32(s_.scale, lanes_));
-      scores.push_back(mask_scores(e, s_, score, e.add(j0, c), t));
+    Emitted* next = e.add(j0, s_.key_block);
+    Emitted* ends = e.ir().CreateICmpSGE(next, limit);
+    Emitted* b = e.select(ends, next_tile_.first, b_);
+    Emitted* g = e.select(ends, next_tile_.second, g_);
+    Emitted* row = e.select(ends, e.index(0), next);
+    next_keys_ = head_rows(e, frame_->buffers[use_.k], b, g, row, s_.S, s_.G, s_.d);
+    next_values_ = head_rows(e, frame_->buffers[use_.v], b, g, row, s_.S, s_.G, s_.d);
+  }
+  // Asks for some rows of them with every register block of scores, so that all are asked for once.
+  void ask_ahead(const Unit& unit, Emitted* row) {
+    Emitter& e = *e_;
+    const int64_t blocks = score_tile_.padded(s_.key_block) / score_tile_.rows;
+    const int64_t rows = (s_.key_block + units() * blocks - 1) / (units() * blocks);
+    Emitted* turn = e.add(e.mul(unit.number, blocks), e.div(row, score_tile_.rows));
+    ask_rows(e, next_keys_, e.mul(turn, rows), rows, s_.d);
+    ask_rows(e, next_values_, e.mul(turn, rows), rows, s_.d);
+  }
+
+  // Rows of keys beyond the last one are copies of it, so that they change no maximum.
+  void emit_copies(Emitted* j0, Emitted* count) {
+    Emitter& e = *e_;
+    const int tile_rows = score_tile_.rows;
+    Emitted* padded = e.mul(e.div(e.add(count, tile_rows - 1), tile_rows), tile_rows);
+    emit_block_copy(
+        e, {padded, s_.d, head_rows(e, frame_->buffers[use_.k], b_, g_, j0, s_.S, s_.G, s_.d),
+            scratch_matrix(keys_, key_stride_), e.add(count, -1), [&](Emitted*, Emitted* value) {
+              return e.ir().CreateFMul(value, e.f32_like(value, s_.key_factor()));
+            }});
+    emit_block_copy(
+        e, {count, s_.d, head_rows(e, frame_->buffers[use_.v], b_, g_, j0, s_.S, s_.G, s_.d),
+            scratch_matrix(values_, value_stride_), nullptr, nullptr});
+  }
+
+  // The first `count` keys from j0 on.
+  void emit_key_block(const Unit& unit, Emitted* j0, Emitted* count) {
+    Emitter& e = *e_;
+    store_row(scratch(largest_), Values(score_tile_.vectors, e.f32(-kInfinity, lanes_)));
+    BlockProduct scores;
+    scores.tile = score_tile_;
+    scores.a = scratch_matrix(keys_, key_stride_);
+    scores.b = {unit.queries, e.index(0), width_, 1};
+    scores.c = scratch_matrix(scores_, width_);
+    scores.rows = count;
+    scores.columns = width_;
+    scores.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), e.index(s_.d)}; };
+    scores.finish = [&](Emitted* row, Emitted*, Values& block) {
+      ask_ahead(unit, row);
+      mask(unit, e.add(j0, row), block);
+      find_largest(block);
+    };
+    emit_block_product(e, scores);
+    Values rescale = emit_weights(unit, count);
+    BlockProduct sums;
+    sums.tile = sum_tile_;
+    sums.a = {scratch(values_), e.index(0), 1, value_stride_};
+    sums.b = scratch_matrix(scores_, width_);
+    sums.c = {unit.sums, e.index(0), width_, 1};
+    sums.rows = e.index(s_.d);
+    sums.columns = width_;
+    sums.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), count}; };
+    sums.accumulate = true;
+    sums.rescale = rescale;
+    emit_block_product(e, sums);
+  }
+
+  // Scores of keys that a query does not see become minus infinity.
+  void mask(const Unit& unit, Emitted* first_key, Values& block) {
+    if (!s_.causal) return;
+    Emitter& e = *e_;
+    const int vectors = score_tile_.vectors;
+    Emitted* hides = e.ir().CreateICmpSGT(e.add(first_key, score_tile_.rows - 1), unit.first);
+    block = e.if_else(
+        hides,
+        [&] {
+          Values masked = block;
+          for (int v = 0; v < vectors; ++v) {
+            // The last key that a query sees, counted from the first of the block.
+            Emitted* last = e.sub(e.add(unit.first, v * lanes_), first_key);
+            last = e.broadcast(e.ir().CreateTrunc(last, e.i32_type()), lanes_);
+            last = e.ir().CreateAdd(last, e.iota(lanes_));
+            if (s_.S < s_.T) last = minimum_of(last, e.sub(e.index(s_.S - 1), first_key));
+            for (int r = 0; r < score_tile_.rows; ++r) {
+              Emitted*& score = masked[r * vectors + v];
+              score = e.select(e.ir().CreateICmpSGE(last, e.i32_like(last, r)), score,
+                               e.f32(-kInfinity, lanes_));
+            }
+          }
+          return masked;
+        },
+        [&] { return block; });
+  }
+  Emitted* minimum_of(Emitted* vector, Emitted* index) {
+    Emitted* other = e_->broadcast(e_->ir().CreateTrunc(index, e_->i32_type()), lanes_);
+    return e_->ir().CreateBinaryIntrinsic(llvm::Intrinsic::smin, vector, other);
+  }
+
+  void find_largest(const Values& block) {
+    Emitter& e = *e_;
+    const int vectors = score_tile_.vectors;
+    Values largest = load_row(scratch(largest_));
+    for (int v = 0; v < vectors; ++v) {
+      // Two chains, for their latency. A maximum does not depend on the order.
+      Emitted* other = e.f32(-kInfinity, lanes_);
+      for (int r = 0; r < score_tile_.rows; ++r) {
+        Emitted*& maximum = r % 2 ? other : largest[v];
+        maximum = running_maximum(e, block[r * vectors + v], maximum);
+      }
+      largest[v] = running_maximum(e, other, largest[v]);
     }
-    auto [state, rescale] = normalizer_->update(e, load_state(row), scores);
-    for (size_t i = 0; i < scores.size(); ++i)
-      e.store(Storage::f32, scores[i], scores_, e.add(at, static_cast<int64_t>(i) * lanes_));
-    store_state(row, state);
-    for (int64_t c = 0; c < padded_d(); c += lanes_) {
-      Emitted* where = e.add(e.mul(row, padded_d()), c);
-      Emitted* old = e.load(Storage::f32, sums_, where, lanes_);
-      e.store(Storage::f32, e.ir().CreateFMul(old, e.broadcast(rescale, lanes_)), sums_, where);
-    }
+    store_row(scratch(largest_), largest);
   }
 
-  void emit_finish(Emitted* b, Emitted* h, Emitted* t0, Emitted* row) {
+  // Scores to weights; the rows' states go on. Returns what output sums are to be multiplied by.
+  Values emit_weights(const Unit& unit, Emitted* count) {
     Emitter& e = *e_;
-    auto [divisor, lse] = normalizer_->finish(e, load_state(row));
-    Emitted* t = e.add(t0, row);
-    if (use_.lse >= 0) {
-      Emitted* at = e.add(e.mul(e.add(e.mul(b, s_.H), h), s_.T), t);
-      e.store(Storage::f32, lse, frame_->buffers[use_.lse], at);
+    Values largest = load_row(scratch(largest_)), reference = load_row(unit.reference), rescale;
+    for (int v = 0; v < score_tile_.vectors; ++v) {
+      auto step = normalizer_->advance(e, reference[v], largest[v]);
+      reference[v] = step.reference;
+      rescale.push_back(step.rescale);
+    }
+    Values added(score_tile_.vectors, e.f32(0, lanes_));
+    added = e.for_loop(e.index(0), count, 1, added, [&](Emitted* key, const Values& carried) {
+      Values sums;
+      for (int v = 0; v < score_tile_.vectors; ++v) {
+        Emitted* at = e.add(e.mul(key, width_), v * lanes_);
+        Emitted* score = e.load(Storage::f32, scratch(scores_), at, lanes_);
+        Emitted* weight = normalizer_->relative_weight(e, score, reference[v]);
+        e.store(Storage::f32, weight, scratch(scores_), at);
+        sums.push_back(e.ir().CreateFAdd(carried[v], weight));
+      }
+      return sums;
+    });
+    Values sums = load_row(unit.weight_sum);
+    for (int v = 0; v < score_tile_.vectors; ++v)
+      sums[v] = e.ir().CreateFAdd(e.ir().CreateFMul(sums[v], rescale[v]), added[v]);
+    store_row(unit.reference, reference);
+    store_row(unit.weight_sum, sums);
+    return rescale;
+  }
+
+  void emit_finish(const Unit& unit) {
+    Emitter& e = *e_;
+    Emitted* rows = e.min_index(e.index(width_), e.sub(e.index(s_.T), unit.first));
+    Values references = load_row(unit.reference), sums = load_row(unit.weight_sum), factors;
+    Emitted* statistic = e.add(e.mul(e.add(e.mul(b_, s_.H), unit.h), s_.T), unit.first);
+    for (int v = 0; v < score_tile_.vectors; ++v) {
+      auto [divisor, lse] = normalizer_->finish(e, {references[v], sums[v]});
+      factors.push_back(e.ir().CreateFDiv(e.f32(1, lanes_), divisor));
+      if (use_.lse < 0) continue;
+      Emitted* present = e.mask_below(e.sub(rows, e.index(v * lanes_)), lanes_);
+      e.store(Storage::f32, lse, frame_->buffers[use_.lse], e.add(statistic, v * lanes_), present);
     }
     if (use_.out < 0) return;
-    BlockMatrix out = head_rows(e, frame_->buffers[use_.out], b, h, t, s_.T, s_.H, s_.d);
-    for (int64_t c = 0; c < s_.d; c += lanes_) {
-      Emitted* mask = s_.d - c >= lanes_ ? nullptr : e.mask_below(e.index(s_.d - c), lanes_);
-      Emitted* value = e.load(Storage::f32, sums_, e.add(e.mul(row, padded_d()), c), lanes_);
-      value = e.ir().CreateFDiv(value, e.broadcast(divisor, lanes_));
-      e.store(Storage::f32, value, out.base, e.add(out.origin, c), mask);
-    }
+    store_row(unit.weight_sum, factors);
+    emit_block_transpose(e, e.index(s_.d), out_stride_, width_, {unit.sums, e.index(0), width_, 1},
+                         scratch(scores_));
+    emit_block_copy(
+        e, {rows, s_.d, scratch_matrix(scores_, out_stride_),
+            head_rows(e, frame_->buffers[use_.out], b_, unit.h, unit.first, s_.T, s_.H, s_.d),
+            nullptr, [&](Emitted* row, Emitted* value) {
+              return e.ir().CreateFMul(
+                  value, e.load_broadcast(Storage::f32, unit.weight_sum, row, lanes_));
+            }});
   }
 
   AttentionShape s_;
   ForwardBuffers use_;
   int lanes_;
-  int64_t packed_;
   std::shared_ptr<const NormalizerCode> normalizer_;
+  BlockTile score_tile_, sum_tile_;
+  int64_t width_;  ///< queries of a unit
+  int64_t key_stride_, value_stride_, out_stride_, unit_floats_, query_block_;
+  ScratchParts parts_;
+  int64_t keys_, values_, scores_, largest_, units_;  ///< places in the scratch memory
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
-  Emitted *packed_keys_ = nullptr, *scores_ = nullptr, *sums_ = nullptr, *state_ = nullptr;
+  Emitted *b_ = nullptr, *g_ = nullptr;
+  std::pair<Emitted*, Emitted*> next_tile_;  ///< its sequence and key head
+  BlockMatrix next_keys_, next_values_;
 };
 
 }  // namespace
 
-AttentionShape attention_shape(const Graph& region, const Node& node, const Target& target) {
+double AttentionShape::key_factor() const { return scale * kLog2E; }
+
+AttentionShape attention_shape(const Graph& region, const Node& node) {
   const Shape& q = region.type(node.inputs[0]).shape;
   const Shape& k = region.type(node.inputs[1]).shape;
-  int64_t key_block = node.attrs.get_int("key_block"), d = q[3];
-  // Scores and output of a block of queries, with the packed keys, in a quarter of the cache.
-  int64_t rows = (target.l2_bytes / 16 - key_block * d) / (key_block + d);
-  int64_t query_block = std::clamp<int64_t>(rows / 16 * 16, 16, 64);
   return {q[0],
           q[1],
           k[1],
           q[2],
           k[2],
-          d,
+          q[3],
           node.attrs.get_bool("causal"),
           node.attrs.get_float("scale"),
           normalizer_of(node.attrs),
-          key_block,
-          query_block};
+          node.attrs.get_int("key_block")};
+}
+
+int64_t whole_vectors(int64_t count, int lanes) { return (count + lanes - 1) / lanes * lanes; }
+
+int64_t scratch_stride(int64_t floats, int lanes) {
+  const int64_t stride = whole_vectors(floats, lanes);
+  return stride % 512 == 0 ? stride + 16 : stride;
 }
 
 BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted* t0, int64_t T,
@@ -177,12 +382,16 @@ BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted
   return {base, e.mul(e.add(e.mul(row, H), h), d), H * d, 1};
 }
 
-Emitted* mask_scores(Emitter& e, const AttentionShape& shape, Emitted* scores, Emitted* first_key,
-                     Emitted* query) {
-  int lanes = Emitter::lanes_of(scores);
-  Emitted* last = shape.causal ? query : e.index(shape.S - 1);
-  Emitted* mask = e.mask_below(e.add(e.sub(last, first_key), 1), lanes);
-  return mask ? e.select(mask, scores, e.f32(-kInfinity, lanes)) : scores;
+void ask_rows(Emitter& e, const BlockMatrix& matrix, Emitted* first, int64_t count,
+              int64_t floats) {
+  constexpr int64_t line = 64;
+  for (int64_t i = 0; i < count; ++i) {
+    Emitted* at = e.add(matrix.origin, e.mul(e.add(first, i), matrix.row_stride));
+    // No promise that the address is inside of an array, unlike an Emitter's addresses.
+    Emitted* row = e.ir().CreateGEP(e.ir().getFloatTy(), matrix.base, at);
+    for (int64_t byte = 0; byte < 4 * floats; byte += line)
+      e.prefetch(e.ir().CreateGEP(e.ir().getInt8Ty(), row, e.index(byte)), false, 2);
+  }
 }
 
 KernelCode attention_kernel(const Graph& region, const Target& target) {
@@ -205,9 +414,9 @@ KernelCode attention_kernel(const Graph& region, const Target& target) {
   int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o)
     (region.outputs()[o].value.result == 0 ? use.out : use.lse) = base + static_cast<int>(o);
-  AttentionForward kernel(attention_shape(region, *attention, target), use, target.lanes());
+  AttentionForward kernel(attention_shape(region, *attention), use, target);
   size_t buffers = region.inputs().size() + region.outputs().size();
-  return {kernel.tiles(), kernel.scratch_floats() * 4, "attention " + structural_key(region),
+  return {kernel.tiles(), kernel.scratch_bytes(), "attention " + structural_key(region),
           [kernel, base, buffers](Emitter& e, const std::string& symbol) mutable {
             std::vector<BufferUse> uses(buffers);
             for (size_t i = static_cast<size_t>(base); i < buffers; ++i) uses[i].written = true;

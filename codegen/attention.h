@@ -2,10 +2,12 @@
 // Attention forward and backward by blocks of queries and keys that stay in cache; no array of
 // [queries, keys] exists in memory. Statistics of the weights come from inside.
 //
-// Numerics, set by the node and not by the blocking of queries: a score is one FMA chain over the
-// features; keys are taken `key_block` at a time, after each of which the running maximum, sum and
-// output are rescaled; an output is one FMA chain over the keys of a block from the rescaled value.
-// Backward, chains run over key blocks (dq), and over the group's heads and then queries (dk, dv).
+// Numerics, set by the node and not by the blocking of queries: a score (to base 2) is one FMA
+// chain over the features of query and scaled key, the same forward and backward; keys are taken
+// `key_block` at a time, after each of which the running maximum, sum and output are rescaled; the
+// weights of a block are summed in order; an output is one FMA chain over the keys of a block from
+// the rescaled value. Backward, chains run over keys (dq), and over the group's heads and then
+// queries (dk, dv). Keys that a query does not see have weights of exactly zero.
 #include "codegen/kernel_code.h"
 #include "ir/graph.h"
 #include "support/target.h"

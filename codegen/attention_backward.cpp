@@ -30,24 +30,50 @@ struct BackwardBuffers {
 
 // One task owns a sequence and a key head: all its queries, and all rows of the gradients of its
 // keys and values, so that no two tasks add to one number.
+//
+// Scores lie as [query][key]. Keys are taken some blocks at a time (a panel), with which all blocks
+// of queries are multiplied before the next; what is multiplied lies in scratch memory, transposed
+// for the scores and as it is for the gradients.
 class AttentionBackward {
  public:
-  AttentionBackward(const AttentionShape& shape, const BackwardBuffers& buffers, int lanes)
+  AttentionBackward(const AttentionShape& shape, const BackwardBuffers& buffers,
+                    const Target& target)
       : s_(shape),
         use_(buffers),
-        lanes_(lanes),
-        packed_(shape.packed_keys(lanes)),
+        lanes_(target.lanes()),
+        packed_(whole_vectors(shape.key_block, lanes_)),
+        query_block_(std::min<int64_t>(64, whole_vectors(shape.T, lanes_))),
+        query_tile_(block_tile(target, query_block_, packed_)),
+        key_tile_(block_tile(target, shape.key_block, shape.d)),
+        stride_(scratch_stride(shape.d, lanes_)),
+        query_rows_(query_tile_.padded(query_block_)),
+        key_rows_(key_tile_.padded(shape.key_block)),
         normalizer_(make_normalizer_code(shape.normalizer)),
-        divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {}
+        divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {
+    panel_blocks_ = choose_panel(target);
+    const bool gradients = use_.gradients();
+    keys_across_ = parts_.add(panel_blocks_ * packed_ * s_.d);
+    if (gradients) values_across_ = parts_.add(panel_blocks_ * packed_ * s_.d);
+    if (use_.dq >= 0) keys_ = parts_.add(panel_blocks_ * s_.key_block * stride_);
+    if (use_.dk >= 0) key_sums_ = parts_.add(panel_blocks_ * key_rows_ * stride_);
+    if (use_.dv >= 0) value_sums_ = parts_.add(panel_blocks_ * key_rows_ * stride_);
+    queries_ = parts_.add(query_rows_ * stride_);
+    if (gradients) out_grads_ = parts_.add(query_rows_ * stride_);
+    if (use_.dq >= 0) query_sums_ = parts_.add(query_rows_ * stride_);
+    // The products by key read a register block beyond the last row's keys.
+    weights_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
+    if (gradients) score_grads_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
+    if (gradients) deltas_ = parts_.add(s_.group() * s_.T);
+    if (divides_) row_factors_ = parts_.add(s_.group() * s_.T);
+    if (divides_) row_logs_ = parts_.add(s_.group() * s_.T);
+  }
 
   int64_t tiles() const { return s_.B * s_.G; }
-  int64_t scratch_bytes() const { return 4 * offset(kParts); }
+  int64_t scratch_bytes() const { return parts_.bytes(); }
 
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
-    for (int part = 0; part < kParts; ++part)
-      part_[part] = e.byte_address(frame.scratch, 4 * offset(part));
     e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
       b_ = e.div(tile, s_.G);
       g_ = e.rem(tile, s_.G);
@@ -56,47 +82,22 @@ class AttentionBackward {
   }
 
  private:
-  // Parts of the scratch memory, in this order.
-  enum Part {
-    keys,
-    values,
-    weights,
-    score_grads,
-    key_sums,
-    value_sums,
-    deltas,
-    row_sums,  // where statistics divide by them, with their logarithms
-    row_logs,
-    kParts
-  };
+  // Blocks of keys in a panel: the more, the less often queries are copied, but their five arrays
+  // stay in half of the second-level cache. No influence on the result.
+  int64_t choose_panel(const Target& target) const {
+    const int64_t bytes = 4 * 5 * packed_ * stride_;
+    const int64_t all = (s_.S + s_.key_block - 1) / s_.key_block;
+    return std::clamp<int64_t>(target.l2_bytes * 3 / 8 / bytes, 1, std::min<int64_t>(all, 8));
+  }
 
-  int64_t part_floats(int part) const {
-    int64_t padded_d = (s_.d + lanes_ - 1) / lanes_ * lanes_;
-    switch (part) {
-      case keys:
-      case values:
-        return packed_ * s_.d;
-      case weights:
-      case score_grads:
-        return s_.query_block * packed_;
-      case key_sums:
-      case value_sums:
-        return s_.key_block * padded_d;
-      case deltas:
-        return s_.group() * s_.T;
-      case row_sums:
-      case row_logs:
-        return divides_ ? s_.group() * s_.T : 0;
-      default:
-        internal_error_at("no such part of the scratch memory");
-    }
+  Emitted* scratch(int64_t floats) { return e_->byte_address(frame_->scratch, 4 * floats); }
+  BlockMatrix matrix(int64_t floats, int64_t row_stride) {
+    return {scratch(floats), e_->index(0), row_stride, 1};
   }
-  int64_t offset(int part) const {
-    int64_t floats = 0;
-    for (int p = 0; p < part; ++p) floats += (part_floats(p) + lanes_ - 1) / lanes_ * lanes_;
-    return floats;
+  // The `i`-th block of keys of a panel in a part with `rows` rows a block.
+  BlockMatrix in_panel(int64_t floats, Emitted* i, int64_t rows, int64_t row_stride) {
+    return {scratch(floats), e_->mul(i, rows * row_stride), row_stride, 1};
   }
-  int64_t padded_d() const { return (s_.d + lanes_ - 1) / lanes_ * lanes_; }
   Emitted* buffer(int position) const { return frame_->buffers[position]; }
 
   BlockMatrix rows_of_keys(int position, Emitted* j0) {
@@ -105,17 +106,32 @@ class AttentionBackward {
   BlockMatrix rows_of_queries(int position, Emitted* h, Emitted* t0) {
     return head_rows(*e_, buffer(position), b_, h, t0, s_.T, s_.H, s_.d);
   }
-  BlockMatrix block(Part part, int64_t row_stride) {
-    return {part_[part], e_->index(0), row_stride, 1};
-  }
   // Index of row t of head h in a [B,H,T] array.
   Emitted* statistic_row(Emitted* h, Emitted* t) {
     return e_->add(e_->mul(e_->add(e_->mul(b_, s_.H), h), s_.T), t);
   }
 
+  // A block of queries of one head, and the first of them among the rows of the task.
+  struct Queries {
+    Emitted *h, *t0, *rows, *in_task;
+    Emitted *next_h, *next_t0;  ///< of the block that comes after
+  };
+  // A block of keys: its place in the panel, its first key, how many it has.
+  struct Keys {
+    Emitted *i, *j0, *count;
+  };
+
   void for_each_head(const std::function<void(Emitted* in_group, Emitted* h)>& body) {
     e_->for_loop(e_->index(0), e_->index(s_.group()), 1, [&](Emitted* in_group) {
       body(in_group, e_->add(e_->mul(g_, s_.group()), in_group));
+    });
+  }
+  void for_each_block(Emitted* panel, const std::function<void(const Keys&)>& body) {
+    Emitter& e = *e_;
+    Emitted* end = e.min_index(e.add(panel, panel_blocks_ * s_.key_block), e.index(s_.S));
+    e.for_loop(panel, end, s_.key_block, [&](Emitted* j0) {
+      body({e.div(e.sub(j0, panel), s_.key_block), j0,
+            e.min_index(e.index(s_.key_block), e.sub(end, j0))});
     });
   }
 
@@ -131,18 +147,19 @@ class AttentionBackward {
         });
     });
     if (!use_.gradients() && !use_.of_weights()) return;
-    e.for_loop(e.index(0), e.index(s_.S), s_.key_block, [&](Emitted* j0) { emit_key_block(j0); });
+    e.for_loop(e.index(0), e.index(s_.S), panel_blocks_ * s_.key_block,
+               [&](Emitted* panel) { emit_panel(panel); });
   }
 
-  // delta = <dout, out> of a row, and the starting values of what is accumulated over key blocks.
+  // delta = <dout, out> of a row, and the starting values of its statistics.
   void emit_start(Emitted* in_group, Emitted* h, Emitted* t) {
     Emitter& e = *e_;
-    if (use_.dq >= 0) emit_block_fill(e, e.index(1), s_.d, rows_of_queries(use_.dq, h, t), 0);
     Emitted* row = statistic_row(h, t);
     if (use_.entropy >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.entropy), row);
     if (use_.largest >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.largest), row);
     if (use_.sink >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.sink), row);
-    emit_row_sum(e.add(e.mul(in_group, s_.T), t), row);
+    Emitted* in_task = e.add(e.mul(in_group, s_.T), t);
+    emit_row_sum(in_task, row);
     if (!use_.gradients()) return;
     BlockMatrix out = rows_of_queries(use_.out, h, t), dout = rows_of_queries(use_.dout, h, t);
     Emitted* sum = e.f32(0, lanes_);
@@ -151,7 +168,7 @@ class AttentionBackward {
       sum = e.fma(e.load(Storage::f32, out.base, e.add(out.origin, c), lanes_, mask),
                   e.load(Storage::f32, dout.base, e.add(dout.origin, c), lanes_, mask), sum);
     }
-    e.store(Storage::f32, e.reduce_add(sum), part_[deltas], e.add(e.mul(in_group, s_.T), t));
+    e.store(Storage::f32, e.reduce_add(sum), scratch(deltas_), in_task);
   }
 
   void emit_row_sum(Emitted* in_task, Emitted* row) {
@@ -160,169 +177,334 @@ class AttentionBackward {
     Emitted* sum = normalizer_->row_sum(e, e.load(Storage::f32, buffer(use_.lse), row, 1));
     if (use_.row_sum >= 0) e.store(Storage::f32, sum, buffer(use_.row_sum), row);
     if (!divides_) return;
-    e.store(Storage::f32, sum, part_[row_sums], in_task);
-    e.store(Storage::f32, emit_log(e, sum), part_[row_logs], in_task);
+    e.store(Storage::f32, e.ir().CreateFDiv(e.f32(1), sum), scratch(row_factors_), in_task);
+    Emitted* log2 = e.ir().CreateFMul(emit_log(e, sum), e.f32(kLog2E));
+    e.store(Storage::f32, log2, scratch(row_logs_), in_task);
   }
   // What a statistic takes for a weight (or its logarithm) of a row: divided by the row's sum.
-  Emitted* of_row(Part part, Emitted* in_task, int lanes) {
-    return e_->load_broadcast(Storage::f32, part_[part], in_task, lanes);
-  }
   Emitted* normalised(Emitted* weight, Emitted* in_task) {
     if (!divides_) return weight;
-    return e_->ir().CreateFDiv(weight, of_row(row_sums, in_task, Emitter::lanes_of(weight)));
+    return e_->ir().CreateFMul(weight, e_->load_broadcast(Storage::f32, scratch(row_factors_),
+                                                          in_task, Emitter::lanes_of(weight)));
   }
-  Emitted* normalised_log(Emitted* log, Emitted* in_task) {
-    if (!divides_) return log;
-    return e_->ir().CreateFSub(log, of_row(row_logs, in_task, Emitter::lanes_of(log)));
+  Emitted* normalised_log(Emitted* log2, Emitted* in_task) {
+    if (!divides_) return log2;
+    return e_->ir().CreateFSub(log2, e_->load_broadcast(Storage::f32, scratch(row_logs_), in_task,
+                                                        Emitter::lanes_of(log2)));
   }
 
-  void emit_key_block(Emitted* j0) {
+  void emit_panel(Emitted* panel) {
     Emitter& e = *e_;
-    Emitted* count = e.min_index(e.index(s_.key_block), e.sub(e.index(s_.S), j0));
-    emit_block_transpose(e, count, packed_, s_.d, rows_of_keys(use_.k, j0), part_[keys]);
-    if (use_.dk >= 0) emit_block_fill(e, count, s_.d, block(key_sums, padded_d()), 0);
-    if (use_.gradients())
-      emit_block_transpose(e, count, packed_, s_.d, rows_of_keys(use_.v, j0), part_[values]);
-    if (use_.dv >= 0) emit_block_fill(e, count, s_.d, block(value_sums, padded_d()), 0);
-    // With a causal mask the queries before the block see none of its keys.
-    Emitted* first = s_.causal ? e.mul(e.div(j0, s_.query_block), s_.query_block) : e.index(0);
+    for_each_block(panel, [&](const Keys& keys) { pack_keys(keys); });
+    // With a causal mask the queries before the panel see none of its keys.
+    Emitted* first = s_.causal ? e.mul(e.div(panel, query_block_), query_block_) : e.index(0);
     for_each_head([&](Emitted* in_group, Emitted* h) {
-      e.for_loop(first, e.index(s_.T), s_.query_block,
-                 [&](Emitted* t0) { emit_query_block(in_group, h, t0, j0, count); });
+      e.for_loop(first, e.index(s_.T), query_block_, [&](Emitted* t0) {
+        Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
+        // What comes next: in the same head, else in the next one.
+        Emitted* next = e.add(t0, query_block_);
+        Emitted* ends = e.ir().CreateICmpSGE(next, e.index(s_.T));
+        Emitted* next_head = e.select(ends, e.add(h, 1), h);
+        next = e.select(ends, first, next);
+        emit_queries({h, t0, rows, e.add(e.mul(in_group, s_.T), t0), next_head, next}, panel);
+      });
     });
-    if (use_.dk >= 0) copy_out(key_sums, rows_of_keys(use_.dk, j0), count);
-    if (use_.dv >= 0) copy_out(value_sums, rows_of_keys(use_.dv, j0), count);
+    for_each_block(panel, [&](const Keys& keys) {
+      if (use_.dk >= 0)
+        emit_block_copy(e, {keys.count, s_.d, in_panel(key_sums_, keys.i, key_rows_, stride_),
+                            rows_of_keys(use_.dk, keys.j0), nullptr, nullptr});
+      if (use_.dv >= 0)
+        emit_block_copy(e, {keys.count, s_.d, in_panel(value_sums_, keys.i, key_rows_, stride_),
+                            rows_of_keys(use_.dv, keys.j0), nullptr, nullptr});
+    });
   }
 
-  void copy_out(Part part, const BlockMatrix& to, Emitted* count) {
+  void pack_keys(const Keys& keys) {
     Emitter& e = *e_;
-    e.for_loop(e.index(0), count, 1, [&](Emitted* row) {
-      for (int64_t c = 0; c < s_.d; c += lanes_) {
-        Emitted* mask = s_.d - c >= lanes_ ? nullptr : e.mask_below(e.index(s_.d - c), lanes_);
-        Emitted* value =
-            e.load(Storage::f32, part_[part], e.add(e.mul(row, padded_d()), c), lanes_, mask);
-        e.store(Storage::f32, value, to.base, e.add(e.add(to.origin, e.mul(row, to.row_stride)), c),
-                mask);
-      }
-    });
-  }
-
-  void emit_query_block(Emitted* in_group, Emitted* h, Emitted* t0, Emitted* j0, Emitted* count) {
-    Emitter& e = *e_;
-    Emitted* rows = e.min_index(e.index(s_.query_block), e.sub(e.index(s_.T), t0));
-    BlockMatrix q = rows_of_queries(use_.q, h, t0);
-    emit_block_product(e, rows, packed_, e.index(s_.d), q, block(keys, packed_),
-                       block(weights, packed_), false);
-    BlockMatrix dout;
-    if (use_.gradients()) {
-      dout = rows_of_queries(use_.dout, h, t0);
-      emit_block_product(e, rows, packed_, e.index(s_.d), dout, block(values, packed_),
-                         block(score_grads, packed_), false);
-    }
-    e.for_loop(e.index(0), rows, 1,
-               [&](Emitted* row) { emit_row(in_group, h, row, e.add(t0, row), j0, count); });
-    if (use_.columns()) emit_columns(in_group, h, t0, rows, j0, count);
-    BlockMatrix by_key{part_[weights], e.index(0), 1, packed_};
-    if (use_.dv >= 0)
-      emit_block_product(e, count, s_.d, rows, by_key, dout, block(value_sums, padded_d()), true);
-    by_key.base = part_[score_grads];
-    if (use_.dk >= 0)
-      emit_block_product(e, count, s_.d, rows, by_key, q, block(key_sums, padded_d()), true);
+    const auto across = [&](int64_t part) {
+      return e.byte_address(scratch(part), e.mul(keys.i, 4 * packed_ * s_.d));
+    };
+    emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.k, keys.j0),
+                         across(keys_across_), s_.key_factor());
+    if (use_.gradients())
+      emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.v, keys.j0),
+                           across(values_across_));
     if (use_.dq >= 0)
-      emit_block_product(e, rows, s_.d, count, block(score_grads, packed_),
-                         rows_of_keys(use_.k, j0), rows_of_queries(use_.dq, h, t0), true);
+      emit_block_copy(e, {keys.count, s_.d, rows_of_keys(use_.k, keys.j0),
+                          in_panel(keys_, keys.i, s_.key_block, stride_), nullptr, nullptr});
+    Emitted* all = e.index(key_rows_);
+    if (use_.dk >= 0)
+      emit_block_fill(e, all, stride_, in_panel(key_sums_, keys.i, key_rows_, stride_), 0);
+    if (use_.dv >= 0)
+      emit_block_fill(e, all, stride_, in_panel(value_sums_, keys.i, key_rows_, stride_), 0);
   }
 
-  // One row of weights from its scores, its score gradients, and its statistics.
-  void emit_row(Emitted* in_group, Emitted* h, Emitted* row, Emitted* t, Emitted* j0,
-                Emitted* count) {
+  void emit_queries(const Queries& queries, Emitted* panel) {
     Emitter& e = *e_;
-    Emitted *at = e.mul(row, packed_), *in_task = e.add(e.mul(in_group, s_.T), t);
-    Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic_row(h, t), lanes_);
-    Emitted* delta = nullptr;
-    if (use_.gradients()) delta = e.load_broadcast(Storage::f32, part_[deltas], in_task, lanes_);
-    Emitted *information = e.f32(0, lanes_), *largest = e.f32(0, lanes_);
-    for (int64_t c = 0; c < packed_; c += lanes_) {
-      Emitted* score = e.load(Storage::f32, part_[weights], e.add(at, c), lanes_);
-      score = e.ir().CreateFMul(score, e.f32(s_.scale, lanes_));
-      auto [weight, log] = normalizer_->weight(e, mask_scores(e, s_, score, e.add(j0, c), t), lse);
-      e.store(Storage::f32, weight, part_[weights], e.add(at, c));
-      if (use_.entropy >= 0) {
-        // 0 log 0 = 0, also where a mask made the logarithm infinite.
-        Emitted* share = normalised(weight, in_task);
-        Emitted* zero = e.ir().CreateFCmpOEQ(share, e.f32(0, lanes_));
-        Emitted* term = e.ir().CreateFMul(share, normalised_log(log, in_task));
-        information = e.ir().CreateFSub(information, e.select(zero, e.f32(0, lanes_), term));
+    const auto copy_in = [&](int position, int64_t part) {
+      emit_block_copy(e, {queries.rows, s_.d, rows_of_queries(position, queries.h, queries.t0),
+                          matrix(part, stride_), nullptr, nullptr});
+    };
+    copy_in(use_.q, queries_);
+    if (use_.gradients()) copy_in(use_.dout, out_grads_);
+    if (use_.dq >= 0)
+      e.if_else(
+          e.ir().CreateICmpEQ(panel, e.index(0)),
+          [&] {
+            emit_block_fill(e, queries.rows, stride_, matrix(query_sums_, stride_), 0);
+            return Emitter::Values{};
+          },
+          [&] {
+            copy_in(use_.dq, query_sums_);
+            return Emitter::Values{};
+          });
+    for_each_block(panel, [&](const Keys& keys) {
+      if (!s_.causal) return emit_pair(queries, keys);
+      e.if_then(e.ir().CreateICmpSLT(keys.j0, e.add(queries.t0, queries.rows)),
+                [&] { emit_pair(queries, keys); });
+    });
+    if (use_.dq >= 0)
+      emit_block_copy(e, {queries.rows, s_.d, matrix(query_sums_, stride_),
+                          rows_of_queries(use_.dq, queries.h, queries.t0), nullptr, nullptr});
+  }
+
+  // Rows of `part` times the transposed keys or values of a block: [query][key].
+  void emit_scores(const Queries& queries, const Keys& keys, int64_t part, int64_t across,
+                   int64_t to) {
+    Emitter& e = *e_;
+    BlockProduct product;
+    product.tile = query_tile_;
+    product.a = matrix(part, stride_);
+    product.b = in_panel(across, keys.i, s_.d, packed_);
+    product.c = matrix(to, packed_);
+    product.rows = queries.rows;
+    product.columns = packed_;
+    // With a causal mask the queries before a group of keys see none of it.
+    if (s_.causal)
+      product.first_row = [&](Emitted* column) {
+        Emitted* before = e.sub(e.add(keys.j0, column), queries.t0);
+        return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, before, e.index(0));
+      };
+    product.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), e.index(s_.d)}; };
+    product.finish = [&](Emitted* row, Emitted* column, std::vector<Emitted*>&) {
+      ask_ahead(queries, keys, row, column, part == queries_);
+    };
+    emit_block_product(e, product);
+  }
+
+  // Asks for some rows of the next block of queries with every register block of scores (or of
+  // their gradients), so that all are asked for once in a panel.
+  void ask_ahead(const Queries& queries, const Keys& keys, Emitted* row, Emitted* column,
+                 bool of_scores) {
+    Emitter& e = *e_;
+    const int64_t group = int64_t{query_tile_.vectors} * lanes_;
+    const int64_t down = query_rows_ / query_tile_.rows, across = (packed_ + group - 1) / group;
+    const int64_t turns = panel_blocks_ * down * across;
+    const int64_t rows = (query_block_ + turns - 1) / turns;
+    Emitted* turn = e.add(e.mul(keys.i, down * across),
+                          e.add(e.mul(e.div(column, group), down), e.div(row, query_tile_.rows)));
+    const auto ask = [&](int position) {
+      ask_rows(e, rows_of_queries(position, queries.next_h, queries.next_t0), e.mul(turn, rows),
+               rows, s_.d);
+    };
+    if (!of_scores) return ask(use_.dout);
+    ask(use_.q);
+    if (use_.dq >= 0) ask(use_.dq);
+  }
+
+  // Adds to rows of keys: the chains go over the queries that see a register block's first key.
+  void add_by_key(const Queries& queries, const Keys& keys, int64_t part, int64_t other,
+                  int64_t to) {
+    Emitter& e = *e_;
+    BlockProduct product;
+    product.tile = key_tile_;
+    product.a = {scratch(part), e.index(0), 1, packed_};
+    product.b = matrix(other, stride_);
+    product.c = in_panel(to, keys.i, key_rows_, stride_);
+    product.rows = keys.count;
+    product.columns = whole_vectors(s_.d, lanes_);
+    product.depth = [&](Emitted* row) {
+      Emitted* first = e.index(0);
+      if (s_.causal) {
+        first = e.sub(e.add(keys.j0, row), queries.t0);
+        first = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, first, e.index(0));
+        first = e.min_index(first, queries.rows);
       }
-      if (use_.largest >= 0) largest = e.maximum(largest, weight);
+      return BlockProduct::Range{first, queries.rows};
+    };
+    product.accumulate = true;
+    emit_block_product(e, product);
+  }
+
+  // Adds to rows of queries: the chains go over the keys that a register block's last query sees.
+  void add_by_query(const Queries& queries, const Keys& keys) {
+    Emitter& e = *e_;
+    BlockProduct product;
+    product.tile = query_tile_;
+    product.a = matrix(score_grads_, packed_);
+    product.b = in_panel(keys_, keys.i, s_.key_block, stride_);
+    product.c = matrix(query_sums_, stride_);
+    product.rows = queries.rows;
+    product.columns = whole_vectors(s_.d, lanes_);
+    product.depth = [&](Emitted* row) {
+      Emitted* end = keys.count;
+      if (s_.causal) {
+        end = e.min_index(end, e.sub(e.add(queries.t0, e.add(row, query_tile_.rows)), keys.j0));
+        end = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, end, e.index(0));
+      }
+      return BlockProduct::Range{e.index(0), end};
+    };
+    product.accumulate = true;
+    emit_block_product(e, product);
+  }
+
+  void emit_pair(const Queries& queries, const Keys& keys) {
+    Emitter& e = *e_;
+    emit_scores(queries, keys, queries_, keys_across_, weights_);
+    if (use_.gradients()) emit_scores(queries, keys, out_grads_, values_across_, score_grads_);
+    const auto rows = [&](bool masks) {
+      e.for_loop(e.index(0), queries.rows, 1,
+                 [&](Emitted* row) { emit_row(queries, row, keys, masks); });
+      return Emitter::Values{};
+    };
+    Emitted* hides = e.ir().CreateICmpSLT(keys.count, e.index(packed_));
+    if (s_.causal) {
+      Emitted* after = e.ir().CreateICmpSGT(e.add(keys.j0, packed_ - 1), queries.t0);
+      hides = e.ir().CreateOr(hides, after);
+    }
+    e.if_else(hides, [&] { return rows(true); }, [&] { return rows(false); });
+    if (use_.columns()) emit_columns(queries, keys);
+    if (use_.dv >= 0) add_by_key(queries, keys, weights_, out_grads_, value_sums_);
+    if (use_.dk >= 0) add_by_key(queries, keys, score_grads_, queries_, key_sums_);
+    if (use_.dq >= 0) add_by_query(queries, keys);
+  }
+
+  // Lanes of the block's keys from the c-th on that a query sees.
+  Emitted* seen(const Keys& keys, int64_t c, Emitted* query) {
+    Emitter& e = *e_;
+    Emitted* count = keys.count;
+    if (s_.causal) count = e.min_index(count, e.add(e.sub(query, keys.j0), 1));
+    return e.mask_below(e.sub(count, e.index(c)), lanes_);
+  }
+
+  // One row of weights from its scores, its score gradients, and its statistics. Keys that the
+  // query does not see get exact zeros, whatever lies in their place.
+  void emit_row(const Queries& queries, Emitted* row, const Keys& keys, bool masks) {
+    Emitter& e = *e_;
+    Emitted *at = e.mul(row, packed_), *in_task = e.add(queries.in_task, row);
+    Emitted *t = e.add(queries.t0, row), *statistic = statistic_row(queries.h, t);
+    Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic, lanes_);
+    lse = e.ir().CreateFMul(lse, e.f32(kLog2E, lanes_));
+    Emitted* delta = nullptr;
+    if (use_.gradients()) delta = e.load_broadcast(Storage::f32, scratch(deltas_), in_task, lanes_);
+    Emitted *zero = e.f32(0, lanes_), *information = zero, *largest = e.i32(0, lanes_);
+    for (int64_t c = 0; c < packed_; c += lanes_) {
+      Emitted* mask = masks ? seen(keys, c, t) : nullptr;
+      Emitted* score = e.load(Storage::f32, scratch(weights_), e.add(at, c), lanes_);
+      auto [weight, log2] = normalizer_->weight(e, score, lse);
+      if (masks) weight = e.select(mask, weight, zero);
+      e.store(Storage::f32, weight, scratch(weights_), e.add(at, c));
+      if (use_.entropy >= 0) {
+        if (masks) log2 = e.select(mask, log2, zero);
+        Emitted* share = normalised(weight, in_task);
+        information = e.fma(e.ir().CreateFNeg(share), normalised_log(log2, in_task), information);
+      }
+      // Weights are not negative, so their bits are in their order; those of a NaN are the largest.
+      if (use_.largest >= 0)
+        largest = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, largest, e.bits(weight));
       if (!use_.gradients()) continue;
-      Emitted* grad = e.load(Storage::f32, part_[score_grads], e.add(at, c), lanes_);
+      Emitted* grad = e.load(Storage::f32, scratch(score_grads_), e.add(at, c), lanes_);
       grad = normalizer_->score_gradient(e, weight, grad, delta);
       grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes_));
-      e.store(Storage::f32, grad, part_[score_grads], e.add(at, c));
+      if (masks) grad = e.select(mask, grad, zero);
+      e.store(Storage::f32, grad, scratch(score_grads_), e.add(at, c));
     }
-    emit_row_statistics(statistic_row(h, t), in_task, row, information, largest, j0, count);
+    emit_row_statistics(statistic, in_task, row, information, largest, keys);
   }
 
   void emit_row_statistics(Emitted* at, Emitted* in_task, Emitted* row, Emitted* information,
-                           Emitted* largest, Emitted* j0, Emitted* count) {
+                           Emitted* largest, const Keys& keys) {
     Emitter& e = *e_;
     if (use_.entropy >= 0) {
       Emitted* old = e.load(Storage::f32, buffer(use_.entropy), at, 1);
-      e.store(Storage::f32, e.ir().CreateFAdd(old, e.reduce_add(information)), buffer(use_.entropy),
-              at);
+      Emitted* sum = e.fma(e.reduce_add(information), e.f32(kLn2), old);
+      e.store(Storage::f32, sum, buffer(use_.entropy), at);
     }
     if (use_.largest >= 0) {
+      const auto larger = [&](Emitted* a, Emitted* b) {
+        return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, a, b);
+      };
       Emitted* old = e.load(Storage::f32, buffer(use_.largest), at, 1);
-      Emitted* here = normalised(e.reduce_maximum(largest), in_task);
-      e.store(Storage::f32, e.maximum(old, here), buffer(use_.largest), at);
+      Emitted* here = normalised(e.from_bits(e.reduce(largest, larger)), in_task);
+      e.store(Storage::f32, e.from_bits(larger(e.bits(old), e.bits(here))), buffer(use_.largest),
+              at);
     }
     if (use_.sink >= 0) {
-      Emitted* sink = e.sub(e.index(use_.sink_key), j0);
-      Emitted* here = e.ir().CreateICmpULT(sink, count);
-      e.if_then(here, [&] {
-        Emitted* weight = e.load(Storage::f32, part_[weights], e.add(e.mul(row, packed_), sink), 1);
+      Emitted* sink = e.sub(e.index(use_.sink_key), keys.j0);
+      e.if_then(e.ir().CreateICmpULT(sink, keys.count), [&] {
+        Emitted* weight =
+            e.load(Storage::f32, scratch(weights_), e.add(e.mul(row, packed_), sink), 1);
         e.store(Storage::f32, normalised(weight, in_task), buffer(use_.sink), at);
       });
     }
   }
 
   // Column sums: one chain over ascending queries for each key.
-  void emit_columns(Emitted* in_group, Emitted* h, Emitted* t0, Emitted* rows, Emitted* j0,
-                    Emitted* count) {
+  void emit_columns(const Queries& queries, const Keys& keys) {
     Emitter& e = *e_;
-    Emitted* first = e.add(e.mul(in_group, s_.T), t0);
-    Emitted* base = e.add(e.mul(e.add(e.mul(b_, s_.H), h), s_.S), j0);
-    for (int64_t c = 0; c < packed_; c += lanes_) {
-      Emitted* mask = e.mask_below(e.sub(count, e.index(c)), lanes_);
-      Emitted* at = e.add(base, c);
-      std::vector<Emitted*> sums;
-      for (int position : {use_.mass, use_.square})
-        sums.push_back(position >= 0 ? e.load(Storage::f32, buffer(position), at, lanes_, mask)
-                                     : e.f32(0, lanes_));
-      sums = e.for_loop(
-          e.index(0), rows, 1, sums, [&](Emitted* row, const std::vector<Emitted*>& carried) {
+    Emitted* base = e.add(e.mul(e.add(e.mul(b_, s_.H), queries.h), s_.S), keys.j0);
+    std::vector<int> positions;
+    for (int position : {use_.mass, use_.square})
+      if (position >= 0) positions.push_back(position);
+    const auto for_each_sum = [&](const std::function<void(int, Emitted*, Emitted*)>& body) {
+      for (int64_t c = 0; c < packed_; c += lanes_)
+        for (int position : positions)
+          body(position, e.add(base, c), e.mask_below(e.sub(keys.count, e.index(c)), lanes_));
+    };
+    Emitter::Values sums;
+    for_each_sum([&](int position, Emitted* at, Emitted* mask) {
+      sums.push_back(e.load(Storage::f32, buffer(position), at, lanes_, mask));
+    });
+    sums = e.for_loop(
+        e.index(0), queries.rows, 1, sums, [&](Emitted* row, const Emitter::Values& carried) {
+          Emitter::Values next;
+          for (int64_t c = 0; c < packed_; c += lanes_) {
             Emitted* weight =
-                e.load(Storage::f32, part_[weights], e.add(e.mul(row, packed_), c), lanes_);
-            weight = normalised(weight, e.add(first, row));
-            return std::vector<Emitted*>{e.ir().CreateFAdd(carried[0], weight),
-                                         e.fma(weight, weight, carried[1])};
-          });
-      if (use_.mass >= 0) e.store(Storage::f32, sums[0], buffer(use_.mass), at, mask);
-      if (use_.square >= 0) e.store(Storage::f32, sums[1], buffer(use_.square), at, mask);
-    }
+                e.load(Storage::f32, scratch(weights_), e.add(e.mul(row, packed_), c), lanes_);
+            weight = normalised(weight, e.add(queries.in_task, row));
+            for (int position : positions) {
+              Emitted* sum = carried[next.size()];
+              next.push_back(position == use_.mass ? e.ir().CreateFAdd(sum, weight)
+                                                   : e.fma(weight, weight, sum));
+            }
+          }
+          return next;
+        });
+    size_t i = 0;
+    for_each_sum([&](int position, Emitted* at, Emitted* mask) {
+      e.store(Storage::f32, sums[i++], buffer(position), at, mask);
+    });
   }
 
   AttentionShape s_;
   BackwardBuffers use_;
   int lanes_;
-  int64_t packed_;
+  int64_t packed_;       ///< keys of a block in whole vectors
+  int64_t query_block_;  ///< no influence on the result
+  BlockTile query_tile_, key_tile_;
+  int64_t stride_;                 ///< of rows of features in scratch memory
+  int64_t query_rows_, key_rows_;  ///< of a block in whole register blocks
+  int64_t panel_blocks_ = 1;
   std::shared_ptr<const NormalizerCode> normalizer_;
   bool divides_;  ///< statistics are of a[t,s] / r[t]
+  // Places in the scratch memory.
+  ScratchParts parts_;
+  int64_t keys_across_ = 0, values_across_ = 0, keys_ = 0, key_sums_ = 0, value_sums_ = 0;
+  int64_t queries_ = 0, out_grads_ = 0, query_sums_ = 0, weights_ = 0, score_grads_ = 0;
+  int64_t deltas_ = 0, row_factors_ = 0, row_logs_ = 0;
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
-  Emitted* part_[kParts] = {};
 };
 
 int input_position(const Graph& region, Value value) {
@@ -370,8 +552,7 @@ KernelCode attention_backward_kernel(const Graph& region, const Target& target) 
   for (const Node& node : region.nodes())
     if (node.op == Op::attention_grad || node.op == Op::attention_stats) attention = &node;
   WEIR_CHECK(attention, "no attention in {}", print_graph(region));
-  AttentionBackward kernel(attention_shape(region, *attention, target), backward_buffers(region),
-                           target.lanes());
+  AttentionBackward kernel(attention_shape(region, *attention), backward_buffers(region), target);
   size_t inputs = region.inputs().size(), buffers = inputs + region.outputs().size();
   return {kernel.tiles(), kernel.scratch_bytes(), "attention backward " + structural_key(region),
           [kernel, inputs, buffers](Emitter& e, const std::string& symbol) mutable {

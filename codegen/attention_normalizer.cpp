@@ -10,35 +10,30 @@ namespace {
 
 using Emitted = llvm::Value;
 
-// The state is the running maximum and the sum of exp(score - maximum).
+// The reference is the largest score so far.
 class Softmax : public NormalizerCode {
  public:
-  RowState start(Emitter& e) const override {
-    return {e.f32(-std::numeric_limits<double>::infinity()), e.f32(0)};
+  RowState start(Emitter& e, int lanes) const override {
+    return {e.f32(-std::numeric_limits<double>::infinity(), lanes), e.f32(0, lanes)};
   }
 
-  Update update(Emitter& e, const RowState& state, std::vector<Emitted*>& scores) const override {
-    const int lanes = Emitter::lanes_of(scores[0]);
-    Emitted* largest = scores[0];
-    for (size_t i = 1; i < scores.size(); ++i) largest = e.maximum(largest, scores[i]);
-    Emitted* maximum = e.maximum(state.first, e.reduce_maximum(largest));
-    Emitted* sum = nullptr;
-    for (Emitted*& score : scores) {
-      score = emit_exp(e, e.ir().CreateFSub(score, e.broadcast(maximum, lanes)));
-      sum = sum ? e.ir().CreateFAdd(sum, score) : score;
-    }
-    Emitted* rescale = emit_exp(e, e.ir().CreateFSub(state.first, maximum));
-    Emitted* before = e.ir().CreateFMul(state.second, rescale);
-    return {{maximum, e.ir().CreateFAdd(before, e.reduce_add(sum))}, rescale};
+  Advance advance(Emitter& e, Emitted* reference, Emitted* largest) const override {
+    Emitted* next = running_maximum(e, largest, reference);
+    return {next, emit_exp2(e, e.ir().CreateFSub(reference, next))};
+  }
+  Emitted* relative_weight(Emitter& e, Emitted* score, Emitted* reference) const override {
+    return emit_exp2(e, e.ir().CreateFSub(score, reference));
   }
 
   Finish finish(Emitter& e, const RowState& state) const override {
-    return {state.second, e.ir().CreateFAdd(state.first, emit_log(e, state.second))};
+    return {state.sum, natural(e, state.reference, emit_log(e, state.sum))};
   }
 
   Weight weight(Emitter& e, Emitted* score, Emitted* lse) const override {
-    Emitted* log = e.ir().CreateFSub(score, lse);
-    return {emit_exp(e, log), log};
+    Emitted* log2 = e.ir().CreateFSub(score, lse);
+    Emitted* weight = emit_exp2(e, log2);
+    Emitted* least = e.f32_like(log2, -127);  // the weight is zero from there on
+    return {weight, e.select(e.ir().CreateFCmpOLT(log2, least), least, log2)};
   }
 
   Emitted* score_gradient(Emitter& e, Emitted* weight, Emitted* gradient,
@@ -50,19 +45,27 @@ class Softmax : public NormalizerCode {
   Emitted* row_sum(Emitter& e, Emitted* lse) const override {
     return e.ir().CreateFAdd(e.f32_like(lse, 1), e.ir().CreateFSub(lse, lse));
   }
+
+ protected:
+  /// The natural logarithm of 2^reference times something, given that something's.
+  static Emitted* natural(Emitter& e, Emitted* reference, Emitted* log) {
+    return e.fma(reference, e.f32_like(reference, kLn2), log);
+  }
 };
 
 // Softmax with one more score, of zero, that has no value. The maximum includes it from the start.
 // Its exponential joins the sum at the end only: a sum far below one would be lost beside it.
 class Softmax1 : public Softmax {
  public:
-  RowState start(Emitter& e) const override { return {e.f32(0), e.f32(0)}; }
+  RowState start(Emitter& e, int lanes) const override {
+    return {e.f32(0, lanes), e.f32(0, lanes)};
+  }
 
   Finish finish(Emitter& e, const RowState& state) const override {
-    Emitted *maximum = state.first, *sum = state.second;
-    Emitted* divisor = e.ir().CreateFAdd(sum, emit_exp(e, e.ir().CreateFNeg(maximum)));
-    Emitted* lse = e.ir().CreateFAdd(maximum, emit_log(e, divisor));
-    Emitted* at_zero = e.ir().CreateFCmpOEQ(maximum, e.f32(0));
+    Emitted *maximum = state.reference, *sum = state.sum;
+    Emitted* divisor = e.ir().CreateFAdd(sum, emit_exp2(e, e.ir().CreateFNeg(maximum)));
+    Emitted* lse = natural(e, maximum, emit_log(e, divisor));
+    Emitted* at_zero = e.ir().CreateFCmpOEQ(maximum, e.f32_like(maximum, 0));
     return {divisor, e.select(at_zero, emit_log1p(e, sum), lse)};
   }
 
@@ -81,6 +84,10 @@ std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normali
       return std::make_unique<Softmax1>();
   }
   internal_error_at("unknown normaliser");
+}
+
+llvm::Value* running_maximum(Emitter& e, llvm::Value* value, llvm::Value* maximum) {
+  return e.select(e.ir().CreateFCmpOGT(value, maximum), value, maximum);
 }
 
 }  // namespace weir

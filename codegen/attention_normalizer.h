@@ -1,43 +1,49 @@
 #pragma once
 // The slots of the attention kernels in which normalisers differ (ir/normalizer.h). A kernel knows
-// blocks of rows and keys and their products; what a score weighs, it asks here. Scores are scaled
-// and masked (minus infinity) before they come.
+// blocks of rows and keys and their products; what a score weighs, it asks here. Scores come scaled
+// and masked (minus infinity), and as logarithms to base 2: multiplied by log2(e), so that 2^score
+// is the exponential of what the model calls a score. A row's lse is a natural logarithm.
 #include <memory>
-#include <vector>
 
 #include "codegen/emitter.h"
 #include "ir/normalizer.h"
 
 namespace weir {
 
-/// What a row carries from one block of keys to the next: two f32 scalars.
+constexpr double kLog2E = 1.4426950408889634;  ///< what scores are multiplied by
+constexpr double kLn2 = 0.6931471805599453;
+
+/// What rows carry from one block of keys to the next, a row a lane: the score that weights are
+/// relative to, and their sum.
 struct RowState {
-  llvm::Value *first, *second;
+  llvm::Value *reference, *sum;
 };
 
 class NormalizerCode {
  public:
   virtual ~NormalizerCode() = default;
 
-  /// A row before its first block of keys.
-  virtual RowState start(Emitter& e) const = 0;
-  /// Takes one block of a row: replaces its scores by weights relative to the new state. What was
-  /// summed with earlier weights is to be multiplied by `rescale`, an f32 scalar.
-  struct Update {
-    RowState state;
-    llvm::Value* rescale;
+  /// Rows before their first block of keys.
+  virtual RowState start(Emitter& e, int lanes) const = 0;
+  /// The reference after a block whose largest score is `largest`. What was summed so far is to be
+  /// multiplied by `rescale`.
+  struct Advance {
+    llvm::Value *reference, *rescale;
   };
-  virtual Update update(Emitter& e, const RowState& state,
-                        std::vector<llvm::Value*>& scores) const = 0;
+  virtual Advance advance(Emitter& e, llvm::Value* reference, llvm::Value* largest) const = 0;
+  /// The weight of a score relative to a reference.
+  virtual llvm::Value* relative_weight(Emitter& e, llvm::Value* score,
+                                       llvm::Value* reference) const = 0;
   /// After the last block: what the weighted sum is divided by, and the row's lse.
   struct Finish {
     llvm::Value *divisor, *lse;
   };
   virtual Finish finish(Emitter& e, const RowState& state) const = 0;
 
-  /// The weight of a score given the row's lse, and its logarithm.
+  /// The weight of a score given the row's lse times log2(e), and its logarithm to base 2, which is
+  /// finite where the weight is zero.
   struct Weight {
-    llvm::Value *weight, *log;
+    llvm::Value *weight, *log2;
   };
   virtual Weight weight(Emitter& e, llvm::Value* score, llvm::Value* lse) const = 0;
   /// dL/dscore from dL/dweight, delta being the row's sum of weight times dL/dweight.
@@ -48,5 +54,9 @@ class NormalizerCode {
 };
 
 std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer);
+
+/// The larger of two numbers; one that is no number does not count if it is `value`, so that a
+/// running maximum stays one. (What depends on it is no number either, by its weight.)
+llvm::Value* running_maximum(Emitter& e, llvm::Value* value, llvm::Value* maximum);
 
 }  // namespace weir

@@ -12,26 +12,45 @@ struct AttentionShape {
   bool causal;
   double scale;
   AttentionNormalizer normalizer;
-  int64_t key_block;    ///< keys between two rescalings
-  int64_t query_block;  ///< rows of a tile; no influence on the result
+  int64_t key_block;  ///< keys between two rescalings
 
   int64_t group() const { return H / G; }
-  int64_t key_blocks() const { return (S + key_block - 1) / key_block; }
-  int64_t query_blocks() const { return (T + query_block - 1) / query_block; }
-  /// Row capacity of packed keys: key_block in whole vectors.
-  int64_t packed_keys(int lanes) const { return (key_block + lanes - 1) / lanes * lanes; }
+  /// What keys are multiplied by, so that their products with queries are scores to base 2.
+  double key_factor() const;
 };
 
 /// From the operands q, k of any attention node; internal error without `key_block`.
-AttentionShape attention_shape(const Graph& region, const Node& node, const Target& target);
+AttentionShape attention_shape(const Graph& region, const Node& node);
+
+/// `count` in whole vectors.
+int64_t whole_vectors(int64_t count, int lanes);
+
+/// The stride of rows of `floats` elements in scratch memory: whole vectors, and not such that rows
+/// lie in the same few sets of a cache.
+int64_t scratch_stride(int64_t floats, int lanes);
 
 /// Rows of one head in a [B,T,H,d] array: element (t, i) of sequence b and head h.
 BlockMatrix head_rows(Emitter& e, llvm::Value* base, llvm::Value* b, llvm::Value* h,
                       llvm::Value* t0, int64_t T, int64_t H, int64_t d);
 
-/// Masks a vector of scores of keys first_key + lane: those of keys that exist and, if causal, are
-/// not after the query. The others become -infinity.
-llvm::Value* mask_scores(Emitter& e, const AttentionShape& shape, llvm::Value* scores,
-                         llvm::Value* first_key, llvm::Value* query);
+/// Asks the second-level cache for `count` rows of `floats` elements from row `first` on. They may
+/// lie outside of the array.
+void ask_rows(Emitter& e, const BlockMatrix& matrix, llvm::Value* first, int64_t count,
+              int64_t floats);
+
+/// Parts of a kernel's scratch memory, one behind the other.
+class ScratchParts {
+ public:
+  /// Reserves a part of `floats` elements and returns its place.
+  int64_t add(int64_t floats) {
+    int64_t place = floats_;
+    floats_ += (floats + 15) / 16 * 16;
+    return place;
+  }
+  int64_t bytes() const { return 4 * floats_; }
+
+ private:
+  int64_t floats_ = 0;
+};
 
 }  // namespace weir

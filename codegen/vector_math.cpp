@@ -1,5 +1,5 @@
-// exp, log, log1p, expm1, tanh, sigmoid and erf in f32. Polynomials are near-minimax (Chebyshev)
-// fits, made in 60 digits and rounded to f32; the leading terms are kept exact.
+// exp, exp2, log, log1p, expm1, tanh, sigmoid and erf in f32. Polynomials are near-minimax
+// (Chebyshev) fits, made in 60 digits and rounded to f32; the leading terms are kept exact.
 #include "codegen/vector_math.h"
 
 #include <initializer_list>
@@ -56,6 +56,25 @@ Value* emit_exp(Emitter& e, Value* x) {
   Value* half = ir.CreateAShr(whole, 1);
   p = ir.CreateFMul(p, power_of_two(e, half));
   return ir.CreateFMul(p, power_of_two(e, ir.CreateSub(whole, half)));
+}
+
+Value* emit_exp2(Emitter& e, Value* x) {
+  llvm::IRBuilder<>& ir = e.ir();
+  // From these bounds on the result is 0 or inf; a NaN fails both comparisons and stays.
+  Value* low = e.f32_like(x, -127);
+  Value* high = e.f32_like(x, 128);
+  Value* bounded = e.select(ir.CreateFCmpOLT(x, low), low, x);
+  bounded = e.select(ir.CreateFCmpOGT(bounded, high), high, bounded);
+  // x = n + r with |r| <= 1/2. Adding 1.5 * 2^23 rounds to a whole number and leaves it in the last
+  // bits; with the bias of exponents added, these are the exponent field of 2^n, or of 0 and inf.
+  Value* shift = e.f32_like(x, 0x1.8p23 + 127);
+  Value* shifted = ir.CreateFAdd(bounded, shift);
+  Value* r = ir.CreateFSub(bounded, ir.CreateFSub(shifted, shift));
+  Value* power = e.from_bits(ir.CreateShl(e.bits(shifted), 23));
+  return ir.CreateFMul(polynomial(e, r,
+                                  {1.0, 0.693147215, 0.2402265278, 0.05550310551, 0.009617692973,
+                                   0.00134066439, 0.0001559467816}),
+                       power);
 }
 
 Value* emit_log(Emitter& e, Value* x) {

@@ -27,6 +27,7 @@ struct Function {
 
 const std::vector<Function> functions = {
     {"exp", emit_exp, [](long double x) { return std::exp(x); }, 1.2},
+    {"exp2", emit_exp2, [](long double x) { return x > 127.5L ? infinity : std::exp2(x); }, 1.0},
     {"log", emit_log, [](long double x) { return std::log(x); }, 1.0},
     {"log1p", emit_log1p, [](long double x) { return std::log1p(x); }, 2.5},
     {"expm1", emit_expm1, [](long double x) { return std::expm1(x); }, 3.0},
@@ -58,8 +59,9 @@ std::vector<float> sample(uint64_t stride) {
   std::vector<float> x;
   for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += stride)
     x.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
-  for (uint32_t near : {0x00000000u, 0x00800000u, 0x3f800000u, 0x3f200000u, 0x7f800000u,
-                        0x42b17218u, 0x42aeac50u, 0x4d800000u, 0x3fc90fdbu, 0x40490fdbu})
+  for (uint32_t near :
+       {0x00000000u, 0x00800000u, 0x3f800000u, 0x3f200000u, 0x7f800000u, 0x42b17218u, 0x42aeac50u,
+        0x42ff0000u, 0x42fc0000u, 0x4d800000u, 0x3fc90fdbu, 0x40490fdbu})
     for (int32_t d = -50; d <= 50; ++d)
       for (uint32_t sign : {0u, 0x80000000u}) x.push_back(std::bit_cast<float>((near + d) ^ sign));
   return x;
@@ -104,6 +106,13 @@ TEST(VectorMath, SpecialValues) {
                                    {"exp", infinity, infinity},
                                    {"exp", 0, 1},
                                    {"exp", 89, infinity},
+                                   {"exp2", -infinity, 0},
+                                   {"exp2", infinity, infinity},
+                                   {"exp2", 0, 1},
+                                   {"exp2", -0.0f, 1},
+                                   {"exp2", 10, 1024},
+                                   {"exp2", -127, 0},
+                                   {"exp2", 128, infinity},
                                    {"log", 0, -infinity},
                                    {"log", -0.0f, -infinity},
                                    {"log", 0x1p-130f, -infinity},

@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/rounds.h"
+#include "lab/compile_time.h"
 #include "lab/memory.h"
 #include "lab/metrics.h"
 #include "lab/profile_json.h"
@@ -254,22 +255,14 @@ void serve_steps(const Options& options) {
 
 /// Model, passes and code of the step with the probes of a record, without running it.
 void print_compile_time(const Options& options) {
-  const RunConfig config = config_of(options);
-  std::vector<GraphPtr> planned;
-  const double passes = wall_seconds([&] {
-    const TrainingGraphs graphs = make_training_graphs(config, host_target(), true);
-    for (const GraphPtr& graph : in_order(graphs.probed))
-      planned.push_back(run_pipeline(graph, {}).graph);
-  });
-  CompileReport report;
-  const double code = wall_seconds(
-      [&] { report = Executables(planned, StepBench::settings_of(options)).report(); });
-  say({{"seconds", passes + code},
-       {"passes_seconds", passes},
-       {"code_seconds", code},
-       {"kernels", report.kernels},
-       {"distinct", report.distinct},
-       {"from_cache", report.from_cache}});
+  const CompileTime time =
+      compile_time(config_of(options), StepBench::settings_of(options), /*measured=*/true);
+  say({{"seconds", time.total()},
+       {"passes_seconds", time.passes},
+       {"code_seconds", time.code},
+       {"kernels", time.report.kernels},
+       {"distinct", time.report.distinct},
+       {"from_cache", time.report.from_cache}});
 }
 
 /// What the step's memory plan needs.

@@ -17,6 +17,7 @@
 #include "ir/print.h"
 #include "passes/plan_memory.h"
 #include "support/align.h"
+#include "support/env.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -198,7 +199,7 @@ Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSett
   JitOptions options;
   options.threads = settings.threads;
   options.cache = settings.cache;
-  options.perf = settings.perf;
+  options.perf = settings.perf || environment("WEIR_PERF") == "1";
   code_ = std::make_unique<Code>(Jit(settings.target, options));
   code_->jit.add(table.sources());
   for (Executable& program : programs_)

@@ -15,7 +15,7 @@ struct CompileSettings {
   Target target = host_target();
   int threads = 0;         ///< compiling threads; 0: all cores
   std::string cache = {};  ///< folder of the object cache; "" keeps none
-  bool perf = false;       ///< describe the code to `perf`
+  bool perf = false;       ///< describe the code to `perf`, as WEIR_PERF=1 does
 };
 
 struct Argument {

@@ -1,7 +1,10 @@
 #include "codegen/jit.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "codegen/emitter.h"
@@ -93,6 +96,20 @@ void add_perf(llvm::orc::LLJIT& jit) {
                         "perf plugin"));
 }
 
+// LLVM leaves the flags of a jitdump's header, its bytes 32 to 39, as they lay in memory, and perf
+// refuses flags that it does not know. The process has the file mapped: that is how perf finds it.
+void clear_jitdump_flags() {
+  const std::string name = fmt::format("/jit-{}.dump", getpid());
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    if (!line.ends_with(name)) continue;
+    std::fstream dump(line.substr(line.find('/')), std::ios::in | std::ios::out | std::ios::binary);
+    dump.seekp(32);
+    dump.write("\0\0\0\0\0\0\0", 8);
+    if (!dump) log_warning("the flags of {} stay unset; perf may refuse it", name);
+  }
+}
+
 void add_gdb(llvm::orc::LLJIT& jit) {
   llvm::orc::ExecutionSession& session = jit.getExecutionSession();
   auto& layer = static_cast<llvm::orc::ObjectLinkingLayer&>(jit.getObjLinkingLayer());
@@ -167,6 +184,7 @@ void Jit::add(const std::vector<KernelSource>& kernels) {
   for (const KernelSource& kernel : kernels)
     state_->addresses[kernel.symbol] =
         check(state_->lljit->lookup(kernel.symbol), kernel.symbol.c_str()).toPtr<void*>();
+  if (state_->options.perf) clear_jitdump_flags();
   state_->statistics.seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

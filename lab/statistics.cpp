@@ -7,7 +7,7 @@
 namespace weir {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotANumber = std::numeric_limits<double>::quiet_NaN();
 
 bool has_nan(std::span<const double> values) {
   return std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); });
@@ -18,13 +18,13 @@ bool has_nan(std::span<const double> values) {
 double mean(std::span<const double> values) {
   double sum = 0;
   for (double value : values) sum += value;
-  return values.empty() ? kNaN : sum / static_cast<double>(values.size());
+  return values.empty() ? kNotANumber : sum / static_cast<double>(values.size());
 }
 
 double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
 double quantile(std::vector<double> values, double q) {
-  if (values.empty() || has_nan(values)) return kNaN;
+  if (values.empty() || has_nan(values)) return kNotANumber;
   double rank = q * static_cast<double>(values.size() - 1);
   auto low = static_cast<ptrdiff_t>(std::floor(rank));
   auto at = values.begin() + low;
@@ -36,7 +36,7 @@ double quantile(std::vector<double> values, double q) {
 }
 
 double largest(std::span<const double> values) {
-  if (values.empty() || has_nan(values)) return kNaN;
+  if (values.empty() || has_nan(values)) return kNotANumber;
   return *std::max_element(values.begin(), values.end());
 }
 
@@ -52,7 +52,7 @@ double excess_kurtosis(std::span<const double> values) {
 }
 
 double ratio(double numerator, double denominator) {
-  return denominator == 0 ? kNaN : numerator / denominator;
+  return denominator == 0 ? kNotANumber : numerator / denominator;
 }
 
 }  // namespace weir

@@ -16,6 +16,7 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        "PATH or off; default ~/.cache/weir"},
       {"WEIR_TARGET", "the CPU to compile for", "host, x86-64-v3 or x86-64-v4; default host"},
       {"WEIR_THREADS", "worker threads", "a positive number; default the number of cores"},
+      {"WEIR_PERF", "describe compiled kernels to perf (codegen/README.md)", "1; default: no"},
       {"WEIR_LOG", "what is logged to stderr", "error, warning, info or debug; default info"},
   };
   return table;

@@ -2,21 +2,78 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 
 #include "codegen/object_cache.h"
+#include "lab/compile_time.h"
 #include "lab/memory.h"
 #include "lab/versions.h"
+#include "models/llama.h"
+#include "runtime/machine_rates.h"
 #include "support/env.h"
+#include "support/error.h"
 #include "support/text.h"
 #include "tools/command.h"
-#include "runtime/machine_rates.h"
 
 namespace weir {
 namespace {
 
 struct InfoArguments {
   bool quick = false;
+  bool timing = false;
+  std::vector<std::string> models = {"demo", "llama-0.1b"};
 };
+
+// An empty folder that goes away with what is in it.
+class TimingCache {
+ public:
+  TimingCache() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "weir-timing-XXXXXX").string();
+    if (!mkdtemp(pattern.data()))
+      user_error("info", "no folder can be made in {} for a cache.",
+                 std::filesystem::temp_directory_path().string());
+    folder_ = pattern;
+  }
+  ~TimingCache() {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  TimingCache(const TimingCache&) = delete;
+  TimingCache& operator=(const TimingCache&) = delete;
+  const std::string& folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+};
+
+// The sizes that a configuration is meant for, 4096 tokens a step.
+RunConfig standard_run(const std::string& name) {
+  RunConfig config;
+  config.model = llama_config(name);
+  config.length = config.model.context;
+  config.batch = std::max<int64_t>(1, 4096 / config.length);
+  return config;
+}
+
+// Seconds to compile the measured training step, with an empty object cache and from it.
+void print_timing(const Target& target, const std::vector<std::string>& models) {
+  fmt::print(
+      "\nCompiling a training step with the probes of its record, on {} cores:\n"
+      "  {:12} {:>14} {:>18} {:>10} {:>10}\n",
+      host_target().cores, "model", "batch x tokens", "kernels", "cold", "warm");
+  for (const std::string& name : models) {
+    const RunConfig config = standard_run(name);
+    const TimingCache cache;
+    const CompileSettings settings{.target = target, .cache = cache.folder()};
+    const CompileTime cold = compile_time(config, settings, true);
+    const CompileTime warm = compile_time(config, settings, true);
+    fmt::print("  {:12} {:>14} {:>18} {:8.2f} s {:8.2f} s   (of it passes {:.2f} s)\n", name,
+               fmt::format("{} x {}", config.batch, config.length),
+               fmt::format("{} ({} distinct)", cold.report.kernels, cold.report.distinct),
+               cold.total(), warm.total(), warm.passes);
+  }
+}
 
 int run_info(const InfoArguments& options) {
   for (const auto& [name, version] : build_versions())
@@ -41,6 +98,7 @@ int run_info(const InfoArguments& options) {
       if (threads == host.cores) break;
     }
   }
+  if (options.timing) print_timing(chosen_target(true), options.models);
   fmt::print("\nEnvironment:\n");
   for (const EnvironmentVariable& variable : environment_variables()) {
     const std::string value = environment(variable.name);
@@ -57,7 +115,13 @@ void add_info(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "info", "print versions, the target, measured rates of this machine, the environment");
   command->add_flag("--quick", options->quick, "measure nothing");
-  command->footer("Examples:\n  weir info\n  WEIR_TARGET=x86-64-v3 weir info --quick");
+  command->add_flag("--timing", options->timing,
+                    "compile training steps: seconds with an empty object cache, and again");
+  command->add_option("--model", options->models, "what --timing compiles; default demo llama-0.1b")
+      ->check(CLI::IsMember(llama_config_names()));
+  command->footer(
+      "Examples:\n  weir info\n  weir info --quick --timing --model llama-0.3b\n  "
+      "WEIR_TARGET=x86-64-v3 weir info --quick");
   command->callback([options, &action] { action = [options] { return run_info(*options); }; });
 }
 

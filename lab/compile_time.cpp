@@ -1,0 +1,26 @@
+#include "lab/compile_time.h"
+
+#include <chrono>
+
+#include "lab/train_graphs.h"
+#include "passes/pipeline.h"
+
+namespace weir {
+
+CompileTime compile_time(const RunConfig& config, const CompileSettings& settings, bool measured) {
+  using Clock = std::chrono::steady_clock;
+  CompileTime time;
+  const auto start = Clock::now();
+  const TrainingGraphs graphs = make_training_graphs(config, settings.target, measured);
+  const CompileOptions options{.target = settings.target};
+  std::vector<GraphPtr> planned;
+  for (const GraphPtr& graph : in_order(graphs.has_probes ? graphs.probed : graphs.plain))
+    planned.push_back(run_pipeline(graph, options).graph);
+  const auto between = Clock::now();
+  time.report = Executables(planned, settings).report();
+  time.passes = std::chrono::duration<double>(between - start).count();
+  time.code = std::chrono::duration<double>(Clock::now() - between).count();
+  return time;
+}
+
+}  // namespace weir

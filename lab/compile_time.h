@@ -1,0 +1,19 @@
+#pragma once
+// How long it takes from a configuration to the machine code of its training step.
+#include "codegen/executable.h"
+#include "lab/config.h"
+
+namespace weir {
+
+struct CompileTime {
+  double passes = 0;  ///< seconds for the model, its gradients and all passes
+  double code = 0;    ///< seconds for kernels: emission, LLVM, or what the object cache gives
+  CompileReport report;
+  double total() const { return passes + code; }
+};
+
+/// Of the step of a resolved configuration with the probes of a measured step, or without. Nothing
+/// is run, and no memory for arrays is taken.
+CompileTime compile_time(const RunConfig& config, const CompileSettings& settings, bool measured);
+
+}  // namespace weir

@@ -40,6 +40,12 @@ std::unique_ptr<llvm::MemoryBuffer> compile(const Target& target, const KernelSo
                                             bool optimised) {
   Compilation unit(target, kernel);
   if (optimised) optimize(*unit.module, *unit.machine);
+  // Symbols of local functions do not outlive linking, and perf would not know the kernel's body.
+  for (llvm::Function& function : *unit.module)
+    if (function.hasLocalLinkage()) {
+      function.setLinkage(llvm::Function::ExternalLinkage);
+      function.setVisibility(llvm::Function::HiddenVisibility);
+    }
   return object_code(*unit.module, *unit.machine);
 }
 

@@ -85,7 +85,7 @@ TEST(Jit, PerfAndGdbCanWatch) {
     if (entry.path().extension() == ".dump") {
       std::ifstream file(entry.path(), std::ios::binary);
       const std::string bytes(std::istreambuf_iterator<char>(file), {});
-      found = bytes.find("watched") != std::string::npos;
+      found = bytes.find("watched.body") != std::string::npos;
       EXPECT_EQ(bytes.substr(32, 8), std::string(8, '\0')) << "perf knows no flag of the header";
     }
   EXPECT_TRUE(found) << "no jitdump names the kernel";

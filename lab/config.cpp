@@ -39,6 +39,7 @@ const std::vector<Key>& keys() {
       WEIR_KEY("batch", batch, "sequences a step"),
       WEIR_KEY("length", length, "tokens a sequence"),
       WEIR_KEY("micro_batches", micro_batches, "parts a step is computed in, to save memory"),
+      WEIR_KEY("memory", memory, "most memory a step may need, e.g. 2GiB, met by computing values again; empty: what is free"),
       WEIR_KEY("threads", threads, "worker threads; 0 takes all cores"),
       WEIR_KEY("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only"),
       WEIR_KEY("keep_checkpoints", keep_checkpoints, "newest checkpoints of an arm that are kept; 0: all"),
@@ -294,6 +295,9 @@ void check_ranges(const RunConfig& c, Problems& problems) {
   within("optimizer.decay", c.optimizer.decay, 0, 1e6);
   within("optimizer.clip", c.optimizer.clip, 0, 1e9);
   within("optimizer.final_rate", c.optimizer.final_rate, 0, 1);
+  if (!c.memory.empty() && !parse_bytes(c.memory))
+    problems.add(
+        fmt::format("memory is '{}', but a size such as 2GiB or 500M is needed.", c.memory));
   check_choice(problems, "optimizer.kind", c.optimizer.kind, {"adamw", "sgd"});
   check_choice(problems, "optimizer.schedule", c.optimizer.schedule, {"cosine", "constant"});
   check_choice(problems, "data.kind", c.data.kind, {"backcopy", "text"});

@@ -13,6 +13,7 @@ void check_same_config(const RunConfig& started, const RunConfig& given) {
   auto flat = [](RunConfig config) {
     config.out.clear();
     config.threads = config.checkpoint_every = config.keep_checkpoints = 0;
+    config.memory.clear();
     return Json::parse(config_json(config)).flatten();
   };
   const Json before = flat(started), now = flat(given);

@@ -27,13 +27,18 @@ double bias_correction(double beta, int64_t updates) {
   return 1 / (1 - std::pow(beta, static_cast<double>(updates)));
 }
 
+int64_t memory_limit(const RunConfig& config) {
+  return config.memory.empty() ? free_memory() : parse_bytes(config.memory).value();
+}
+
 void check_memory(const MemoryNeed& need, const RunConfig& config) {
-  const int64_t available = free_memory();
+  const int64_t available = memory_limit(config);
   if (need.total() <= available) return;
   user_error("train",
-             "the run needs {}, but {} of memory are free. Compute the batch of {} in more parts "
+             "the run needs {}, but {} of memory {}. Compute the batch of {} in more parts "
              "(micro_batches, now {}), or make batch or length smaller.",
-             to_string(need), human_bytes(static_cast<double>(available)), config.batch,
+             to_string(need), human_bytes(static_cast<double>(available)),
+             config.memory.empty() ? "are free" : "may be used (memory)", config.batch,
              config.micro_batches);
 }
 
@@ -44,7 +49,7 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
     : config_(config),
       source_(source),
       graphs_(make_training_graphs(config, settings.target, measured)) {
-  CompileOptions options{.target = settings.target};
+  CompileOptions options{.target = settings.target, .memory = memory_limit(config)};
   std::vector<GraphPtr> planned;
   auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
     for (const GraphPtr& graph : in_order(programs)) {

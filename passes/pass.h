@@ -27,6 +27,9 @@ struct CompileOptions {
   VScaleOptions v_scale = {};
   /// Of every attention; softmax leaves the model's own.
   AttentionNormalizer attention = AttentionNormalizer::softmax;
+  /// Bytes that arena, states and inputs of a program may need together (passes/recompute); 0: no
+  /// limit. Exceeding it is no error of the pipeline: memory_need tells.
+  int64_t memory = 0;
   DecomposeMode decompose = DecomposeMode::lower;
   /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
   Stage stop = Stage::planned;

@@ -7,6 +7,7 @@
 #include "passes/lower.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
+#include "passes/recompute.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
 
@@ -73,6 +74,8 @@ const std::vector<Pass>& pipeline() {
       // Kernels and where their results lie.
       {"fuse", [](G g, O) { return fuse(g); },
        lowered, fused, once, always, "one pass over memory for what can be done in one"},
+      {"recompute", [](G g, O o) { return recompute(g, {.memory = o.memory}); },
+       fused, fused, once, always, "cheap values are not kept for the backward pass"},
       {"plan_memory", [](G g, O) { return plan_memory(g); },
        fused, planned, once, always, "the peak is known before anything runs"},
   };

@@ -8,29 +8,13 @@
 #include "ir/alias.h"
 #include "ir/edit.h"
 #include "ir/print.h"
+#include "passes/lifetimes.h"
 #include "support/align.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-struct Lifetime {
-  int32_t first = 0;  ///< the node that stores it
-  int32_t last = 0;   ///< the last node that reads it; the graph's size if an output
-};
-
-std::map<Value, Lifetime> lifetimes(const Graph& graph) {
-  std::map<Value, Lifetime> live;
-  for (int32_t id = 0; id < graph.size(); ++id) {
-    const Node& node = graph.node(id);
-    if (node.op == Op::reshape) continue;
-    for (Value input : node.inputs) live[root(graph, input)].last = id;
-    for (size_t r = 0; r < node.types.size(); ++r) live[{id, static_cast<int32_t>(r)}] = {id, id};
-  }
-  for (const Output& output : graph.outputs()) live[root(graph, output.value)].last = graph.size();
-  return live;
-}
 
 // Whether a kernel reads `operand` only at the element that it writes, so that it may write the
 // result over it: then every path from the operand to an output is elementwise of one shape.

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <cmath>
 
 namespace weir {
@@ -130,6 +132,26 @@ std::string human_bytes(double bytes) {
   size_t unit = 0;
   while (bytes >= 1024 && unit + 1 < std::size(units)) bytes /= 1024, ++unit;
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, units[unit]);
+}
+
+std::optional<int64_t> parse_bytes(std::string_view text) {
+  text = trim(text);
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) return std::nullopt;
+  std::string unit(trim(text.substr(static_cast<size_t>(end - text.data()))));
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  double factor = 1;
+  if (!unit.empty() && unit != "b") {
+    const size_t power = std::string_view("kmgt").find(unit[0]);
+    const std::string rest = unit.substr(1);
+    if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib"))
+      return std::nullopt;
+    factor = std::pow(1024.0, static_cast<double>(power + 1));
+  }
+  const double bytes = number * factor;
+  if (!(bytes >= 1) || bytes > 9e18) return std::nullopt;
+  return static_cast<int64_t>(bytes);
 }
 
 }  // namespace weir

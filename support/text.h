@@ -1,5 +1,6 @@
 #pragma once
 // Small text helpers: nearest names for error messages, glob matching, splitting, number printing.
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,5 +28,7 @@ std::string shortest(double value);
 
 /// 1536 -> "1.5 KiB".
 std::string human_bytes(double bytes);
+/// "8GiB", "1.5 g", "500M" or a plain number of bytes (at least 1); units are powers of 1024.
+std::optional<int64_t> parse_bytes(std::string_view text);
 
 }  // namespace weir

@@ -2,42 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cctype>
-#include <charconv>
-#include <cmath>
-#include <optional>
-
 #include "codegen/object_cache.h"
 #include "lab/memory.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
-namespace {
-
-// "8GiB", "1.5 g", "500M" or a plain number of bytes; units are powers of 1024.
-std::optional<int64_t> parse_bytes(std::string_view text) {
-  text = trim(text);
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc()) return std::nullopt;
-  std::string unit(trim(text.substr(static_cast<size_t>(end - text.data()))));
-  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  double factor = 1;
-  if (!unit.empty() && unit != "b") {
-    const size_t power = std::string_view("kmgt").find(unit[0]);
-    const std::string rest = unit.substr(1);
-    if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib"))
-      return std::nullopt;
-    factor = std::pow(1024.0, static_cast<double>(power + 1));
-  }
-  const double bytes = number * factor;
-  if (!(bytes >= 1) || bytes > 9e18) return std::nullopt;
-  return static_cast<int64_t>(bytes);
-}
-
-}  // namespace
-
 void CheckpointOptions::add_to(CLI::App& command) {
   command
       .add_option("--model", model,

@@ -1,5 +1,6 @@
 #include "passes/fuse.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -90,6 +91,22 @@ TEST(Fuse, NeverClosesACycle) {
   Tensor e = exp(x);
   b.output("y", e + matmul(e, w) * e);
   GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, GroupsStayWithinTheOperandsOfAKernel) {
+  // As the norm of the gradients of a model of many layers: more scalars than a kernel may read.
+  Builder b("g");
+  std::vector<Tensor> gradients;
+  for (int i = 0; i < 150; ++i) gradients.push_back(b.input(fmt::format("x{}", i), f32({3, 2})));
+  Tensor total = reduce_sum(gradients[0] * gradients[0], {0, 1});
+  for (size_t i = 1; i < gradients.size(); ++i)
+    total = total + reduce_sum(gradients[i] * gradients[i], {0, 1});
+  b.output("norm", sqrt(total));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = run_to(lowered, Stage::fused);
+  size_t most = 0;
+  for (const Node& node : fused->nodes()) most = std::max(most, node.inputs.size());
+  EXPECT_LE(most, static_cast<size_t>(FuseOptions().max_operands));
   expect_same_results(lowered, fused);
 }
 

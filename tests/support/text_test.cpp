@@ -26,6 +26,15 @@ TEST(Text, ShortestReadsBack) {
   EXPECT_EQ(shortest(-1.0 / 0.0), "-inf");
 }
 
+TEST(Text, SizesAreReadInPowersOf1024) {
+  EXPECT_EQ(parse_bytes("1.5 KiB"), 1536);
+  EXPECT_EQ(parse_bytes("8g"), int64_t{8} << 30);
+  EXPECT_EQ(parse_bytes(" 500M "), int64_t{500} << 20);
+  EXPECT_EQ(parse_bytes("12"), 12);
+  for (const char* wrong : {"", "x", "8 apples", "-1", "0", "nan", "1e30"})
+    EXPECT_EQ(parse_bytes(wrong), std::nullopt) << wrong;
+}
+
 TEST(Error, ProblemsAreListedTogether) {
   Problems problems("config");
   problems.add("first");

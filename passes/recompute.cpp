@@ -1,0 +1,297 @@
+#include "passes/recompute.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "ir/alias.h"
+#include "ir/edit.h"
+#include "passes/lifetimes.h"
+#include "passes/plan_memory.h"
+#include "support/align.h"
+
+namespace weir {
+namespace {
+
+bool has_schedule(const Node& node, std::initializer_list<const char*> schedules) {
+  if (node.op != Op::kernel) return false;
+  const std::string& schedule = node.attrs.get_string("schedule");
+  return std::any_of(schedules.begin(), schedules.end(),
+                     [&](const char* name) { return schedule == name; });
+}
+
+// A kernel that computes some results of another from its operands and from others of its results.
+struct Part {
+  GraphPtr region;
+  std::vector<Value> operands;  ///< in the graph of the other
+  std::string schedule;
+};
+Part part_of(const Graph& graph, int32_t kernel, const std::vector<int32_t>& wanted,
+             const std::vector<int32_t>& given) {
+  const Node& whole = graph.node(kernel);
+  const Graph& region = *whole.region;
+  std::map<Value, int32_t> cuts;
+  for (int32_t result : given) cuts[region.outputs()[result].value] = result;
+  Part part;
+  part.schedule = whole.attrs.get_string("schedule");
+  std::vector<bool> needed(region.nodes().size());
+  std::set<Value> read;
+  for (int32_t result : wanted) needed[region.outputs()[result].value.node] = true;
+  for (int32_t id = region.size() - 1; id >= 0; --id)
+    if (needed[id])
+      for (Value input : region.node(id).inputs) {
+        read.insert(input);
+        if (!cuts.contains(input)) needed[input.node] = true;
+      }
+  GraphEditor editor(region.name(), region.stage());
+  std::map<Value, Value> map;
+  const auto add_input = [&](Value inner, Value outer) {
+    map[inner] = editor.input("x" + std::to_string(part.operands.size()), region.type(inner));
+    part.operands.push_back(outer);
+  };
+  for (size_t i = 0; i < region.inputs().size(); ++i)
+    if (const Value input{region.inputs()[i], 0}; needed[input.node])
+      add_input(input, whole.inputs[i]);
+  for (const auto& [value, result] : cuts)
+    if (read.contains(value)) add_input(value, {kernel, result});
+  bool reduces = false;
+  for (int32_t id = 0; id < region.size(); ++id) {
+    const Node& node = region.node(id);
+    if (!needed[id] || node.op == Op::input || map.contains({id, 0})) continue;
+    reduces |= info(node.op).op_class == OpClass::Reduction;
+    std::vector<Value> operands;
+    for (Value input : node.inputs) operands.push_back(map.at(input));
+    std::vector<Value> results;
+    if (info(node.op).op_class == OpClass::Source)
+      results = {editor.add_source(node.op, node.types[0], node.attrs, node.where)};
+    else
+      results = editor.add_node(node.op, operands, node.attrs, node.where);
+    for (size_t r = 0; r < results.size(); ++r) map[{id, static_cast<int32_t>(r)}] = results[r];
+  }
+  for (int32_t result : wanted) editor.output("", map.at(region.outputs()[result].value));
+  part.region = editor.finish();
+  if (part.schedule == "row" && !reduces) part.schedule = "elementwise";
+  return part;
+}
+
+// What outputs need; the rest is there for probes.
+std::vector<bool> needed_by_outputs(const Graph& graph) {
+  std::vector<bool> needed(graph.nodes().size());
+  for (const Output& output : graph.outputs()) needed[output.value.node] = true;
+  for (int32_t id = graph.size() - 1; id >= 0; --id)
+    if (needed[id])
+      for (Value input : graph.node(id).inputs) needed[input.node] = true;
+  return needed;
+}
+
+class Recompute {
+ public:
+  Recompute(const Graph& graph, const RecomputeOptions& options)
+      : graph_(graph), options_(options), main_(needed_by_outputs(graph)) {
+    for (int32_t id = 0; id < graph.size(); ++id) {
+      const Node& node = graph.node(id);
+      if (!main_[id] || node.op == Op::reshape) continue;
+      for (Value input : node.inputs) users_[root(graph, input)].push_back(id);
+    }
+    for (const Output& output : graph.outputs()) outputs_.insert(root(graph, output.value));
+    for (int32_t id : graph.inputs()) fixed_ += aligned(graph.node(id).types[0].bytes());
+    peak_ = main_peak(graph, main_);
+    for (const auto& [value, users] : users_)
+      if (graph.node(value).op == Op::kernel && value.node <= peak_.node &&
+          (users.back() > peak_.node || outputs_.contains(value)))
+        kept_.insert(value);
+  }
+
+  GraphPtr run(const GraphPtr& unchanged) {
+    const bool too_much =
+        options_.memory > 0 && memory_need(*plan_memory(unchanged)).total() > options_.memory;
+    if (peak_.bytes < options_.worth_it && !too_much) return unchanged;
+    for (Value value : std::set<Value>(kept_)) take(value, false);
+    GraphPtr result = chosen_.empty() ? unchanged : apply();
+    if (options_.memory > 0) result = within_limit(std::move(result));
+    return result;
+  }
+
+ private:
+  // The peak of a graph without what only probes need, in its own numbering.
+  static LivePeak main_peak(const Graph& graph, const std::vector<bool>& main) {
+    std::map<Value, Lifetime> live = lifetimes(graph);
+    std::erase_if(live, [&](const auto& entry) { return !main[entry.first.node]; });
+    return live_peak(graph, live);
+  }
+
+  // Products are computed again until the limit is met or none is left that would help: what is
+  // computed from another copy keeps that one alive, which may cost more than it frees.
+  GraphPtr within_limit(GraphPtr result) {
+    const auto bytes = [](const Graph& graph) {
+      return main_peak(graph, needed_by_outputs(graph)).bytes;
+    };
+    std::set<Value> vain;
+    int64_t now = bytes(*result);
+    const auto fits = [&] {  // the arena may have gaps
+      return fixed_ + now <= options_.memory &&
+             memory_need(*plan_memory(result)).total() <= options_.memory;
+    };
+    while (!fits()) {
+      const std::optional<Value> best = most_freed(vain);
+      if (!best) break;
+      const std::set<Value> kept = kept_, chosen = chosen_;
+      take(*best, true);
+      GraphPtr next = apply();
+      const int64_t then = bytes(*next);
+      if (then <= now) {
+        result = std::move(next);
+        now = then;
+      } else {
+        kept_ = kept;
+        chosen_ = chosen;
+      }
+      vain.insert(*best);
+    }
+    return result;
+  }
+
+  // The kept value that frees most bytes for an operation.
+  std::optional<Value> most_freed(const std::set<Value>& vain) const {
+    std::optional<Value> best;
+    double most = 0;
+    for (Value value : kept_) {
+      if (vain.contains(value)) continue;
+      const std::optional<double> operations = cost(value, true, 0);
+      if (!operations) continue;
+      const double gain =
+          static_cast<double>(graph_.type(value).bytes()) / std::max(*operations, 1.0);
+      if (gain <= most) continue;
+      most = gain;
+      best = value;
+    }
+    return best;
+  }
+
+  // Whether a kernel after the peak may read the value as it is: it is kept anyway, or small.
+  bool available(Value value, int64_t for_bytes) const {
+    if (graph_.node(value).op != Op::kernel || value.node > peak_.node) return true;
+    if (kept_.contains(value)) return true;
+    return graph_.type(value).bytes() * 16 <= for_bytes;
+  }
+
+  // Results of the same kernel that are there to compute others from.
+  std::vector<int32_t> siblings(Value value) const {
+    std::vector<int32_t> given;
+    for (size_t r = 0; r < graph_.node(value).types.size(); ++r) {
+      const Value sibling{value.node, static_cast<int32_t>(r)};
+      if (sibling != value && kept_.contains(sibling)) given.push_back(sibling.result);
+    }
+    return given;
+  }
+
+  // Multiplications and additions that it takes to have the value again; nothing if it can't be.
+  std::optional<double> cost(Value value, bool products, int depth) const {
+    if (outputs_.contains(value)) return std::nullopt;
+    const Node& node = graph_.node(value);
+    if (!has_schedule(node, {"elementwise", "row"}) &&
+        !(products && has_schedule(node, {"matmul"})))
+      return std::nullopt;
+    if (graph_.type(value).shape.empty() || graph_.type(value).shape.back() == 1)
+      return std::nullopt;  // of rows: too small to bother
+    const Part part = part_of(graph_, value.node, {value.result}, siblings(value));
+    double operations = 0;
+    for (const Node& inner : part.region->nodes()) {
+      const double elements = static_cast<double>(inner.types[0].elements());
+      if (inner.op != Op::matmul) {
+        operations += elements;
+        continue;
+      }
+      const Shape& a = part.region->type(inner.inputs[0]).shape;
+      const bool transposed = inner.attrs.get_bool("transpose_a");
+      operations += 2 * elements * static_cast<double>(a[a.size() - (transposed ? 2 : 1)]);
+    }
+    for (Value operand : part.operands) {
+      const Value input = root(graph_, operand);
+      if (chosen_.contains(input) || available(input, graph_.type(value).bytes())) continue;
+      if (!products || depth == 8) return std::nullopt;
+      const std::optional<double> inputs = cost(input, products, depth + 1);
+      if (!inputs) return std::nullopt;
+      operations += *inputs;
+    }
+    return operations;
+  }
+
+  void take(Value value, bool products) {
+    if (chosen_.contains(value) || !cost(value, products, 0)) return;
+    const Part part = part_of(graph_, value.node, {value.result}, siblings(value));
+    chosen_.insert(value);
+    kept_.erase(value);
+    for (Value operand : part.operands) {
+      const Value input = root(graph_, operand);
+      if (chosen_.contains(input)) continue;
+      if (available(input, graph_.type(value).bytes())) {
+        if (graph_.node(input).op == Op::kernel && input.node <= peak_.node) kept_.insert(input);
+      } else {
+        take(input, products);
+      }
+    }
+  }
+
+  GraphPtr apply() const {
+    Rewriter rewriter(graph_);
+    std::map<Value, Value> again;
+    for (int32_t id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_.node(id);
+      if (node.op == Op::input) continue;
+      if (id <= peak_.node || !main_[id] || node.op != Op::kernel) {
+        rewriter.copy(id);
+        continue;
+      }
+      std::vector<Value> operands;
+      for (Value input : node.inputs) operands.push_back(late(rewriter, again, input));
+      if (operands == rewriter[node.inputs])
+        rewriter.copy(id);
+      else
+        rewriter.replace(id, rewriter.add_kernel(operands, node.attrs, node.region, node.where));
+    }
+    return live_graph(rewriter.finish_copy(), false);
+  }
+
+  // The value as kernels after the peak read it.
+  Value late(Rewriter& rewriter, std::map<Value, Value>& again, Value old) const {
+    if (auto found = again.find(old); found != again.end()) return found->second;
+    const Node& node = graph_.node(old);
+    if (node.op == Op::reshape) {
+      const Value inner = late(rewriter, again, node.inputs[0]);
+      if (inner == rewriter[node.inputs[0]]) return rewriter[old];
+      return again[old] = rewriter.add(Op::reshape, {inner}, node.attrs);
+    }
+    if (!chosen_.contains(old)) return rewriter[old];
+    std::vector<int32_t> wanted;
+    for (size_t r = 0; r < node.types.size(); ++r)
+      if (chosen_.contains({old.node, static_cast<int32_t>(r)}))
+        wanted.push_back(static_cast<int32_t>(r));
+    const Part part = part_of(graph_, old.node, wanted, siblings(old));
+    std::vector<Value> operands;
+    for (Value operand : part.operands) operands.push_back(late(rewriter, again, operand));
+    const std::vector<Value> copies =
+        rewriter.add_kernel(operands, {{"schedule", part.schedule}}, part.region, node.where);
+    for (size_t i = 0; i < wanted.size(); ++i) again[{old.node, wanted[i]}] = copies[i];
+    return again.at(old);
+  }
+
+  const Graph& graph_;
+  RecomputeOptions options_;
+  std::vector<bool> main_;
+  std::map<Value, std::vector<int32_t>> users_;
+  std::set<Value> outputs_;
+  int64_t fixed_ = 0;  ///< bytes of states and inputs
+  LivePeak peak_;
+  std::set<Value> kept_;    ///< made before the peak and read after it
+  std::set<Value> chosen_;  ///< computed again
+};
+
+}  // namespace
+
+GraphPtr recompute(const GraphPtr& fused, const RecomputeOptions& options) {
+  return Recompute(*fused, options).run(fused);
+}
+
+}  // namespace weir

@@ -1,0 +1,26 @@
+#pragma once
+// fused -> fused: values that the backward pass needs are computed again there instead of being
+// kept since the forward pass. A copy of a kernel gives the same bits as the kernel, so this
+// changes memory and time, never a number.
+#include "ir/graph.h"
+
+namespace weir {
+
+struct RecomputeOptions {
+  /// Bytes that arena, states and inputs may need together. While they need more, products of
+  /// matrices are computed again too, those first that free most bytes for an operation; 0: no
+  /// limit.
+  int64_t memory = 0;
+  /// Programs whose results never need more than this keep everything: it lies in the caches or
+  /// costs nothing.
+  int64_t worth_it = int64_t{128} << 20;
+};
+
+/// Whatever the limit, values of elementwise and row kernels that are kept across the peak are
+/// computed again right before their first use after it, if what they are computed from is kept
+/// anyway: normalised inputs and the SwiGLU product, where the residual stream, the gate and its
+/// partner are kept. Decided on what outputs need; probes read the first copy.
+/// Exceeding the limit is not an error here: memory_need of the planned graph tells.
+GraphPtr recompute(const GraphPtr& fused, const RecomputeOptions& options = {});
+
+}  // namespace weir

@@ -1,0 +1,76 @@
+#include "passes/recompute.h"
+
+#include <gtest/gtest.h>
+
+#include "models/llama.h"
+#include "passes/loss_head.h"
+#include "passes/pass_test_util.h"
+#include "passes/pipeline.h"
+#include "passes/plan_memory.h"
+#include "testing/small_model.h"
+
+namespace weir {
+namespace {
+
+constexpr int64_t kLayers = 6;
+
+// Loss and all gradients of a small model, as kernels.
+GraphPtr fused_gradients(const std::vector<std::string>& probes = {}) {
+  CompileOptions options;
+  options.stop = Stage::fused;
+  options.gradients = {"*"};
+  options.probes = probes;
+  return run_pipeline(build_llama(test::small_model(kLayers), 2, 7).graph, options).graph;
+}
+
+int64_t arena(const GraphPtr& fused) { return memory_need(*plan_memory(fused)).arena; }
+
+int64_t kernels(const Graph& graph, const std::string& schedule) {
+  int64_t count = 0;
+  for (const Node& node : graph.nodes())
+    count += node.op == Op::kernel && node.attrs.get_string("schedule") == schedule;
+  return count;
+}
+
+TEST(Recompute, SmallProgramsKeepEverything) {
+  GraphPtr graph = fused_gradients();
+  EXPECT_EQ(recompute(graph), graph);
+}
+
+TEST(Recompute, NormalisedInputsAndTheSwigluProductAreNotKept) {
+  GraphPtr graph = fused_gradients(), again = recompute(graph, {.worth_it = 0});
+  
+  EXPECT_GE(kernels(*again, "elementwise") - kernels(*graph, "elementwise"), 3 * (kLayers - 1));
+  EXPECT_EQ(kernels(*again, "matmul"), kernels(*graph, "matmul"));
+  EXPECT_LT(arena(again), arena(graph));
+  expect_same_results(*graph, *again, 0);
+}
+
+TEST(Recompute, ALimitBringsProductsBack) {
+  GraphPtr graph = fused_gradients(), cheap = recompute(graph, {.worth_it = 0});
+  GraphPtr least = recompute(graph, {.memory = 1, .worth_it = 0});
+  EXPECT_GT(kernels(*least, "matmul"), kernels(*cheap, "matmul"));
+  EXPECT_EQ(kernels(*least, "attention"), kernels(*cheap, "attention"));
+  EXPECT_LT(arena(least), arena(cheap));
+  expect_same_results(*graph, *least, 0);
+  // A limit between the two is met without computing everything again.
+  const MemoryNeed need = memory_need(*plan_memory(cheap));
+  const int64_t limit = need.total() - (arena(cheap) - arena(least)) / 2;
+  GraphPtr between = recompute(graph, {.memory = limit, .worth_it = 0});
+  EXPECT_LT(kernels(*between, "matmul"), kernels(*least, "matmul"));
+  EXPECT_GT(kernels(*between, "matmul"), kernels(*cheap, "matmul"));
+}
+
+TEST(Recompute, ProbesDoNotChangeWhatIsComputedAgain) {
+  GraphPtr plain = fused_gradients();
+  GraphPtr probed = fused_gradients(
+      {"blocks.*.ln1.hook_normalized : norm(feature)", "blocks.*.mlp.hook_post : norm(feature)"});
+  const auto added = [](const GraphPtr& graph, const char* schedule) {
+    return kernels(*recompute(graph, {.worth_it = 0}), schedule) - kernels(*graph, schedule);
+  };
+  for (const char* schedule : {"row", "elementwise", "matmul"})
+    EXPECT_EQ(added(plain, schedule), added(probed, schedule)) << schedule;
+}
+
+}  // namespace
+}  // namespace weir

@@ -42,9 +42,9 @@ class AttentionBackward {
         use_(buffers),
         lanes_(target.lanes()),
         packed_(whole_vectors(shape.key_block, lanes_)),
-        query_block_(std::min<int64_t>(64, whole_vectors(shape.T, lanes_))),
-        query_tile_(block_tile(target, query_block_, packed_)),
-        key_tile_(block_tile(target, shape.key_block, shape.d)),
+        query_block_(std::min<int64_t>(32, whole_vectors(shape.T, lanes_))),
+        query_tile_(block_tile(target, query_block_, packed_, 4)),
+        key_tile_(block_tile(target, shape.key_block, shape.d, 4)),
         stride_(scratch_stride(shape.d, lanes_)),
         query_rows_(query_tile_.padded(query_block_)),
         key_rows_(key_tile_.padded(shape.key_block)),
@@ -87,7 +87,7 @@ class AttentionBackward {
   int64_t choose_panel(const Target& target) const {
     const int64_t bytes = 4 * 5 * packed_ * stride_;
     const int64_t all = (s_.S + s_.key_block - 1) / s_.key_block;
-    return std::clamp<int64_t>(target.l2_bytes * 3 / 8 / bytes, 1, std::min<int64_t>(all, 8));
+    return std::clamp<int64_t>(target.l2_bytes / 2 / bytes, 1, std::min<int64_t>(all, 8));
   }
 
   Emitted* scratch(int64_t floats) { return e_->byte_address(frame_->scratch, 4 * floats); }
@@ -490,7 +490,7 @@ class AttentionBackward {
   BackwardBuffers use_;
   int lanes_;
   int64_t packed_;       ///< keys of a block in whole vectors
-  int64_t query_block_;  ///< no influence on the result
+  int64_t query_block_;  ///< small, for the first-level cache; no influence on the result
   BlockTile query_tile_, key_tile_;
   int64_t stride_;                 ///< of rows of features in scratch memory
   int64_t query_rows_, key_rows_;  ///< of a block in whole register blocks

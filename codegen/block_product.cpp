@@ -112,8 +112,9 @@ Emitted* row_start(Emitter& e, const BlockMatrix& m, Emitted* row) {
 
 }  // namespace
 
-BlockTile block_tile(const Target& target, int64_t rows, int64_t columns) {
-  const int vectors = columns > target.lanes() ? 2 : 1;
+BlockTile block_tile(const Target& target, int64_t rows, int64_t columns, int most_vectors) {
+  int vectors = std::min(most_vectors, target.vector_registers >= 32 ? 4 : 2);
+  while (vectors > 1 && columns <= vectors / 2 * target.lanes()) vectors /= 2;
   // One register for the element of A and one a vector of B.
   const int most = std::min((target.vector_registers - 1 - vectors) / vectors, 14);
   // A register block costs a step of k about one row more than it has.

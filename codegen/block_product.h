@@ -26,8 +26,9 @@ struct BlockTile {
   int64_t padded(int64_t count) const { return (count + rows - 1) / rows * rows; }
 };
 
-/// The register block for results of about rows x columns that wastes least on rounding up.
-BlockTile block_tile(const Target& target, int64_t rows, int64_t columns);
+/// The register block for results of about rows x columns that wastes least on rounding up, of at
+/// most `most_vectors` vectors. Many rows of few vectors take more instructions for the same work.
+BlockTile block_tile(const Target& target, int64_t rows, int64_t columns, int most_vectors);
 
 /// C[rows, columns] (+)= A[rows, depth] B[depth, columns], f32. B and C have unit column stride; A
 /// may have any.

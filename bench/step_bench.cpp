@@ -32,7 +32,7 @@ using namespace weir::bench;
 using nlohmann::json;
 
 struct Options {
-  std::string setting = "demo", cache;
+  std::string setting = "demo", cache, memory;
   int steps = 5, threads = 0;
   int64_t batch = 0, length = 0;
   bool probes = false, serve = false, compile = false, plan = false;
@@ -62,6 +62,7 @@ RunConfig config_of(const Options& options) {
   if (options.batch > 0) config.batch = options.batch;
   if (options.length > 0) config.length = options.length;
   config.threads = options.threads;
+  config.memory = options.memory;
   config.steps = 1'000'000;  // the learning rate's schedule never ends
   return config;
 }
@@ -287,6 +288,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch, "instead of the setting's");
   app.add_option("--length", options.length, "instead of the setting's");
   app.add_option("--cache", options.cache, "folder of the object cache; default: none");
+  app.add_option("--memory", options.memory, "most that a step may need, e.g. 2GiB");
   app.add_flag("--probes", options.probes, "also steps with the full metric record");
   app.add_flag("--serve", options.serve, "steps on stdin's demand");
   app.add_flag("--compile", options.compile, "only compile, with probes");

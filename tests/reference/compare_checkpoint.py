@@ -1,12 +1,13 @@
 """Compares `weir measure` with `transformers` on a checkpoint, number by number.
 
     python compare_checkpoint.py --weir build/weir --model DIR_OR_GGUF [--tokens T.npy]
-        [--v-scale VARIANT] [--attention NORMALISER] [--f64]
+        [--v-scale VARIANT] [--attention NORMALISER] [--f64 [--yardstick]]
 
 The model is loaded by the library: a folder as it is, a GGUF file by the library's own reader
 (independent of `weir convert`) or, with --convert, from the folder that `weir convert` makes of it.
 With --f64 a GGUF file is always converted: the library's own reader keeps its weights packed and
-multiplies in f32 whatever dtype is asked for.
+multiplies in f32 whatever dtype is asked for. --yardstick also runs the library in f32 and shows how
+far that is from its f64: what rounding to f32 does to this model and rewrite, whoever computes.
 Weir measures the same tokens (random ones if none are given). Printed is, for each key of the
 record, the largest disagreement |a-b| / max(|b|, 1e-3 max|array|) over all layers, and whether it is
 within the tolerance of the specification; the exit status says whether all are.
@@ -42,29 +43,52 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--v-scale", default="none")
-    parser.add_argument("--attention", default="softmax")
+    variants = ("none", "full", "learned", "backward-only", "forward-only")
+    parser.add_argument("--v-scale", default="none", choices=variants)
+    parser.add_argument("--attention", default="softmax", choices=("softmax", "softmax-1"))
     parser.add_argument("--f64", action="store_true", help="the library in f64, patched")
+    parser.add_argument("--yardstick", action="store_true", help="the library in f32 beside its f64")
     parser.add_argument("--convert", action="store_true", help="load what `weir convert` makes")
     parser.add_argument("--logits", action="store_true", help="compare all logits, too")
     parser.add_argument("--record", type=pathlib.Path, help="a record of Weir's to compare")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.yardstick and not options.f64:
+        parser.error("--yardstick compares with f64, so it needs --f64")
+    return options
 
 
-def load(options: argparse.Namespace, folder: pathlib.Path) -> torch.nn.Module:
-    dtype = torch.float64 if options.f64 else torch.float32
-    source, more = options.model, {}
-    if source.suffix == ".gguf" and (options.convert or options.f64):
-        source = folder / "converted"
-        subprocess.run([options.weir, "convert", options.model, source], check=True)
-    elif source.suffix == ".gguf":
-        source, more = source.parent, {"gguf_file": source.name}
+def located(options: argparse.Namespace, folder: pathlib.Path) -> tuple[pathlib.Path, dict]:
+    """Where the library loads the model from, and with which further keywords."""
+    source = options.model
+    if source.suffix != ".gguf":
+        return source, {}
+    if not (options.convert or options.f64):
+        return source.parent, {"gguf_file": source.name}
+    converted = folder / "converted"
+    if not converted.exists():
+        subprocess.run([options.weir, "convert", source, converted], check=True)
+    return converted, {}
+
+
+def load(options: argparse.Namespace, folder: pathlib.Path, dtype: torch.dtype) -> torch.nn.Module:
+    source, more = located(options, folder)
     config = AutoConfig.from_pretrained(source, **more)
     model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, **more)
     model.eval().requires_grad_(False)
-    if options.f64:
+    if dtype == torch.float64:
         patch_to_f64(model)
     return model
+
+
+def library_record(options, folder: pathlib.Path, tokens: np.ndarray, dtype: torch.dtype):
+    """The record and the logits of the library in one dtype."""
+    model = load(options, folder, dtype)
+    sizes = sizes_of(model.config, v_scale=options.v_scale, attention=options.attention)
+    start = time.time()
+    logits, loss, trace = run(model, torch.from_numpy(tokens.astype(np.int64)), sizes)
+    print(f"transformers ({dtype}): {time.time() - start:.1f} s, loss {loss:.7f}")
+    count = sum(w.numel() for w in model.parameters())
+    return measure_record.plain(measure_record.measure("", sizes, count, loss, trace)), logits
 
 
 def weir_record(options: argparse.Namespace, tokens: pathlib.Path, out: pathlib.Path) -> dict:
@@ -73,7 +97,7 @@ def weir_record(options: argparse.Namespace, tokens: pathlib.Path, out: pathlib.
     command = [options.weir, "measure", "--model", options.model, "--tokens", tokens]
     command += ["--json", out]
     if options.v_scale != "none":
-        command += ["--v-scale", options.v_scale]
+        command += ["--v-scale", options.v_scale.removesuffix("-only")]
     if options.attention != "softmax":
         command += ["--attention", options.attention]
     if options.logits:
@@ -161,25 +185,37 @@ class Comparison:
             self.problems.append(f"{where}: {a} against {b}")
 
 
-def compare_logits(archive: pathlib.Path, expected: torch.Tensor) -> bool:
+def logits_of(archive: pathlib.Path, shape: torch.Size) -> torch.Tensor:
     with np.load(archive) as arrays:
-        (actual,) = [arrays[name] for name in arrays.files if name.startswith("hook_logits")]
-    difference = np.abs(actual.reshape(expected.shape) - expected.numpy()).max()
-    print(f"logits: largest difference {difference:.2e}, {LOGITS} is allowed")
-    return bool(difference <= LOGITS)
+        (logits,) = [arrays[name] for name in arrays.files if name.startswith("hook_logits")]
+    return torch.from_numpy(logits.reshape(shape))
 
 
-def compare(actual: dict, expected: dict) -> bool:
+def compare_logits(actual: torch.Tensor, expected: torch.Tensor, yardstick) -> bool:
+    difference = (actual - expected).abs().max().item()
+    print(f"logits up to {expected.abs().max():.1f}: largest difference {difference:.2e}, {LOGITS} is allowed")
+    if yardstick is not None:
+        print(f"    the library in f32: {(yardstick - expected).abs().max():.2e}")
+    return difference <= LOGITS
+
+
+def compared(actual: dict, expected: dict) -> Comparison:
     for name in EXACT:
         actual["model"].pop(name, None), expected["model"].pop(name, None)
-    settings = expected["settings"]
-    actual["settings"] = {key: actual["settings"].get(key) for key in settings}
+    actual["settings"] = {key: actual["settings"].get(key) for key in expected["settings"]}
     comparison = Comparison()
     comparison.values(actual, expected, "", "record")
+    return comparison
+
+
+def compare(actual: dict, expected: dict, yardstick: dict | None) -> bool:
+    comparison = compared(actual, expected)
+    library = compared(yardstick, expected).worst if yardstick else {}
     for key, error in sorted(comparison.worst.items(), key=lambda item: -item[1]):
         allowed = LOSS if key == "loss" else RELATIVE
         mark = "ok " if error <= allowed else "OUT"
-        print(f"{mark} {key:32} {error:9.2e}  {comparison.where[key]}")
+        beside = f"{library[key]:9.2e} " if library else ""
+        print(f"{mark} {key:32} {error:9.2e} {beside} {comparison.where[key]}")
         if error > allowed:
             comparison.problems.append(f"{key} differs by {error:.2e}; {allowed} is allowed")
     print(f"{comparison.numbers} numbers compared")
@@ -192,24 +228,25 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        model = load(options, folder)
-        sizes = sizes_of(model.config, v_scale=options.v_scale, attention=options.attention)
         if options.tokens:
             tokens = np.load(options.tokens)
         else:
+            source, more = located(options, folder)
+            vocabulary = AutoConfig.from_pretrained(source, **more).vocab_size
             rng = np.random.default_rng(options.seed)
-            tokens = rng.integers(0, sizes.vocab_size, (options.batch, options.length + 1))
+            tokens = rng.integers(0, vocabulary, (options.batch, options.length + 1))
         np.save(folder / "tokens.npy", tokens.astype(np.int32))
-        start = time.time()
-        logits, loss, trace = run(model, torch.from_numpy(tokens.astype(np.int64)), sizes)
-        print(f"transformers ({next(model.parameters()).dtype}): {time.time() - start:.1f} s")
-        count = sum(w.numel() for w in model.parameters())
-        expected = measure_record.measure("", sizes, count, loss, trace)
+        dtype = torch.float64 if options.f64 else torch.float32
+        expected, logits = library_record(options, folder, tokens, dtype)
+        yardstick, library_logits = None, None
+        if options.yardstick:
+            yardstick, library_logits = library_record(options, folder, tokens, torch.float32)
         actual = weir_record(options, folder / "tokens.npy", folder / "record.json")
-        print(f"loss: weir {actual['loss']:.7f}, transformers {loss:.7f}")
-        fine = compare(actual, measure_record.plain(expected))
+        print(f"loss: weir {actual['loss']:.7f}")
+        fine = compare(actual, expected, yardstick)
         if options.logits:
-            fine = compare_logits(folder / "record.npz", logits) and fine
+            logits_here = logits_of(folder / "record.npz", logits.shape)
+            fine = compare_logits(logits_here, logits, library_logits) and fine
         sys.exit(0 if fine else 1)
 
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ir/infer.h"
 #include "ir/normalizer.h"
@@ -12,12 +13,56 @@
 namespace weir {
 namespace {
 
+// Appends the bytes of what identifies a node, each part with its length, so that two keys are
+// equal only if all parts are.
+class KeyWriter {
+ public:
+  std::string take() { return std::move(key_); }
+
+  template <typename T>
+  void number(T value) {
+    key_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void text(const std::string& text) {
+    number(text.size());
+    key_ += text;
+  }
+  void attribute(const AttrValue& value) {
+    number(static_cast<char>(value.index()));
+    std::visit(*this, value);
+  }
+  void operator()(int64_t value) { number(value); }
+  void operator()(double value) { number(std::isnan(value) ? std::nan("") : value); }
+  void operator()(bool value) { number(value); }
+  void operator()(DType value) { number(value); }
+  void operator()(const std::string& value) { text(value); }
+  void operator()(const std::vector<int64_t>& values) {
+    number(values.size());
+    for (int64_t value : values) number(value);
+  }
+
+ private:
+  std::string key_;
+};
+
 // Two pure nodes with the same key compute the same values.
 std::string intern_key(const Node& node) {
-  std::string key = fmt::format("{} {}", static_cast<int>(node.op), to_string(node.attrs));
-  for (Value input : node.inputs) key += fmt::format(" {}.{}", input.node, input.result);
-  for (const Type& type : node.types) key += " " + to_string(type);
-  return key;
+  KeyWriter key;
+  key.number(node.op);
+  key.number(node.inputs.size());
+  for (Value input : node.inputs) {
+    key.number(input.node);
+    key.number(input.result);
+  }
+  for (const Type& type : node.types) {
+    key.number(type.dtype);
+    key(type.shape);
+  }
+  for (const auto& [name, value] : node.attrs.entries()) {
+    key.text(name);
+    key.attribute(value);
+  }
+  return key.take();
 }
 
 // Every identity is a use of its operand of its own, with a gradient and a name of its own.

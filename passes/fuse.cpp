@@ -273,18 +273,23 @@ class Fuser {
                  value.node);
       return map[value] = editor.add(Op::reshape, {self(self, node.inputs[0])}, node.attrs);
     };
-    std::vector<int32_t> probes;
+    std::map<Value, std::vector<int32_t>> probes_of;
     for (int32_t id = 0; id < graph_.size(); ++id)
-      if (graph_.node(id).op == Op::probe) probes.push_back(id);
-    auto emit_ready_probes = [&] {
-      std::erase_if(probes, [&](int32_t id) {
-        Value value = graph_.node(id).inputs[0];
-        if (!map.contains(root(graph_, value))) return false;
-        editor.add_node(Op::probe, {mapped(mapped, value)}, graph_.node(id).attrs);
-        return true;
-      });
+      if (graph_.node(id).op == Op::probe)
+        probes_of[root(graph_, graph_.node(id).inputs[0])].push_back(id);
+    auto emit_probes_of = [&](const std::vector<Value>& values) {
+      std::vector<int32_t> probes;
+      for (Value value : values)
+        if (auto found = probes_of.find(value); found != probes_of.end())
+          probes.insert(probes.end(), found->second.begin(), found->second.end());
+      std::sort(probes.begin(), probes.end());
+      for (int32_t id : probes)
+        editor.add_node(Op::probe, {mapped(mapped, graph_.node(id).inputs[0])},
+                        graph_.node(id).attrs);
     };
-    emit_ready_probes();
+    std::vector<Value> inputs;
+    for (int32_t id : graph_.inputs()) inputs.push_back({id, 0});
+    emit_probes_of(inputs);
     for (int32_t index : order()) {
       const Unit& unit = units_[index];
       std::vector<Value> operands;
@@ -292,7 +297,7 @@ class Fuser {
       std::vector<Value> results = editor.add_kernel(operands, {{"schedule", unit.schedule}},
                                                      region(unit), graph_.node(unit.rank).where);
       for (size_t r = 0; r < results.size(); ++r) map[unit.results[r]] = results[r];
-      if (!probes.empty()) emit_ready_probes();
+      emit_probes_of(unit.results);
     }
     for (const Output& output : graph_.outputs())
       editor.output(output.name, mapped(mapped, output.value));

@@ -72,30 +72,35 @@ class Planner {
 
   // Largest first, each at the lowest offset that is free for all of its lifetime.
   void place_all() {
-    std::vector<std::pair<Value, Lifetime>> values;
+    struct Wanted {
+      int64_t size;
+      Value value;
+      Lifetime life;
+    };
+    std::vector<Wanted> values;
     for (const auto& [value, life] : live_)
       if (graph_.node(value).op == Op::kernel && !place_.contains(value))
-        values.emplace_back(value, life);
-    std::stable_sort(values.begin(), values.end(), [&](const auto& a, const auto& b) {
-      return graph_.type(a.first).bytes() > graph_.type(b.first).bytes();
-    });
-    std::vector<std::pair<Value, Lifetime>> placed;
-    for (const auto& [value, life] : values) {
-      int64_t size = aligned(graph_.type(value).bytes());
-      std::vector<std::pair<int64_t, int64_t>> taken;
-      for (const auto& [other, other_life] : placed)
-        if (other_life.first <= life.last && life.first <= other_life.last)
-          taken.emplace_back(place_.at(other),
-                             place_.at(other) + aligned(graph_.type(other).bytes()));
-      std::sort(taken.begin(), taken.end());
+        values.push_back({aligned(graph_.type(value).bytes()), value, life});
+    std::stable_sort(values.begin(), values.end(),
+                     [](const Wanted& a, const Wanted& b) { return a.size > b.size; });
+    struct Taken {
+      int64_t begin, end;
+      Lifetime life;
+    };
+    std::vector<Taken> taken;  // ascending by begin
+    for (const Wanted& wanted : values) {
       int64_t offset = 0;
-      for (const auto& [begin, end] : taken) {
-        if (offset + size <= begin) break;
-        offset = std::max(offset, end);
+      for (const Taken& other : taken) {
+        if (offset + wanted.size <= other.begin) break;
+        if (other.life.first <= wanted.life.last && wanted.life.first <= other.life.last)
+          offset = std::max(offset, other.end);
       }
-      place_[value] = offset;
-      arena_ = std::max(arena_, offset + size);
-      placed.emplace_back(value, life);
+      const auto behind =
+          std::upper_bound(taken.begin(), taken.end(), offset,
+                           [](int64_t begin, const Taken& other) { return begin < other.begin; });
+      taken.insert(behind, {offset, offset + wanted.size, wanted.life});
+      place_[wanted.value] = offset;
+      arena_ = std::max(arena_, offset + wanted.size);
     }
   }
 

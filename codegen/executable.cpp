@@ -226,24 +226,26 @@ Session::Session(const Executables& programs, int threads)
     : programs_(programs), workers_(threads > 0 ? threads : std::max(1, host_target().cores)) {
   Problems problems("session");
   std::map<std::string, size_t> index;
+  int64_t bytes = 0;
   for (size_t p = 0; p < programs.size(); ++p)
     for (const Argument& input : programs[p].inputs) {
       auto [position, inserted] = index.emplace(input.name, entries_.size());
-      if (inserted)
-        entries_.push_back(
-            {input.name, input.type, Buffer(static_cast<size_t>(input.type.bytes()))});
-      else if (entries_[position->second].type != input.type)
+      if (inserted) {
+        entries_.push_back({input.name, input.type, bytes});
+        bytes += aligned(input.type.bytes());
+      } else if (entries_[position->second].type != input.type) {
         problems.add(fmt::format(
             "input {} is {} in one program and {} in another. Programs share "
             "inputs by name.",
             input.name, to_string(entries_[position->second].type), to_string(input.type)));
+      }
     }
   problems.raise();
+  memory_ = Buffer(static_cast<size_t>(bytes));
   for (size_t p = 0; p < programs.size(); ++p) {
     workspace_.reserve(programs[p].code, workers_.count());
     inputs_.emplace_back();
-    for (const Argument& input : programs[p].inputs)
-      inputs_.back().push_back(entries_[index.at(input.name)].buffer.data());
+    for (const Argument& input : programs[p].inputs) inputs_.back().push_back(data(input.name));
   }
 }
 
@@ -253,7 +255,9 @@ const Session::Entry& Session::entry(const std::string& name) const {
   user_error("session", "no input is named {}.{}", name, did_you_mean(name, names()));
 }
 
-void* Session::data(const std::string& name) { return entry(name).buffer.data(); }
+void* Session::data(const std::string& name) {
+  return static_cast<char*>(memory_.data()) + entry(name).offset;
+}
 const Type& Session::type(const std::string& name) const { return entry(name).type; }
 
 std::vector<std::string> Session::names() const {

@@ -93,12 +93,13 @@ class Session {
   struct Entry {
     std::string name;
     Type type;
-    Buffer buffer;
+    int64_t offset = 0;  ///< bytes into memory_
   };
   const Entry& entry(const std::string& name) const;
   const Executables& programs_;
   Workers workers_;
   Workspace workspace_;
+  Buffer memory_;  // of all entries: in one piece, so that none is rounded up to huge pages
   std::vector<Entry> entries_;
   std::vector<std::vector<void*>> inputs_;
 };

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -15,27 +16,46 @@
 namespace weir {
 namespace {
 
-constexpr size_t huge_page = 2 << 20;
+constexpr size_t huge_page = 2 << 20, alignment = WEIR_BUFFER_ALIGNMENT;
 constexpr unsigned char guard_pattern = 0xa5;
 
 static_assert(WEIR_BUFFER_ALIGNMENT == kAlignment);
+
+// Zero pages from the system, of which a page is taken when it is first touched: by the worker that
+// needs it, and only once. Null when there are none.
+void* map_huge(size_t bytes) {
+  const size_t size = round_up(bytes, huge_page);
+  void* mapped =
+      mmap(nullptr, size + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  char* begin = static_cast<char*>(mapped);
+  const size_t head =
+      round_up(reinterpret_cast<uintptr_t>(begin), huge_page) - reinterpret_cast<uintptr_t>(begin);
+  if (head > 0) munmap(begin, head);
+  if (head < huge_page) munmap(begin + head + size, huge_page - head);
+  madvise(begin + head, size, MADV_HUGEPAGE);
+  return begin + head;
+}
 
 }  // namespace
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
-  const bool huge = bytes >= huge_page;
-  const size_t alignment = huge ? huge_page : WEIR_BUFFER_ALIGNMENT;
-  data_ = std::aligned_alloc(alignment, round_up(bytes, alignment));
+  data_ = bytes >= huge_page ? map_huge(bytes)
+                             : std::aligned_alloc(alignment, round_up(bytes, alignment));
   if (!data_)
     user_error("memory",
                "could not get {} from the system; use a smaller micro-batch, model or context",
                human_bytes(static_cast<double>(bytes)));
-  if (huge) madvise(data_, round_up(bytes, alignment), MADV_HUGEPAGE);
-  std::memset(data_, 0, bytes);
+  if (bytes < huge_page) std::memset(data_, 0, bytes);
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() {
+  if (bytes_ >= huge_page)
+    munmap(data_, round_up(bytes_, huge_page));
+  else
+    std::free(data_);
+}
 
 Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

@@ -6,6 +6,7 @@
 
 #include "io/dtype.h"
 #include "io/gguf_kind.h"
+#include "io/tensor_lookup.h"
 #include "io/utf8.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -308,10 +309,7 @@ const GgufEntry* GgufFile::find_tensor(const std::string& name) const {
 
 const GgufEntry& GgufFile::tensor(const std::string& name) const {
   if (const GgufEntry* entry = find_tensor(name)) return *entry;
-  std::vector<std::string> names;
-  for (const GgufEntry& entry : entries_) names.push_back(entry.name);
-  user_error("gguf", "{}: there is no tensor \"{}\" among its {}.{}", path(), name, entries_.size(),
-             did_you_mean(name, names));
+  no_such_tensor("gguf", path(), name, entries_);
 }
 
 std::span<const std::byte> GgufFile::bytes(const GgufEntry& entry) const {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "io/json_error.h"
+#include "io/tensor_lookup.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -260,10 +261,7 @@ const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const {
 
 const SafetensorsEntry& SafetensorsFile::at(const std::string& name) const {
   if (const SafetensorsEntry* entry = find(name)) return *entry;
-  std::vector<std::string> names;
-  for (const SafetensorsEntry& entry : entries_) names.push_back(entry.name);
-  user_error("safetensors", "{}: there is no tensor \"{}\" among its {}.{}", path(), name,
-             entries_.size(), did_you_mean(name, names));
+  no_such_tensor("safetensors", path(), name, entries_);
 }
 
 std::span<const std::byte> SafetensorsFile::bytes(const SafetensorsEntry& entry) const {

@@ -43,6 +43,14 @@ void emit_probe(ModelProgram& p, const ResolvedProbe& probe, Value x) {
   p.editor().add_node(Op::probe, {apply_probe(p, probe, x)}, {{"id", probe.id}});
 }
 
+GraphPtr prepare_program(const Graph& model, const std::vector<Accumulator>& accumulators) {
+  ModelProgram p(model.name() + ".prepare", model);
+  for (const auto& [state, initial] : accumulators) p.state(state);
+  for (const auto& [state, initial] : accumulators)
+    p.editor().output(state.name, p.editor().constant(initial, state.type));
+  return p.finish();
+}
+
 BatchProbes::BatchProbes(const Graph& graph, const std::vector<ResolvedProbe>& probes,
                          int64_t parts)
     : graph_(graph), parts_(parts) {

@@ -18,13 +18,17 @@ void emit_probe(ModelProgram& p, const ResolvedProbe& probe, Value x);
 /// All steps of a probe on x.
 Value apply_probe(ModelProgram& p, const ResolvedProbe& probe, Value x);
 
+/// A state that adds up (or joins otherwise) what the parts of a batch give.
+struct Accumulator {
+  ProgramState state;
+  double initial = 0;
+};
+
+/// The program `prepare` of `model`: every accumulator takes its initial value.
+GraphPtr prepare_program(const Graph& model, const std::vector<Accumulator>& accumulators);
+
 class BatchProbes {
  public:
-  struct Accumulator {
-    ProgramState state;
-    double initial = 0;
-  };
-
   /// `probes` all reduce the batch (batch_step >= 0), of which `graph` computes one of `parts`
   /// equal parts; `graph` outlives this. Probes that share value and steps up to the batch share
   /// an accumulator, `probe.<id>` of the first of them.

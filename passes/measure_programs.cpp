@@ -39,14 +39,7 @@ class Measurement {
     return p.finish();
   }
 
-  GraphPtr prepare() const {
-    ModelProgram p(graph_.name() + ".prepare", graph_);
-    std::vector<BatchProbes::Accumulator> all = accumulators();
-    for (const auto& [state, initial] : all) p.state(state);
-    for (const auto& [state, initial] : all)
-      p.editor().output(state.name, p.editor().constant(initial, state.type));
-    return p.finish();
-  }
+  GraphPtr prepare() const { return prepare_program(graph_, accumulators()); }
 
   GraphPtr micro() {
     ModelProgram p(graph_.name() + ".micro", graph_);
@@ -146,8 +139,8 @@ class Measurement {
     });
   }
 
-  std::vector<BatchProbes::Accumulator> accumulators() const {
-    std::vector<BatchProbes::Accumulator> all;
+  std::vector<Accumulator> accumulators() const {
+    std::vector<Accumulator> all;
     if (has_loss())
       all.push_back({{options_.loss, graph_.type(*graph_.find_output(options_.loss))}, 0});
     for (const auto& accumulator : batch_probes_.accumulators()) all.push_back(accumulator);

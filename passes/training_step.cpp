@@ -106,13 +106,7 @@ class TrainingStep {
     return p.finish();
   }
 
-  GraphPtr prepare() {
-    ModelProgram p(graph_.name() + ".prepare", graph_);
-    for (const auto& [state, initial] : accumulators()) p.state(state);
-    for (const auto& [state, initial] : accumulators())
-      p.editor().output(state.name, p.editor().constant(initial, state.type));
-    return p.finish();
-  }
+  GraphPtr prepare() const { return prepare_program(graph_, accumulators()); }
 
   GraphPtr micro() {
     ModelProgram p(graph_.name() + ".micro", graph_);
@@ -194,13 +188,12 @@ class TrainingStep {
   }
 
   // Accumulator states with the value they start from.
-  std::vector<std::pair<State, double>> accumulators() const {
+  std::vector<Accumulator> accumulators() const {
     const Type loss = graph_.type(*graph_.find_output(options_.loss));
-    std::vector<std::pair<State, double>> all = {{{options_.loss, loss}, 0}};
+    std::vector<Accumulator> all = {{{options_.loss, loss}, 0}};
     for (const Weight& weight : weights_)
       all.push_back({{gradient_output(weight.name), weight.type}, 0});
-    for (const auto& [state, initial] : batch_probes_.accumulators())
-      all.push_back({state, initial});
+    for (const Accumulator& accumulator : batch_probes_.accumulators()) all.push_back(accumulator);
     return all;
   }
 

@@ -140,6 +140,9 @@ void read_rope_factors(Reading& r) {
   const GgufEntry* entry = r.file.find_tensor("rope_freqs.weight");
   ModelConfig& c = r.config;
   if (!entry) return;
+  if (c.d_head < 2)
+    return r.problem("heads of {} feature have no pairs that rope_freqs.weight could rotate.",
+                     c.d_head);
   if (entry->shape != std::vector<int64_t>{c.d_head / 2})
     return r.problem("rope_freqs.weight has shape [{}]; [{}] is needed.",
                      fmt::join(entry->shape, ","), c.d_head / 2);

@@ -8,6 +8,10 @@
 #include "fuzz/targets.h"
 
 namespace weir {
+
+// The name of a test ends with it.
+void PrintTo(const FuzzTarget& target, std::ostream* out) { *out << target.name; }
+
 namespace {
 
 class Mutator {

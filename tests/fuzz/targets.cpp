@@ -9,6 +9,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
       {"safetensors", fuzz_safetensors, safetensors_seeds},
       {"shards", fuzz_shards, shards_seeds},
       {"gguf", fuzz_gguf, gguf_seeds},
+      {"gguf_config", fuzz_gguf_config, gguf_config_seeds},
       {"config", fuzz_config, config_seeds},
       {"tokenizer", fuzz_tokenizer, tokenizer_seeds},
       {"npy", fuzz_npy, npy_seeds},

@@ -15,14 +15,16 @@ struct FuzzTarget {
   std::vector<std::string> (*seeds)();
 };
 
-/// safetensors, shards (an index with its files), gguf, config (config.json), tokenizer
-/// (tokenizer.json and GGUF metadata), npy, npz, text (plain, JSON Lines, gzip) and graph.
+/// safetensors, shards (an index with its files), gguf, gguf_config, config (config.json),
+/// tokenizer (tokenizer.json and GGUF metadata), npy, npz, text (plain, JSON Lines, gzip) and
+/// graph.
 const std::vector<FuzzTarget>& fuzz_targets();
 const FuzzTarget& fuzz_target(std::string_view name);
 
 bool fuzz_safetensors(std::string_view bytes);
 bool fuzz_shards(std::string_view bytes);
 bool fuzz_gguf(std::string_view bytes);
+bool fuzz_gguf_config(std::string_view bytes);
 bool fuzz_config(std::string_view bytes);
 bool fuzz_tokenizer(std::string_view bytes);
 bool fuzz_npy(std::string_view bytes);
@@ -33,6 +35,7 @@ bool fuzz_graph(std::string_view bytes);
 std::vector<std::string> safetensors_seeds();
 std::vector<std::string> shards_seeds();
 std::vector<std::string> gguf_seeds();
+std::vector<std::string> gguf_config_seeds();
 std::vector<std::string> config_seeds();
 std::vector<std::string> tokenizer_seeds();
 std::vector<std::string> npy_seeds();

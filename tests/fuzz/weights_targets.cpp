@@ -6,6 +6,7 @@
 #include "io/gguf.h"
 #include "io/gguf_test_util.h"
 #include "io/safetensors.h"
+#include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
 #include "models/stored_weights.h"
 #include "support/error.h"
@@ -25,6 +26,14 @@ std::string small_safetensors(const std::vector<std::string>& names) {
   const std::string path = Scratch::instance() / "seed.safetensors";
   write_safetensors(path, items, {{"format", "pt"}});
   return Scratch::get(path);
+}
+
+// What is written must be read again, to the same text.
+void check_written(const ModelConfig& config) {
+  const std::string text = hugging_face_config(config, "float32");
+  const std::string again =
+      hugging_face_config(parse_hugging_face_config(text, "written"), "float32");
+  if (text != again) throw std::logic_error("another configuration: " + text + " and " + again);
 }
 
 }  // namespace
@@ -111,12 +120,7 @@ std::vector<std::string> gguf_seeds() {
 }
 
 bool fuzz_config(std::string_view bytes) try {
-  const ModelConfig config = parse_hugging_face_config(std::string(bytes), "input");
-  // What is written must be read again, to the same text.
-  const std::string text = hugging_face_config(config, "float32");
-  const std::string again =
-      hugging_face_config(parse_hugging_face_config(text, "written"), "float32");
-  if (text != again) throw std::logic_error("another configuration: " + text + " and " + again);
+  check_written(parse_hugging_face_config(std::string(bytes), "input"));
   return true;
 } catch (const UserError&) {
   return false;
@@ -136,6 +140,45 @@ std::vector<std::string> config_seeds() {
           R"({"model_type":"mistral",)" + sizes + R"("sliding_window":null})",
           R"({"model_type":"gpt2","vocab_size":256,"n_embd":64,"n_layer":2,"n_head":4,)"
           R"("n_positions":128,"activation_function":"gelu_new","layer_norm_epsilon":1e-05})"};
+}
+
+// The metadata and tensors of a GGUF file as a configuration, as it is before `weir convert` writes
+// one.
+bool fuzz_gguf_config(std::string_view bytes) try {
+  check_written(gguf_model_config(GgufFile(memory(bytes))));
+  return true;
+} catch (const UserError&) {
+  return false;
+}
+
+std::vector<std::string> gguf_config_seeds() {
+  const auto model = [](const std::string& name) {
+    GgufBuilder b;
+    b.text("general.architecture", name);
+    const auto size = [&](const char* key, uint32_t value) {
+      b.value(name + key, kU32, raw(value));
+    };
+    size(".block_count", 2);
+    size(".embedding_length", 16);
+    size(".feed_forward_length", 24);
+    size(".attention.head_count", 2);
+    size(".context_length", 32);
+    b.stored("token_embd.weight", {16, 3}, 0, std::string(16 * 3 * 4, '\1'));
+    return b;
+  };
+  GgufBuilder llama = model("llama"), qwen3 = model("qwen3"), gpt2 = model("gpt2");
+  llama.value("llama.attention.layer_norm_rms_epsilon", kF32, raw(1e-5F));
+  llama.list<uint32_t>("llama.attention.head_count_kv", kU32, {1, 1});
+  llama.value("llama.rope.freq_base", kF32, raw(1e4F)).text("llama.rope.scaling.type", "none");
+  llama.value("llama.rope.dimension_count", kU32, raw<uint32_t>(8));
+  // Of 8 features a head; all divisors 1, which a scaling by 1 has.
+  llama.stored("rope_freqs.weight", {4}, 0, raw(1.0F) + raw(1.0F) + raw(1.0F) + raw(1.0F));
+  qwen3.value("qwen3.attention.layer_norm_rms_epsilon", kF32, raw(1e-6F));
+  qwen3.value("qwen3.attention.key_length", kU32, raw<uint32_t>(6));
+  qwen3.value("qwen3.attention.value_length", kU32, raw<uint32_t>(6));
+  qwen3.stored("output.weight", {16, 3}, 1, std::string(16 * 3 * 2, '\2'));
+  gpt2.value("gpt2.attention.layer_norm_epsilon", kF32, raw(1e-5F));
+  return {llama.build(), qwen3.build(), gpt2.build()};
 }
 
 }  // namespace weir

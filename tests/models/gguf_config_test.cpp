@@ -61,6 +61,19 @@ TEST(GgufConfig, FollowsFromMetadataAndTensors) {
   EXPECT_FALSE(config_of(b).tied);
 }
 
+TEST(GgufConfig, RefusesRotaryFactorsOfHeadsWithoutPairs) {
+  GgufBuilder b = llama();
+  b.values.pop_back();  // the epsilon
+  b.values.pop_back();  // the heads: now as many as features
+  b.value("llama.attention.head_count", kU32, raw<uint32_t>(16));
+  b.value("llama.attention.layer_norm_rms_epsilon", kF32, raw(1e-5F));
+  b.stored("rope_freqs.weight", {0}, 0, "");
+  EXPECT_NE(
+      error_of(b).find("heads of 1 feature have no pairs that rope_freqs.weight could rotate."),
+      std::string::npos)
+      << error_of(b);
+}
+
 TEST(GgufConfig, ListsAllThatIsNotImplemented) {
   GgufBuilder b = llama();
   b.value("llama.expert_count", kU32, raw<uint32_t>(8));

@@ -11,6 +11,7 @@
 #include <set>
 #include <variant>
 
+#include "io/json_depth.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -347,7 +348,8 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
                        RunConfig config) {
   Problems problems("config");
   if (!json.empty()) {
-    Json parsed = Json::parse(json, nullptr, false);
+    Json parsed =
+        json_is_shallow(json) ? Json::parse(json, nullptr, false) : Json(Json::value_t::discarded);
     if (!parsed.is_object())
       user_error("config", "the configuration is no JSON object. Give {{\"steps\": 100, ...}}.");
     read_json(config, parsed, "", problems);

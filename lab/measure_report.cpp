@@ -73,7 +73,7 @@ ReportRun as_run(const json& record, const MeasureReport& report) {
   return run;
 }
 
-std::string table_html(const std::string& record) {
+std::string table_html(const json& record) {
   const LayerTable table = layer_table(record);
   std::string text = "<table class=\"summary\"><thead><tr>";
   for (const std::string& cell : table.header)
@@ -193,6 +193,15 @@ std::string story_html(const json& record) {
   return text + "</p>";
 }
 
+/// What the statistics of attention are of where rows do not sum to one; nothing elsewhere.
+std::string row_sum_html(const json& layer) {
+  if (!layer.contains("row_sum")) return "";
+  return " Its rows do not sum to one: score, mass, second moment and entropy are of weights "
+         "divided "
+         "by their row's sum, and <b>row sum</b> is the mean of that sum over sequences and "
+         "queries.";
+}
+
 std::string notes_html(const std::vector<std::string>& notes) {
   if (notes.empty()) return "<p>Nothing: every number of the record is in the figures.</p>";
   std::string text = "<ul>";
@@ -244,12 +253,13 @@ std::string measure_page(const MeasureReport& report) {
                            plain(record["tokens"]["length"]), plain(record["settings"]["v_scale"]),
                            plain(record["settings"]["attention"])))},
       {"story", story_html(record)},
-      {"table", table_html(report.record)},
+      {"table", table_html(record)},
       {"massive", massive_html(record, report.token_texts, curves.notes)},
       {"command", escaped(report.command)},
       {"settings", key_table(record["settings"])},
       {"versions", key_table(versions)},
       {"notes", notes_html(curves.notes)},
+      {"row_sum", row_sum_html(first)},
       {"null_score", null_of("sink_score_null")},
       {"null_mass", null_of("sink_mass_null")}};
   for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",

@@ -65,8 +65,7 @@ LayerNumbers layer_numbers(const json& record) {
   return result;
 }
 
-LayerTable layer_table(const std::string& text) {
-  const json record = json::parse(text);
+LayerTable layer_table(const json& record) {
   const LayerNumbers numbers = layer_numbers(record);
   LayerTable table{{"layer", "sink rate", "sink mass", "largest head", "R_GS", "norm ratio",
                     "value ratio", "largest activation"},
@@ -81,7 +80,8 @@ LayerTable layer_table(const std::string& text) {
 }
 
 std::string measure_table(const std::string& text) {
-  const LayerTable table = layer_table(text);
+  const json record = json::parse(text);
+  const LayerTable table = layer_table(record);
   std::vector<size_t> widths;
   for (size_t c = 0; c < table.header.size(); ++c) {
     widths.push_back(table.header[c].size());
@@ -95,7 +95,6 @@ std::string measure_table(const std::string& text) {
   };
   std::string result = line(table.header);
   for (const auto& row : table.rows) result += line(row);
-  const json record = json::parse(text);
   const LayerNumbers all = layer_numbers(record);
   const json& first = record["layers"][0];
   return result +

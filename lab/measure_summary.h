@@ -22,7 +22,7 @@ struct LayerTable {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> rows;
 };
-LayerTable layer_table(const std::string& record);
+LayerTable layer_table(const nlohmann::json& record);
 
 /// The table and the summary for the terminal.
 std::string measure_table(const std::string& record);

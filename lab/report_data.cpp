@@ -156,6 +156,10 @@ class RecordReader {
         step.by_head[key].push_back(std::move(heads));
       }
     }
+    if (layer.has("row_sum")) {
+      step.by_head["row_sum"].push_back(layer["row_sum"].numbers());
+      step.by_layer["row_sum"].push_back(mean(step.by_head["row_sum"].back()));
+    }
     for (const char* key : {"sink_rate", "sink_score_null", "sink_mass_null", "gradient_sink_ratio",
                             "resid_post_max_abs", "resid_post_median_abs", "resid_post_kurtosis"})
       step.by_layer[key].push_back(layer[key].number());

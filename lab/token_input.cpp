@@ -92,7 +92,11 @@ std::string printable_token(const Tokenizer& tokenizer, int32_t id) {
   // A token may be a part of a character, which no UTF-8 file may hold.
   const bool ascii = std::all_of(shown.begin(), shown.end(),
                                  [](char c) { return static_cast<unsigned char>(c) < 128; });
-  return ascii ? shown : fmt::format("#{}", id);
+  if (!ascii) return fmt::format("#{}", id);
+  if (shown.find_first_not_of(' ') != std::string::npos) return shown;
+  std::string boxes;
+  for (size_t i = 0; i < shown.size(); ++i) boxes += "\u2423";
+  return boxes;
 }
 
 }  // namespace weir

@@ -166,7 +166,10 @@ const figures = [
     { draw: drawHeadBars, key: "sink_mass", nulls: "sink_mass_null", unit: "mass", title: "Sink mass of each head", wide: 3, byLayer: true },
     ...(layerCount * heads > 1 ? [
       { draw: drawHeads, key: "sink_score", unit: "sink score", top: 1, title: "Sink score by layer and head", wide: 3 },
-      { draw: drawHeads, key: "sink_mass", unit: "sink mass", title: "Sink mass by layer and head", wide: 3 }] : []) ] },
+      { draw: drawHeads, key: "sink_mass", unit: "sink mass", title: "Sink mass by layer and head", wide: 3 }] : []),
+    ...(at("layer", "row_sum") ? [
+      layersPanel({ title: "Sum of a row's weights", unit: "sum", fromZero: true, lines: [{ key: "row_sum", label: "mean over heads" }] }),
+      { draw: drawHeads, key: "row_sum", unit: "row sum", top: 1, title: "Sum of a row's weights by layer and head", wide: 3 }] : []) ] },
   { id: "gradient", panels: () => [
     layersPanel({ title: "Gradient-sink ratio", unit: "R_GS", log: true, lines: [{ key: "gradient_sink_ratio", label: "R_GS" }] }),
     tokensPanel({ title: "Gradient at the attention input", unit: "gradient norm", lines: [{ key: "grad.attn_in", label: "gradient" }] })] },

@@ -7,6 +7,7 @@
 
 #include "lab/lab_test_util.h"
 #include "lab/reference_case.h"
+#include "lab/token_input.h"
 
 namespace weir {
 namespace {
@@ -64,6 +65,28 @@ TEST(MeasurePage, SaysWhenNothingIsMassiveOrANumber) {
     return report;
   }());
   EXPECT_THAT(single, HasSubstr("numbers are NaN or infinite; they are gaps in the figures"));
+}
+
+TEST(MeasurePage, ShowsRowSumsWhereTheyAreNotOne) {
+  const Json record = record_of("llama_softmax_1");
+  const std::string page = measure_page(report_of(record));
+  EXPECT_THAT(page, HasSubstr("Attention normaliser: softmax-1. Its rows do not sum to one"));
+  const std::string open = "<script type=\"application/json\" id=\"data\">";
+  const size_t begin = page.find(open) + open.size();
+  const Json data = Json::parse(page.substr(begin, page.find("</script>", begin) - begin));
+  const Json& heads = data["arm"]["head"]["series"]["row_sum"][0];
+  ASSERT_EQ(heads.size(), record["layers"].size());
+  EXPECT_NEAR(heads[0][0].get<double>(), record["layers"][0]["row_sum"][0].get<double>(), 1e-4);
+  EXPECT_THAT(measure_page(report_of(record_of("llama_base"))), Not(HasSubstr("row_sum\":")));
+}
+
+TEST(PrintableToken, ShowsSpacesAndEscapesTheRest) {
+  const auto bytes = load_tokenizer("bytes");
+  EXPECT_EQ(printable_token(*bytes, ' '), "\u2423");
+  EXPECT_EQ(printable_token(*bytes, 'a'), "a");
+  EXPECT_EQ(printable_token(*bytes, '\n'), "\\n");
+  EXPECT_EQ(printable_token(*bytes, 7), "\\x07");
+  EXPECT_EQ(printable_token(*bytes, 200), "#200");
 }
 
 TEST(HeadsToShow, AreThoseOfLargestAndSmallestMass) {

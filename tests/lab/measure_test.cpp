@@ -73,6 +73,8 @@ struct Case {
   std::string file, record = "";
   int64_t sink = 0;
 };
+// The name of a test ends with it.
+void PrintTo(const Case& c, std::ostream* out) { *out << (c.record.empty() ? c.file : c.record); }
 
 class MeasuredRecord : public ::testing::TestWithParam<Case> {
  protected:

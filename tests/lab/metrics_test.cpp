@@ -29,6 +29,8 @@ struct Case {
   int64_t sink = 0;
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
+// The name of a test ends with it.
+void PrintTo(const Case& c, std::ostream* out) { *out << (c.record.empty() ? c.file : c.record); }
 
 class MetricRecord : public ::testing::TestWithParam<Case> {
  protected:

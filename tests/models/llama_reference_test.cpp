@@ -22,6 +22,8 @@ struct Case {
   VScaleVariant variant = VScaleVariant::none;
   AttentionNormalizer attention = AttentionNormalizer::softmax;
 };
+// The name of a test ends with it.
+void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
 
 class LlamaReference : public ::testing::TestWithParam<Case> {
  protected:

@@ -1,84 +1,37 @@
 // The `weir` command as a user runs it: output, errors, exit status.
-#include <fmt/format.h>
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
-#include <sstream>
+
+#include "tools/command_test_util.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+using weir::test::Command;
+using Result = weir::test::CommandResult;
 
-struct Result {
-  int status = 0;
-  std::string out, err;
+// "kind name" to sum and bits, from the table of `weir run`.
+struct Row {
+  double sum = 0, absolute = 0;
+  std::string bits;
 };
-
-class Command : public ::testing::Test {
- protected:
-  Command() {
-    std::string pattern = (fs::temp_directory_path() / "weir-command-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-    setenv("WEIR_CACHE", WEIR_TEST_CACHE, 1);
+std::map<std::string, Row> rows(const std::string& table) {
+  std::map<std::string, Row> result;
+  std::istringstream lines(table);
+  std::string line, kind, name, type;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    Row row;
+    words >> kind >> name >> type >> row.sum >> row.absolute >> row.bits;
+    result[kind + " " + name] = row;
   }
-  ~Command() override { fs::remove_all(folder_); }
-
-  static std::string text_of(const fs::path& file) {
-    std::ostringstream text;
-    text << std::ifstream(file).rdbuf();
-    return text.str();
-  }
-  Result weir(const std::string& arguments) const {
-    return shell(fmt::format("{} {}", WEIR_COMMAND, arguments));
-  }
-  // Starts the command, sends it a signal when `file` has appeared, and waits for its end.
-  Result weir_until(const std::string& file, const char* signal,
-                    const std::string& arguments) const {
-    return shell(fmt::format(
-        "({} {} & pid=$!; while [ ! -e {} ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done; "
-        "kill -{} $pid; wait $pid)",
-        WEIR_COMMAND, arguments, file, signal));
-  }
-  Result shell(const std::string& commands) const {
-    const std::string line = fmt::format("cd {} && {} > out 2> err", folder_.string(), commands);
-    const int status = std::system(line.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder_ / "out"),
-            text_of(folder_ / "err")};
-  }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(folder_ / name) << text;
-  }
-
-  // "kind name" to sum and bits, from the table of `weir run`.
-  struct Row {
-    double sum = 0, absolute = 0;
-    std::string bits;
-  };
-  static std::map<std::string, Row> rows(const std::string& table) {
-    std::map<std::string, Row> result;
-    std::istringstream lines(table);
-    std::string line, kind, name, type;
-    std::getline(lines, line);
-    while (std::getline(lines, line)) {
-      std::istringstream words(line);
-      Row row;
-      words >> kind >> name >> type >> row.sum >> row.absolute >> row.bits;
-      result[kind + " " + name] = row;
-    }
-    return result;
-  }
-
-  fs::path folder_;
-};
+  return result;
+}
 
 const std::string kSmall =
     "--layers 2 --set model.d_model=16 --set model.d_head=8 --set model.heads=2 "

@@ -1,0 +1,246 @@
+// `weir measure` and `weir eval` on checkpoints: what they print and write, and what they refuse.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "io/npy.h"
+#include "io/safetensors.h"
+#include "lab/reference_case.h"
+#include "tools/command_test_util.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Result = weir::test::CommandResult;
+
+class MeasureCommand : public weir::test::Command {
+ protected:
+  static std::string model(const std::string& name) {
+    return fmt::format("{}/models/{}", WEIR_TEST_DATA, name);
+  }
+  void write_ids(const std::string& name, const std::vector<int64_t>& shape,
+                 const std::vector<int32_t>& ids) const {
+    weir::write_npy((folder_ / name).string(),
+                    {weir::FileDtype::i32, shape, std::as_bytes(std::span(ids))});
+  }
+  // The tokens of a model's reference as ids.npy.
+  void write_reference_ids(const std::string& name) const {
+    weir::SafetensorsFile reference(model(name) + "/reference.safetensors");
+    const std::vector<float> ids = reference.to_f32("tokens");
+    write_ids("ids.npy", reference.find("tokens")->shape, {ids.begin(), ids.end()});
+  }
+  Json json_of(const std::string& name) const { return Json::parse(text_of(folder_ / name)); }
+  void expect_record(const std::string& name, const std::string& reference) const {
+    int compared = 0;
+    Json record = json_of(name), expected = Json::parse(text_of(reference));
+    record["model"]["name"] = expected["model"]["name"];
+    weir::test::expect_agree(record, expected, 1e-4, name, compared);
+    EXPECT_GT(compared, 60);
+  }
+};
+
+TEST_F(MeasureCommand, WritesRecordReportAndProbes) {
+  write_reference_ids("llama");
+  const Result result = weir("measure --model " + model("llama") +
+                             " --tokens ids.npy --json out.json --map 1.2 --save-probes p.npz "
+                             "--probe 'blocks.*.attn.hook_v' --probe 'blocks.0.ln2.hook_in.grad : "
+                             "batch_sum'");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err,
+              StartsWith("warning: tokens appear as their ids: [tokenizer] the folder"));
+  for (const char* text : {"llama: 2 layers, 4 heads; 2 x 9 tokens\n", "Peak memory ",
+                           "layer  sink rate  sink mass", "\nloss 3.53", "load ", " stated\n",
+                           "Record: out.json\n", "Probes: p.npz\n", "/out.html\n"})
+    EXPECT_THAT(result.out, HasSubstr(text));
+  expect_record("out.json", model("llama") + "/record.json");
+  const std::string page = text_of(folder_ / "out.html");
+  EXPECT_THAT(page, AllOf(HasSubstr("<h1>llama</h1>"), HasSubstr("weir measure --model "),
+                          Not(HasSubstr("<b>row sum</b>"))));
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const auto& [name, array] : weir::read_npz((folder_ / "p.npz").string()))
+    shapes[name] = array.shape;
+  const std::map<std::string, std::vector<int64_t>> expected = {
+      {"blocks.0.attn.hook_v:raw", {2, 9, 2, 6}},
+      {"blocks.1.attn.hook_v:raw", {2, 9, 2, 6}},
+      {"blocks.0.ln2.hook_in.grad:batch_sum", {1, 9, 16}}};
+  EXPECT_EQ(shapes, expected);
+}
+
+TEST_F(MeasureCommand, AppliesRewritesToAnyModel) {
+  write_reference_ids("llama");
+  const std::string measure = "measure --model " + model("llama") + " --tokens ids.npy ";
+  for (const std::string& variant :
+       std::vector<std::string>{"full", "learned", "backward", "forward"}) {
+    const Result result = weir(measure + "--no-report --json v.json --v-scale " + variant);
+    ASSERT_EQ(result.status, 0) << result.err;
+    const bool half = variant == "backward" || variant == "forward";
+    expect_record("v.json", fmt::format("{}/record_v_scale_{}{}.json", model("llama"), variant,
+                                        half ? "_only" : ""));
+    EXPECT_FALSE(fs::exists(folder_ / "v.html"));
+  }
+  const Result both = weir(measure + "--json b.json --v-scale full --attention softmax-1");
+  ASSERT_EQ(both.status, 0) << both.err;
+  expect_record("b.json", model("llama") + "/record_v_scale_full_softmax_1.json");
+  EXPECT_THAT(text_of(folder_ / "b.html"),
+              AllOf(HasSubstr("attention softmax-1"), HasSubstr("<b>row sum</b>"),
+                    HasSubstr("\"row_sum\":[[")));
+}
+
+TEST_F(MeasureCommand, TakesGgufMemoryAndTheInterpreter) {
+  write_reference_ids("qwen3");
+  const std::string tokens = " --tokens ids.npy --no-report --json ";
+  const std::vector<std::string> cases = {"/qwen3.gguf" + tokens + "a.json",
+                                          tokens + "a.json --memory 2GiB --threads 1",
+                                          tokens + "a.json --interpret"};
+  for (const std::string& options : cases) {
+    const Result result = weir("measure --model " + model("qwen3") + options);
+    ASSERT_EQ(result.status, 0) << result.err;
+    expect_record("a.json", model("qwen3") + "/record.json");
+    EXPECT_EQ(result.out.find("Interpreted in f64") != std::string::npos,
+              options.find("--interpret") != std::string::npos);
+  }
+}
+
+TEST_F(MeasureCommand, ChoosesTheHeaviestKeyAsTheSink) {
+  write_reference_ids("gpt2");
+  const Result result = weir("measure --model " + model("gpt2") +
+                             " --tokens ids.npy --sink-token auto --no-report --json a.json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto sink = json_of("a.json")["settings"]["sink_token"].get<int64_t>();
+  EXPECT_THAT(result.out,
+              HasSubstr(fmt::format("The key with the largest mean mass is token {}.", sink)));
+}
+
+TEST_F(MeasureCommand, RefusesWrongInput) {
+  write_reference_ids("llama");
+  write_ids("outside.npy", {1, 4}, {1, 29, 2, -1});
+  write_ids("flat.npy", {4}, {1, 2, 3, 4});
+  write("a.txt", "text");
+  const std::string llama = "measure --json x.json --model " + model("llama");
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {llama, "[measure] give either --tokens FILE.npy or --text FILE."},
+      {llama + " --tokens ids.npy --text a.txt", "[measure] give either --tokens"},
+      {"measure --model nowhere --tokens ids.npy",
+       "[checkpoint] there is no nowhere. Give the folder of a Hugging Face model"},
+      {"measure --model . --tokens ids.npy", "holds neither config.json nor a .gguf file"},
+      {llama + " --tokens absent.npy", "absent.npy"},
+      {llama + " --tokens a.txt", "a.txt"},
+      {llama + " --tokens flat.npy",
+       "has the shape [4], but [batch, length + 1] is needed: the input and"},
+      {llama + " --tokens outside.npy", "are outside the vocabulary of 29: "},
+      {llama + " --text a.txt", "holds no tokenizer"},
+      {llama + " --tokens ids.npy --sink-token first",
+       "[measure] --sink-token is 'first', but a position or auto is needed."},
+      {llama + " --tokens ids.npy --sink-token 9",
+       "[measure] the sink token 9 is not one of the 9 of a sequence."},
+      {llama + " --tokens ids.npy --map 3", "[measure] --map is '3', but LAYER.HEAD is needed"},
+      {llama + " --tokens ids.npy --memory much", "[memory] --memory is 'much', but a size such"},
+      {llama + " --tokens ids.npy --memory 1MiB", "but only 1.0 MiB may be used. Allow more"},
+      {llama + " --tokens ids.npy --v-scale half", "[v_scale] unknown variant 'half'."},
+      {llama + " --tokens ids.npy --attention softmax2", "'softmax2'"},
+      {llama + " --tokens ids.npy --probe 'blocks.0.atn.hook_v'", "blocks.0.attn.hook_v"},
+      {llama + " --tokens ids.npy --probe 'model.norm.weight.grad'",
+       "is the gradient of a weight, which a measurement does not compute."}};
+  for (const auto& [arguments, message] : cases) {
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, 1) << arguments;
+    EXPECT_THAT(result.err, AllOf(StartsWith("error: ["), HasSubstr(message))) << arguments;
+    EXPECT_FALSE(fs::exists(folder_ / "x.json")) << arguments;
+  }
+  EXPECT_EQ(weir("measure --tokens ids.npy").status, 2);
+  EXPECT_EQ(weir(llama + " --tokens ids.npy --batch many").status, 2);
+}
+
+// A checkpoint that Weir trained on text, with the tokenizer laid beside it.
+class EvalCommand : public MeasureCommand {
+ protected:
+  void SetUp() override {
+    std::string text;
+    for (int i = 0; i < 300; ++i)
+      text += fmt::format("The stream flows {} days to the sea; it is {}.\n", i, i * i % 17);
+    write("a.txt", text);
+    const std::string tokenizer = std::string(WEIR_TEST_DATA) + "/tokenizer/gpt2.json";
+    const Result run =
+        weir(fmt::format("train out=run steps=2 batch=2 length=16 data.kind=text data.files=a.txt "
+                         "data.tokenizer={} model.layers=1 model.d_model=16 model.d_head=8 "
+                         "model.heads=2 model.d_ff=24 optimizer.warmup=1 measure.steps=2",
+                         tokenizer));
+    ASSERT_EQ(run.status, 0) << run.err;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / "run"))
+      if (entry.path().filename() == "model.safetensors")
+        model_ = entry.path().parent_path().string();
+    ASSERT_NE(model_, "");
+    fs::copy_file(tokenizer, model_ + "/tokenizer.json");
+    write("b.txt", text.substr(0, 400));
+    const Result ids = weir(fmt::format("tokens --tokenizer {} --text b.txt --out b.npy", model_));
+    ASSERT_EQ(ids.status, 0) << ids.err;
+    count_ = weir::read_npy((folder_ / "b.npy").string()).shape.at(0) + 1;  // and a separator
+    ASSERT_GT(count_, 40);
+  }
+  std::string model_;
+  int64_t count_ = 0;
+};
+
+TEST_F(EvalCommand, AgreesWithMeasureOnOneWindow) {
+  const Result eval = weir(
+      fmt::format("eval --model {} --text b.txt --context {} --json e.json", model_, count_ - 1));
+  ASSERT_EQ(eval.status, 0) << eval.err;
+  const Result measure = weir(fmt::format(
+      "measure --model {} --text b.txt --batch 1 --length {} --json m.json", model_, count_ - 1));
+  ASSERT_EQ(measure.status, 0) << measure.err;
+  const Json result = json_of("e.json"), record = json_of("m.json");
+  EXPECT_EQ(result["windows"], 1);
+  EXPECT_EQ(result["tokens"], count_ - 1);
+  EXPECT_EQ(result["context"], count_ - 1);
+  const double loss = result["loss"].get<double>();
+  EXPECT_NEAR(loss, record["loss"].get<double>(), 1e-6 * loss);
+  EXPECT_NEAR(result["perplexity"].get<double>(), std::exp(loss), 1e-6 * std::exp(loss));
+  EXPECT_THAT(eval.out, HasSubstr(fmt::format("(loss {:.6f} nats), {} tokens counted once\n", loss,
+                                              count_ - 1)));
+  // The text of the tokens stands in the report, spaces visibly.
+  EXPECT_THAT(text_of(folder_ / "m.html"), HasSubstr("\"labels\":[\"The\""));
+}
+
+TEST_F(EvalCommand, CountsEveryTokenOnceWhateverTheStride) {
+  std::vector<double> losses;
+  for (const int64_t stride : {16, 5, 1}) {
+    const Result eval = weir(fmt::format(
+        "eval --model {} --text b.txt --context 16 --stride {} --json e.json", model_, stride));
+    ASSERT_EQ(eval.status, 0) << eval.err;
+    const Json result = json_of("e.json");
+    EXPECT_EQ(result["tokens"], count_ - 1);
+    EXPECT_EQ(result["windows"], 1 + (count_ - 1 - 16 + stride - 1) / stride);
+    losses.push_back(result["loss"].get<double>());
+  }
+  EXPECT_NE(losses[0], losses[1]);
+  const Result interpreted = weir("eval --interpret --model " + model_ +
+                                  " --text b.txt --context 16 --stride 16 --json i.json");
+  ASSERT_EQ(interpreted.status, 0) << interpreted.err;
+  EXPECT_NEAR(json_of("i.json")["loss"].get<double>(), losses[0], 1e-5 * losses[0]);
+}
+
+TEST_F(EvalCommand, RefusesWrongInput) {
+  write("empty.txt", "");
+  const std::string eval = "eval --json x.json --model " + model_;
+  for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
+           {eval + " --text absent.txt", "absent.txt"},
+           {eval + " --text empty.txt", "[tokens] there is no text in empty.txt."},
+           {eval + " --text b.txt --context 8 --stride 9",
+            "[eval] the stride is 9, but 1 to 8 (the context) is needed"},
+           {eval + " --text b.txt --context -1", "[eval] the context is -1, but at least 1"},
+           {"eval --text b.txt --model " + model("llama"), "holds no tokenizer"}}) {
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, 1) << arguments;
+    EXPECT_THAT(result.err, AllOf(HasSubstr("error: ["), HasSubstr(message))) << arguments;
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "x.json"));
+  EXPECT_EQ(weir("eval --model " + model_).status, 2);
+}
+
+}  // namespace

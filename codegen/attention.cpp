@@ -21,6 +21,8 @@ using Values = std::vector<Emitted*>;
 // Queries of a unit, in vectors: wider units multiply a little faster, but compute more scores that
 // a causal mask hides.
 constexpr int kUnitVectors = 2;
+/// Keys whose scores become weights together; a power of two.
+constexpr int kKeysAtOnce = 2;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Buffers of the region's inputs and outputs as the node uses them.
@@ -293,23 +295,37 @@ class AttentionForward {
       rescale.push_back(step.rescale);
     }
     Values added(score_tile_.vectors, e.f32(0, lanes_));
-    added = e.for_loop(e.index(0), count, 1, added, [&](Emitted* key, const Values& carried) {
-      Values sums;
-      for (int v = 0; v < score_tile_.vectors; ++v) {
-        Emitted* at = e.add(e.mul(key, width_), v * lanes_);
-        Emitted* score = e.load(Storage::f32, scratch(scores_), at, lanes_);
-        Emitted* weight = normalizer_->relative_weight(e, score, reference[v]);
-        e.store(Storage::f32, weight, scratch(scores_), at);
-        sums.push_back(e.ir().CreateFAdd(carried[v], weight));
-      }
-      return sums;
-    });
+    Emitted* whole = e.mul(e.div(count, kKeysAtOnce), kKeysAtOnce);
+    added = e.for_loop(e.index(0), whole, kKeysAtOnce, added, weigh_keys(kKeysAtOnce, reference));
+    added = e.for_loop(whole, count, 1, added, weigh_keys(1, reference));
     Values sums = load_row(unit.weight_sum);
     for (int v = 0; v < score_tile_.vectors; ++v)
       sums[v] = e.ir().CreateFAdd(e.ir().CreateFMul(sums[v], rescale[v]), added[v]);
     store_row(unit.reference, reference);
     store_row(unit.weight_sum, sums);
     return rescale;
+  }
+
+  // Some keys' scores to weights, which are added to the carried sums, key by key. They are one
+  // long vector, so that its parts take turns: an exponential alone is a chain that waits for
+  // itself.
+  std::function<Values(Emitted*, const Values&)> weigh_keys(int keys, const Values& reference) {
+    return [this, keys, reference](Emitted* key, const Values& carried) {
+      Emitter& e = *e_;
+      Emitted* row = reference.size() == 1 ? reference[0] : e.concat(reference[0], reference[1]);
+      Emitted* at = e.mul(key, width_);
+      const int width = static_cast<int>(width_);
+      Emitted* scores = e.load(Storage::f32, scratch(scores_), at, keys * width);
+      for (int k = 1; k < keys; k *= 2) row = e.concat(row, row);
+      Emitted* weights = normalizer_->relative_weight(e, scores, row);
+      e.store(Storage::f32, weights, scratch(scores_), at);
+      Values sums = carried;
+      for (int k = 0; k < keys; ++k)
+        for (size_t v = 0; v < sums.size(); ++v)
+          sums[v] = e.ir().CreateFAdd(
+              sums[v], e.slice(weights, k * width + static_cast<int>(v) * lanes_, lanes_));
+      return sums;
+    };
   }
 
   void emit_finish(const Unit& unit) {

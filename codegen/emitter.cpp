@@ -294,6 +294,12 @@ Value* Emitter::slice(Value* vector, int first, int count) {
   return ir_.CreateShuffleVector(vector, lanes);
 }
 
+Value* Emitter::concat(Value* a, Value* b) {
+  std::vector<int> lanes(2 * static_cast<size_t>(lanes_of(a)));
+  std::iota(lanes.begin(), lanes.end(), 0);
+  return ir_.CreateShuffleVector(a, b, lanes);
+}
+
 Value* Emitter::reduce(Value* vector, const std::function<Value*(Value*, Value*)>& combine) {
   const int lanes = lanes_of(vector);
   WEIR_CHECK((lanes & (lanes - 1)) == 0, "a reduction tree over {} lanes", lanes);

@@ -134,6 +134,8 @@ class Emitter {
   Value* reduce_maximum(Value* vector);
   /// Lanes [first, first + count) of a vector.
   Value* slice(Value* vector, int first, int count);
+  /// The lanes of a, then those of b, which has as many.
+  Value* concat(Value* a, Value* b);
   /// Transposes `rows` (as many as their lane count, a power of two): result[j][i] = rows[i][j].
   Values transpose(Values rows);
 

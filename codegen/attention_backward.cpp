@@ -380,11 +380,11 @@ class AttentionBackward {
   }
 
   // Lanes of the block's keys from the c-th on that a query sees.
-  Emitted* seen(const Keys& keys, int64_t c, Emitted* query) {
+  Emitted* seen(const Keys& keys, int64_t c, Emitted* query, int lanes) {
     Emitter& e = *e_;
     Emitted* count = keys.count;
     if (s_.causal) count = e.min_index(count, e.add(e.sub(query, keys.j0), 1));
-    return e.mask_below(e.sub(count, e.index(c)), lanes_);
+    return e.mask_below(e.sub(count, e.index(c)), lanes);
   }
 
   // One row of weights from its scores, its score gradients, and its statistics. Keys that the
@@ -393,33 +393,46 @@ class AttentionBackward {
     Emitter& e = *e_;
     Emitted *at = e.mul(row, packed_), *in_task = e.add(queries.in_task, row);
     Emitted *t = e.add(queries.t0, row), *statistic = statistic_row(queries.h, t);
-    Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic, lanes_);
-    lse = e.ir().CreateFMul(lse, e.f32(kLog2E, lanes_));
-    Emitted* delta = nullptr;
-    if (use_.gradients()) delta = e.load_broadcast(Storage::f32, scratch(deltas_), in_task, lanes_);
-    Emitted *zero = e.f32(0, lanes_), *information = zero, *largest = e.i32(0, lanes_);
-    for (int64_t c = 0; c < packed_; c += lanes_) {
-      Emitted* mask = masks ? seen(keys, c, t) : nullptr;
-      Emitted* score = e.load(Storage::f32, scratch(weights_), e.add(at, c), lanes_);
+    Emitted *information = e.f32(0, lanes_), *largest = e.i32(0, lanes_);
+    int lanes = 0;
+    for (int64_t c = 0; c < packed_; c += lanes) {
+      // Up to four vectors as one, whose parts take turns: an exponential alone waits for itself.
+      lanes = lanes_;
+      while (lanes < 4 * lanes_ && c + 2 * lanes <= packed_) lanes *= 2;
+      Emitted* zero = e.f32(0, lanes);
+      Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic, lanes);
+      lse = e.ir().CreateFMul(lse, e.f32(kLog2E, lanes));
+      Emitted* mask = masks ? seen(keys, c, t, lanes) : nullptr;
+      Emitted* score = e.load(Storage::f32, scratch(weights_), e.add(at, c), lanes);
       auto [weight, log2] = normalizer_->weight(e, score, lse);
       if (masks) weight = e.select(mask, weight, zero);
       e.store(Storage::f32, weight, scratch(weights_), e.add(at, c));
-      if (use_.entropy >= 0) {
-        if (masks) log2 = e.select(mask, log2, zero);
-        Emitted* share = normalised(weight, in_task);
-        information = e.fma(e.ir().CreateFNeg(share), normalised_log(log2, in_task), information);
-      }
-      // Weights are not negative, so their bits are in their order; those of a NaN are the largest.
-      if (use_.largest >= 0)
-        largest = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, largest, e.bits(weight));
+      if (use_.entropy >= 0 && masks) log2 = e.select(mask, log2, zero);
+      for (int v = 0; v < lanes; v += lanes_)
+        add_to_row(in_task, e.slice(weight, v, lanes_), e.slice(log2, v, lanes_), information,
+                   largest);
       if (!use_.gradients()) continue;
-      Emitted* grad = e.load(Storage::f32, scratch(score_grads_), e.add(at, c), lanes_);
+      Emitted* delta = e.load_broadcast(Storage::f32, scratch(deltas_), in_task, lanes);
+      Emitted* grad = e.load(Storage::f32, scratch(score_grads_), e.add(at, c), lanes);
       grad = normalizer_->score_gradient(e, weight, grad, delta);
-      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes_));
+      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes));
       if (masks) grad = e.select(mask, grad, zero);
       e.store(Storage::f32, grad, scratch(score_grads_), e.add(at, c));
     }
     emit_row_statistics(statistic, in_task, row, information, largest, keys);
+  }
+
+  // A vector of weights to the row's sums by lane.
+  void add_to_row(Emitted* in_task, Emitted* weight, Emitted* log2, Emitted*& information,
+                  Emitted*& largest) {
+    Emitter& e = *e_;
+    if (use_.entropy >= 0) {
+      Emitted* share = normalised(weight, in_task);
+      information = e.fma(e.ir().CreateFNeg(share), normalised_log(log2, in_task), information);
+    }
+    // Weights are not negative, so their bits are in their order; those of a NaN are the largest.
+    if (use_.largest >= 0)
+      largest = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, largest, e.bits(weight));
   }
 
   void emit_row_statistics(Emitted* at, Emitted* in_task, Emitted* row, Emitted* information,

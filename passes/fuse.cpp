@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "ir/alias.h"
@@ -41,6 +42,7 @@ class Fuser {
  public:
   Fuser(const Graph& graph, const FuseOptions& options)
       : graph_(graph),
+        options_(options),
         main_mask_(main_part(graph)),
         main_(graph, main_mask_, options),
         probe_(graph, probe_mask(), options) {}
@@ -49,6 +51,7 @@ class Fuser {
     add_units(main_, false);
     add_units(probe_, true);
     join_statistics();
+    join_reductions();
     for (size_t unit = 0; unit < units_.size(); ++unit)
       if (units_[unit].cluster >= 0) find_loads(static_cast<int32_t>(unit));
     for (int32_t id = 0; id < graph_.size(); ++id)
@@ -125,6 +128,69 @@ class Fuser {
         break;
       }
     }
+  }
+
+  // Reductions of a probe that need nothing but what a loop over the same elements has at hand - it
+  // makes or reads them anyway - are computed there, which costs no pass over memory.
+  void join_reductions() {
+    for (size_t p = 0; p < units_.size(); ++p) {
+      Unit& probe = units_[p];
+      if (!probe.is_probe || probe.nodes.empty() || !only_reduces(probe)) continue;
+      const std::optional<size_t> home = home_of(probe);
+      if (!home) continue;
+      Unit& unit = units_[*home];
+      for (int32_t node : probe.nodes) unit_of_[node] = *home;
+      unit.nodes.insert(unit.nodes.end(), probe.nodes.begin(), probe.nodes.end());
+      std::sort(unit.nodes.begin(), unit.nodes.end());
+      unit.schedule = "row";
+      probe.nodes.clear();
+    }
+  }
+
+  // A row kernel without movements, all of whose results are values of rows.
+  bool only_reduces(const Unit& probe) const {
+    if (probe.schedule != "row") return false;
+    const Shape& space = probe.clustering->clusters()[probe.cluster].space;
+    return std::all_of(probe.nodes.begin(), probe.nodes.end(), [&](int32_t id) {
+      const Node& node = graph_.node(id);
+      const bool loop = info(node.op).op_class == OpClass::Elementwise ||
+                        info(node.op).op_class == OpClass::Reduction;
+      return loop && (node.types[0].shape == space || node.types[0].shape.back() == 1);
+    });
+  }
+
+  // The loop of the main part that has all that the reductions read.
+  std::optional<size_t> home_of(const Unit& probe) const {
+    const Shape& space = probe.clustering->clusters()[probe.cluster].space;
+    std::set<Value> read;
+    for (int32_t id : probe.nodes)
+      for (Value operand : graph_.node(id).inputs)
+        if (!std::binary_search(probe.nodes.begin(), probe.nodes.end(), operand.node) &&
+            (info(graph_.node(operand).op).op_class != OpClass::Source ||
+             graph_.node(operand).op == Op::input))
+          read.insert(operand);
+    // A kernel that writes over an input must not read it twice.
+    if (std::any_of(read.begin(), read.end(),
+                    [&](Value value) { return graph_.node(root(graph_, value)).op == Op::input; }))
+      return std::nullopt;
+    for (size_t u = 0; u < units_.size(); ++u) {
+      const Unit& unit = units_[u];
+      if (unit.is_probe || unit.cluster < 0 ||
+          (unit.schedule != "row" && unit.schedule != "elementwise") ||
+          unit.clustering->clusters()[unit.cluster].space != space ||
+          unit.nodes.size() + probe.nodes.size() > static_cast<size_t>(options_.max_nodes))
+        continue;
+      std::set<Value> there;
+      bool moves = false;
+      for (int32_t id : unit.nodes) {
+        const Node& node = graph_.node(id);
+        moves |= info(node.op).op_class == OpClass::Movement;
+        for (size_t r = 0; r < node.types.size(); ++r) there.insert({id, static_cast<int32_t>(r)});
+        there.insert(node.inputs.begin(), node.inputs.end());
+      }
+      if (!moves && std::includes(there.begin(), there.end(), read.begin(), read.end())) return u;
+    }
+    return std::nullopt;
   }
 
   bool is_anchor_node(const Unit& unit, int32_t id) const {
@@ -308,6 +374,7 @@ class Fuser {
   }
 
   const Graph& graph_;
+  FuseOptions options_;
   std::vector<bool> main_mask_;
   Clustering main_;
   Clustering probe_;

@@ -143,6 +143,30 @@ TEST(Fuse, ProbesAddKernelsAndMoveNone) {
   expect_same_results(probed, with_probe);
 }
 
+TEST(Fuse, NormsOfAProbeAreTakenWhereTheValueIsAtHand) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 8})).named("given"), w = b.input("w", f32({8, 8}));
+  Tensor y = linear(x, w).named("product");
+  b.output("z", softmax(y * 0.5).named("weights"));
+  b.output("sum", y + x);
+  CompileOptions options;
+  options.stop = Stage::lowered;
+  const GraphPtr built = b.finish();
+  const auto lowered = [&](std::vector<std::string> probes) {
+    options.probes = std::move(probes);
+    return run_pipeline(built, options, pipeline(), {}).graph;
+  };
+  // One is read by the row kernel, the other made by it.
+  GraphPtr plain = lowered({});
+  GraphPtr probed = lowered({"product : norm(feature)", "weights : norm(feature)"});
+  EXPECT_EQ(schedules(*fuse(probed)), schedules(*fuse(plain)));
+  expect_same_results(probed, fuse(probed));
+  // That of an input is not taken there: a kernel may write over it.
+  GraphPtr given = lowered({"given : norm(axis2)"});
+  EXPECT_EQ(schedules(*fuse(given)).size(), schedules(*fuse(plain)).size() + 1);
+  expect_same_results(given, fuse(given));
+}
+
 TEST(Fuse, StatisticsComeFromTheBackwardKernel) {
   Model model = build_llama(test::small_model(1), 3, 5);
   CompileOptions options;

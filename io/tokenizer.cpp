@@ -3,8 +3,8 @@
 #include <filesystem>
 
 #include "io/bpe.h"
-#include "io/file.h"
 #include "io/gguf_tokenizer.h"
+#include "io/tokenizer_files.h"
 #include "io/tokenizer_json.h"
 #include "support/error.h"
 
@@ -37,17 +37,6 @@ class ByteTokenizer final : public Tokenizer {
   std::string description() const override { return "bytes, 256 entries"; }
 };
 
-/// The .gguf file of a folder that holds exactly one, else "".
-std::string only_gguf(const std::filesystem::path& folder) {
-  std::string only;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() != ".gguf") continue;
-    if (!only.empty()) return "";
-    only = entry.path().string();
-  }
-  return only;
-}
-
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -59,23 +48,14 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
-  namespace fs = std::filesystem;
   if (what == "bytes") return make_byte_tokenizer();
-  fs::path path = what;
-  if (fs::is_directory(path)) {
-    if (file_exists(path / "tokenizer.json")) {
-      path /= "tokenizer.json";
-    } else if (file_exists(path / "vocab.json") && file_exists(path / "merges.txt")) {
-      path /= "vocab.json";
-    } else if (const std::string gguf = only_gguf(path); !gguf.empty()) {
-      path = gguf;
-    } else {
-      user_error("tokenizer",
-                 "the folder {} holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, "
-                 "or a single .gguf file is needed (or say bytes).",
-                 what);
-    }
-  }
+  const std::optional<std::string> found = tokenizer_path(what);
+  if (!found)
+    user_error("tokenizer",
+               "the folder {} holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, "
+               "or a single .gguf file is needed (or say bytes).",
+               what);
+  const std::filesystem::path path = *found;
   if (path.extension() == ".gguf")
     return make_bpe_tokenizer(gguf_tokenizer(GgufFile(path.string())));
   if (path.filename() == "vocab.json")

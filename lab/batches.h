@@ -2,6 +2,7 @@
 // Where training batches come from. Batch n is a pure function of n, so a resumed run sees the same
 // data without a position to keep.
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ class BatchSource {
   virtual int32_t largest_id() const { return static_cast<int32_t>(vocabulary()) - 1; }
   /// A printable name of an id, for figures.
   virtual std::string token_text(int32_t id) const = 0;
+  /// Files by name that turn text into these ids (io/tokenizer_files.h); none if it isn't text.
+  virtual std::map<std::string, std::string> tokenizer_files() const { return {}; }
   /// One line for people: what it is, how large.
   virtual std::string describe() const = 0;
 };

@@ -126,8 +126,7 @@ fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
   fs::create_directories(temporary);
   write_arrays(temporary / kModel, weights);
   write_arrays(temporary / kOptimizer, optimizer);
-  if (!info.model_config.empty())
-    write_file((temporary / "config.json").string(), info.model_config);
+  for (const auto& [name, text] : info.texts) write_file((temporary / name).string(), text);
   Json state = {
       {"format", kFormat},
       {"step", info.step},
@@ -190,7 +189,7 @@ CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<Sta
   }
   read_arrays(checkpoint / kModel, weights);
   read_arrays(checkpoint / kOptimizer, optimizer);
-  return {state["step"].get<int64_t>(), state["config"].dump(), state.value("target", ""), ""};
+  return {state["step"].get<int64_t>(), state["config"].dump(), state.value("target", ""), {}};
 }
 
 }  // namespace weir

@@ -1,8 +1,10 @@
 #pragma once
 // Checkpoints of a training run: a folder stepNNNNNN with model.safetensors (weights under Hugging
-// Face names) with its config.json, optimizer.safetensors (moments) and state.json (step,
-// configuration, the hash of both files). A checkpoint appears whole or not at all.
+// Face names), config.json and the tokenizer's files, optimizer.safetensors (moments) and
+// state.json (step, configuration, the hash of both files). A checkpoint appears whole or not at
+// all.
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,9 +23,9 @@ struct CheckpointInfo {
   int64_t step = 0;    ///< optimiser steps done; the next is step `step`
   std::string config;  ///< the resolved configuration as JSON
   std::string target;  ///< instruction set of the machine, on which bits depend
-  /// Text of the config.json that lets `transformers` and `weir measure` load the folder; "" for
-  /// none. Not read back.
-  std::string model_config = {};
+  /// Further files by name that let `transformers` and `weir measure` load the folder: config.json
+  /// and the tokenizer's. Not read back.
+  std::map<std::string, std::string> texts = {};
 };
 
 std::string checkpoint_name(int64_t step);  ///< "step000500"

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "io/token_cache.h"
+#include "io/tokenizer_files.h"
 #include "lab/token_input.h"
 #include "runtime/random.h"
 #include "support/error.h"
@@ -19,7 +20,9 @@ constexpr int kFeistelRounds = 8;
 class TextBatches : public BatchSource {
  public:
   explicit TextBatches(const TextBatchOptions& options)
-      : tokenizer_(load_tokenizer(options.tokenizer)), seed_(options.seed) {
+      : tokenizer_(load_tokenizer(options.tokenizer)),
+        tokenizer_files_(weir::tokenizer_files(options.tokenizer)),
+        seed_(options.seed) {
     TextSource source(options.files);
     stream_ = open_tokens(source, *tokenizer_, options.cache);
     files_ = source.files().size();
@@ -54,6 +57,8 @@ class TextBatches : public BatchSource {
 
   std::string token_text(int32_t id) const override { return printable_token(*tokenizer_, id); }
 
+  std::map<std::string, std::string> tokenizer_files() const override { return tokenizer_files_; }
+
   std::string describe() const override {
     return fmt::format("text: {} documents of {} file{}, {} tokens, {}", stream_.document_count(),
                        files_, files_ == 1 ? "" : "s", stream_.size(), tokenizer_->description());
@@ -61,6 +66,7 @@ class TextBatches : public BatchSource {
 
  private:
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::map<std::string, std::string> tokenizer_files_;
   uint64_t seed_;
   TokenStream stream_;
   size_t files_ = 0;

@@ -175,18 +175,19 @@ class ArmRun {
   }
 
   // For others who load the checkpoint.
-  std::string model_config() const {
+  std::map<std::string, std::string> texts() const {
     ModelConfig model = config_.model;
     model.context = config_.length;
     model.rewrites = rewrite_settings(config_);
-    return hugging_face_config(model, "float32");
+    std::map<std::string, std::string> files = source_->tokenizer_files();
+    files["config.json"] = hugging_face_config(model, "float32");
+    return files;
   }
 
   void save(int64_t step) {
     losses_->flush();
     metrics_->flush();
-    write_checkpoint(checkpoints(),
-                     {step, config_json(config_), options_.target.isa(), model_config()},
+    write_checkpoint(checkpoints(), {step, config_json(config_), options_.target.isa(), texts()},
                      trainer_->weights(), trainer_->optimizer_state());
     prune_checkpoints(checkpoints(), config_.keep_checkpoints);
   }

@@ -49,9 +49,22 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
     : config_(config),
       source_(source),
       graphs_(make_training_graphs(config, settings.target, measured)) {
-  CompileOptions options{.target = settings.target, .memory = memory_limit(config)};
+  const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
+  const int64_t limit = memory_limit(config);
+  compile(settings, limit, threads);
+  // What workspace the kernels need is known once they are compiled; values have to make room for
+  // it.
+  if (const int64_t excess = memory_.total() - limit; excess > 0)
+    compile(settings, limit - excess, threads);
+  check_memory(memory_, config);
+  session_ = std::make_unique<Session>(*programs_, threads);
+}
+
+void Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
+  const CompileOptions options{.target = settings.target, .memory = memory};
   std::vector<GraphPtr> planned;
-  auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
+  const auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
+    positions.clear();
     for (const GraphPtr& graph : in_order(programs)) {
       positions.push_back(planned.size());
       planned.push_back(run_pipeline(graph, options).graph);
@@ -60,16 +73,12 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
   plan(graphs_.plain, plain_);
   if (graphs_.has_probes) plan(graphs_.probed, probed_);
   memory_ = shared_memory_need(planned);
-  check_memory(memory_, config);
+  check_memory(memory_, config_);
   programs_ = std::make_unique<Executables>(planned, settings);
-  // Kernels want workspace of their own beside the results that were planned.
-  const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
   for (size_t i = 0; i < programs_->size(); ++i) {
     const ProgramCode& code = (*programs_)[i].code;
     memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
   }
-  check_memory(memory_, config);
-  session_ = std::make_unique<Session>(*programs_, threads);
 }
 
 void Trainer::initialise() {

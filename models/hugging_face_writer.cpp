@@ -74,13 +74,6 @@ void write_index(const fs::path& folder, const std::vector<Shard>& shards) {
   write_file((folder / "model.safetensors.index.json").string(), index.dump(2) + "\n");
 }
 
-// The text of a token that ends documents: an added one is kept as text.
-std::string spelling(const BpeModel& model, int64_t id) {
-  for (const AddedToken& token : model.added)
-    if (token.id == id) return token.content;
-  return "";
-}
-
 const char* library_dtype(FileDtype dtype) {
   if (dtype == FileDtype::f32) return "float32";
   if (dtype == FileDtype::f16) return "float16";
@@ -108,26 +101,6 @@ void write_hugging_face(const std::string& folder, const ModelConfig& config,
   for (const auto& [name, text] : options.texts) write_file((path / name).string(), text);
   write_file((path / "config.json").string(),
              hugging_face_config(config, library_dtype(options.dtype)));
-}
-
-std::map<std::string, std::string> tokenizer_files(const Checkpoint& checkpoint) {
-  std::map<std::string, std::string> files;
-  if (const GgufFile* gguf = checkpoint.gguf()) {
-    if (!gguf->find("tokenizer.ggml.model")) return files;
-    const BpeModel model = gguf_tokenizer(*gguf);
-    std::string end;
-    if (const GgufValue* id = gguf->find("tokenizer.ggml.eos_token_id"))
-      end = spelling(model, id->whole());
-    return {{"tokenizer.json", tokenizer_json(model)},
-            {"tokenizer_config.json", tokenizer_config_json(end)}};
-  }
-  for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
-        "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json"}) {
-    const std::string path = (fs::path(checkpoint.path()) / name).string();
-    if (file_exists(path)) files[name] = read_file(path);
-  }
-  return files;
 }
 
 }  // namespace weir

@@ -27,8 +27,4 @@ void write_hugging_face(const std::string& folder, const ModelConfig& config,
                         const std::vector<Parameter>& parameters, const ReadWeight& read,
                         const HuggingFaceOptions& options = {});
 
-/// The tokenizer's files of a checkpoint by name: those of its folder as they are, or
-/// tokenizer.json and tokenizer_config.json made from a GGUF file. Empty if there are none.
-std::map<std::string, std::string> tokenizer_files(const Checkpoint& checkpoint);
-
 }  // namespace weir

@@ -9,4 +9,8 @@ namespace weir {
 /// that only a name kept goes, and its names with it.
 GraphPtr dead_code(const GraphPtr& graph);
 
+/// By node: whether an output needs it. That is the main part of a program; what only probes need
+/// is not in it.
+std::vector<bool> needed_by_outputs(const Graph& graph);
+
 }  // namespace weir

@@ -11,6 +11,7 @@
 #include "ir/alias.h"
 #include "ir/edit.h"
 #include "passes/clusters.h"
+#include "passes/dead_code.h"
 #include "support/error.h"
 
 namespace weir {
@@ -28,22 +29,12 @@ struct Unit {
   bool is_probe = false;
 };
 
-// The nodes that outputs need.
-std::vector<bool> main_part(const Graph& graph) {
-  std::vector<bool> needed(graph.nodes().size());
-  for (const Output& output : graph.outputs()) needed[output.value.node] = true;
-  for (int32_t id = graph.size() - 1; id >= 0; --id)
-    if (needed[id])
-      for (Value input : graph.node(id).inputs) needed[input.node] = true;
-  return needed;
-}
-
 class Fuser {
  public:
   Fuser(const Graph& graph, const FuseOptions& options)
       : graph_(graph),
         options_(options),
-        main_mask_(main_part(graph)),
+        main_mask_(needed_by_outputs(graph)),
         main_(graph, main_mask_, options),
         probe_(graph, probe_mask(), options) {}
 

@@ -7,6 +7,7 @@
 
 #include "ir/alias.h"
 #include "ir/edit.h"
+#include "passes/dead_code.h"
 #include "passes/lifetimes.h"
 #include "passes/plan_memory.h"
 #include "support/align.h"
@@ -73,16 +74,6 @@ Part part_of(const Graph& graph, int32_t kernel, const std::vector<int32_t>& wan
   part.region = editor.finish();
   if (part.schedule == "row" && !reduces) part.schedule = "elementwise";
   return part;
-}
-
-// What outputs need; the rest is there for probes.
-std::vector<bool> needed_by_outputs(const Graph& graph) {
-  std::vector<bool> needed(graph.nodes().size());
-  for (const Output& output : graph.outputs()) needed[output.value.node] = true;
-  for (int32_t id = graph.size() - 1; id >= 0; --id)
-    if (needed[id])
-      for (Value input : graph.node(id).inputs) needed[input.node] = true;
-  return needed;
 }
 
 class Recompute {

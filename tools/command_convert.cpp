@@ -1,6 +1,7 @@
 // weir convert: a checkpoint, GGUF or not, as a folder of Hugging Face.
 #include <fmt/format.h>
 
+#include "io/tokenizer_files.h"
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -24,7 +25,7 @@ int run_convert(const ConvertArguments& options) {
   const Model model = checkpoint.build(1, 1);
   HuggingFaceOptions writing{.dtype = dtype_of(options.dtype),
                              .shard_bytes = static_cast<uint64_t>(options.shard_gigabytes * 1e9),
-                             .texts = tokenizer_files(checkpoint)};
+                             .texts = tokenizer_files(options.from)};
   write_hugging_face(
       options.to, checkpoint.config(), model.parameters,
       [&](const Parameter& parameter, float* out) { checkpoint.read(parameter, out); }, writing);

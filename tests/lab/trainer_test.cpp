@@ -104,6 +104,26 @@ INSTANTIATE_TEST_SUITE_P(MicroBatches, SameBits,
                            return std::string(info.param).replace(13, 1, "_");
                          });
 
+TEST(Trainer, ALimitOfMemoryIsKeptAndChangesNoBit) {
+  RunConfig config =
+      tiny_run("unused", {"model.layers=6", "model.d_model=64", "model.d_ff=256", "length=256"});
+  auto source = make_batches(config.data, config.seed);
+  config = resolve_vocabulary(config, *source);
+  config.threads = 1;
+  const auto need = [&](const RunConfig& run) {
+    return Trainer(run, *source, {.cache = default_object_cache()}, false).memory().total();
+  };
+  RunConfig limited = config;
+  const int64_t limit = need(config) * 6 / 10;
+  limited.memory = std::to_string(limit) + "B";
+  EXPECT_LE(need(limited), limit);
+  const Trained free = run_steps(config, 3, false), repeated = run_steps(limited, 3, false);
+  EXPECT_EQ(free.losses, repeated.losses);
+  EXPECT_TRUE(free.weights == repeated.weights);
+  limited.memory = "1KiB";
+  EXPECT_THROW(need(limited), UserError);
+}
+
 TEST(Trainer, MeasuringLeavesTheStateAsItWas) {
   RunConfig config = tiny_run("unused");
   auto source = make_batches(config.data, config.seed);

@@ -157,7 +157,7 @@ TEST_F(MeasureCommand, RefusesWrongInput) {
   EXPECT_EQ(weir(llama + " --tokens ids.npy --batch many").status, 2);
 }
 
-// A checkpoint that Weir trained on text, with the tokenizer laid beside it.
+// A checkpoint that Weir trained on text, as training left it.
 class EvalCommand : public MeasureCommand {
  protected:
   void SetUp() override {
@@ -176,7 +176,6 @@ class EvalCommand : public MeasureCommand {
       if (entry.path().filename() == "model.safetensors")
         model_ = entry.path().parent_path().string();
     ASSERT_NE(model_, "");
-    fs::copy_file(tokenizer, model_ + "/tokenizer.json");
     write("b.txt", text.substr(0, 400));
     const Result ids = weir(fmt::format("tokens --tokenizer {} --text b.txt --out b.npy", model_));
     ASSERT_EQ(ids.status, 0) << ids.err;

@@ -1,0 +1,20 @@
+#pragma once
+// Where a tokenizer lies, and the files that hand it on with a model.
+#include <map>
+#include <optional>
+#include <string>
+
+namespace weir {
+
+/// The file that load_tokenizer(what) reads (of a pair the vocab.json); nothing if a folder holds
+/// none. `what` is not "bytes".
+std::optional<std::string> tokenizer_path(const std::string& what);
+
+/// Files by name with which `transformers`, `tokenizers` and Weir take text to the ids of
+/// load_tokenizer(what): the Hugging Face files that lie there as they are, otherwise
+/// tokenizer.json and tokenizer_config.json made from the pair, the GGUF file or the 256 bytes
+/// (of which a tokenizer.json knows valid UTF-8 only). Empty if a folder holds none.
+/// User errors: those of load_tokenizer.
+std::map<std::string, std::string> tokenizer_files(const std::string& what);
+
+}  // namespace weir

@@ -12,6 +12,7 @@
 
 #include "bench/matmul_cases.h"
 #include "bench/rounds.h"
+#include "codegen/product_run.h"
 #include "runtime/machine_rates.h"
 
 namespace {
@@ -21,6 +22,23 @@ using namespace weir::bench;
 
 constexpr int kThreads = 2;
 
+/// One of the table, with its operands.
+class Product {
+ public:
+  Product(const Target& target, const ProductShape& shape, int workers)
+      : shape_(shape),
+        operands_(spec_of(shape)),
+        run_(plan_matmul(target, spec_of(shape)), operands_, workers) {}
+  const ProductShape& shape() const { return shape_; }
+  ProductRun& run() { return run_; }
+  const ProductRun& run() const { return run_; }
+
+ private:
+  ProductShape shape_;
+  ProductOperands operands_;
+  ProductRun run_;
+};
+
 std::string kernel_name(size_t i) { return "matmul" + std::to_string(i); }
 
 int repeats_of(const ProductShape& shape) { return shape.operations() < 1e8 ? 20 : 1; }
@@ -29,7 +47,7 @@ int repeats_of(const ProductShape& shape) { return shape.operations() < 1e8 ? 20
 double seconds_of(const Product& product, const Workers& workers) {
   const int repeats = repeats_of(product.shape());
   const auto work = [&] {
-    for (int r = 0; r < repeats; ++r) product.run(workers);
+    for (int r = 0; r < repeats; ++r) product.run().run(workers);
   };
   return (workers.count() == 1 ? own_seconds(work) : wall_seconds(work)) / repeats;
 }
@@ -71,7 +89,7 @@ class GeometricMean {
 
 void print_row(const Product& product, const Rounds& one, const Rounds& two) {
   const ProductShape& s = product.shape();
-  const MatmulTiles& t = product.plan().tiles;
+  const MatmulTiles& t = product.run().plan().tiles;
   fmt::print(
       "{:18} {:>20} {:>26} {:7.1f} {:>15} {:7.1f} {:>15}\n", s.what,
       fmt::format("{}x{}x{}x{}", s.m, s.n, s.k, s.batch),
@@ -93,8 +111,8 @@ void print_table(const Target& target, int rounds, const std::string& wanted) {
     const ProductShape& shape = product_shapes()[i];
     if (std::string(shape.what).find(wanted) == std::string::npos) continue;
     Product product(target, shape, kThreads);
-    jit.add(product.sources(kernel_name(i)));
-    product.link(jit, kernel_name(i));
+    jit.add(product.run().sources(kernel_name(i)));
+    product.run().link(jit, kernel_name(i));
     const Rounds alone = rounds_of(product, target, one, rounds);
     const Rounds both = target.cores < 2 ? Rounds() : rounds_of(product, target, two, rounds);
     print_row(product, alone, both);
@@ -117,8 +135,8 @@ void serve_products(const Target& target) {
     if (!shape.llama) continue;
     const std::string name = kernel_name(products.size());
     products.push_back(std::make_unique<Product>(target, shape, target.cores));
-    jit.add(products.back()->sources(name));
-    products.back()->link(jit, name);
+    jit.add(products.back()->run().sources(name));
+    products.back()->run().link(jit, name);
     shapes.push_back({{"name", shape.what},
                       {"m", shape.m},
                       {"n", shape.n},

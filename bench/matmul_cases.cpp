@@ -1,7 +1,6 @@
 #include "bench/matmul_cases.h"
 
 namespace weir::bench {
-namespace {
 
 MatmulSpec spec_of(const ProductShape& s) {
   MatmulSpec spec;
@@ -15,15 +14,6 @@ MatmulSpec spec_of(const ProductShape& s) {
   spec.c = matrix(s.m, s.n, false);
   return spec;
 }
-
-Buffer floats(const MatmulOperand& matrix, int64_t batch) {
-  Buffer buffer(static_cast<size_t>(4 * batch * matrix.batch_stride[0]));
-  const std::span<float> values = buffer.as<float>();
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) - 8;
-  return buffer;
-}
-
-}  // namespace
 
 const char* layout_name(Layout layout) {
   switch (layout) {
@@ -68,45 +58,6 @@ const std::vector<ProductShape>& product_shapes() {
       {"one column", 4096, 1, 512, 1, Layout::plain},
   };
   return shapes;
-}
-
-Product::Product(const Target& target, const ProductShape& shape, int workers)
-    : shape_(shape),
-      plan_(plan_matmul(target, spec_of(shape))),
-      a_(floats(plan_.spec.a, shape.batch)),
-      b_(floats(plan_.spec.b, shape.batch)),
-      c_(floats(plan_.spec.c, shape.batch)),
-      packed_(static_cast<size_t>(plan_.packed_bytes)) {
-  for (int i = 0; i < workers; ++i)
-    scratch_.push_back(Buffer(static_cast<size_t>(plan_.scratch_bytes)));
-}
-
-std::vector<KernelSource> Product::sources(const std::string& name) const {
-  std::vector<KernelSource> sources = {
-      {name, "", [this, name](Emitter& e) { emit_matmul(e, name, plan_); }}};
-  if (plan_.pack_grid)
-    sources.push_back({name + "_pack", "",
-                       [this, name](Emitter& e) { emit_matmul_pack(e, name + "_pack", plan_); }});
-  return sources;
-}
-
-void Product::link(const Jit& jit, const std::string& name) {
-  product_ = jit.kernel(name);
-  if (plan_.pack_grid) pack_ = jit.kernel(name + "_pack");
-}
-
-void Product::run(const Workers& workers) const {
-  void* pack_buffers[] = {b_.data(), packed_.data()};
-  workers.parallel_tiles(plan_.pack_grid, [&](int64_t first, int64_t last, int) {
-    pack_(pack_buffers, first, last, nullptr);
-  });
-  void* buffers[] = {a_.data(), plan_.pack_grid ? packed_.data() : b_.data(), c_.data()};
-  workers.parallel_tiles(
-      plan_.grid,
-      [&](int64_t first, int64_t last, int worker) {
-        product_(buffers, first, last, scratch_[worker].data());
-      },
-      1);
 }
 
 }  // namespace weir::bench

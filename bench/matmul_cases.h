@@ -1,13 +1,9 @@
 #pragma once
-// The matrix products that are measured, with their operands in memory and their compiled kernels.
+// The matrix products that are measured.
 #include <string>
 #include <vector>
 
-#include "codegen/emitter.h"
-#include "codegen/jit.h"
-#include "codegen/matmul.h"
-#include "runtime/buffer.h"
-#include "runtime/threads.h"
+#include "codegen/matmul_plan.h"
 
 namespace weir::bench {
 
@@ -32,24 +28,7 @@ struct ProductShape {
 /// projection takes 512 at a time; then others.
 const std::vector<ProductShape>& product_shapes();
 
-/// One product ready to run: what a training step does for it, packing included.
-class Product {
- public:
-  Product(const Target& target, const ProductShape& shape, int workers);
-  /// The recipes of its kernels, named after `name`; `link` finds them once compiled.
-  std::vector<KernelSource> sources(const std::string& name) const;
-  void link(const Jit& jit, const std::string& name);
-  void run(const Workers& workers) const;
-
-  const ProductShape& shape() const { return shape_; }
-  const MatmulPlan& plan() const { return plan_; }
-
- private:
-  ProductShape shape_;
-  MatmulPlan plan_;
-  Buffer a_, b_, c_, packed_;
-  std::vector<Buffer> scratch_;
-  weir_kernel product_ = nullptr, pack_ = nullptr;
-};
+/// A product of the table as a matrix product.
+MatmulSpec spec_of(const ProductShape& shape);
 
 }  // namespace weir::bench

@@ -6,14 +6,13 @@
 #include "codegen/anchor_region.h"
 #include "codegen/emit_elementwise.h"
 #include "ir/print.h"
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
 
 using Emitted = llvm::Value;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Buffers as the region orders them; the last one, the result, is written.
 KernelFrame begin(Emitter& e, const std::string& symbol, const AnchorRegion& anchor) {

@@ -52,7 +52,8 @@ std::vector<InPlace> in_place_of(const Graph& graph, int32_t id) {
 // The distinct kernels of all programs, by structure.
 class KernelTable {
  public:
-  explicit KernelTable(const Target& target) : target_(target) {}
+  explicit KernelTable(const Target& target, TileTable tuned = {})
+      : target_(target), tuned_(std::move(tuned)) {}
 
   struct Entry {
     KernelPhases phases;
@@ -68,7 +69,7 @@ class KernelTable {
     auto [position, inserted] = entries_.try_emplace(key);
     Entry& entry = position->second;
     if (!inserted) return entry;
-    entry.phases = make_kernel(schedule, node.region, target_, in_place);
+    entry.phases = make_kernel(schedule, node.region, target_, in_place, tuned_);
     uint64_t hash = XXH3_64bits(key.data(), key.size());
     for (size_t c = 0; c < entry.phases.codes.size(); ++c) {
       std::string symbol = fmt::format("{}_{:016x}", schedule, hash);
@@ -86,6 +87,7 @@ class KernelTable {
 
  private:
   const Target& target_;
+  const TileTable tuned_;
   std::map<std::string, Entry> entries_;
   std::vector<KernelSource> sources_;
 };
@@ -191,7 +193,7 @@ struct Executables::Code {
 
 Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings) {
   auto start = std::chrono::steady_clock::now();
-  KernelTable table(settings.target);
+  KernelTable table(settings.target, TileTable::load(settings.cache, settings.target));
   for (const GraphPtr& graph : planned) {
     programs_.push_back(ProgramMaker(graph, table).make());
     for (const Node& node : graph->nodes()) report_.kernels += node.op == Op::kernel;
@@ -211,6 +213,19 @@ Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSett
 
 Executables::~Executables() = default;
 Executables::Executables(Executables&&) noexcept = default;
+
+std::vector<MatmulSpec> products_of(const std::vector<GraphPtr>& planned, const Target& target) {
+  KernelTable table(target);
+  std::vector<MatmulSpec> products;
+  for (const GraphPtr& graph : planned)
+    for (int32_t id = 0; id < graph->size(); ++id) {
+      if (graph->node(id).op != Op::kernel) continue;
+      for (const MatmulSpec& product : table.find(*graph, id).phases.products)
+        if (std::find(products.begin(), products.end(), product) == products.end())
+          products.push_back(product);
+    }
+  return products;
+}
 
 std::string dump_llvm(const Graph& planned, const Target& target) {
   return dump(planned, target,

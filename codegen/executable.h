@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "codegen/matmul_plan.h"
 #include "ir/graph.h"
 #include "runtime/program.h"
 #include "support/target.h"
@@ -63,6 +64,9 @@ class Executables {
   std::vector<Executable> programs_;
   CompileReport report_;
 };
+
+/// The matrix products of planned graphs whose tiles may be tuned (tile_table.h), each once.
+std::vector<MatmulSpec> products_of(const std::vector<GraphPtr>& planned, const Target& target);
 
 /// One kernel of a planned graph as text, for `weir dump`: LLVM IR or assembly of every distinct
 /// kernel, in running order.

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "codegen/matmul_plan.h"
+
 namespace weir {
 
 class Emitter;
@@ -40,7 +42,8 @@ struct KernelRun {
 struct KernelPhases {
   std::vector<KernelCode> codes;
   std::vector<KernelRun> runs;
-  int64_t workspace_bytes = 0;  ///< undefined at the start; free again after the last run
+  int64_t workspace_bytes = 0;            ///< undefined at the start; free again after the last run
+  std::vector<MatmulSpec> products = {};  ///< whose tiles may be tuned, each once
 
   KernelPhases() = default;
   KernelPhases(KernelCode single) {  // NOLINT: a single function is the common case

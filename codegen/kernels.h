@@ -4,14 +4,16 @@
 #include <string_view>
 
 #include "codegen/kernel_code.h"
+#include "codegen/tile_table.h"
 #include "ir/graph.h"
 #include "support/target.h"
 
 namespace weir {
 
 /// The code of a kernel node. User errors for types that compiled code does not compute in;
-/// internal error for an unknown schedule or a region that it does not allow.
+/// Products take the tiles of `tuned` where it has theirs. Internal error for an unknown schedule
+/// or a region that it does not allow.
 KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, const Target& target,
-                         const std::vector<InPlace>& in_place = {});
+                         const std::vector<InPlace>& in_place = {}, const TileTable& tuned = {});
 
 }  // namespace weir

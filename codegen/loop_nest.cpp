@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
@@ -15,8 +16,6 @@ constexpr int64_t kMinPanel = 4;
 constexpr int64_t kBlockColumns = 16;  // square blocks a tile
 constexpr int kMaxBlockCost = 24;      // a block repeats the code for each of its rows
 constexpr int kKeepCost = 6;           // dearer than this is kept rather than computed again
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Whether the value at an axis depends on more than addresses, so that it keeps a loop of its own.
 std::set<int> pinned_axes(const LoopTerms& terms) {

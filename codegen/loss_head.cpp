@@ -7,17 +7,11 @@
 #include "codegen/loss_head_rows.h"
 #include "codegen/matmul.h"
 #include "runtime/abi.h"
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-int64_t even_block(int64_t total, int64_t most, int64_t step) {
-  const int64_t pieces = ceil_div(total, std::max(most, step));
-  return round_up(ceil_div(total, pieces), step);
-}
 
 /// A buffer of the node and bytes into it.
 struct Place {
@@ -27,8 +21,9 @@ struct Place {
 
 class LossHead {
  public:
-  LossHead(const GraphPtr& region, const Target& target, int64_t chunk)
+  LossHead(const GraphPtr& region, const Target& target, int64_t chunk, const TileTable& tuned)
       : target_(target),
+        tuned_(tuned),
         anchor_(anchor_region(*region, {Op::linear_cross_entropy, Op::linear_cross_entropy_grad})) {
     check_types(*region);
     const Shape& x = region->type(anchor_.node->inputs[0]).shape;
@@ -41,8 +36,9 @@ class LossHead {
     if (stride_ % 256 == 0) stride_ += 16;
     chunk = chunk > 0 ? chunk : loss_head_chunk(vocabulary_);
     chunk_ = even_block(tokens_, chunk, 16);
-    logits_tiles_ = default_tiles(target_, logits(chunk_rows(0)));
-    dx_tiles_ = default_tiles(target_, dx(chunk_rows(0)));
+    logits_tiles_ = tiles(logits(chunk_rows(0)));
+    if (wants(1)) dx_tiles_ = tiles(dx(chunk_rows(0)));
+    if (wants(2)) dw_tiles_ = tiles(dw(chunk_rows(0), false));
     logits_ = reserve(4 * std::min(chunk_, tokens_) * stride_);
     losses_ = reserve(4 * tokens_);
   }
@@ -105,10 +101,18 @@ class LossHead {
     spec.accumulate = is_first ? Accumulate::none : Accumulate::in_place;
     return spec;
   }
+  /// Of a full chunk, for all chunks, since they share what is packed.
+  MatmulTiles tiles(const MatmulSpec& spec) {
+    phases_.products.push_back(spec);
+    return tuned_.find(target_, spec).value_or(default_tiles(target_, spec));
+  }
   MatmulPlan logits_plan(int64_t rows) const {
     return plan_matmul(target_, logits(rows), logits_tiles_);
   }
   MatmulPlan dx_plan(int64_t rows) const { return plan_matmul(target_, dx(rows), dx_tiles_); }
+  MatmulPlan dw_plan(int64_t rows, bool is_first) const {
+    return plan_matmul(target_, dw(rows, is_first), dw_tiles_);
+  }
 
   // --- steps ---
 
@@ -126,16 +130,16 @@ class LossHead {
     phases_.runs.push_back(std::move(call));
   }
 
-  std::string key(const std::string& name) const {
-    return fmt::format("loss head {} of {} x {} x {} by {}", name, tokens_, vocabulary_, width_,
-                       chunk_);
+  std::string key(const std::string& name, const MatmulPlan& plan) const {
+    return fmt::format("loss head {} of {} x {} x {} by {}, tiles {}", name, tokens_, vocabulary_,
+                       width_, chunk_, print(plan.tiles));
   }
   void multiply(const std::string& name, const MatmulPlan& plan, const std::vector<Place>& places) {
     const auto make = [&] {
       return KernelCode{
           .tiles = plan.grid,
           .scratch_bytes = plan.scratch_bytes,
-          .key = key(name),
+          .key = key(name, plan),
           .emit = [plan](Emitter& e, const std::string& symbol) { emit_matmul(e, symbol, plan); }};
     };
     run(name, make, places);
@@ -144,7 +148,7 @@ class LossHead {
     const auto make = [&] {
       return KernelCode{.tiles = plan.pack_grid,
                         .scratch_bytes = 0,
-                        .key = key(name),
+                        .key = key(name, plan),
                         .emit = [plan](Emitter& e, const std::string& symbol) {
                           emit_matmul_pack(e, symbol, plan);
                         }};
@@ -175,7 +179,7 @@ class LossHead {
         {logits_, operand(2, in_rows), operand(3), {losses_.buffer, losses_.offset + in_rows}});
     if (wants(1)) multiply(name("dx"), dx_plan(rows), {logits_, w_of_dx_, result(1, in_x)});
     if (!wants(2)) return;
-    const MatmulPlan plan = plan_matmul(target_, dw(rows, first == 0));
+    const MatmulPlan plan = dw_plan(rows, first == 0);
     Place x = operand(0, in_x);
     if (plan.pack_grid > 0) {
       pack(name("pack x"), plan, x, packed_x_);
@@ -185,9 +189,10 @@ class LossHead {
   }
 
   const Target target_;
+  const TileTable& tuned_;
   AnchorRegion anchor_;
   int64_t tokens_ = 0, width_ = 0, vocabulary_ = 0, chunk_ = 0, stride_ = 0;
-  MatmulTiles logits_tiles_, dx_tiles_;
+  MatmulTiles logits_tiles_, dx_tiles_, dw_tiles_;
   KernelPhases phases_;
   std::map<std::string, int> codes_;
   Place logits_, losses_, w_of_logits_, w_of_dx_, packed_x_;
@@ -202,9 +207,10 @@ int64_t loss_head_chunk(int64_t vocabulary) {
   return std::max<int64_t>(16, rows / 16 * 16);
 }
 
-KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk) {
+KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk,
+                                   const TileTable& tuned) {
   WEIR_CHECK(chunk >= 0 && chunk % 16 == 0, "a chunk of {} tokens", chunk);
-  return LossHead(region, target, chunk).make();
+  return LossHead(region, target, chunk, tuned).make();
 }
 
 }  // namespace weir

@@ -14,6 +14,7 @@
 // chain over tokens, then times scale. So neither chunks nor threads nor the width of vectors
 // change a bit. A target outside the vocabulary makes the loss and its row of g NaN.
 #include "codegen/kernel_code.h"
+#include "codegen/tile_table.h"
 #include "ir/graph.h"
 #include "support/target.h"
 
@@ -25,6 +26,7 @@ int64_t loss_head_chunk(int64_t vocabulary);
 
 /// The kernel of a region of one such op, any of its results wanted. `chunk` (0: as above; else a
 /// multiple of 16) exists for tests. User error unless operands are f32 and targets i32.
-KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk = 0);
+KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk = 0,
+                                   const TileTable& tuned = {});
 
 }  // namespace weir

@@ -9,6 +9,7 @@
 #include "codegen/emitter.h"
 #include "codegen/matmul.h"
 #include "codegen/matmul_pack.h"
+#include "support/align.h"
 
 namespace weir {
 namespace {
@@ -24,8 +25,6 @@ constexpr int first_level = 3, second_level = 2;
 constexpr int64_t row_pack_steps = 8;
 /// Steps of k that the packed strips are asked for ahead of use: an access of the second level.
 constexpr int64_t steps_ahead = 16;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Position in the batch, as indices and as offsets into the operands.
 struct Batch {

@@ -158,8 +158,9 @@ ProductShape product_shape(const Graph& region, const Node& node) {
 
 class MatmulKernel {
  public:
-  MatmulKernel(GraphPtr region, const Target& target, const std::vector<InPlace>& in_place)
-      : region_(std::move(region)), target_(target), in_place_(in_place) {}
+  MatmulKernel(GraphPtr region, const Target& target, const std::vector<InPlace>& in_place,
+               const TileTable& tuned)
+      : region_(std::move(region)), target_(target), in_place_(in_place), tuned_(tuned) {}
 
   KernelPhases make() {
     find_product();
@@ -172,7 +173,7 @@ class MatmulKernel {
     bool in_place = plain && accumulator >= 0 && shares(accumulator, 0);
     if (accumulator >= 0)
       shape.spec.accumulate = in_place ? Accumulate::in_place : Accumulate::operand;
-    MatmulPlan plan = plan_matmul(target_, shape.spec);
+    MatmulPlan plan = plan_matmul(target_, shape.spec, tuned_.find(target_, shape.spec));
 
     // The kernel's own buffers, then every buffer of the node once more for the epilogue.
     std::vector<int> order = {
@@ -240,8 +241,10 @@ class MatmulKernel {
 
   KernelPhases phases(const MatmulPlan& plan, const MatmulHooks& hooks,
                       const std::vector<int>& order) const {
-    std::string key = fmt::format("matmul {} {}", in_place_.size(), structural_key(*region_));
+    std::string key = fmt::format("matmul {} {} {}", in_place_.size(), structural_key(*region_),
+                                  print(plan.tiles));
     KernelPhases result;
+    result.products = {plan.spec};
     result.workspace_bytes = plan.packed_bytes;
     if (plan.pack_grid > 0) {
       result.codes.push_back(
@@ -261,14 +264,15 @@ class MatmulKernel {
   GraphPtr region_;
   const Target& target_;
   std::vector<InPlace> in_place_;
+  const TileTable& tuned_;
   int32_t product_ = -1;
 };
 
 }  // namespace
 
 KernelPhases make_matmul_kernel(const GraphPtr& region, const Target& target,
-                                const std::vector<InPlace>& in_place) {
-  return MatmulKernel(region, target, in_place).make();
+                                const std::vector<InPlace>& in_place, const TileTable& tuned) {
+  return MatmulKernel(region, target, in_place, tuned).make();
 }
 
 }  // namespace weir

@@ -2,6 +2,7 @@
 // The schedule "matmul": one product and the elementwise nodes that follow it, computed on the
 // finished elements while they are in registers.
 #include "codegen/kernel_code.h"
+#include "codegen/tile_table.h"
 #include "ir/graph.h"
 #include "support/target.h"
 
@@ -10,6 +11,7 @@ namespace weir {
 /// The kernel of a region with one matmul and an elementwise epilogue of its shape. User error for
 /// operands other than f32; internal error for a region that the schedule does not allow.
 KernelPhases make_matmul_kernel(const GraphPtr& region, const Target& target,
-                                const std::vector<InPlace>& in_place = {});
+                                const std::vector<InPlace>& in_place = {},
+                                const TileTable& tuned = {});
 
 }  // namespace weir

@@ -58,6 +58,7 @@ void drop_oldest(const std::string& folder) {
   uintmax_t total = 0;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() != ".o") continue;
     const uintmax_t bytes = entry.file_size(error);
     if (error) continue;
     files.push_back({entry.path(), entry.last_write_time(error), bytes});

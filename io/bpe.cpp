@@ -396,6 +396,21 @@ std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {
 
 }  // namespace
 
+BpeModel byte_model() {
+  BpeModel model;
+  model.source = "bytes";
+  for (int byte = 0; byte < 256; ++byte) {
+    const char character = static_cast<char>(byte);
+    model.tokens.push_back(to_byte_level({&character, 1}));
+  }
+  return model;
+}
+
+bool is_byte_model(const BpeModel& model) {
+  return model.merges.empty() && model.added.empty() && model.steps.empty() &&
+         !model.normal_form_c && model.tokens == byte_model().tokens;
+}
+
 std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeModel model) {
   return std::make_unique<BpeTokenizer>(std::move(model));
 }

@@ -57,6 +57,10 @@ struct BpeModel {
   bool fuse_unknown = false;
 };
 
+/// The 256 bytes in order and nothing else: the byte tokenizer as a file can hold it.
+BpeModel byte_model();
+bool is_byte_model(const BpeModel& model);
+
 /// Text is Unicode to this tokenizer: ill-formed UTF-8 is first replaced as valid_utf8 says, which
 /// is what reaches Hugging Face's tokenizer too. decode() gives bytes, also when a cut through the
 /// ids leaves half a character. It gives the bytes of the text back where that is valid UTF-8 in

@@ -61,7 +61,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
   if (path.filename() == "vocab.json")
     return make_bpe_tokenizer(
         load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()));
-  return make_bpe_tokenizer(load_tokenizer_json(path.string()));
+  BpeModel model = load_tokenizer_json(path.string());
+  return is_byte_model(model) ? make_byte_tokenizer() : make_bpe_tokenizer(std::move(model));
 }
 
 }  // namespace weir

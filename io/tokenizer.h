@@ -40,7 +40,8 @@ class Tokenizer {
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
 /// `what` is "bytes", a tokenizer.json, a vocab.json with its merges.txt beside it, a .gguf file,
-/// or a folder that holds tokenizer.json or the pair (tokenizer.json preferred).
+/// or a folder that holds tokenizer.json or the pair (tokenizer.json preferred). A tokenizer.json
+/// of the 256 bytes and nothing else is the byte tokenizer.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what);
 
 }  // namespace weir

@@ -6,7 +6,6 @@
 #include "io/gguf_tokenizer.h"
 #include "io/tokenizer_json.h"
 #include "io/tokenizer_json_writer.h"
-#include "io/utf8.h"
 
 namespace weir {
 namespace {
@@ -43,16 +42,6 @@ Files of_gguf(const std::string& path) {
   const BpeModel model = gguf_tokenizer(gguf);
   const GgufValue* end = gguf.find("tokenizer.ggml.eos_token_id");
   return written(model, end ? spelling(model, end->whole()) : "");
-}
-
-BpeModel byte_model() {
-  BpeModel model;
-  model.source = "bytes";
-  for (int byte = 0; byte < 256; ++byte) {
-    const char character = static_cast<char>(byte);
-    model.tokens.push_back(to_byte_level({&character, 1}));
-  }
-  return model;
 }
 
 }  // namespace

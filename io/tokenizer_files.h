@@ -13,7 +13,7 @@ std::optional<std::string> tokenizer_path(const std::string& what);
 /// Files by name with which `transformers`, `tokenizers` and Weir take text to the ids of
 /// load_tokenizer(what): the Hugging Face files that lie there as they are, otherwise
 /// tokenizer.json and tokenizer_config.json made from the pair, the GGUF file or the 256 bytes
-/// (of which a tokenizer.json knows valid UTF-8 only). Empty if a folder holds none.
+/// (of which other programs take valid UTF-8 only). Empty if a folder holds none.
 /// User errors: those of load_tokenizer.
 std::map<std::string, std::string> tokenizer_files(const std::string& what);
 

@@ -12,6 +12,10 @@ struct CompileTime {
   double total() const { return passes + code; }
 };
 
+/// The programs of the training step of a resolved configuration, planned, with the probes of a
+/// measured step or without.
+std::vector<GraphPtr> planned_step(const RunConfig& config, const Target& target, bool measured);
+
 /// Of the step of a resolved configuration with the probes of a measured step, or without. Nothing
 /// is run, and no memory for arrays is taken.
 CompileTime compile_time(const RunConfig& config, const CompileSettings& settings, bool measured);

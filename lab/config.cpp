@@ -439,6 +439,14 @@ std::string config_help() {
   return text;
 }
 
+RunConfig standard_run(const std::string& model) {
+  RunConfig config;
+  config.model = llama_config(model);
+  config.length = config.model.context;
+  config.batch = std::max<int64_t>(1, 4096 / config.length);
+  return config;
+}
+
 std::vector<int64_t> measured_steps(const RunConfig& config) {
   std::set<int64_t> steps(config.measure.steps.begin(), config.measure.steps.end());
   if (steps.empty()) {

@@ -92,6 +92,10 @@ std::map<std::string, std::string> rewrite_settings(const RunConfig& config);
 /// A line a key: name, default, meaning.
 std::string config_help();
 
+/// A run of a model of models/llama.h by name, at the length that it is meant for and 4096 tokens a
+/// step (or one sequence).
+RunConfig standard_run(const std::string& model);
+
 /// The steps to measure, ascending, all below `steps` + 1: known before the run starts.
 std::vector<int64_t> measured_steps(const RunConfig& config);
 

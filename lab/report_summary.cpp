@@ -12,7 +12,6 @@ namespace weir {
 
 namespace {
 
-
 double mean_of(const std::vector<double>& values) {
   double sum = 0;
   for (double value : values) sum += value;
@@ -136,7 +135,8 @@ std::string listed(const std::vector<std::string>& parts) {
 
 double median_of(std::vector<double> values) {
   if (values.empty()) return kNaN;
-  if (std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); })) return kNaN;
+  if (std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }))
+    return kNaN;
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;

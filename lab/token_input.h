@@ -20,8 +20,8 @@ std::vector<int32_t> text_ids(const std::vector<std::string>& files, const Token
 /// first is a target once. User error when there are too few, with the largest batch there is.
 TokenBatch first_windows(const std::vector<int32_t>& ids, int64_t batch, int64_t length);
 
-/// The text of a token on one line, bytes that are no text escaped, nothing but spaces as open boxes
-/// (U+2423); "#id" if the text is no ASCII.
+/// The text of a token on one line, bytes that are no text escaped, nothing but spaces as open
+/// boxes (U+2423); "#id" if the text is no ASCII.
 std::string printable_token(const Tokenizer& tokenizer, int32_t id);
 
 }  // namespace weir

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "lab/config.h"
 #include "support/target.h"
 
 namespace weir {
@@ -14,6 +15,7 @@ using Action = std::function<int()>;
 
 void add_demo(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_tune(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_dump(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
@@ -33,8 +35,11 @@ Target chosen_target(bool to_run);
 /// `given`, else WEIR_THREADS, else 0 (all cores).
 int chosen_threads(int given);
 
+/// A configuration file, if one is among the words, and key=value words on top of `base`.
+RunConfig config_of_words(const std::string& command, const std::vector<std::string>& words,
+                          const RunConfig& base = {});
+
 struct TrainOutcome;
-struct RunConfig;
 /// Prints the summary and writes the report of a finished run, or says how to resume an
 /// interrupted one; the exit status.
 int finish_run(const RunConfig& config, const TrainOutcome& outcome);

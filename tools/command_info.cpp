@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "codegen/object_cache.h"
+#include "codegen/tile_table.h"
 #include "lab/compile_time.h"
 #include "lab/memory.h"
 #include "lab/versions.h"
@@ -47,15 +48,6 @@ class TimingCache {
   std::string folder_;
 };
 
-// The sizes that a configuration is meant for, 4096 tokens a step.
-RunConfig standard_run(const std::string& name) {
-  RunConfig config;
-  config.model = llama_config(name);
-  config.length = config.model.context;
-  config.batch = std::max<int64_t>(1, 4096 / config.length);
-  return config;
-}
-
 // Seconds to compile the measured training step, with an empty object cache and from it.
 void print_timing(const Target& target, const std::vector<std::string>& models) {
   fmt::print(
@@ -85,6 +77,8 @@ int run_info(const InfoArguments& options) {
   fmt::print("{:<10}{} free\n", "memory", human_bytes(static_cast<double>(free_memory())));
   const std::string cache = default_object_cache();
   fmt::print("{:<10}{}\n", "cache", cache.empty() ? "none" : cache);
+  if (const size_t tuned = TileTable::load(cache, target).size())
+    fmt::print("{:<10}{} products, {}\n", "tuned", tuned, TileTable::file(cache, target));
   if (!options.quick) {
     fmt::print("\nMeasured here:\n");
     for (int threads = 1;; threads = host.cores) {

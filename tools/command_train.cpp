@@ -17,25 +17,19 @@ struct TrainArguments {
   bool resume = false, overwrite = false, profile = false;
 };
 
-bool is_assignment(const std::string& word) { return word.find('=') != std::string::npos; }
-
+// Words that choose the run to go on with, and those of its configuration.
 RunConfig config_of(TrainArguments& options) {
-  std::string json;
   std::vector<std::string> words;
   RunConfig base;
   for (const std::string& word : options.words) {
     if (word.starts_with("resume=")) {
       options.resume = true;
       base = config_of_run(word.substr(7));
-    } else if (is_assignment(word)) {
-      words.push_back(word);
-    } else if (json.empty()) {
-      json = read_file(word);
     } else {
-      user_error("train", "'{}' is a second configuration file; give one, then key=value.", word);
+      words.push_back(word);
     }
   }
-  return parse_config(json, words, base);
+  return config_of_words("train", words, base);
 }
 
 int run_train(TrainArguments& options) {
@@ -51,6 +45,22 @@ int run_train(TrainArguments& options) {
 }
 
 }  // namespace
+
+RunConfig config_of_words(const std::string& command, const std::vector<std::string>& words,
+                          const RunConfig& base) {
+  std::string json;
+  std::vector<std::string> assignments;
+  for (const std::string& word : words) {
+    if (word.find('=') != std::string::npos) {
+      assignments.push_back(word);
+    } else if (json.empty()) {
+      json = read_file(word);
+    } else {
+      user_error(command, "'{}' is a second configuration file; give one, then key=value.", word);
+    }
+  }
+  return parse_config(json, assignments, base);
+}
 
 int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
   if (outcome.signal != 0) {

@@ -63,6 +63,7 @@ int run(int argc, char** argv) {
   Action action;
   add_demo(app, action);
   add_train(app, action);
+  add_tune(app, action);
   add_report(app, action);
   add_measure(app, action);
   add_eval(app, action);

@@ -346,6 +346,7 @@ TEST(TokenizerFiles, GiveTheSameIdsWhateverTheyCameFrom) {
     EXPECT_TRUE(std::filesystem::exists(copy + "/tokenizer_config.json")) << what;
     const auto before = load_tokenizer(what), after = load_tokenizer(copy + "/tokenizer.json");
     EXPECT_EQ(after->vocabulary_size(), before->vocabulary_size());
+    EXPECT_EQ(after->end_of_text(), before->end_of_text());
     const std::string text = "Hello  w\u00f6rld, it's 12345 <|endoftext|>\n\n x";
     EXPECT_EQ(after->encode(text), before->encode(text)) << what;
     EXPECT_EQ(after->decode(after->encode(text)), text) << what;

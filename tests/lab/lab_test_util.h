@@ -9,7 +9,7 @@
 #include <string>
 
 #include "lab/config.h"
-#include "support/error.h"
+#include "testing/error_of.h"
 
 namespace weir::test {
 
@@ -49,16 +49,6 @@ inline RunConfig tiny_run(const std::string& out, const std::vector<std::string>
                                   "data.triggers=2",  "optimizer.warmup=2"};
   all.insert(all.end(), words.begin(), words.end());
   return parse_config("", all);
-}
-
-template <typename Call>
-std::string error_of(Call call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace weir::test

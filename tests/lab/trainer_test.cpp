@@ -9,6 +9,8 @@
 
 #include "codegen/interpret.h"
 #include "codegen/object_cache.h"
+#include "codegen/tile_table.h"
+#include "lab/compile_time.h"
 #include "lab/data.h"
 #include "lab/lab_test_util.h"
 
@@ -24,10 +26,11 @@ struct Trained {
   std::string weights;  ///< all bytes
 };
 
-Trained run_steps(RunConfig config, int64_t steps, bool probed) {
+Trained run_steps(RunConfig config, int64_t steps, bool probed,
+                  const std::string& cache = default_object_cache()) {
   auto source = make_batches(config.data, config.seed);
   config = resolve_vocabulary(config, *source);
-  Trainer trainer(config, *source, {.cache = default_object_cache()}, probed);
+  Trainer trainer(config, *source, {.cache = cache}, probed);
   trainer.initialise();
   Trained result;
   for (int64_t step = 0; step < steps; ++step) {
@@ -103,6 +106,25 @@ INSTANTIATE_TEST_SUITE_P(MicroBatches, SameBits,
                          [](const auto& info) {
                            return std::string(info.param).replace(13, 1, "_");
                          });
+
+TEST(Trainer, TunedTilesChangeNoBit) {
+  const RunConfig config = tiny_run("unused", {"v_scale.variant=full", "micro_batches=2"});
+  const Trained usual = run_steps(config, 5, true);
+  test::TemporaryFolder folder;
+  auto source = make_batches(config.data, config.seed);
+  const Target& target = host_target();
+  TileTable table;
+  for (const MatmulSpec& product :
+       products_of(planned_step(resolve_vocabulary(config, *source), target, true), target))
+    table.set(product, {2, 1, 4, 2 * target.lanes(), target.lanes(), product.m % 2 == 0, true, 1});
+  EXPECT_GT(table.size(), 5u);
+  const std::string cache = folder / "objects";
+  std::filesystem::create_directory(cache);
+  table.save(cache, target);
+  const Trained tuned = run_steps(config, 5, true, cache);
+  EXPECT_EQ(usual.losses, tuned.losses);
+  EXPECT_TRUE(usual.weights == tuned.weights);
+}
 
 TEST(Trainer, ALimitOfMemoryIsKeptAndChangesNoBit) {
   RunConfig config =

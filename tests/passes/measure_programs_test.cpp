@@ -11,12 +11,14 @@
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
+#include "testing/error_of.h"
 #include "testing/expect_close.h"
 #include "testing/random_tensor.h"
 
 namespace weir {
 namespace {
 
+using test::error_of;
 using ::testing::HasSubstr;
 
 constexpr int64_t kTokens = 5;
@@ -49,15 +51,6 @@ const std::vector<std::string> kRequests = {
     "blocks.*.attn.hook_pattern : column_mass, mean(batch)",
     "blocks.*.attn.hook_pattern : sink_column(1), mean(query)",
     "model.norm.weight : norm(axis0)"};
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(MeasurePrograms, PartsEqualTheWholeBatch) {
   BatchPrograms whole = programs(6, 1, kRequests), split = programs(2, 3, kRequests);

@@ -12,6 +12,7 @@
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
+#include "testing/error_of.h"
 #include "testing/expect_close.h"
 #include "testing/random_tensor.h"
 #include "testing/small_model.h"
@@ -20,18 +21,9 @@ namespace weir {
 namespace {
 
 using test::close;
+using test::error_of;
 using test::random_inputs;
 using ::testing::HasSubstr;
-
-template <typename Call>
-std::string error_of(Call call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 GraphPtr small_llama() { return build_llama(test::tiny_model(), 3, 5).graph; }
 

@@ -39,7 +39,7 @@ TEST(Recompute, SmallProgramsKeepEverything) {
 
 TEST(Recompute, NormalisedInputsAndTheSwigluProductAreNotKept) {
   GraphPtr graph = fused_gradients(), again = recompute(graph, {.worth_it = 0});
-  
+
   EXPECT_GE(kernels(*again, "elementwise") - kernels(*graph, "elementwise"), 3 * (kLayers - 1));
   EXPECT_EQ(kernels(*again, "matmul"), kernels(*graph, "matmul"));
   EXPECT_LT(arena(again), arena(graph));

@@ -1,23 +1,16 @@
-// The plan of a matrix product: tile choice, grid and sizes. What it emits is in matmul_emit.cpp.
-#include "codegen/matmul.h"
+// Tile choice, grid and sizes. What is emitted is in matmul_emit.cpp.
+#include "codegen/matmul_plan.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "codegen/emitter.h"
 #include "runtime/abi.h"
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-/// `total` cut into as few equal pieces of at most `most` as possible, each a multiple of `step`.
-int64_t even_block(int64_t total, int64_t most, int64_t step) {
-  const int64_t pieces = ceil_div(total, std::max(most, step));
-  return round_up(ceil_div(total, pieces), step);
-}
 
 /// Cycles of one step of k on a machine with two FMA and two load ports, an FMA latency of four and
 /// 32 bytes a cycle from the second-level cache, which feeds both packed strips; the last term
@@ -75,10 +68,11 @@ bool collides(const Target& target, const MatmulOperand& a, int64_t rows, int64_
   return *std::max_element(lines.begin(), lines.end()) > ways;
 }
 
-void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles& tiles) {
-  Problems problems("matmul tiles");
+std::vector<std::string> problems_of(const Target& target, const MatmulSpec& spec,
+                                     const MatmulTiles& tiles) {
+  std::vector<std::string> problems;
   const auto positive = [&](const char* what, int64_t value) {
-    if (value < 1) problems.add(fmt::format("{} is {}, needed is at least 1", what, value));
+    if (value < 1) problems.push_back(fmt::format("{} is {}, needed is at least 1", what, value));
   };
   positive("micro_rows", tiles.micro_rows);
   positive("micro_vectors", tiles.micro_vectors);
@@ -86,17 +80,24 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
   positive("column_block", tiles.column_block);
   positive("depth_block", tiles.depth_block);
   positive("panel_strips", tiles.panel_strips);
-  problems.raise();
+  if (!problems.empty()) return problems;
   const int64_t micro_columns = tiles.micro_vectors * target.lanes();
   if (tiles.row_block % tiles.micro_rows != 0)
-    problems.add(fmt::format("row_block {} is not a multiple of micro_rows {}", tiles.row_block,
-                             tiles.micro_rows));
+    problems.push_back(fmt::format("row_block {} is not a multiple of micro_rows {}",
+                                   tiles.row_block, tiles.micro_rows));
   if (tiles.column_block % micro_columns != 0)
-    problems.add(fmt::format("column_block {} is not a multiple of micro_vectors * lanes = {}",
-                             tiles.column_block, micro_columns));
+    problems.push_back(
+        fmt::format("column_block {} is not a multiple of micro_vectors * lanes = {}",
+                    tiles.column_block, micro_columns));
   if (tiles.depth_block < spec.k && tiles.depth_block % target.lanes() != 0)
-    problems.add(fmt::format("depth_block {} is below k = {} and not a multiple of {} lanes",
-                             tiles.depth_block, spec.k, target.lanes()));
+    problems.push_back(fmt::format("depth_block {} is below k = {} and not a multiple of {} lanes",
+                                   tiles.depth_block, spec.k, target.lanes()));
+  return problems;
+}
+
+void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles& tiles) {
+  Problems problems("matmul tiles");
+  for (const std::string& problem : problems_of(target, spec, tiles)) problems.add(problem);
   problems.raise();
 }
 
@@ -133,6 +134,19 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
   tiles.pack_b_ahead = shared_b || ceil_div(spec.m, tiles.row_block) >= many;
   return tiles;
+}
+
+bool are_valid(const Target& target, const MatmulSpec& spec, const MatmulTiles& tiles) {
+  if (!problems_of(target, spec, tiles).empty()) return false;
+  constexpr int most_chains = 64;  // more than any machine's registers hold
+  constexpr int64_t most_scratch = int64_t{1} << 30;
+  const auto within = [](int64_t value, int64_t most) {
+    return value <= 2 * std::max(most, int64_t{64});
+  };
+  return tiles.micro_rows * tiles.micro_vectors <= most_chains && within(tiles.row_block, spec.m) &&
+         within(tiles.column_block, spec.n) && within(tiles.depth_block, spec.k) &&
+         within(tiles.panel_strips, spec.m) &&
+         plan_matmul(target, spec, tiles).scratch_bytes <= most_scratch;
 }
 
 MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,

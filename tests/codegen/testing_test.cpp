@@ -96,8 +96,10 @@ TEST(GradientsMatch, AcceptsTheRightGradientAlone) {
 
 TEST(RandomGraph, CoversTheTable) {
   std::set<Op> seen;
-  for (uint64_t seed = 0; seed < 300; ++seed)
-    for (const Node& node : test::random_graph(seed, 12)->nodes()) seen.insert(node.op);
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    const GraphPtr graph = test::random_graph(seed, 12);
+    for (const Node& node : graph->nodes()) seen.insert(node.op);
+  }
   for (Op op : all_ops()) {
     OpClass op_class = info(op).op_class;
     bool later = op_class == OpClass::Effect || op_class == OpClass::Kernel;

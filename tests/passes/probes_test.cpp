@@ -234,7 +234,8 @@ TEST(Probes, PatternStatisticsNeverNeedThePattern) {
                                  "blocks.*.attn.hook_pattern : entropy"});
   GraphPtr graph = insert_probes(differentiate(built, {.wrt = weights_of(*built)}), probes);
   int64_t patterns = 0, statistics = 0;
-  for (const Node& node : live_graph(graph, false)->nodes()) {
+  const GraphPtr live = live_graph(graph, false);
+  for (const Node& node : live->nodes()) {
     patterns += node.op == Op::attention_pattern;
     statistics += node.op == Op::attention_stats;
   }

@@ -24,6 +24,7 @@
 #include "runtime/machine_rates.h"
 #include "runtime/random.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace {
 
@@ -270,9 +271,11 @@ void print_compile_time(const Options& options) {
 void print_plan(const Options& options) {
   const RunConfig config = config_of(options);
   const TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
+  CompileOptions compile;
+  if (!config.memory.empty()) compile.memory = parse_bytes(config.memory).value();
   std::vector<GraphPtr> planned;
   for (const GraphPtr& graph : in_order(graphs.plain))
-    planned.push_back(run_pipeline(graph, {}).graph);
+    planned.push_back(run_pipeline(graph, compile).graph);
   const MemoryNeed need = shared_memory_need(planned);
   say({{"arena_gib", gibibytes(need.arena)}, {"total_gib", gibibytes(need.total())}});
 }

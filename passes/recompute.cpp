@@ -105,10 +105,15 @@ class Recompute {
   }
 
  private:
-  // The peak of a graph without what only probes need, in its own numbering.
+  // The peak of a graph, in its own numbering, without what only probes need and without new values
+  // of states, which lie where the old ones did.
   static LivePeak main_peak(const Graph& graph, const std::vector<bool>& main) {
     std::map<Value, Lifetime> live = lifetimes(graph);
     std::erase_if(live, [&](const auto& entry) { return !main[entry.first.node]; });
+    for (const Output& output : graph.outputs())
+      if (const auto input = graph.find_input(output.name);
+          input && graph.node(*input).attrs.get_bool("state"))
+        live.erase(root(graph, output.value));
     return live_peak(graph, live);
   }
 

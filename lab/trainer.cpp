@@ -51,16 +51,15 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
       graphs_(make_training_graphs(config, settings.target, measured)) {
   const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
   const int64_t limit = memory_limit(config);
-  compile(settings, limit, threads);
   // What workspace the kernels need is known once they are compiled; values have to make room for
   // it.
-  if (const int64_t excess = memory_.total() - limit; excess > 0)
-    compile(settings, limit - excess, threads);
+  const int64_t workspace = compile(settings, limit, threads);
+  if (memory_.total() > limit) compile(settings, limit - workspace, threads);
   check_memory(memory_, config);
   session_ = std::make_unique<Session>(*programs_, threads);
 }
 
-void Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
+int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
   const CompileOptions options{.target = settings.target, .memory = memory};
   std::vector<GraphPtr> planned;
   const auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
@@ -74,11 +73,13 @@ void Trainer::compile(const CompileSettings& settings, int64_t memory, int threa
   if (graphs_.has_probes) plan(graphs_.probed, probed_);
   memory_ = shared_memory_need(planned);
   check_memory(memory_, config_);
+  const int64_t results = memory_.arena;
   programs_ = std::make_unique<Executables>(planned, settings);
   for (size_t i = 0; i < programs_->size(); ++i) {
     const ProgramCode& code = (*programs_)[i].code;
     memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
   }
+  return memory_.arena - results;
 }
 
 void Trainer::initialise() {

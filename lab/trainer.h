@@ -48,8 +48,9 @@ class Trainer {
   std::vector<int32_t> sequence(int64_t step, int64_t row) const;
 
  private:
-  /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them.
-  void compile(const CompileSettings& settings, int64_t memory, int threads);
+  /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them; returns
+  /// the bytes of workspace that the kernels need beside their results.
+  int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
   StepResult run(int64_t step, const std::vector<size_t>& programs, Tensors* probes);
   void set_scalar(const std::string& name, double value);
   ProbeSink sink_of(size_t program, Tensors* probes) const;

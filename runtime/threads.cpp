@@ -8,9 +8,56 @@
 #include <atomic>
 #include <optional>
 
+#include "support/align.h"
 #include "support/error.h"
 
+// oneTBB comes compiled, so ThreadSanitizer sees its memory but not what orders it: that is said
+// here, and its own templates are left out.
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+extern "C" const char* __tsan_default_suppressions() {
+  return "race_top:oneapi/tbb\nrace:tbb::detail::d1::node\nrace:tbb::detail::d1::tree_node\n"
+         "race:offer_work_impl\nrace:task_group_context\ncalled_from_lib:libtbb.so\n";
+}
+#define WEIR_UNSEEN __attribute__((no_sanitize("thread")))
+#else
+#define WEIR_UNSEEN
+#endif
+
 namespace weir {
+namespace {
+
+// What one thread did before it hands over comes before what another does after it takes over.
+void hand_over([[maybe_unused]] void* what) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_release(what);
+#endif
+}
+void take_over([[maybe_unused]] void* what) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_acquire(what);
+#endif
+}
+
+// Tiles that workers take until none is left.
+struct Job {
+  int64_t tiles, chunk;
+  const TileFunction& function;
+  std::atomic<int64_t> next = 0;
+
+  void work() {
+    take_over(this);
+    const int worker = oneapi::tbb::this_task_arena::current_thread_index();
+    for (;;) {
+      const int64_t first = next.fetch_add(chunk, std::memory_order_relaxed);
+      if (first >= tiles || oneapi::tbb::is_current_task_group_canceling()) break;
+      function(first, std::min(first + chunk, tiles), worker);
+    }
+    hand_over(this);
+  }
+};
+
+}  // namespace
 
 struct Workers::State {
   explicit State(int workers) : count(workers), arena(workers) {
@@ -39,19 +86,15 @@ void Workers::parallel_tiles(int64_t tiles, const TileFunction& function, int64_
   if (chunk <= 0) chunk = std::max<int64_t>(1, tiles / (8 * count));
   if (count == 1 || tiles <= chunk) return function(0, tiles, 0);
 
-  std::atomic<int64_t> next{0};
-  const auto take_tiles = [&](int64_t) {
-    const int worker = oneapi::tbb::this_task_arena::current_thread_index();
-    for (;;) {
-      const int64_t first = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (first >= tiles || oneapi::tbb::is_current_task_group_canceling()) return;
-      function(first, std::min(first + chunk, tiles), worker);
-    }
-  };
-  const int64_t takers = std::min(count, (tiles + chunk - 1) / chunk);
+  Job job{tiles, chunk, function};
+  const int64_t takers = std::min(count, ceil_div(tiles, chunk));
+  hand_over(&job);
   state_->arena.execute([&] {
-    oneapi::tbb::parallel_for(int64_t{0}, takers, take_tiles, oneapi::tbb::simple_partitioner());
+    oneapi::tbb::parallel_for(
+        int64_t{0}, takers, [&job](int64_t) WEIR_UNSEEN { job.work(); },
+        oneapi::tbb::simple_partitioner());
   });
+  take_over(&job);
 }
 
 }  // namespace weir

@@ -39,6 +39,16 @@ void take_over([[maybe_unused]] void* what) {
 #endif
 }
 
+// At the end of a scope, an exception or not.
+struct HandOverAtEnd {
+  void* what;
+  ~HandOverAtEnd() { hand_over(what); }
+};
+struct TakeOverAtEnd {
+  void* what;
+  ~TakeOverAtEnd() { take_over(what); }
+};
+
 // Tiles that workers take until none is left.
 struct Job {
   int64_t tiles, chunk;
@@ -47,13 +57,13 @@ struct Job {
 
   void work() {
     take_over(this);
+    const HandOverAtEnd end{this};
     const int worker = oneapi::tbb::this_task_arena::current_thread_index();
     for (;;) {
       const int64_t first = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (first >= tiles || oneapi::tbb::is_current_task_group_canceling()) break;
+      if (first >= tiles || oneapi::tbb::is_current_task_group_canceling()) return;
       function(first, std::min(first + chunk, tiles), worker);
     }
-    hand_over(this);
   }
 };
 
@@ -89,12 +99,12 @@ void Workers::parallel_tiles(int64_t tiles, const TileFunction& function, int64_
   Job job{tiles, chunk, function};
   const int64_t takers = std::min(count, ceil_div(tiles, chunk));
   hand_over(&job);
+  const TakeOverAtEnd end{&job};
   state_->arena.execute([&] {
     oneapi::tbb::parallel_for(
         int64_t{0}, takers, [&job](int64_t) WEIR_UNSEEN { job.work(); },
         oneapi::tbb::simple_partitioner());
   });
-  take_over(&job);
 }
 
 }  // namespace weir

@@ -213,19 +213,7 @@ void print_table(const Options& options) {
   fmt::print("share of the peak: median {:.1f} %, best {:.1f} % of {:.1f} Gflop/s\n",
              100 * plain.median_share(), 100 * plain.best_share(), plain.best_peak() / 1e9);
   if (options.probes) fmt::print("probes add: median {:.1f} %\n", 100 * median(added));
-  const json profile = bench.profile(options.probes);
-  fmt::print("{:>8} {:>10} {:>6} {:>7} {:>7}  {}\n", "time", "ms", "runs", "peak", "GB/s",
-             "kernel");
-  int shown = 0;
-  for (const json& kernel : profile.at("kernels")) {
-    if (++shown > 30) break;
-    fmt::print(
-        "{:6.2f} % {:10.3f} {:6} {:5.1f} % {:7.2f}  {} {} {}\n",
-        100 * kernel.at("share_of_time").get<double>(), 1e3 * kernel.at("seconds").get<double>(),
-        kernel.at("runs").get<int>(), 100 * kernel.at("share_of_peak").get<double>(),
-        kernel.at("bytes_per_second").get<double>() / 1e9, kernel.at("schedule").get<std::string>(),
-        kernel.at("shape").get<std::string>(), kernel.at("makes").get<std::string>());
-  }
+  fmt::print("{}", profile_lines(bench.profile(options.probes), 30));
 }
 
 /// "peak", "plain", "probed", "profile", "memory", one a line.

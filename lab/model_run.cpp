@@ -98,11 +98,17 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   return plan;
 }
 
-// Of the checkpoint, while every worker reads a weight.
-int64_t ModelRun::mapped_bytes() const {
-  const int threads = settings_.threads > 0 ? settings_.threads : host_target().cores;
-  return threads * source_.mapped_bytes;
+int ModelRun::threads() const {
+  return settings_.threads > 0 ? settings_.threads : host_target().cores;
 }
+
+const Executables& ModelRun::programs() const {
+  WEIR_CHECK(programs_, "an interpreted run has no programs");
+  return *programs_;
+}
+
+// Of the checkpoint, while every worker reads a weight.
+int64_t ModelRun::mapped_bytes() const { return threads() * source_.mapped_bytes; }
 
 // The plan of the most sequences a part that fit below `limit`.
 std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
@@ -156,7 +162,6 @@ ModelRun::~ModelRun() = default;
 // Compiles the plan. Kernels want workspace of their own beside the results that were planned, and
 // what the compiler keeps is known only afterwards, so fewer sequences may have to do.
 void ModelRun::compile(int64_t limit) {
-  const int threads = settings_.threads > 0 ? settings_.threads : host_target().cores;
   for (int64_t allowed = limit;;) {
     programs_ = std::make_unique<Executables>(plan_->planned,
                                               CompileSettings{.target = request_.options.target,
@@ -165,7 +170,7 @@ void ModelRun::compile(int64_t limit) {
     memory_ = plan_->peak;
     for (size_t i = 0; i < programs_->size(); ++i) {
       const ProgramCode& code = (*programs_)[i].code;
-      memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
+      memory_.arena = std::max(memory_.arena, code.arena_bytes + threads() * code.scratch_bytes);
     }
     malloc_trim(0);
     memory_.process = resident_memory() + mapped_bytes();

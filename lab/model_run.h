@@ -78,6 +78,9 @@ class ModelRun {
   int64_t parts() const { return request_.batch / rows_; }
   const MemoryPeak& memory() const { return memory_; }
   CompileReport compile_report() const;
+  /// Internal error when interpreted.
+  const Executables& programs() const;
+  int threads() const;
   bool interpreted() const { return settings_.interpret; }
   int64_t parameters() const { return parameter_count_; }
 

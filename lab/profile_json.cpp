@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/page_text.h"
+#include "runtime/machine_rates.h"
 #include "support/error.h"
 
 namespace weir {
@@ -54,6 +55,15 @@ std::string table_html(const nlohmann::json& profile) {
 
 }  // namespace
 
+ProfileFacts measured_facts(const Target& target, int threads) {
+  ProfileFacts facts;
+  facts.target = print(target);
+  facts.threads = threads;
+  facts.peak = peak_flops(target, threads);
+  facts.bandwidth = memory_bandwidth(target, threads).bytes_per_second;
+  return facts;
+}
+
 std::string profile_json(const std::vector<KernelTime>& times, const ProfileFacts& facts) {
   using nlohmann::ordered_json;
   double total = 0;
@@ -87,6 +97,22 @@ std::string profile_json(const std::vector<KernelTime>& times, const ProfileFact
   if (facts.bandwidth > 0) document["memory_bytes_per_second"] = facts.bandwidth;
   document["kernels"] = std::move(kernels);
   return document.dump();
+}
+
+std::string profile_lines(const nlohmann::json& profile, size_t rows) {
+  std::string text = fmt::format("{:>8} {:>10} {:>6} {:>7} {:>7}  {}\n", "time", "ms", "runs",
+                                 "peak", "GB/s", "kernel");
+  size_t shown = 0;
+  for (const nlohmann::json& kernel : profile.at("kernels")) {
+    if (++shown > rows) break;
+    text += fmt::format(
+        "{:6.2f} % {:10.3f} {:6} {:5.1f} % {:7.2f}  {} {} {}\n",
+        100 * kernel.at("share_of_time").get<double>(), 1e3 * kernel.at("seconds").get<double>(),
+        kernel.at("runs").get<int64_t>(), 100 * kernel.at("share_of_peak").get<double>(),
+        kernel.at("bytes_per_second").get<double>() / 1e9, kernel.at("schedule").get<std::string>(),
+        kernel.at("shape").get<std::string>(), kernel.at("makes").get<std::string>());
+  }
+  return text;
 }
 
 std::string profile_table(const nlohmann::json& profile) {

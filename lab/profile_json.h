@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "codegen/profile.h"
+#include "support/target.h"
 
 namespace weir {
 
@@ -19,9 +20,15 @@ struct ProfileFacts {
   double bandwidth = 0;     ///< bytes a second, measured; 0: not measured
 };
 
+/// Of `threads` threads of this machine, whose rates are measured now, which takes about a second.
+ProfileFacts measured_facts(const Target& target, int threads);
+
 /// One object; "kernels" has the most expensive first, each with its share of all kernels' time,
 /// operations and bytes of one run, and rates, of which the first also as a share of the peak.
 std::string profile_json(const std::vector<KernelTime>& times, const ProfileFacts& facts);
+
+/// The most expensive kernels of a profile as lines for a terminal, at most `rows` of them.
+std::string profile_lines(const nlohmann::json& profile, size_t rows);
 
 /// A profile for a page: what was measured against, and a row for each of the most expensive
 /// kernels. User error when a field is missing.

@@ -17,7 +17,6 @@
 #include "lab/run_folder.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
-#include "runtime/machine_rates.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -54,11 +53,8 @@ class SignalWatch {
 // Where the time of an arm's steps goes, beside the rates of the machine at its start.
 class StepProfile {
  public:
-  StepProfile(const Target& target, Trainer& trainer) : kernels_(trainer.programs()) {
-    facts_.target = print(target);
-    facts_.threads = trainer.threads();
-    facts_.peak = peak_flops(target, facts_.threads);
-    facts_.bandwidth = memory_bandwidth(target, facts_.threads).bytes_per_second;
+  StepProfile(const Target& target, Trainer& trainer)
+      : kernels_(trainer.programs()), facts_(measured_facts(target, trainer.threads())) {
     trainer.set_profile(kernels_.sink());
   }
   void count(double seconds) {

@@ -3,11 +3,14 @@
 
 #include <charconv>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "io/file.h"
 #include "lab/measure.h"
 #include "lab/measure_report.h"
 #include "lab/measure_summary.h"
+#include "lab/profile_json.h"
 #include "lab/run_folder.h"
 #include "lab/token_input.h"
 #include "support/error.h"
@@ -20,7 +23,7 @@ namespace {
 
 struct MeasureArguments {
   CheckpointOptions checkpoint;
-  std::string tokens, text, sink = "0", json, report, saved;
+  std::string tokens, text, sink = "0", json, report, saved, profile;
   int64_t batch = 4, length = 256;
   bool no_report = false;
   std::vector<std::string> probes, maps;
@@ -79,7 +82,31 @@ std::string report_path(const MeasureArguments& options) {
   return std::filesystem::path(options.json).replace_extension(".html").string();
 }
 
+// Where the time of a measurement goes: a file, and the most expensive kernels in the terminal.
+class MeasureProfile {
+ public:
+  MeasureProfile(const ModelRun& run, const Target& target, const std::string& model)
+      : kernels_(run.programs()), facts_(measured_facts(target, run.threads())) {
+    facts_.what = model;
+    facts_.steps = 1;
+  }
+  ProfileSink sink() { return kernels_.sink(); }
+  void write(const std::string& file, double run_seconds) {
+    constexpr size_t rows = 12;
+    facts_.step_seconds = run_seconds;
+    const std::string profile = profile_json(kernels_.times(), facts_);
+    write_file(file, profile + "\n");
+    fmt::print("\n{}Profile: {}\n", profile_lines(nlohmann::json::parse(profile), rows), file);
+  }
+
+ private:
+  KernelProfile kernels_;
+  ProfileFacts facts_;
+};
+
 int run_measure(const MeasureArguments& options) {
+  if (!options.profile.empty() && options.checkpoint.interpret)
+    user_error("measure", "--profile times compiled kernels, of which --interpret has none.");
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
   const TokenBatch batch = input_of(options, *checkpoint);
@@ -99,10 +126,14 @@ int run_measure(const MeasureArguments& options) {
   {
     Measurer measurer(source, batch, task);
     print_plan(measurer.run());
-    result = measurer.measure();
+    std::optional<MeasureProfile> profile;
+    if (!options.profile.empty())
+      profile.emplace(measurer.run(), task.options.target, source.sizes.name);
+    result = measurer.measure(profile ? profile->sink() : ProfileSink());
     fmt::print("\n{}", measure_table(result.record));
     print_costs(measurer.run(), result.load_seconds, result.run_seconds,
                 batch.batch * batch.length);
+    if (profile) profile->write(options.profile, result.run_seconds);
   }
   if (!options.json.empty()) {
     write_file(options.json, result.record + "\n");
@@ -156,6 +187,8 @@ void add_measure(CLI::App& app, Action& action) {
       ->allow_extra_args(false);
   command->add_option("--save-probes", options->saved,
                       "write the values of --probe to this .npz, under their names");
+  command->add_option("--profile", options->profile,
+                      "write where the time went, kernel by kernel (weir.profile/1), here");
   command->footer(
       "Gradients of weights are not computed. Examples:\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --json out.json\n"

@@ -107,6 +107,24 @@ TEST_F(MeasureCommand, TakesGgufMemoryAndTheInterpreter) {
   }
 }
 
+TEST_F(MeasureCommand, ProfilesItsKernels) {
+  write_reference_ids("llama");
+  const Result result = weir("measure --model " + model("llama") +
+                             " --tokens ids.npy --no-report --json a.json --profile p.json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  expect_record("a.json", model("llama") + "/record.json");
+  EXPECT_THAT(result.out, AllOf(HasSubstr("GB/s  kernel\n"), HasSubstr("Profile: p.json\n")));
+  const Json profile = json_of("p.json");
+  EXPECT_EQ(profile["format"], "weir.profile/1");
+  EXPECT_EQ(profile["what"], "llama");
+  EXPECT_EQ(profile["steps"], 1);
+  EXPECT_LE(profile["kernel_seconds"], profile["step_seconds"]);
+  int64_t products = 0;
+  for (const Json& kernel : profile["kernels"])
+    if (kernel["schedule"] == "matmul") products += kernel["runs"].get<int64_t>();
+  EXPECT_GT(products, 2 * 7) << "forward, two layers of seven products";
+}
+
 TEST_F(MeasureCommand, ChoosesTheHeaviestKeyAsTheSink) {
   write_reference_ids("gpt2");
   const Result result = weir("measure --model " + model("gpt2") +
@@ -135,6 +153,8 @@ TEST_F(MeasureCommand, RefusesWrongInput) {
        "has the shape [4], but [batch, length + 1] is needed: the input and"},
       {llama + " --tokens outside.npy", "are outside the vocabulary of 29: "},
       {llama + " --text a.txt", "holds no tokenizer"},
+      {llama + " --tokens ids.npy --profile p.json --interpret",
+       "[measure] --profile times compiled kernels, of which --interpret has none."},
       {llama + " --tokens ids.npy --sink-token first",
        "[measure] --sink-token is 'first', but a position or auto is needed."},
       {llama + " --tokens ids.npy --sink-token 9",

@@ -17,6 +17,7 @@
 #include "lab/memory.h"
 #include "lab/metrics.h"
 #include "lab/profile_json.h"
+#include "lab/record_values.h"
 #include "lab/trainer.h"
 #include "models/llama.h"
 #include "passes/kernel_cost.h"
@@ -135,14 +136,18 @@ class StepBench {
 
   /// Seconds of a step with all of its metric record, and of them what the record took.
   std::pair<double, double> probed() {
-    Tensors values;
     const int64_t step = step_++;
-    const double seconds = wall_seconds([&] { last_ = trainer_.measured_step(step, values); });
-    const double record = wall_seconds([&] {
-      record_ = metric_record(trainer_.graphs().sizes, metric_settings(config_),
-                              {step, config_.batch, config_.length, last_.loss}, values);
+    double record = 0;
+    const double seconds = wall_seconds([&] {
+      const MeasuredModel& sizes = trainer_.graphs().sizes;
+      RecordValues values(sizes, metric_settings(config_), config_.batch, config_.length,
+                          {.threads = trainer_.threads()});
+      last_ = trainer_.measured_step(step, [&](const ProbeValue& value) { values.add(value); });
+      record = wall_seconds([&] {
+        record_ = values.record(sizes, {step, config_.batch, config_.length, last_.loss});
+      });
     });
-    return {seconds + record, record};
+    return {seconds, record};
   }
 
   /// Of one step more.

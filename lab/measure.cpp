@@ -8,6 +8,7 @@
 #include <set>
 
 #include "lab/metric_probes.h"
+#include "lab/record_values.h"
 #include "support/error.h"
 
 namespace weir {
@@ -49,8 +50,7 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
   kept_ids_ = probe_ids(source, request, task.probes, request.kept);
   request.probes = metric_requests(task_.metrics, batch.length);
   request.probes.insert(request.probes.end(), task.probes.begin(), task.probes.end());
-  const int64_t stream = batch.batch * batch.length * source.sizes.d_model;
-  request.kept += source.sizes.layers * OutlierStatistics::bytes(stream);
+  request.kept += RecordValues::bytes(source.sizes, batch.batch, batch.length);
   // The record's token curves - 26, and two for each head of values - as numbers, JSON and text.
   constexpr int64_t bytes_a_number = 96, whatever_else = int64_t{16} << 20;
   request.kept +=
@@ -68,44 +68,21 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   result.load_seconds = seconds_since(start);
 
   start = std::chrono::steady_clock::now();
-  const std::set<std::string> kept(kept_ids_.begin(), kept_ids_.end());
-  const int64_t D = source_.sizes.d_model;
-  std::map<std::string, OutlierStatistics> streams;
-  for (int64_t l = 0; l < source_.sizes.layers; ++l)
-    streams.try_emplace(raw_resid_post().id(l), batch_.length, D, batch_.batch * batch_.length * D,
-                        task_.metrics.massive_absolute);
-  Tensors values;
-  const double loss = run_->run(
-      batch_,
-      [&](const ProbeValue& value) {
-        auto stream = streams.find(value.id);
-        if (stream != streams.end())
-          value.elements([&](auto elements) { stream->second.add(elements); });
-        if (stream == streams.end() || kept.contains(value.id))
-          add_probe_value(values, value.id, value.host());
-      },
-      profile);
-  if (std::any_of(streams.begin(), streams.end(),
-                  [](const auto& stream) { return stream.second.needs_second_pass(); })) {
-    std::set<std::string> missed;
-    for (const auto& [id, stream] : streams)
-      if (stream.needs_second_pass()) missed.insert(id);
-    run_->run(batch_, [&](const ProbeValue& value) {
-      if (missed.contains(value.id))
-        value.elements([&](auto elements) { streams.at(value.id).add_again(elements); });
-    });
-  }
+  RecordValues values(source_.sizes, task_.metrics, batch_.batch, batch_.length,
+                      {.kept = {kept_ids_.begin(), kept_ids_.end()},
+                       .may_come_again = true,
+                       .threads = run_->threads()});
+  const double loss =
+      run_->run(batch_, [&](const ProbeValue& value) { values.add(value); }, profile);
+  if (values.needs_second_pass())
+    run_->run(batch_, [&](const ProbeValue& value) { values.add_again(value); });
   // A record of long sequences is large itself while it is written.
   run_->unload();
-  std::vector<Outliers> outliers;
-  for (int64_t l = 0; l < source_.sizes.layers; ++l)
-    outliers.push_back(streams.at(raw_resid_post().id(l)).result(task_.metrics.massive_ratio));
   MeasuredModel sizes = source_.sizes;
   sizes.parameters = run_->parameters();
-  result.record = metric_record(sizes, task_.metrics,
-                                {.batch = batch_.batch, .length = batch_.length, .loss = loss},
-                                values, outliers);
-  for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.at(id));
+  result.record =
+      values.record(sizes, {.batch = batch_.batch, .length = batch_.length, .loss = loss});
+  for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.values().at(id));
   result.run_seconds = seconds_since(start);
   return result;
 }

@@ -7,6 +7,7 @@
 #include "lab/metric_probes.h"
 #include "lab/statistics.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace weir {
 namespace {
@@ -250,12 +251,12 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
     outliers.push_back(outliers_of(x.data, x.shape()[1], x.shape()[2], settings.massive_absolute,
                                    settings.massive_ratio));
   }
-  return metric_record(model, settings, measurement, values, outliers);
+  return metric_record(model, settings, measurement, values, outliers, Workers(1));
 }
 
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values,
-                          const std::vector<Outliers>& outliers) {
+                          const std::vector<Outliers>& outliers, const Workers& workers) {
   const MetricSettings cut = cut_to(settings, measurement.length);
   Json record = {{"format", "weir.measure/1"}};
   if (measurement.step) record["step"] = *measurement.step;
@@ -266,22 +267,32 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
   record["tokens"] = {{"batch", measurement.batch}, {"length", measurement.length}};
   record["settings"] = settings_json(cut);
   record["loss"] = number(measurement.loss);
-  Numbers rates, gradient_ratios, resid_ratios;
-  record["layers"] = Json::array();
-  for (int64_t l = 0; l < model.layers; ++l) {
-    LayerRecord layer(l, cut, measurement.length, values, outliers.at(static_cast<size_t>(l)));
-    record["layers"].push_back(layer.json());
-    rates.push_back(layer.sink_rate());
-    gradient_ratios.push_back(layer.gradient_sink_ratio());
-    resid_ratios.push_back(layer.resid_post_ratio());
-  }
-  record["summary"] = {
+  // Most of a record are the numbers of its layers, which become text side by side.
+  const auto layers = static_cast<size_t>(model.layers);
+  Numbers rates(layers), gradient_ratios(layers), resid_ratios(layers);
+  std::vector<std::string> texts(layers);
+  workers.parallel_tiles(
+      model.layers,
+      [&](int64_t first, int64_t last, int) {
+        for (int64_t l = first; l < last; ++l) {
+          const auto i = static_cast<size_t>(l);
+          LayerRecord layer(l, cut, measurement.length, values, outliers.at(i));
+          texts[i] = layer.json().dump();
+          rates[i] = layer.sink_rate();
+          gradient_ratios[i] = layer.gradient_sink_ratio();
+          resid_ratios[i] = layer.resid_post_ratio();
+        }
+      },
+      1);
+  const Json summary = {
       {"sink_rate", number(mean(rates))},
       {"gradient_sink_ratio_median", number(median(gradient_ratios))},
       {"gradient_sink_ratio_quartiles",
        numbers({quantile(gradient_ratios, 0.25), quantile(gradient_ratios, 0.75)})},
       {"resid_post_norm_ratio_max", number(largest(resid_ratios))}};
-  return record.dump();
+  std::string text = record.dump();
+  text.pop_back();
+  return text + ",\"layers\":[" + join(texts, ",") + "],\"summary\":" + summary.dump() + "}";
 }
 
 }  // namespace weir

@@ -11,6 +11,7 @@
 #include "lab/outliers.h"
 #include "models/model.h"
 #include "passes/v_scale.h"
+#include "runtime/threads.h"
 
 namespace weir {
 
@@ -54,9 +55,10 @@ struct Measurement {
 /// internal error if one is missing.
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values);
-/// The same with the outliers of every layer given, which `values` then need not contain.
+/// The same with the outliers of every layer given, for which `values` then need not have the
+/// residual streams; the workers share out the layers.
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values,
-                          const std::vector<Outliers>& outliers);
+                          const std::vector<Outliers>& outliers, const Workers& workers);
 
 }  // namespace weir

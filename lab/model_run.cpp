@@ -39,11 +39,6 @@ std::string to_string(const MemoryPeak& peak) {
       bytes(peak.inputs), bytes(peak.kept), bytes(peak.process));
 }
 
-HostTensor ProbeValue::host() const {
-  if (const auto* tensor = std::get_if<const HostTensor*>(&data)) return **tensor;
-  return read_tensor(type, std::get<const void*>(data));
-}
-
 TokenBatch token_batch(int64_t B, int64_t T, std::span<const int32_t> ids) {
   WEIR_CHECK(static_cast<int64_t>(ids.size()) == B * (T + 1), "{} ids for {} x {}", ids.size(), B,
              T + 1);

@@ -1,15 +1,13 @@
 #pragma once
 // A model with given weights run on batches: compiled for parts of the batch that fit into the
 // memory there is, or interpreted in f64. Peak memory is known before anything runs.
-#include <functional>
 #include <memory>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "codegen/executable.h"
-#include "codegen/host_tensor.h"
 #include "lab/model_source.h"
+#include "lab/probe_value.h"
 #include "passes/measure_programs.h"
 
 namespace weir {
@@ -46,26 +44,6 @@ struct MemoryPeak {
   int64_t total() const { return weights + accumulators + arena + inputs + kept + process; }
 };
 std::string to_string(const MemoryPeak& peak);
-
-/// The value of a probe; valid during the call of the sink only.
-struct ProbeValue {
-  const std::string& id;
-  const Type& type;
-  std::variant<const void*, const HostTensor*> data;  ///< as stored, or of the interpreter
-
-  HostTensor host() const;
-  /// Calls f(std::span<const float>) or f(std::span<const double>); internal error unless f32.
-  template <typename Function>
-  void elements(Function f) const {
-    const auto count = static_cast<size_t>(type.elements());
-    if (const auto* tensor = std::get_if<const HostTensor*>(&data))
-      f(std::span<const double>((*tensor)->data));
-    else
-      f(std::span<const float>(static_cast<const float*>(std::get<const void*>(data)), count));
-  }
-};
-
-using ValueSink = std::function<void(const ProbeValue&)>;
 
 class ModelRun {
  public:

@@ -37,11 +37,12 @@ double sum_of(const double (&lanes)[4]) { return (lanes[0] + lanes[1]) + (lanes[
 }  // namespace
 
 OutlierStatistics::OutlierStatistics(int64_t tokens, int64_t features, int64_t total,
-                                     double massive_absolute)
+                                     double massive_absolute, bool may_come_again)
     : tokens_(tokens),
       features_(features),
       total_(total),
       massive_absolute_(massive_absolute),
+      may_come_again_(may_come_again),
       counts_(kBins) {
   WEIR_CHECK(total > 0 && total < int64_t{1} << 32, "outliers of {} elements", total);
 }
@@ -51,48 +52,83 @@ int64_t OutlierStatistics::bytes(int64_t total) {
 }
 
 template <typename T>
-void OutlierStatistics::add(std::span<const T> part) {
-  const bool first = seen_ == 0;
-  for (size_t at = 0; at < part.size(); at += kChunk) {
-    const auto chunk = part.subspan(at, std::min(kChunk, part.size() - at));
-    double largest = 0;
-    for (T x : chunk) {
-      const T size = std::abs(x);
-      if (std::isnan(size)) {
-        has_nan_ = true;
-        continue;
-      }
-      ++counts_[static_cast<size_t>(bin_of(size))];
-      largest = std::max(largest, static_cast<double>(size));
+OutlierStatistics::Chunk OutlierStatistics::count(std::span<const T> chunk,
+                                                  std::vector<uint32_t>& counts) {
+  Chunk result;
+  T largest = 0;
+  for (T x : chunk) {
+    const T size = std::abs(x);
+    if (std::isnan(size)) {
+      result.has_nan = true;
+      continue;
     }
-    largest_ = std::max(largest_, largest);
-    if (largest > massive_absolute_) find_massive(chunk);
-    join(moments_of(chunk));
-    seen_ += static_cast<int64_t>(chunk.size());
+    ++counts[static_cast<size_t>(bin_of(size))];
+    largest = std::max(largest, size);
   }
-  if (has_nan_) return;
-  if (seen_ == total_ && first) {
-    const auto [low, high] = middle_ranks();
-    open_window(low, high);
-  } else if (first) {
-    const auto n = static_cast<double>(seen_);
-    open_window(static_cast<int64_t>((0.5 - kWindow) * n),
-                static_cast<int64_t>((0.5 + kWindow) * n));
-    kept_.reserve(std::is_same_v<T, float> ? static_cast<size_t>(2.5 * kWindow * total_) : 0);
-  }
-  keep(part);
+  result.largest = static_cast<double>(largest);
+  result.moments = moments_of(chunk);
+  return result;
 }
 
 template <typename T>
-void OutlierStatistics::find_massive(std::span<const T> part) {
-  for (size_t i = 0; i < part.size(); ++i) {
-    const double size = std::abs(static_cast<double>(part[i]));
+void OutlierStatistics::add(std::span<const T> part, const Workers& workers) {
+  const bool first = seen_ == 0;
+  const auto chunk_at = [&](size_t i) {
+    return part.subspan(i * kChunk, std::min(kChunk, part.size() - i * kChunk));
+  };
+  std::vector<Chunk> chunks((part.size() + kChunk - 1) / kChunk);
+  std::vector<std::vector<uint32_t>> counts(static_cast<size_t>(workers.count()));
+  workers.parallel_tiles(
+      static_cast<int64_t>(chunks.size()), [&](int64_t begin, int64_t end, int worker) {
+        auto& own = counts[static_cast<size_t>(worker)];
+        own.resize(kBins);
+        for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+          chunks[i] = count(chunk_at(i), own);
+      });
+  for (const auto& own : counts)
+    for (size_t bin = 0; bin < own.size(); ++bin) counts_[bin] += own[bin];
+  // In the order of the elements, so that sums round alike however many worked.
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    has_nan_ |= chunks[i].has_nan;
+    largest_ = std::max(largest_, chunks[i].largest);
+    if (chunks[i].largest > massive_absolute_)
+      find_massive(chunk_at(i), seen_ + static_cast<int64_t>(i * kChunk));
+    join(chunks[i].moments);
+  }
+  seen_ += static_cast<int64_t>(part.size());
+  if (has_nan_) return;
+  if (first) open_first_window<T>();
+  keep(part, workers);
+}
+
+template <typename T>
+void OutlierStatistics::open_first_window() {
+  if (seen_ == total_) {
+    const auto [low, high] = middle_ranks();
+    return open_window(low, high);
+  }
+  if (may_come_again_) {
+    const auto n = static_cast<double>(seen_);
+    open_window(static_cast<int64_t>((0.5 - kWindow) * n),
+                static_cast<int64_t>((0.5 + kWindow) * n));
+  } else {
+    first_bin_ = 0, last_bin_ = kBins - 1;
+  }
+  const double share = may_come_again_ ? 2.5 * kWindow : 1;
+  if (std::is_same_v<T, float>)
+    kept_.reserve(static_cast<size_t>(share * static_cast<double>(total_)));
+}
+
+template <typename T>
+void OutlierStatistics::find_massive(std::span<const T> chunk, int64_t first) {
+  for (size_t i = 0; i < chunk.size(); ++i) {
+    const double size = std::abs(static_cast<double>(chunk[i]));
     if (!(size > massive_absolute_)) continue;
     if (massive_.size() == most_massive && size <= std::abs(massive_.back().first)) continue;
     const auto at = std::upper_bound(
         massive_.begin(), massive_.end(), size,
         [](double given, const auto& entry) { return given > std::abs(entry.first); });
-    massive_.insert(at, {static_cast<double>(part[i]), seen_ + static_cast<int64_t>(i)});
+    massive_.insert(at, {static_cast<double>(chunk[i]), first + static_cast<int64_t>(i)});
     if (massive_.size() > most_massive) massive_.pop_back();
   }
 }
@@ -137,16 +173,26 @@ void OutlierStatistics::join(const Moments& b) {
 }
 
 template <typename T>
-void OutlierStatistics::keep(std::span<const T> part) {
+void OutlierStatistics::keep(std::span<const T> part, const Workers& workers) {
   const auto width = static_cast<uint64_t>(last_bin_ - first_bin_);
-  for (T x : part) {
-    const T size = std::abs(x);
-    // One comparison, nearly always true: two would be a coin toss each.
-    if (static_cast<uint64_t>(bin_of(size) - first_bin_) > width) continue;
+  std::vector<std::vector<T>> kept(static_cast<size_t>(workers.count()));
+  const auto chunks = static_cast<int64_t>((part.size() + kChunk - 1) / kChunk);
+  workers.parallel_tiles(chunks, [&](int64_t begin, int64_t end, int worker) {
+    auto& own = kept[static_cast<size_t>(worker)];
+    const auto first = static_cast<size_t>(begin) * kChunk;
+    for (T x :
+         part.subspan(first, std::min(static_cast<size_t>(end) * kChunk, part.size()) - first)) {
+      const T size = std::abs(x);
+      // One comparison, nearly always true: two would be a coin toss each.
+      if (static_cast<uint64_t>(bin_of(size) - first_bin_) <= width) own.push_back(size);
+    }
+  });
+  // Their order does not matter: all that is asked of them is what stands at a rank.
+  for (const auto& own : kept) {
     if constexpr (std::is_same_v<T, float>)
-      kept_.push_back(size);
+      kept_.insert(kept_.end(), own.begin(), own.end());
     else
-      kept_doubles_.push_back(size);
+      kept_doubles_.insert(kept_doubles_.end(), own.begin(), own.end());
   }
 }
 
@@ -178,12 +224,13 @@ bool OutlierStatistics::needs_second_pass() const {
 }
 
 template <typename T>
-void OutlierStatistics::add_again(std::span<const T> part) {
+void OutlierStatistics::add_again(std::span<const T> part, const Workers& workers) {
   if (needs_second_pass()) {
+    second_pass_ = true;
     const auto [low, high] = middle_ranks();
     open_window(low, high);
   }
-  keep(part);
+  keep(part, workers);
 }
 
 double OutlierStatistics::median() const {
@@ -217,15 +264,15 @@ Outliers OutlierStatistics::result(double massive_ratio) const {
   return outliers;
 }
 
-template void OutlierStatistics::add(std::span<const float>);
-template void OutlierStatistics::add(std::span<const double>);
-template void OutlierStatistics::add_again(std::span<const float>);
-template void OutlierStatistics::add_again(std::span<const double>);
+template void OutlierStatistics::add(std::span<const float>, const Workers&);
+template void OutlierStatistics::add(std::span<const double>, const Workers&);
+template void OutlierStatistics::add_again(std::span<const float>, const Workers&);
+template void OutlierStatistics::add_again(std::span<const double>, const Workers&);
 
 Outliers outliers_of(std::span<const double> x, int64_t tokens, int64_t features,
                      double massive_absolute, double massive_ratio) {
   OutlierStatistics statistics(tokens, features, static_cast<int64_t>(x.size()), massive_absolute);
-  statistics.add(x);
+  statistics.add(x, Workers(1));
   return statistics.result(massive_ratio);
 }
 

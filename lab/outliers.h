@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/threads.h"
+
 namespace weir {
 
 /// One entry of x[B,T,D].
@@ -32,13 +34,18 @@ inline constexpr size_t most_massive = 16;
 class OutlierStatistics {
  public:
   /// `total`: elements of all parts together. `massive_absolute`: as in the record's settings.
-  OutlierStatistics(int64_t tokens, int64_t features, int64_t total, double massive_absolute);
+  /// Where the parts cannot be given a second time, all elements of several parts are kept.
+  OutlierStatistics(int64_t tokens, int64_t features, int64_t total, double massive_absolute,
+                    bool may_come_again = true);
 
+  /// The result is the same for any number of workers.
   template <typename T>
-  void add(std::span<const T> part);
+  void add(std::span<const T> part, const Workers& workers);
   bool needs_second_pass() const;
+  /// Whether `needs_second_pass` was true when the second pass began.
+  bool misses_median() const { return second_pass_ || needs_second_pass(); }
   template <typename T>
-  void add_again(std::span<const T> part);
+  void add_again(std::span<const T> part, const Workers& workers);
 
   /// `massive_ratio`: a massive activation is larger than this times the median.
   Outliers result(double massive_ratio) const;
@@ -53,10 +60,20 @@ class OutlierStatistics {
   template <typename T>
   static Moments moments_of(std::span<const T> part);
   void join(const Moments& part);
+  /// What is counted of a chunk of elements.
+  struct Chunk {
+    Moments moments;
+    double largest = 0;
+    bool has_nan = false;
+  };
   template <typename T>
-  void find_massive(std::span<const T> part);
+  static Chunk count(std::span<const T> chunk, std::vector<uint32_t>& counts);
   template <typename T>
-  void keep(std::span<const T> part);
+  void find_massive(std::span<const T> chunk, int64_t first);
+  template <typename T>
+  void keep(std::span<const T> part, const Workers& workers);
+  template <typename T>
+  void open_first_window();
   std::pair<int64_t, int64_t> middle_ranks() const;
   int64_t bin_of_rank(int64_t rank) const;
   void open_window(int64_t first_rank, int64_t last_rank);
@@ -64,7 +81,7 @@ class OutlierStatistics {
 
   int64_t tokens_, features_, total_, seen_ = 0;
   double massive_absolute_, largest_ = 0;
-  bool has_nan_ = false;
+  bool may_come_again_, has_nan_ = false, second_pass_ = false;
   Moments moments_;
   std::vector<std::pair<double, int64_t>> massive_;  // value and index, largest first
   std::vector<uint32_t> counts_;                     // by leading bits of |x|
@@ -73,10 +90,10 @@ class OutlierStatistics {
   std::vector<double> kept_doubles_;  // of parts of doubles
 };
 
-extern template void OutlierStatistics::add(std::span<const float>);
-extern template void OutlierStatistics::add(std::span<const double>);
-extern template void OutlierStatistics::add_again(std::span<const float>);
-extern template void OutlierStatistics::add_again(std::span<const double>);
+extern template void OutlierStatistics::add(std::span<const float>, const Workers&);
+extern template void OutlierStatistics::add(std::span<const double>, const Workers&);
+extern template void OutlierStatistics::add_again(std::span<const float>, const Workers&);
+extern template void OutlierStatistics::add_again(std::span<const double>, const Workers&);
 
 /// Of an array in memory as a whole.
 Outliers outliers_of(std::span<const double> x, int64_t tokens, int64_t features,

@@ -14,6 +14,7 @@
 #include "lab/data.h"
 #include "lab/profile_json.h"
 #include "lab/progress.h"
+#include "lab/record_values.h"
 #include "lab/run_folder.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
@@ -122,8 +123,9 @@ class ArmRun {
       save(config_.steps);
     write_profile();
     if (is_measured(config_.steps)) {
-      Tensors values;
-      StepResult result = trainer_->measure(config_.steps, values);
+      RecordValues values = new_values();
+      const StepResult result =
+          trainer_->measure(config_.steps, [&](const ProbeValue& value) { values.add(value); });
       record(config_.steps, result.loss, values);
     }
     metrics_->flush();
@@ -198,8 +200,11 @@ class ArmRun {
   void one_step(int64_t step, std::optional<Progress>& progress) {
     const auto start = std::chrono::steady_clock::now();
     const bool measured = is_measured(step);
-    Tensors values;
-    StepResult result = measured ? trainer_->measured_step(step, values) : trainer_->step(step);
+    std::optional<RecordValues> values;
+    if (measured) values.emplace(new_values());
+    const StepResult result =
+        measured ? trainer_->measured_step(step, [&](const ProbeValue& v) { values->add(v); })
+                 : trainer_->step(step);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double speed = static_cast<double>(config_.batch * config_.length) / seconds;
@@ -209,26 +214,35 @@ class ArmRun {
     }
     if (profile_) profile_->count(seconds);
     losses_->append(loss_line(step, result.loss, result.rate, result.grad_norm, speed));
-    if (measured) record(step, result.loss, values);
+    if (measured) record(step, result.loss, *values);
     if (progress) progress->step(step + 1, result.loss, speed, measured);
   }
 
-  void record(int64_t step, double loss, const Tensors& values) {
+  RecordValues new_values() const {
     const TrainingGraphs& graphs = trainer_->graphs();
-    if (config_.measure.metrics) {
-      Measurement measurement{step, config_.batch, config_.length, loss};
-      metrics_->append(metric_record(graphs.sizes, metric_settings(config_), measurement, values));
-    }
+    return {graphs.sizes,
+            metric_settings(config_),
+            config_.batch,
+            config_.length,
+            {.record = config_.measure.metrics,
+             .kept = graphs.kept_probes,
+             .threads = trainer_->threads()}};
+  }
+
+  void record(int64_t step, double loss, RecordValues& values) {
+    const TrainingGraphs& graphs = trainer_->graphs();
+    if (config_.measure.metrics)
+      metrics_->append(values.record(graphs.sizes, {step, config_.batch, config_.length, loss}));
     if (!graphs.kept_probes.empty()) {
       fs::create_directories(folder_ / "probes");
-      write_probes(folder_ / "probes" / (checkpoint_name(step) + ".npz"), values,
+      write_probes(folder_ / "probes" / (checkpoint_name(step) + ".npz"), values.values(),
                    {graphs.kept_probes.begin(), graphs.kept_probes.end()});
     }
     if (step == measured_.back() && !graphs.map_probe.empty()) {
       std::vector<std::string> tokens;
       for (int32_t id : trainer_->sequence(step, 0)) tokens.push_back(source_->token_text(id));
       write_map(folder_ / "maps.json", step, config_.measure.map_layer, config_.measure.map_head,
-                tokens, values.at(graphs.map_probe));
+                tokens, values.values().at(graphs.map_probe));
     }
   }
 

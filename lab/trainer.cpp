@@ -90,14 +90,19 @@ void Trainer::initialise() {
     std::memset(array.data, 0, static_cast<size_t>(array.type.bytes()));
 }
 
-StepResult Trainer::step(int64_t step) { return run(step, plain_, nullptr); }
+StepResult Trainer::step(int64_t step) { return run(step, plain_, {}); }
 
-StepResult Trainer::measured_step(int64_t step, Tensors& probes) {
+StepResult Trainer::measured_step(int64_t step, const ValueSink& sink) {
   WEIR_CHECK(graphs_.has_probes, "a step without probes is measured");
-  return run(step, probed_, &probes);
+  return run(step, probed_, sink);
 }
 
-StepResult Trainer::measure(int64_t step, Tensors& probes) {
+StepResult Trainer::measured_step(int64_t step, Tensors& probes) {
+  return measured_step(
+      step, [&](const ProbeValue& value) { add_probe_value(probes, value.id, value.host()); });
+}
+
+StepResult Trainer::measure(int64_t step, const ValueSink& sink) {
   std::vector<std::vector<char>> saved;
   std::vector<StateArray> all = weights();
   for (const StateArray& array : optimizer_state()) all.push_back(array);
@@ -105,13 +110,13 @@ StepResult Trainer::measure(int64_t step, Tensors& probes) {
     const char* bytes = static_cast<const char*>(array.data);
     saved.emplace_back(bytes, bytes + array.type.bytes());
   }
-  StepResult result = measured_step(step, probes);
+  StepResult result = measured_step(step, sink);
   for (size_t i = 0; i < all.size(); ++i)
     std::memcpy(all[i].data, saved[i].data(), saved[i].size());
   return result;
 }
 
-StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, Tensors* probes) {
+StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink) {
   const int64_t T = config_.length, parts = config_.micro_batches, rows = config_.batch / parts;
   std::vector<int32_t> tokens(static_cast<size_t>(config_.batch * T)), targets(tokens.size());
   source_.fill(step * config_.batch, config_.batch, T, tokens.data(), targets.data());
@@ -134,16 +139,16 @@ StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, Tenso
   const size_t last = programs.back();
   if (programs.size() == 1) {
     give_part(0);
-    session_->run(last, sink_of(last, probes), profile_);
+    session_->run(last, sink_of(last, sink), profile_);
     return {session_->scalar_output(last, "loss"), session_->scalar_output(last, "grad_norm"),
             rate};
   }
-  session_->run(programs[0], sink_of(programs[0], probes), profile_);
+  session_->run(programs[0], sink_of(programs[0], sink), profile_);
   for (int64_t part = 0; part < parts; ++part) {
     give_part(part);
-    session_->run(programs[1], sink_of(programs[1], probes), profile_);
+    session_->run(programs[1], sink_of(programs[1], sink), profile_);
   }
-  session_->run(last, sink_of(last, probes), profile_);
+  session_->run(last, sink_of(last, sink), profile_);
   const double norm = session_->scalar_output(last, "grad_norm");
   return {read_tensor(session_->type("loss"), session_->data("loss")).data[0], norm, rate};
 }
@@ -152,11 +157,11 @@ void Trainer::set_scalar(const std::string& name, double value) {
   write_tensor({session_->type(name), {value}}, session_->data(name));
 }
 
-ProbeSink Trainer::sink_of(size_t program, Tensors* probes) const {
-  if (!probes) return {};
-  return [this, program, probes](int32_t probe, const void* data) {
+ProbeSink Trainer::sink_of(size_t program, const ValueSink& sink) const {
+  if (!sink) return {};
+  return [this, program, &sink](int32_t probe, const void* data) {
     const ProbeResult& result = (*programs_)[program].probes[static_cast<size_t>(probe)];
-    add_probe_value(*probes, result.id, read_tensor(result.type, data));
+    sink({result.id, result.type, data});
   };
 }
 

@@ -6,6 +6,7 @@
 #include "codegen/executable.h"
 #include "lab/batches.h"
 #include "lab/checkpoint.h"
+#include "lab/probe_value.h"
 #include "lab/train_graphs.h"
 
 namespace weir {
@@ -30,10 +31,12 @@ class Trainer {
 
   /// Step `step`, counted from 0, on batch `step` of the source.
   StepResult step(int64_t step);
-  /// The same step to the bit; the probes' values of the state before the update go to `probes`.
+  /// The same step to the bit; the probes' values of the state before the update go to `sink`,
+  /// those that reduce the batch once, others once a micro-batch in the order of the batch.
+  StepResult measured_step(int64_t step, const ValueSink& sink);
   StepResult measured_step(int64_t step, Tensors& probes);
   /// Measures batch `step` and leaves the state as it was.
-  StepResult measure(int64_t step, Tensors& probes);
+  StepResult measure(int64_t step, const ValueSink& sink);
 
   const TrainingGraphs& graphs() const { return graphs_; }
   const CompileReport& compile_report() const { return programs_->report(); }
@@ -51,9 +54,9 @@ class Trainer {
   /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them; returns
   /// the bytes of workspace that the kernels need beside their results.
   int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
-  StepResult run(int64_t step, const std::vector<size_t>& programs, Tensors* probes);
+  StepResult run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink);
   void set_scalar(const std::string& name, double value);
-  ProbeSink sink_of(size_t program, Tensors* probes) const;
+  ProbeSink sink_of(size_t program, const ValueSink& sink) const;
 
   RunConfig config_;
   const BatchSource& source_;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "lab/statistics.h"
 #include "runtime/random.h"
@@ -11,7 +12,8 @@
 namespace weir {
 namespace {
 
-constexpr int64_t kTokens = 30, kFeatures = 50;
+constexpr int64_t kTokens = 90, kFeatures = 50;  // a part is several chunks
+const Workers kWorkers(1);
 
 std::vector<float> sequence(uint64_t seed, double deviation) {
   Random random(seed, 0);
@@ -28,19 +30,29 @@ void expect_exact(const std::vector<std::vector<float>>& parts, bool second_pass
       sizes.push_back(std::abs(value));
     }
   const auto total = static_cast<int64_t>(all.size());
-  OutlierStatistics statistics(kTokens, kFeatures, total, 100);
-  for (const auto& part : parts) statistics.add(std::span<const float>(part));
-  EXPECT_EQ(statistics.needs_second_pass(), second_pass);
-  if (second_pass)
-    for (const auto& part : parts) statistics.add_again(std::span<const float>(part));
-  const Outliers outliers = statistics.result(1000);
-  EXPECT_EQ(outliers.median_abs, median(sizes));
-  EXPECT_EQ(outliers.max_abs, largest(sizes));
-  const double kurtosis = excess_kurtosis(all);
-  if (std::isnan(kurtosis))
-    EXPECT_TRUE(std::isnan(outliers.kurtosis));
-  else
-    EXPECT_NEAR(outliers.kurtosis, kurtosis, 1e-9 * std::abs(kurtosis));
+  std::optional<double> kurtosis;
+  for (const int threads : {1, 3})
+    for (const bool may_come_again : {true, false}) {
+      const Workers workers(threads);
+      OutlierStatistics statistics(kTokens, kFeatures, total, 100, may_come_again);
+      for (const auto& part : parts) statistics.add(std::span<const float>(part), workers);
+      EXPECT_EQ(statistics.needs_second_pass(), second_pass && may_come_again);
+      if (statistics.needs_second_pass())
+        for (const auto& part : parts) statistics.add_again(std::span<const float>(part), workers);
+      const Outliers outliers = statistics.result(1000);
+      EXPECT_EQ(outliers.median_abs, median(sizes));
+      EXPECT_EQ(outliers.max_abs, largest(sizes));
+      const double expected = excess_kurtosis(all);
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(std::isnan(outliers.kurtosis));
+        continue;
+      }
+      EXPECT_NEAR(outliers.kurtosis, expected, 1e-9 * std::abs(expected));
+      if (kurtosis) {
+        EXPECT_EQ(outliers.kurtosis, *kurtosis) << "the same bits for all workers";
+      }
+      kurtosis = outliers.kurtosis;
+    }
 }
 
 TEST(OutlierStatistics, AreExactInParts) {
@@ -68,7 +80,7 @@ TEST(OutlierStatistics, ListMassiveActivationsBySize) {
   parts[0][kFeatures + 4] = -5000;  // as large: the earlier one comes first
   parts[0][5] = 99;                 // below the absolute threshold
   OutlierStatistics statistics(kTokens, kFeatures, 2 * kTokens * kFeatures, 100);
-  for (const auto& part : parts) statistics.add(std::span<const float>(part));
+  for (const auto& part : parts) statistics.add(std::span<const float>(part), kWorkers);
   const Outliers outliers = statistics.result(1000);
   ASSERT_EQ(outliers.massive.size(), most_massive);
   EXPECT_EQ(outliers.massive[0].value, 5000);
@@ -87,8 +99,8 @@ TEST(OutlierStatistics, ANaNIsNotHidden) {
   std::vector<float> first = sequence(1, 1), second = sequence(2, 1);
   second[17] = std::numeric_limits<float>::quiet_NaN();
   OutlierStatistics statistics(kTokens, kFeatures, 2 * kTokens * kFeatures, 100);
-  statistics.add(std::span<const float>(first));
-  statistics.add(std::span<const float>(second));
+  statistics.add(std::span<const float>(first), kWorkers);
+  statistics.add(std::span<const float>(second), kWorkers);
   EXPECT_FALSE(statistics.needs_second_pass());
   const Outliers outliers = statistics.result(1000);
   EXPECT_TRUE(std::isnan(outliers.max_abs));

@@ -161,7 +161,8 @@ TEST(Trainer, MeasuringLeavesTheStateAsItWas) {
   };
   const std::string before = bytes();
   Tensors values, again;
-  double loss = trainer.measure(0, values).loss;
+  const double loss =
+      trainer.measure(0, [&](const ProbeValue& value) { values[value.id] = value.host(); }).loss;
   EXPECT_TRUE(bytes() == before);
   EXPECT_EQ(trainer.measured_step(0, again).loss, loss);
   EXPECT_EQ(values, again);

@@ -1,8 +1,8 @@
 // Rate of the matrix product as a share of the machine's peak rate of fused multiply-adds measured
 // right before and after each reading (bench/rounds.h); for two threads it is that of both
 // together. One thread is timed by its own processor time, two by the wall clock. Tiles are micro
-// rows x vectors, rows x columns x steps of k; "in": B is packed by each tile for itself; "raw": A
-// is read where it lies.
+// rows x vectors, rows x columns x steps of k; "A": A is packed; "B": B is packed before, "b": by
+// each tile for itself.
 //   matmul_bench [target] [rounds] [part of a name]
 //   matmul_bench serve                the shapes of llama-0.1b on stdin's demand, for bench/run
 #include <fmt/format.h>
@@ -87,15 +87,19 @@ class GeometricMean {
   int count_ = 0;
 };
 
+const char* b_place(BPlace place) {
+  if (place == BPlace::raw) return "";
+  return place == BPlace::packed ? " b" : " B";
+}
+
 void print_row(const Product& product, const Rounds& one, const Rounds& two) {
   const ProductShape& s = product.shape();
   const MatmulTiles& t = product.run().plan().tiles;
-  fmt::print(
-      "{:18} {:>20} {:>26} {:7.1f} {:>15} {:7.1f} {:>15}\n", s.what,
-      fmt::format("{}x{}x{}x{}", s.m, s.n, s.k, s.batch),
-      fmt::format("{}x{} {}x{}x{}{}{}", t.micro_rows, t.micro_vectors, t.row_block, t.column_block,
-                  t.depth_block, t.pack_b_ahead ? "" : " in", t.pack_a ? "" : " raw"),
-      one.best_peak() / 1e9, text(one), two.best_peak() / 1e9, text(two));
+  fmt::print("{:18} {:>20} {:>26} {:7.1f} {:>15} {:7.1f} {:>15}\n", s.what,
+             fmt::format("{}x{}x{}x{}", s.m, s.n, s.k, s.batch),
+             fmt::format("{}x{} {}x{}x{}{}{}", t.micro_rows, t.micro_vectors, t.row_block,
+                         t.column_block, t.depth_block, t.pack_a ? " A" : "", b_place(t.b)),
+             one.best_peak() / 1e9, text(one), two.best_peak() / 1e9, text(two));
   std::fflush(stdout);
 }
 

@@ -1,8 +1,8 @@
 // Emission of the matrix product. From outside in: tiles of C; blocks of k, for which the tile's
-// columns of B are packed if that is not done before; panels of A, packed unless A is read where it
-// lies; strips of rows; strips of columns; the register block. So a strip of A stays in the
-// first-level cache and the columns of B stream from the second, while the next panel and the next
-// block's chains are asked for.
+// columns of B are packed unless that is done before or B is read where it lies; strips of rows of
+// A, packed unless A is read where it lies; strips of columns; the register block. So a strip of A
+// stays in the first-level cache and the columns of B stream from the second, while what comes next
+// is asked for.
 #include <algorithm>
 #include <bit>
 
@@ -19,6 +19,9 @@ using Values = Emitter::Values;
 
 constexpr int depth_unroll = 4;
 constexpr int64_t line_bytes = 64;
+/// Steps of k after which a register block asks for what comes next: a line of a row of A. Asking
+/// costs as much as loading, so each line is asked for once.
+constexpr int64_t ask_span = line_bytes / 4;
 /// Caches, as Emitter::prefetch counts them.
 constexpr int first_level = 3, second_level = 2;
 /// Steps of k packed at a time where the elements of a step lie side by side.
@@ -51,10 +54,12 @@ struct Tile {
   Value* is_last_column;
 };
 
-/// What a register block asks the memory for, to be used by later ones.
+/// What a register block asks the memory for, to be used by later ones; null: nothing.
 struct Ahead {
-  Value* rows;  // of A
-  Value* sums;  // of C; null: nothing
+  Value* rows = nullptr;        // of A
+  Value* sums = nullptr;        // of C
+  Value* columns = nullptr;     // of B
+  Value* first_line = nullptr;  // of `columns` that this register block asks for
 };
 
 class MatmulEmitter {
@@ -212,6 +217,9 @@ class MatmulEmitter {
   /// Whether strips of A are packed, else read where they lie.
   bool packs_a() const { return tiles_.pack_a || hooks_.load_a; }
 
+  /// Strips of A that are packed, or asked for, together.
+  int64_t panel_strips() const { return spec_.a.transposed ? tiles_.panel_strips : 1; }
+
   /// Packs strips [first, last) of A, of `rows` rows each, for a block of k.
   void pack_rows(const Tile& tile, const DepthBlock& block, Value* first, Value* last,
                  int64_t rows) {
@@ -240,7 +248,6 @@ class MatmulEmitter {
       strips(step, e_.min_index(e_.index(row_pack_steps), e_.sub(block.depth, step)));
     });
   }
-
   /// Where the i-th strip of a packed panel lies.
   Value* packed_row_strip(Value* i) {
     return e_.address(Storage::f32, frame_.scratch,
@@ -254,9 +261,15 @@ class MatmulEmitter {
                   e_.add(e_.mul(row, spec_.a.row_stride), step));
   }
 
-  /// A strip of columns packed ahead, or its place in scratch.
-  Value* packed_column_strip(const Tile& tile, Value* strip, const DepthBlock& block) {
-    if (!tiles_.pack_b_ahead)
+  /// A strip of columns of B: packed ahead, in scratch, or where it lies.
+  Value* column_strip_at(const Tile& tile, Value* strip, const DepthBlock& block) {
+    if (tiles_.b == BPlace::raw) {
+      Value* column = e_.add(tile.column_begin, e_.mul(strip, strip_columns_));
+      Value* row = e_.mul(block.begin, spec_.b.row_stride);
+      return e_.address(Storage::f32, frame_.buffers[1],
+                        e_.add(operand_offset(spec_.b, tile.batch), e_.add(row, column)));
+    }
+    if (!(tiles_.b == BPlace::packed_ahead))
       return e_.address(Storage::f32, e_.byte_address(frame_.scratch, scratch_.b_offset),
                         e_.mul(e_.mul(strip, strip_columns_), block.depth));
     Value* first = e_.div(tile.column_begin, strip_columns_);
@@ -264,13 +277,8 @@ class MatmulEmitter {
     return e_.address(Storage::f32, frame_.buffers[1], at);
   }
 
-  /// Calls `body` for every full strip of rows of the tile, then for the ragged one if it has it.
-  void for_row_strips(const Tile& tile, const std::function<void(Value*, int64_t)>& body) {
-    e_.for_loop(e_.index(0), tile.row_strips, 1,
-                [&](Value* strip) { body(strip, tiles_.micro_rows); });
-    if (ragged_rows() > 0)
-      e_.if_then(tile.is_last_row, [&] { body(tile.row_strips, ragged_rows()); });
-  }
+  /// Calls `body` for every full strip of columns of the tile, then for the ragged one if it has
+  /// it.
   void for_column_strips(const Tile& tile, const std::function<void(Value*, int64_t)>& body) {
     e_.for_loop(e_.index(0), tile.column_strips, 1,
                 [&](Value* strip) { body(strip, strip_columns_); });
@@ -324,9 +332,9 @@ class MatmulEmitter {
   }
 
   void depth_block(const Tile& tile, const DepthBlock& block) {
-    if (!tiles_.pack_b_ahead) pack_tile_columns(tile, block);
-    e_.for_loop(e_.index(0), tile.row_strips, tiles_.panel_strips, [&](Value* first) {
-      panel(tile, block, first, e_.min_index(tile.row_strips, e_.add(first, tiles_.panel_strips)),
+    if (tiles_.b == BPlace::packed) pack_tile_columns(tile, block);
+    e_.for_loop(e_.index(0), tile.row_strips, panel_strips(), [&](Value* first) {
+      panel(tile, block, first, e_.min_index(tile.row_strips, e_.add(first, panel_strips())),
             tiles_.micro_rows);
     });
     if (ragged_rows() > 0)
@@ -345,10 +353,16 @@ class MatmulEmitter {
                                         raw_offset(tile, row, block.begin));
       for_column_strips(tile, [&](Value* column_strip, int64_t columns) {
         Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
-        Value* b = packed_column_strip(tile, column_strip, block);
-        const Ahead ahead = {rows_ahead(tile, block, first, last, strip, column_strip),
-                             sums_ahead(tile, row, column, columns, column_strip)};
-        register_block(tile, block, row, rows, column, columns, a, b, ahead);
+        Ahead ahead;
+        ahead.rows = rows_ahead(tile, block, first, last, strip, column_strip);
+        ahead.sums = sums_ahead(tile, row, column, columns, column_strip);
+        if (asks_columns()) {
+          ahead.columns = columns_ahead(tile, block);
+          Value* number = e_.add(e_.mul(strip, column_strips()), column_strip);
+          ahead.first_line = e_.mul(number, columns_asked());
+        }
+        register_block(tile, block, row, rows, column, columns, a,
+                       column_strip_at(tile, column_strip, block), ahead);
       });
     });
   }
@@ -359,7 +373,7 @@ class MatmulEmitter {
       const DepthBlock steps = {e_.add(block.begin, step), depth, block.is_first, block.is_last};
       for_column_strips(tile, [&](Value* strip, int64_t columns) {
         Value* column = e_.add(tile.column_begin, e_.mul(strip, strip_columns_));
-        Value* to = e_.address(Storage::f32, packed_column_strip(tile, strip, block),
+        Value* to = e_.address(Storage::f32, column_strip_at(tile, strip, block),
                                e_.mul(step, packed_columns(columns)));
         pack_columns(frame_.buffers[1], tile.batch, column, columns, steps, to);
       });
@@ -385,16 +399,47 @@ class MatmulEmitter {
   /// or, where A is transposed, some of its steps of k.
   Value* rows_ahead(const Tile& tile, const DepthBlock& block, Value* first, Value* last,
                     Value* strip, Value* column_strip) {
+    if (hooks_.load_a) return nullptr;
     Value* ends = e_.ir().CreateICmpSGE(last, tile.row_strips);
     Value* next = e_.add(tile.row_begin, e_.mul(last, tiles_.micro_rows));
     Value* row = e_.select(ends, tile.row_begin, next);
     Value* step = e_.select(ends, e_.add(block.begin, block.depth), block.begin);
     Value* i = e_.add(e_.mul(e_.sub(strip, first), column_strips()), column_strip);
     Value* part = spec_.a.transposed
-                      ? e_.div(e_.mul(i, tiles_.depth_block), tiles_.panel_strips * column_strips())
+                      ? e_.div(e_.mul(i, tiles_.depth_block), panel_strips() * column_strips())
                       : e_.mul(i, rows_asked());
     Value* at = e_.add(raw_offset(tile, row, step), e_.mul(part, spec_.a.row_stride));
     return near(frame_.buffers[0], e_.mul(at, 4));
+  }
+
+  /// Whether the columns of B that are packed, or read where they lie, next are asked for.
+  bool asks_columns() const { return tiles_.b != BPlace::packed_ahead && !hooks_.load_b; }
+  /// Lines of memory of one stored row of a block of B, rounded up so that divisions are shifts.
+  int64_t column_lines() const {
+    const int64_t floats = spec_.b.transposed ? std::min(tiles_.depth_block, spec_.k)
+                                              : std::min(tiles_.column_block, spec_.n);
+    return static_cast<int64_t>(std::bit_ceil(
+        static_cast<uint64_t>(ceil_div(std::max<int64_t>(4 * floats, 1), line_bytes))));
+  }
+  /// Of such lines, how many each register block of a tile asks for.
+  int64_t columns_asked() const {
+    const int64_t rows = spec_.b.transposed ? std::min(tiles_.column_block, spec_.n)
+                                            : std::min(tiles_.depth_block, spec_.k);
+    const int64_t row_strips =
+        std::max<int64_t>(std::min(tiles_.row_block, spec_.m) / tiles_.micro_rows, 1);
+    return ceil_div(rows * column_lines(), row_strips * column_strips());
+  }
+  /// Where the block of B lies that is used next: the next steps of k, else the first ones of the
+  /// tile that follows.
+  Value* columns_ahead(const Tile& tile, const DepthBlock& block) {
+    Value* step = e_.select(block.is_last, e_.index(0), e_.add(block.begin, block.depth));
+    Value* follows = e_.select(tile.is_last_row, e_.add(tile.column_begin, tiles_.column_block),
+                               tile.column_begin);
+    Value* column = e_.select(block.is_last, follows, tile.column_begin);
+    if (spec_.b.transposed) std::swap(step, column);
+    Value* at = e_.add(operand_offset(spec_.b, tile.batch),
+                       e_.add(e_.mul(step, spec_.b.row_stride), column));
+    return near(frame_.buffers[1], e_.mul(at, 4));
   }
 
   /// Where the next register block's chains lie in memory.
@@ -420,15 +465,13 @@ class MatmulEmitter {
     e_.prefetch(near(base, bytes), /*for_write=*/false, locality);
   }
 
-  /// At step k of a register block, and once in depth_unroll steps.
+  /// At step k of a register block, and once in ask_span steps.
   void ask_ahead(Value* k, const Ahead& ahead) {
-    const int64_t stride = 4 * spec_.a.row_stride;
     // Calls `asks` with each of the register block's `lines` lines in turn.
     const auto in_turn = [&](int64_t lines, const std::function<void(Value*)>& asks) {
-      const auto steps = static_cast<int64_t>(
-          std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(tiles_.depth_block / lines, 1))));
-      for (int64_t i = 0; i < std::max<int64_t>(depth_unroll / steps, 1); ++i)
-        asks(e_.add(e_.div(k, steps), i));
+      const int64_t count = ceil_div(lines, std::max<int64_t>(tiles_.depth_block / ask_span, 1));
+      Value* first = e_.mul(e_.div(k, ask_span), count);
+      for (int64_t i = 0; i < count; ++i) asks(e_.add(first, i));
     };
     const auto ask_line = [&](Value* base, Value* line, int64_t lines, int64_t row_stride,
                               int64_t bytes, int level) {
@@ -442,23 +485,23 @@ class MatmulEmitter {
                  hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride, 4 * lanes_,
                  first_level);
       });
-    if (hooks_.load_a) return;
+    if (ahead.columns)
+      in_turn(columns_asked(), [&](Value* line) {
+        ask_line(ahead.columns, e_.add(ahead.first_line, line), column_lines(), spec_.b.row_stride,
+                 line_bytes, second_level);
+      });
+    if (!ahead.rows) return;
     if (spec_.a.transposed) {
       // Lines of a step of k, rounded up so that divisions are shifts.
-      const auto bytes = static_cast<uint64_t>(4 * tiles_.micro_rows * tiles_.panel_strips);
-      const auto lines = static_cast<int64_t>(std::bit_ceil(bytes / line_bytes + 2));
-      const int64_t asked =
-          ceil_div(tiles_.depth_block * lines, tiles_.panel_strips * column_strips());
-      in_turn(asked, [&](Value* line) {
-        ask_line(ahead.rows, line, lines, spec_.a.row_stride, line_bytes, second_level);
-      });
+      const auto bytes = static_cast<uint64_t>(4 * tiles_.micro_rows * panel_strips());
+      const auto lines = static_cast<int64_t>(std::bit_ceil(bytes / line_bytes + 1));
+      in_turn(ceil_div(tiles_.depth_block * lines, panel_strips() * column_strips()),
+              [&](Value* line) {
+                ask_line(ahead.rows, line, lines, spec_.a.row_stride, line_bytes, second_level);
+              });
     } else {
-      // A line holds as many steps of k as `turns` calls pass; each call takes other rows.
-      const int64_t turns = line_bytes / 4 / depth_unroll;
-      Value* row = e_.rem(e_.div(k, depth_unroll), turns);
-      Value* at = e_.add(e_.mul(row, stride), e_.mul(k, 4));
-      for (int64_t first = 0; first < rows_asked(); first += turns)
-        ask(ahead.rows, e_.add(at, first * stride), second_level);
+      for (int64_t row = 0; row < rows_asked(); ++row)
+        ask(ahead.rows, e_.mul(e_.add(k, row * spec_.a.row_stride), 4), second_level);
     }
   }
 
@@ -530,7 +573,7 @@ class MatmulEmitter {
           }
           return values;
         });
-    const Values sums = chains(block.depth, rows, vectors, a, b, start, ahead);
+    const Values sums = chains(block.depth, rows, columns, a, b, start, ahead);
     e_.if_else(
         block.is_last,
         [&] {
@@ -548,35 +591,50 @@ class MatmulEmitter {
 
   /// Continues the chains of a register block over `depth` steps of k, and asks for the strip of B
   /// and the rows of A that come next.
-  Values chains(Value* depth, int64_t rows, int64_t vectors, Value* a, Value* b, Values start,
+  Values chains(Value* depth, int64_t rows, int64_t columns, Value* a, Value* b, Values start,
                 const Ahead& ahead) {
     // Carried: the places in the strips, then the chains.
     start.insert(start.begin(), {a, b});
     const int64_t a_step = packs_a() ? rows : spec_.a.transposed ? spec_.a.row_stride : 1;
     const auto steps = [&](int count) {
-      return [=, this](Value* k, const Values& carried) {
+      return [=, this](Value*, const Values& carried) {
         Values next = carried;
-        for (int u = 0; u < count; ++u) step(u, rows, vectors, next);
-        if (count > 1) ask_ahead(k, ahead);
+        for (int u = 0; u < count; ++u) step(u, rows, columns, next);
         next[0] = e_.byte_address(carried[0], 4 * a_step * count);
-        next[1] = e_.byte_address(carried[1], 4 * vectors * lanes_ * count);
+        next[1] = e_.byte_address(carried[1], 4 * b_step(columns) * count);
         return next;
       };
     };
-    Value* whole = e_.mul(e_.div(depth, depth_unroll), depth_unroll);
-    Values values = e_.for_loop(e_.index(0), whole, depth_unroll, start, steps(depth_unroll));
-    values = e_.for_loop(whole, depth, 1, values, steps(1));
+    Value* spans = e_.mul(e_.div(depth, ask_span), ask_span);
+    Values values =
+        e_.for_loop(e_.index(0), spans, ask_span, start, [&](Value* k, const Values& carried) {
+          ask_ahead(k, ahead);
+          return e_.for_loop(e_.index(0), e_.index(ask_span), depth_unroll, carried,
+                             steps(depth_unroll));
+        });
+    values = e_.for_loop(spans, depth, 1, values, steps(1));
     values.erase(values.begin(), values.begin() + 2);
     return values;
   }
 
+  /// Elements from one step of k to the next in a strip of B.
+  int64_t b_step(int64_t columns) const {
+    return tiles_.b == BPlace::raw ? spec_.b.row_stride : packed_columns(columns);
+  }
+
   /// One step of k: every chain takes one fused multiply-add. `values[0]` and `[1]` stay.
-  void step(int unrolled, int64_t rows, int64_t vectors, Values& values) {
+  void step(int unrolled, int64_t rows, int64_t columns, Values& values) {
+    const int64_t vectors = packed_columns(columns) / lanes_;
+    const bool raw = tiles_.b == BPlace::raw;
     Values b(vectors);
     for (int64_t v = 0; v < vectors; ++v) {
-      const int64_t at = (unrolled * vectors + v) * lanes_;
-      b[v] = e_.load(Storage::f32, values[1], e_.index(at), static_cast<int>(lanes_));
-      ask(values[1], e_.index(4 * (at + steps_ahead * vectors * lanes_)), first_level);
+      const int64_t at = unrolled * b_step(columns) + v * lanes_;
+      Value* mask =
+          raw ? e_.mask_below(e_.index(columns - v * lanes_), static_cast<int>(lanes_)) : nullptr;
+      b[v] = e_.load(Storage::f32, values[1], e_.index(at), static_cast<int>(lanes_), mask);
+      // Of B where it lies, lines of many steps may crowd in few sets of the cache.
+      ask(values[1], e_.index(4 * (at + (raw ? steps_ahead / 2 : steps_ahead) * b_step(columns))),
+          first_level);
     }
     if (packs_a()) ask(values[0], e_.index(4 * rows * (unrolled + steps_ahead)), first_level);
     for (int64_t r = 0; r < rows; ++r) {

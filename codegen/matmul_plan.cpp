@@ -48,8 +48,9 @@ void choose_micro_tile(const Target& target, const MatmulSpec& spec, MatmulTiles
 }
 
 /// Steps of k: a strip of A stays in the first-level cache, where the columns of B pass by it.
+/// Fewer where other operands of a tile want much of the second-level cache.
 int64_t depth_block(const Target& target, const MatmulSpec& spec, int64_t rows) {
-  constexpr int64_t most = 512;
+  const int64_t most = spec.a.transposed ? 256 : 512;
   const int64_t fits = target.l1_bytes / 8 * 7 / 4 / rows / target.lanes() * target.lanes();
   const int64_t depth = std::clamp<int64_t>(fits, target.lanes(), most);
   return spec.k <= depth ? std::max<int64_t>(spec.k, 1) : even_block(spec.k, depth, target.lanes());
@@ -92,6 +93,8 @@ std::vector<std::string> problems_of(const Target& target, const MatmulSpec& spe
   if (tiles.depth_block < spec.k && tiles.depth_block % target.lanes() != 0)
     problems.push_back(fmt::format("depth_block {} is below k = {} and not a multiple of {} lanes",
                                    tiles.depth_block, spec.k, target.lanes()));
+  if (tiles.b == BPlace::raw && spec.b.transposed)
+    problems.push_back("B is transposed, so it cannot be read where it lies");
   return problems;
 }
 
@@ -115,7 +118,7 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   const int64_t l2_floats = target.l2_bytes / 4 / tiles.depth_block;
   tiles.column_block = even_block(spec.n, whole_rows ? spec.n : l2_floats / 2, columns);
   if (spec.a.transposed)
-    tiles.panel_strips = std::clamp<int64_t>(l2_floats / 4 / rows, 1, ceil_div(spec.m, rows));
+    tiles.panel_strips = std::clamp<int64_t>(l2_floats / 8 / rows, 1, ceil_div(spec.m, rows));
   // Tall tiles, so that B is packed seldom.
   constexpr int64_t tall = 1024;
   tiles.row_block = even_block(spec.m, spec.m <= 2 * tall ? spec.m : tall, rows);
@@ -132,7 +135,10 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   // Packing ahead writes B to memory and reads it again; it pays when many tiles use it.
   constexpr int64_t many = 4;
   const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
-  tiles.pack_b_ahead = shared_b || ceil_div(spec.m, tiles.row_block) >= many;
+  if (!spec.b.transposed)
+    tiles.b = BPlace::raw;
+  else if (shared_b || ceil_div(spec.m, tiles.row_block) >= many)
+    tiles.b = BPlace::packed_ahead;
   return tiles;
 }
 
@@ -165,7 +171,7 @@ MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
   plan.row_tiles = ceil_div(spec.m, t.row_block);
   plan.column_tiles = ceil_div(spec.n, t.column_block);
   plan.grid = plan.batches * plan.row_tiles * plan.column_tiles;
-  if (t.pack_b_ahead) {
+  if (t.b == BPlace::packed_ahead) {
     const int64_t matrices =
         (spec.b.batch_stride[0] ? spec.batch[0] : 1) * (spec.b.batch_stride[1] ? spec.batch[1] : 1);
     plan.pack_grid =
@@ -188,7 +194,8 @@ MatmulScratch matmul_scratch(const Target& target, const MatmulPlan& plan) {
   const int64_t tile_columns = std::min(t.column_block, round_up(plan.spec.n, columns));
   // Packing writes whole vectors, so one more behind the strip of A.
   scratch.b_offset = floats(t.panel_strips * (t.micro_rows * t.depth_block + lanes));
-  scratch.c_offset = scratch.b_offset + (t.pack_b_ahead ? 0 : floats(tile_columns * t.depth_block));
+  scratch.c_offset =
+      scratch.b_offset + (t.b == BPlace::packed ? floats(tile_columns * t.depth_block) : 0);
   scratch.c_row_stride = tile_columns;
   scratch.bytes = scratch.c_offset + floats(rows * tile_columns);
   return scratch;

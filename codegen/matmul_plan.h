@@ -35,6 +35,13 @@ struct MatmulSpec {
   bool operator==(const MatmulSpec&) const = default;
 };
 
+/// Where the innermost loop reads B.
+enum class BPlace {
+  packed_ahead,  ///< packed as a whole by a kernel of its own before
+  packed,        ///< packed by every tile for itself, a block of k at a time
+  raw,           ///< where it lies; not if it is transposed
+};
+
 /// How the product is cut. Rows and columns count elements of C, vectors count target.lanes() of
 /// them.
 struct MatmulTiles {
@@ -43,12 +50,11 @@ struct MatmulTiles {
   int64_t row_block = 1;     ///< rows of a tile; a multiple of micro_rows
   int64_t column_block = 1;  ///< columns of a tile; a multiple of micro_vectors * lanes
   int64_t depth_block = 1;   ///< steps of k between two visits to a tile; k or a multiple of lanes
-  /// B is packed as a whole by a kernel of its own before (true) or by every tile for itself.
-  bool pack_b_ahead = false;
+  BPlace b = BPlace::packed;
   /// Strips of micro_rows rows of A are packed before use (true) or read where they lie. A prologue
   /// of A always packs.
   bool pack_a = true;
-  int64_t panel_strips = 1;  ///< strips of A that are packed at a time: a panel
+  int64_t panel_strips = 1;  ///< strips of a transposed A that are packed at a time: a panel
   bool operator==(const MatmulTiles&) const = default;
 };
 

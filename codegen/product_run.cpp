@@ -29,7 +29,7 @@ ProductOperands::ProductOperands(const MatmulSpec& s)
 ProductRun::ProductRun(const MatmulPlan& plan, const ProductOperands& operands, int workers)
     : plan_(plan), operands_(operands), packed_(static_cast<size_t>(plan.packed_bytes)) {
   for (int i = 0; i < workers; ++i)
-    scratch_.push_back(Buffer(static_cast<size_t>(plan_.scratch_bytes)));
+    scratch_.push_back(Buffer(std::max<size_t>(static_cast<size_t>(plan_.scratch_bytes), getenv("SMALL") ? 0 : size_t{2} << 20)));
 }
 
 std::vector<KernelSource> ProductRun::sources(const std::string& name) const {
@@ -54,12 +54,9 @@ void ProductRun::run(const Workers& workers) const {
   // A chain may start from an operand of its own; C serves.
   void* buffers[] = {operands_.a(), plan_.pack_grid ? packed_.data() : operands_.b(), operands_.c(),
                      operands_.c()};
-  workers.parallel_tiles(
-      plan_.grid,
-      [&](int64_t first, int64_t last, int worker) {
-        product_(buffers, first, last, scratch_[worker].data());
-      },
-      1);
+  workers.parallel_tiles(plan_.grid, [&](int64_t first, int64_t last, int worker) {
+    product_(buffers, first, last, scratch_[worker].data());
+  });
 }
 
 }  // namespace weir

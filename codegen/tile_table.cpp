@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormat = "weir tiles 1";
+constexpr const char* kFormat = "weir tiles 2";
 
 std::string text_of(const MatmulOperand& operand) {
   return fmt::format("{} {} {} {}", operand.row_stride, operand.batch_stride[0],
@@ -32,16 +32,19 @@ std::string text_of(const MatmulSpec& s) {
 
 std::string text_of(const MatmulTiles& t) {
   return fmt::format("{} {} {} {} {} {} {} {}", t.micro_rows, t.micro_vectors, t.row_block,
-                     t.column_block, t.depth_block, int{t.pack_b_ahead}, int{t.pack_a},
+                     t.column_block, t.depth_block, static_cast<int>(t.b), int{t.pack_a},
                      t.panel_strips);
 }
 
 std::optional<MatmulTiles> tiles_of(const std::string& text) {
   std::istringstream words(text);
   MatmulTiles t;
+  int b = 0;
   if (!(words >> t.micro_rows >> t.micro_vectors >> t.row_block >> t.column_block >>
-        t.depth_block >> t.pack_b_ahead >> t.pack_a >> t.panel_strips))
+        t.depth_block >> b >> t.pack_a >> t.panel_strips) ||
+      b < 0 || b > static_cast<int>(BPlace::raw))
     return std::nullopt;
+  t.b = static_cast<BPlace>(b);
   return t;
 }
 
@@ -108,9 +111,11 @@ std::optional<MatmulTiles> TileTable::find(const Target& target, const MatmulSpe
 }
 
 std::string print(const MatmulTiles& t) {
+  const char* b = t.b == BPlace::packed_ahead ? " B packed ahead"
+                  : t.b == BPlace::packed     ? " B packed"
+                                              : "";
   return fmt::format("{}x{} {}x{}x{} panel {}{}{}", t.micro_rows, t.micro_vectors, t.row_block,
-                     t.column_block, t.depth_block, t.panel_strips, t.pack_b_ahead ? " packed" : "",
-                     t.pack_a ? "" : " raw");
+                     t.column_block, t.depth_block, t.panel_strips, t.pack_a ? " A packed" : "", b);
 }
 
 }  // namespace weir

@@ -136,15 +136,18 @@ class Tuner {
   MatmulTiles fitted(MatmulTiles t) const {
     t.row_block = even_block(spec_.m, t.row_block, t.micro_rows);
     t.column_block = even_block(spec_.n, t.column_block, t.micro_vectors * target_.lanes());
-    if (t.depth_block < spec_.k) t.depth_block = round_up(t.depth_block, target_.lanes());
     t.panel_strips = std::clamp<int64_t>(t.panel_strips, 1, ceil_div(spec_.m, t.micro_rows));
+    if (t.depth_block < spec_.k) t.depth_block = round_up(t.depth_block, target_.lanes());
     return t;
   }
 
   std::vector<MatmulTiles> packing_of_b(const MatmulTiles& from) const {
-    MatmulTiles other = from;
-    other.pack_b_ahead = !from.pack_b_ahead;
-    return {other};
+    std::vector<MatmulTiles> all;
+    for (const BPlace place : {BPlace::packed_ahead, BPlace::packed, BPlace::raw}) {
+      all.push_back(from);
+      all.back().b = place;
+    }
+    return all;
   }
 
   std::vector<MatmulTiles> register_blocks(const MatmulTiles& from) const {

@@ -64,7 +64,8 @@ Measurer::~Measurer() = default;
 MeasureResult Measurer::measure(const ProfileSink& profile) {
   MeasureResult result;
   auto start = std::chrono::steady_clock::now();
-  run_->load();
+  if (!loaded_) run_->load();
+  loaded_ = task_.keep_loaded;
   result.load_seconds = seconds_since(start);
 
   start = std::chrono::steady_clock::now();
@@ -77,7 +78,7 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   if (values.needs_second_pass())
     run_->run(batch_, [&](const ProbeValue& value) { values.add_again(value); });
   // A record of long sequences is large itself while it is written.
-  run_->unload();
+  if (!loaded_) run_->unload();
   MeasuredModel sizes = source_.sizes;
   sizes.parameters = run_->parameters();
   result.record =

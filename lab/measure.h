@@ -15,6 +15,9 @@ struct MeasureTask {
   CompileOptions options = {};           ///< target and rewrites of the model
   std::vector<std::string> probes = {};  ///< further ones, whose values are kept
   RunSettings run = {};
+  /// Whether weights and memory stay for another measurement; else they are given back before the
+  /// record is written.
+  bool keep_loaded = false;
 };
 
 struct MeasureResult {
@@ -41,6 +44,7 @@ class Measurer {
   MeasureTask task_;
   std::vector<std::string> kept_ids_;
   std::unique_ptr<ModelRun> run_;
+  bool loaded_ = false;
 };
 
 /// The key that receives the largest share of attention, over sequences, queries, layers and heads.

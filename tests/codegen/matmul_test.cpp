@@ -136,11 +136,11 @@ std::vector<float> run(const Target& target, const Product& p, const MatmulPlan&
 
 std::string describe(const MatmulSpec& s, const MatmulTiles& t) {
   return fmt::format(
-      "m {} n {} k {} batch {}x{} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} ahead {} "
+      "m {} n {} k {} batch {}x{} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} B {} "
       "pack A {} panel {}",
       s.m, s.n, s.k, s.batch[0], s.batch[1], s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
       static_cast<int>(s.accumulate), t.micro_rows, t.micro_vectors, t.row_block, t.column_block,
-      t.depth_block, t.pack_b_ahead, t.pack_a, t.panel_strips);
+      t.depth_block, static_cast<int>(t.b), t.pack_a, t.panel_strips);
 }
 
 void expect_same_bits(const std::vector<float>& got, const std::vector<float>& expected,
@@ -161,7 +161,7 @@ MatmulTiles random_tiles(std::mt19937& random, const Target& target, const Matmu
   t.row_block = t.micro_rows * pick(1, 5);
   t.column_block = t.micro_vectors * target.lanes() * pick(1, 3);
   t.depth_block = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
-  t.pack_b_ahead = pick(0, 1);
+  t.b = static_cast<BPlace>(pick(0, spec.b.transposed ? 1 : 2));
   t.pack_a = pick(0, 1);
   t.panel_strips = pick(1, 3);
   return t;
@@ -273,7 +273,7 @@ TEST(Matmul, HooksSurroundTheProduct) {
                            .row_block = 9,
                            .column_block = 2 * target.lanes(),
                            .depth_block = 16,
-                           .pack_b_ahead = ahead};
+                           .b = ahead ? BPlace::packed_ahead : BPlace::packed};
       const MatmulPlan plan = plan_matmul(target, p.spec, tiles);
       Buffer scale(4 * 23), bias(4 * 45), low(2 * 45 * 50), side(4 * 23 * 45);
       for (int i = 0; i < 23; ++i) scale.as<float>()[i] = 1 + 0.25f * i;

@@ -29,7 +29,7 @@ ProductOperands::ProductOperands(const MatmulSpec& s)
 ProductRun::ProductRun(const MatmulPlan& plan, const ProductOperands& operands, int workers)
     : plan_(plan), operands_(operands), packed_(static_cast<size_t>(plan.packed_bytes)) {
   for (int i = 0; i < workers; ++i)
-    scratch_.push_back(Buffer(std::max<size_t>(static_cast<size_t>(plan_.scratch_bytes), getenv("SMALL") ? 0 : size_t{2} << 20)));
+    scratch_.push_back(Buffer(static_cast<size_t>(plan_.scratch_bytes)));
 }
 
 std::vector<KernelSource> ProductRun::sources(const std::string& name) const {

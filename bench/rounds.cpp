@@ -73,6 +73,6 @@ void serve(const std::function<nlohmann::json(const std::vector<std::string>&)>&
     say(answer(split(line, ' ')));
 }
 
-void say(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
+void say(const nlohmann::json& line) { std::cout << line.dump() << '\n' << std::flush; }
 
 }  // namespace weir::bench

@@ -265,7 +265,7 @@ void print_plan(const Options& options) {
   const RunConfig config = config_of(options);
   const TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
   CompileOptions compile;
-  if (!config.memory.empty()) compile.memory = parse_bytes(config.memory).value();
+  compile.memory = parse_bytes(config.memory).value_or(compile.memory);
   std::vector<GraphPtr> planned;
   for (const GraphPtr& graph : in_order(graphs.plain))
     planned.push_back(run_pipeline(graph, compile).graph);

@@ -118,7 +118,10 @@ BlockTile block_tile(const Target& target, int64_t rows, int64_t columns, int mo
   // One register for the element of A and one a vector of B.
   const int most = std::min((target.vector_registers - 1 - vectors) / vectors, 14);
   // A register block costs a step of k about one row more than it has.
-  const auto cost = [&](int r) { return static_cast<double>((rows + r - 1) / r) * (r + 1.5); };
+  const auto cost = [&](int r) {
+    const int64_t blocks = (rows + r - 1) / r;
+    return static_cast<double>(blocks) * (r + 1.5);
+  };
   int best = most;
   for (int r = most - 1; r >= 1; --r)
     if (cost(r) < cost(best)) best = r;

@@ -76,8 +76,8 @@ Results reduce_sum(const Call& call) {
 
 Results reduce_mean(const Call& call) {
   HostTensor mean = reduce(call, 0, [](double x, double y) { return x + y; });
-  double count = static_cast<double>(call.in(0).type.elements() / mean.type.elements());
-  for (double& value : mean.data) value /= count;
+  const int64_t count = call.in(0).type.elements() / mean.type.elements();
+  for (double& value : mean.data) value /= static_cast<double>(count);
   return results(std::move(mean));
 }
 

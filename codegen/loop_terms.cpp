@@ -82,7 +82,7 @@ class TermBuilder {
     return result;
   }
   /// Along an axis of extent 1 the only index is 0.
-  int at(Value value, IndexMap map) { return term(value, aligned(value, map)); }
+  int at(Value value, const IndexMap& map) { return term(value, aligned(value, map)); }
 
   int source(Value value, const IndexMap& map) {
     const Node& node = region_.node(value);

@@ -96,7 +96,7 @@ class Tuner {
   }
 
   // Alternatives that are no tiles, or those that there are, fall away.
-  void improve(std::vector<MatmulTiles> alternatives) {
+  void improve(const std::vector<MatmulTiles>& alternatives) {
     std::vector<MatmulTiles> fresh;
     for (const MatmulTiles& tiles : alternatives)
       if (are_valid(target_, spec_, tiles) && !(tiles == best_->tiles()) &&

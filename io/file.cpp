@@ -99,7 +99,10 @@ void MappedFile::release(std::span<const std::byte> part) const {
   const uintptr_t first = (begin + page - 1) / page * page;
   const uintptr_t last = (begin + part.size()) / page * page;
   // A hint: where it is refused the pages stay, and nothing else changes.
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  if (first < last) {
+    std::byte* pages = const_cast<std::byte*>(data_) + (first - reinterpret_cast<uintptr_t>(data_));
+    ::madvise(pages, last - first, MADV_DONTNEED);
+  }
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

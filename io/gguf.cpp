@@ -92,7 +92,8 @@ class GgufReader {
   template <typename T>
   T load(std::string_view what) {
     T value;
-    std::memcpy(&value, take(sizeof value, what).data(), sizeof value);
+    const std::string_view bytes = take(sizeof value, what);
+    std::memcpy(&value, bytes.data(), bytes.size());
     return value;
   }
 

@@ -319,7 +319,7 @@ void write_safetensors(const std::string& path, const std::vector<SafetensorsIte
   file.write(text);
   for (size_t i = 0; i < items.size(); ++i) {
     std::span<const std::byte> data = bytes(i);
-    WEIR_CHECK(data.size() == *array_bytes(items[i].dtype, items[i].shape),
+    WEIR_CHECK(data.size() == array_bytes(items[i].dtype, items[i].shape),
                "tensor {} {} {} with {} bytes", items[i].name, safetensors_name(items[i].dtype),
                shape_text(items[i].shape), data.size());
     file.write(data);

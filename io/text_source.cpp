@@ -101,9 +101,8 @@ struct DocumentReader::State {
   std::optional<LineReader> lines;  ///< of the JSON Lines file being read
   std::string line;
 
-  void parse(std::string& text) const {
+  void parse(size_t number, std::string& text) const {
     const std::string& path = files[next_file - 1];
-    size_t number = lines->line_number();
     nlohmann::json json;
     if (!json_is_shallow(line))
       user_error("text", "{}, line {}: nested too deeply for a document.", path, number);
@@ -136,7 +135,7 @@ bool DocumentReader::next(std::string& text) {
   while (true) {
     while (state.lines && state.lines->next(state.line)) {
       if (state.line.find_first_not_of(" \t") == std::string::npos) continue;
-      state.parse(text);
+      state.parse(state.lines->line_number(), text);
       return true;
     }
     state.lines.reset();

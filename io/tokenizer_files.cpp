@@ -52,7 +52,7 @@ std::optional<std::string> tokenizer_path(const std::string& what) {
   if (file_exists(path / "tokenizer.json")) return path / "tokenizer.json";
   if (file_exists(path / "vocab.json") && file_exists(path / "merges.txt"))
     return path / "vocab.json";
-  if (const std::string gguf = only_gguf(path); !gguf.empty()) return gguf;
+  if (std::string gguf = only_gguf(path); !gguf.empty()) return gguf;
   return std::nullopt;
 }
 

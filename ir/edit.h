@@ -3,6 +3,7 @@
 // rewrite() copies a graph node by node, letting a pass replace some; live_graph() drops the dead.
 #include <functional>
 #include <unordered_map>
+#include <utility>
 
 #include "ir/graph.h"
 
@@ -33,7 +34,9 @@ class GraphEditor {
   /// Gives a value a further name; a user error if another value has it.
   void name(Value value, const std::string& name);
   void set_stage(Stage stage) { graph_->stage_ = stage; }
-  void set_attribute(const std::string& name, AttrValue value) { graph_->attrs_.set(name, value); }
+  void set_attribute(const std::string& name, AttrValue value) {
+    graph_->attrs_.set(name, std::move(value));
+  }
   void output(const std::string& name, Value value);
 
   const Graph& graph() const { return *graph_; }

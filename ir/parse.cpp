@@ -285,7 +285,7 @@ class GraphMaker {
               suggestion(text.op.text, op_names()));
     else
       results = append(*op, text, operands, types, before);
-    bool good = mistakes_.count() == before && operands.size() == text.operands.size();
+    const bool good = op && mistakes_.count() == before && operands.size() == text.operands.size();
     if (good) check_results(*op, text, results, types);
     // After a mistake the written types stand in, so that the rest can be checked all the same.
     if (!good && types.size() == text.labels.size()) {

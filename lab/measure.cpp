@@ -30,7 +30,7 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
   for (const ResolvedProbe& probe : graph.probes) {
     ids.push_back(probe.id);
     // An upper bound: as if nothing were reduced after the batch.
-    const Type& type = graph.graph->type(*find_probed(*graph.graph, probe));
+    const Type& type = graph.graph->type(known(find_probed(*graph.graph, probe)));
     kept += static_cast<int64_t>(sizeof(double)) * type.elements() *
             (probe.batch_step >= 0 ? 1 : request.batch);
   }

@@ -45,7 +45,7 @@ json scatter(const json& record, const std::string& branch, const char* input) {
     };
     add("norm", layer["norm"][input]);
     for (const std::string ratio : {"bloat", "compress", "change"})
-      add(ratio, layer[ratio + "_" + branch]);
+      add(ratio, layer[fmt::format("{}_{}", ratio, branch)]);
   }
   return result;
 }

@@ -6,7 +6,7 @@
 
 namespace weir {
 
-ModelSource checkpoint_source(std::shared_ptr<const Checkpoint> checkpoint) {
+ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoint) {
   const ModelConfig config = resolved(checkpoint->config());
   ModelSource source;
   source.sizes = {checkpoint->name(), config.layers,     config.d_model,

@@ -25,7 +25,7 @@ struct ModelSource {
 };
 
 /// Weights and, where the model was trained with a rewrite that has states, those.
-ModelSource checkpoint_source(std::shared_ptr<const Checkpoint> checkpoint);
+ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoint);
 
 /// The rewrites that the model was trained with, which are part of what it computes.
 CompileOptions trained_rewrites(const Checkpoint& checkpoint);

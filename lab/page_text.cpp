@@ -55,7 +55,7 @@ void for_each_leaf(const ordered_json& value, const std::string& path,
                    const std::function<void(const std::string&, const ordered_json&)>& use) {
   if (!value.is_object()) return use(path, value);
   for (const auto& [key, child] : value.items())
-    for_each_leaf(child, path.empty() ? key : path + "." + key, use);
+    for_each_leaf(child, path.empty() ? key : fmt::format("{}.{}", path, key), use);
 }
 
 std::string key_table(const ordered_json& value) {

@@ -103,8 +103,8 @@ class ArmRun {
     fs::create_directories(folder_);
     write_file((folder_ / "config.json").string(), config_json(config_) + "\n");
     const int64_t start = begin();
-    losses_.emplace(folder_ / "loss.jsonl", start);
-    metrics_.emplace(folder_ / "metrics.jsonl", start);
+    losses_ = std::make_unique<JsonLines>(folder_ / "loss.jsonl", start);
+    metrics_ = std::make_unique<JsonLines>(folder_ / "metrics.jsonl", start);
     if (options_.profile) profile_.emplace(options_.target, *trainer_);
     std::optional<Progress> progress;
     if (!options_.quiet) progress.emplace(name_, start, config_.steps);
@@ -253,7 +253,7 @@ class ArmRun {
   RunConfig config_;
   std::vector<int64_t> measured_;
   std::unique_ptr<Trainer> trainer_;
-  std::optional<JsonLines> losses_, metrics_;
+  std::unique_ptr<JsonLines> losses_, metrics_;
   std::optional<StepProfile> profile_;
   bool warned_ = false;
 };

@@ -28,7 +28,7 @@ double bias_correction(double beta, int64_t updates) {
 }
 
 int64_t memory_limit(const RunConfig& config) {
-  return config.memory.empty() ? free_memory() : parse_bytes(config.memory).value();
+  return parse_bytes(config.memory).value_or(free_memory());
 }
 
 void check_memory(const MemoryNeed& need, const RunConfig& config) {

@@ -110,7 +110,7 @@ void read_rope(Reading& r, const std::string& key, const Json& value) {
     else if (name == "rope_theta")
       read_number(r, key + ".rope_theta", entry, r.config.rope_base);
     else if (name == "partial_rotary_factor")
-      one_of({1.0})(r, key + "." + name, entry);
+      one_of({1.0})(r, fmt::format("{}.{}", key, name), entry);
     else if (std::find(llama3.begin(), llama3.end(), name) == llama3.end())
       r.problem("{}.{} is not known.", key, name);
   }

@@ -147,7 +147,7 @@ class Differentiation {
   // built for operands that did not want it.
   GraphPtr finish(const std::vector<std::string>& wrt) {
     for (const std::string& name : wrt) {
-      Value input = *old_.find_input(name), dx = settled(input);
+      Value input = known(old_.find_input(name)), dx = settled(input);
       to_.name(dx, gradient_name(name));
       wrt_.emplace_back(gradient_output(name), dx);
     }
@@ -167,7 +167,7 @@ class Differentiation {
   // The gradient of a value on the path; zero if nothing arrived.
   Value settled(Value value) {
     if (!gradient(value)) gradient(value) = to_.constant(0, to_.type(to_[value]));
-    return *gradient(value);
+    return known(gradient(value));
   }
 
   void step_back(int32_t id) {
@@ -187,7 +187,7 @@ class Differentiation {
                return carries_gradient(old_, node, i) && path_.depends(node.inputs[i]);
              },
          .give = [&](size_t i, Value value) { accumulate(node.inputs[i], value, node.where); },
-         .problem = [&](std::string text) { add_problem(id, text); }});
+         .problem = [&](const std::string& text) { add_problem(id, text); }});
     gradient_rule(node.op).pull_back(pullback);
   }
 
@@ -263,7 +263,7 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
              stage_name(graph->stage()));
   find_wanted(*graph, options);
   GraphPtr forward = prepare_forward(graph, find_loss(*graph, options.loss));
-  Value loss = *forward->find_output(options.loss);
+  Value loss = known(forward->find_output(options.loss));
   auto wanted = find_wanted(*forward, options);
   std::vector<Value> sources;
   for (const auto& [name, value] : wanted)
@@ -286,8 +286,8 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
 
 std::set<std::string> differentiable_names(const GraphPtr& graph, const std::string& loss) {
   if (!graph->find_output(loss)) return {};
-  GraphPtr forward = prepare_forward(graph, *graph->find_output(loss));
-  Path path(*forward, *forward->find_output(loss), {});
+  GraphPtr forward = prepare_forward(graph, known(graph->find_output(loss)));
+  Path path(*forward, known(forward->find_output(loss)), {});
   std::set<std::string> found;
   for (const auto& [name, value] : forward->names())
     if (path.reaches(value)) found.insert(name);

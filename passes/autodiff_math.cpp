@@ -117,8 +117,9 @@ Value GradientMath::fit(Value x, const Shape& shape) {
 }
 
 Value Pullback::dy() const {
-  WEIR_CHECK(upstream_[0].has_value(), "{} has no gradient to pull back", op_name(node_.op));
-  return *upstream_[0];
+  const std::optional<Value>& arrived = upstream_[0];
+  WEIR_CHECK(arrived.has_value(), "{} has no gradient to pull back", op_name(node_.op));
+  return *arrived;
 }
 
 void Pullback::give(size_t operand, Value gradient) {

@@ -61,12 +61,12 @@ class Pullback : public GradientMath {
   struct Hooks {
     std::function<bool(size_t operand)> wants;
     std::function<void(size_t operand, Value gradient)> give;
-    std::function<void(std::string problem)> problem;
+    std::function<void(const std::string& problem)> problem;
   };
-  Pullback(GraphEditor& editor, const Node& node, std::vector<Value> results,
+  Pullback(GraphEditor& editor, Node node, std::vector<Value> results,
            std::vector<std::optional<Value>> upstream, Hooks hooks)
       : GradientMath(editor, node.where),
-        node_(node),
+        node_(std::move(node)),
         results_(std::move(results)),
         upstream_(std::move(upstream)),
         hooks_(std::move(hooks)) {}
@@ -91,7 +91,7 @@ class Pullback : public GradientMath {
     if (wants(operand)) give(operand, build());
   }
   /// Reports a user error together with all others.
-  void problem(std::string text) { hooks_.problem(std::move(text)); }
+  void problem(const std::string& text) { hooks_.problem(text); }
 
  private:
   Node node_;  // a copy: the editor's nodes move as it grows

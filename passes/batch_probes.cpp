@@ -17,7 +17,7 @@ using Held =
 
 Held held_by(const Graph& graph, const ResolvedProbe& probe) {
   Held held;
-  std::get<0>(held) = *find_probed(graph, probe);
+  std::get<0>(held) = known(find_probed(graph, probe));
   for (int64_t i = 0; i <= probe.batch_step; ++i) {
     const ProbeStep& step = probe.steps[i];
     std::get<1>(held).emplace_back(step.kind, step.axes, step.start, step.limit);
@@ -71,7 +71,7 @@ BatchProbes::BatchProbes(const Graph& graph, const std::vector<ResolvedProbe>& p
 
 // A stand-in for the probed value of the same type; a pattern keeps its op.
 Value BatchProbes::source(GraphEditor& scratch, const ResolvedProbe& probe) const {
-  Value value = *find_probed(graph_, probe);
+  Value value = known(find_probed(graph_, probe));
   while (graph_.node(value).op == Op::identity) value = graph_.node(value).inputs[0];
   const Node& node = graph_.node(value);
   if (node.op != Op::attention_pattern) return scratch.constant(0, graph_.type(value));

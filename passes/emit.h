@@ -15,7 +15,8 @@ class Emit {
 
   GraphEditor& editor() const { return editor_; }
   const Type& type(Value value) const { return editor_.type(value); }
-  const Shape& shape(Value value) const { return editor_.type(value).shape; }
+  /// A copy, since types move when nodes are added.
+  Shape shape(Value value) const { return editor_.type(value).shape; }
 
   /// Any op of one result.
   Value op(Op op, std::vector<Value> operands, Attrs attrs = {}) const {

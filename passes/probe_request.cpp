@@ -61,21 +61,22 @@ Call parse_call(const std::string& text) {
   return call;
 }
 
+[[noreturn]] void wrong_select(const std::string& text) {
+  user_error("probe", "'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
+}
+
 // select(axis=i), select(axis=i..j).
 ProbeReduction parse_select(const std::string& text, const Call& call) {
-  auto wrong = [&] {
-    user_error("probe", "'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
-  };
-  if (call.arguments.size() != 1) wrong();
+  if (call.arguments.size() != 1) wrong_select(text);
   const std::string& argument = call.arguments[0];
   size_t equals = argument.find('='), dots = argument.find("..");
-  if (equals == std::string::npos) wrong();
+  if (equals == std::string::npos) wrong_select(text);
   size_t end = dots == std::string::npos ? argument.size() : dots;
   auto first = parse_index(trim(std::string_view(argument).substr(equals + 1, end - equals - 1)));
   auto last = dots == std::string::npos
                   ? first
                   : parse_index(trim(std::string_view(argument).substr(dots + 2)));
-  if (!first || !last || *last < *first) wrong();
+  if (!first || !last || *last < *first) wrong_select(text);
   return {ReductionKind::slice, {std::string(trim(argument.substr(0, equals)))}, *first, *last + 1};
 }
 

@@ -264,7 +264,8 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
         continue;
       }
       ++matches;
-      Chain chain(hook, !request.gradient && is_pattern(*graph, *find_hook(*graph, hook.name)));
+      Chain chain(hook,
+                  !request.gradient && is_pattern(*graph, known(find_hook(*graph, hook.name))));
       bool fits = std::all_of(request.reductions.begin(), request.reductions.end(),
                               [&](const ProbeReduction& r) { return chain.apply(r); });
       if (!fits) {
@@ -371,7 +372,7 @@ GraphPtr insert_probes(const GraphPtr& graph, const std::vector<ResolvedProbe>& 
   Rewriter to(*graph);
   auto emit = [&](bool from_input) {  // a state is read before anything can overwrite it
     for (const ResolvedProbe& probe : probes) {
-      Value source = *find_probed(*graph, probe);
+      Value source = known(find_probed(*graph, probe));
       if (graph->is_input(source) != from_input) continue;
       Value x =
           apply_probe_steps(to, probe, to[source], 0, static_cast<int64_t>(probe.steps.size()));

@@ -120,15 +120,17 @@ Outcome implicit_broadcast(const Site& s) {
 Outcome add_zero(const Site& s) {
   if (!s.is(Op::add)) return kNothing;
   for (size_t i = 0; i < 2; ++i)
-    if (s.is_constant(i, 0) &&
-        (std::signbit(*s.constant(i)) || never_negative_zero(s.editor.graph(), s.in(1 - i))))
+    if (const auto zero = s.constant(i);
+        zero && *zero == 0 &&
+        (std::signbit(*zero) || never_negative_zero(s.editor.graph(), s.in(1 - i))))
       return s.in(1 - i);
   return kNothing;
 }
 
 Outcome sub_zero(const Site& s) {
-  if (!s.is(Op::sub) || !s.is_constant(1, 0) || std::signbit(*s.constant(1))) return kNothing;
-  return s.in(0);
+  if (!s.is(Op::sub)) return kNothing;
+  const auto zero = s.constant(1);
+  return zero && *zero == 0 && !std::signbit(*zero) ? Outcome(s.in(0)) : kNothing;
 }
 
 Outcome mul_one(const Site& s) {
@@ -206,8 +208,9 @@ Outcome not_not(const Site& s) {
 }
 
 Outcome select_constant(const Site& s) {
-  if (!s.is(Op::select) || !s.constant(0)) return kNothing;
-  return s.in(*s.constant(0) != 0 ? 1 : 2);
+  if (!s.is(Op::select)) return kNothing;
+  const auto condition = s.constant(0);
+  return condition ? Outcome(s.in(*condition != 0 ? 1 : 2)) : kNothing;
 }
 
 Outcome select_same(const Site& s) {

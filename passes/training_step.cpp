@@ -101,7 +101,8 @@ class TrainingStep {
     for (bool before : {true, false}) {
       if (!before) update(p, gradients);
       for (const ResolvedProbe& probe : options_.probes)
-        if (reads_state(probe) == before) emit_probe(p, probe, p[*find_probed(graph_, probe)]);
+        if (reads_state(probe) == before)
+          emit_probe(p, probe, p[known(find_probed(graph_, probe))]);
     }
     return p.finish();
   }
@@ -125,7 +126,7 @@ class TrainingStep {
                         accumulated(p, p.at(gradient_output(weight.name)), p[weight.gradient]));
     for (const ResolvedProbe& probe : options_.probes) {
       if (belongs_to_step(probe)) continue;
-      Value x = p[*find_probed(graph_, probe)];
+      Value x = p[known(find_probed(graph_, probe))];
       if (probe.batch_step < 0)
         emit_probe(p, probe, x);
       else
@@ -139,7 +140,7 @@ class TrainingStep {
     for (const Weight& weight : weights_) p.state({weight.name, weight.type});
     for (const ResolvedProbe& probe : options_.probes)  // of states that are not trained
       if (belongs_to_step(probe) && !p.has(probe.name))
-        p.state({probe.name, graph_.type(*graph_.find_input(probe.name))});
+        p.state({probe.name, graph_.type(known(graph_.find_input(probe.name)))});
     for (const Weight& weight : weights_) p.state({gradient_output(weight.name), weight.type});
     for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
     optimizer_inputs(p);
@@ -189,7 +190,7 @@ class TrainingStep {
 
   // Accumulator states with the value they start from.
   std::vector<Accumulator> accumulators() const {
-    const Type loss = graph_.type(*graph_.find_output(options_.loss));
+    const Type loss = graph_.type(known(graph_.find_output(options_.loss)));
     std::vector<Accumulator> all = {{{options_.loss, loss}, 0}};
     for (const Weight& weight : weights_)
       all.push_back({{gradient_output(weight.name), weight.type}, 0});

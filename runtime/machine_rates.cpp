@@ -96,13 +96,13 @@ double MemoryStream::rate(const Workers& workers) {
   constexpr int64_t kTile = 1 << 18;
   float* x = a_.as<float>().data();
   const float *y = b_.as<float>().data(), *z = c_.as<float>().data();
-  const int64_t count = static_cast<int64_t>(a_.as<float>().size());
+  const int64_t tiles = static_cast<int64_t>(a_.as<float>().size()) / kTile;
   const double start = seconds_by(CLOCK_MONOTONIC);
-  workers.parallel_tiles(count / kTile, [&](int64_t first, int64_t last, int) {
+  workers.parallel_tiles(tiles, [&](int64_t first, int64_t last, int) {
     for (int64_t i = first * kTile; i < last * kTile; ++i) x[i] = y[i] + 0.5f * z[i];
   });
   const double seconds = seconds_by(CLOCK_MONOTONIC) - start;
-  return 3.0 * sizeof(float) * static_cast<double>(count / kTile * kTile) / seconds;
+  return 3.0 * sizeof(float) * static_cast<double>(tiles * kTile) / seconds;
 }
 
 Bandwidth memory_bandwidth(const Target& target, int threads) {

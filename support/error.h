@@ -3,10 +3,12 @@
 // needed and a way out; an InternalError is a bug of ours and says where. They are never mixed.
 #include <fmt/format.h>
 
+#include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace weir {
@@ -32,6 +34,13 @@ template <typename... Args>
 
 [[noreturn]] void internal_error_at(const std::string& message,
                                     std::source_location where = std::source_location::current());
+
+/// What a search finds where it is known to be there.
+template <typename T>
+T known(std::optional<T> found, std::source_location where = std::source_location::current()) {
+  if (!found.has_value()) internal_error_at("what was known to be there is missing", where);
+  return *std::move(found);
+}
 
 /// A message names at most so many things of one kind; "and N more" stands for the rest.
 constexpr size_t kMaxListed = 20;

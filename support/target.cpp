@@ -67,8 +67,8 @@ std::vector<std::string> host_features() {
 
 std::string host_brand() {
   char text[49] = {};
-  for (unsigned i = 0; i < 3; ++i) {
-    const Registers r = cpuid(0x80000002 + i);
+  for (size_t i = 0; i < 3; ++i) {
+    const Registers r = cpuid(0x80000002 + static_cast<unsigned>(i));
     std::memcpy(text + 16 * i, &r, 16);
   }
   return std::string(trim(text));

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
 
+#include "codegen/emitter.h"
 #include "kernel_test.h"
 #include "runtime/threads.h"
 #include "support/error.h"
@@ -147,7 +149,7 @@ void expect_same_bits(const std::vector<float>& got, const std::vector<float>& e
                       const std::string& what) {
   ASSERT_EQ(got.size(), expected.size());
   for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_EQ(std::memcmp(&got[i], &expected[i], 4), 0)
+    ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(expected[i]))
         << what << "; element " << i << " is " << got[i] << ", expected " << expected[i];
 }
 

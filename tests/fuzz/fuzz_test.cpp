@@ -26,7 +26,8 @@ class Mutator {
 
  private:
   void edit(std::string& bytes, const std::vector<std::string>& others) {
-    static const std::string text = "0123456789[]{}(),:\"' \\-.eETFu\n\x00\xff#=";
+    using namespace std::string_literals;  // one of the bytes is zero
+    static const std::string text = "0123456789[]{}(),:\"' \\-.eETFu\n\x00\xff#="s;
     const size_t at = below(bytes.size() + 1);
     switch (below(8)) {
       case 0:

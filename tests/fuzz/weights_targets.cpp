@@ -131,15 +131,16 @@ std::vector<std::string> config_seeds() {
       R"("vocab_size":256,"hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,)"
       R"("num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":128,)"
       R"("rms_norm_eps":1e-05,"rope_theta":10000.0,"hidden_act":"silu","torch_dtype":"float32",)";
-  return {R"({"model_type":"llama",)" + sizes +
-              R"("rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,)"
-              R"("high_freq_factor":4.0,"original_max_position_embeddings":64},)"
-              R"("tie_word_embeddings":true})",
+  const std::string scaling =
+      R"("rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,)"
+      R"("high_freq_factor":4.0,"original_max_position_embeddings":64},)";
+  const std::string gpt2 =
+      R"({"model_type":"gpt2","vocab_size":256,"n_embd":64,"n_layer":2,"n_head":4,)"
+      R"("n_positions":128,"activation_function":"gelu_new","layer_norm_epsilon":1e-05})";
+  return {R"({"model_type":"llama",)" + sizes + scaling + R"("tie_word_embeddings":true})",
           R"({"model_type":"qwen2",)" + sizes + R"("use_sliding_window":false})",
           R"({"model_type":"qwen3",)" + sizes + R"("head_dim":32,"attention_bias":false})",
-          R"({"model_type":"mistral",)" + sizes + R"("sliding_window":null})",
-          R"({"model_type":"gpt2","vocab_size":256,"n_embd":64,"n_layer":2,"n_head":4,)"
-          R"("n_positions":128,"activation_function":"gelu_new","layer_norm_epsilon":1e-05})"};
+          R"({"model_type":"mistral",)" + sizes + R"("sliding_window":null})", gpt2};
 }
 
 // The metadata and tensors of a GGUF file as a configuration, as it is before `weir convert` writes

@@ -150,7 +150,7 @@ TEST(Gguf, BlocksOfTwoHundredFiftySixByHand) {
   std::vector<float> q6_k =
       one(14, 256, std::string(128, '\x55') + std::string(64, '\xaa') + scales + half(0.5F));
   for (size_t i = 0; i < 256; ++i)
-    EXPECT_EQ(q6_k[i], 0.5F * (static_cast<float>(i / 16) - 8.0F) * 5.0F) << i;
+    EXPECT_EQ(q6_k[i], 0.5F * static_cast<float>(static_cast<int>(i / 16) - 8) * 5.0F) << i;
 }
 
 TEST(Gguf, SpecialValuesOfPlainTypesAreKept) {

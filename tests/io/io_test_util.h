@@ -74,7 +74,8 @@ inline void put_gzip(const std::string& path, const std::string& content) {
 /// A damaged copy: some bytes changed, removed, inserted or cut off within the first `span` bytes.
 inline std::string mutate(std::string bytes, size_t span, std::mt19937& random) {
   auto below = [&](size_t limit) { return static_cast<size_t>(random()) % limit; };
-  static const std::string interesting = "0123456789[]{}(),:\"' \\-.eETF\x00\xff";
+  using namespace std::string_literals;  // one of the bytes is zero
+  static const std::string interesting = "0123456789[]{}(),:\"' \\-.eETF\x00\xff"s;
   for (size_t edits = 1 + below(4); edits > 0 && !bytes.empty(); --edits) {
     size_t at = below(std::min(span, bytes.size()));
     char value =

@@ -67,7 +67,7 @@ void mutate(std::string& text, test::Random& random) {
     case 5:
       lines.insert(lines.begin() + static_cast<int64_t>(line), lines[other]);
       break;
-    case 6:
+    default:
       std::swap(lines[line], lines[other]);
       break;
   }

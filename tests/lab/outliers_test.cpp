@@ -75,7 +75,7 @@ TEST(OutlierStatistics, EqualElementsAreAllKept) {
 TEST(OutlierStatistics, ListMassiveActivationsBySize) {
   std::vector<std::vector<float>> parts = {sequence(1, 0.01), sequence(2, 0.01)};
   for (int i = 0; i < 20; ++i)
-    parts[1][static_cast<size_t>(7 * i)] = -200.0f - static_cast<float>(i);
+    parts[1][7 * static_cast<size_t>(i)] = -200.0f - static_cast<float>(i);
   parts[0][kFeatures + 3] = 5000;
   parts[0][kFeatures + 4] = -5000;  // as large: the earlier one comes first
   parts[0][5] = 99;                 // below the absolute threshold

@@ -21,7 +21,7 @@ TEST(Buffer, AlignedZeroedAndMoved) {
     Buffer other = std::move(buffer);
     EXPECT_EQ(other.data(), data);
     EXPECT_EQ(other.bytes(), bytes);
-    EXPECT_EQ(buffer.data(), nullptr);
+    EXPECT_EQ(buffer.data(), nullptr);  // NOLINT(bugprone-use-after-move): promised to be empty
   }
   EXPECT_EQ(Buffer(0).data(), nullptr);
 }

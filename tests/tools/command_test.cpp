@@ -40,7 +40,8 @@ const std::string kSmall =
 TEST_F(Command, HelpAndUsage) {
   EXPECT_EQ(weir("--help").status, 0);
   EXPECT_THAT(weir("--help").out, HasSubstr("demo"));
-  for (const char* command : {"demo", "train", "report", "dump", "run", "probes", "info"}) {
+  for (const char* command :
+       {"demo", "train", "report", "dump", "run", "probes", "info", "tune", "convert"}) {
     Result help = weir(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.out, HasSubstr("Examples:\n  "));
@@ -165,6 +166,36 @@ TEST_F(Command, TrainWritesAReportAndResumes) {
   EXPECT_EQ(weir("train resume=run").status, 0);
   EXPECT_EQ(weir(run + "--overwrite").status, 0);
   EXPECT_THAT(weir("train resume=nowhere").err, HasSubstr("there is no run in nowhere"));
+}
+
+TEST_F(Command, DemoReportsBothArms) {
+  const Result demo = weir("demo --steps 2 --out shown");
+  EXPECT_EQ(demo.status, 0) << demo.err;
+  EXPECT_THAT(demo.out, HasSubstr("baseline"));
+  EXPECT_THAT(demo.out, HasSubstr("v-scale-full"));
+  EXPECT_THAT(demo.out, HasSubstr("shown/report.html"));
+  EXPECT_EQ(weir("demo --steps 1 --out shown").status, 0) << "an older demo is replaced";
+}
+
+TEST_F(Command, TuneKeepsWhatItFindsUntilItIsForgotten) {
+  setenv("WEIR_CACHE", (folder_ / "cache").c_str(), 1);
+  const Result tuned = weir(
+      "tune --rounds 1 --threads 1 batch=2 length=8 model.layers=1 model.d_model=16 "
+      "model.d_head=8 model.heads=2 model.d_ff=24 data.symbols=9");
+  EXPECT_EQ(tuned.status, 0) << tuned.err;
+  EXPECT_THAT(tuned.out, HasSubstr(" products of a step of "));
+  EXPECT_THAT(tuned.out, HasSubstr("`weir tune --forget` removes it."));
+  EXPECT_THAT(weir("tune --forget").out, StartsWith("Removed "));
+  EXPECT_THAT(weir("tune --forget").out, StartsWith("There was no "));
+  setenv("WEIR_CACHE", "off", 1);
+  EXPECT_THAT(weir("tune --forget").err, HasSubstr("WEIR_CACHE is off"));
+}
+
+TEST_F(Command, InfoCompilesWhatItIsAskedFor) {
+  const Result info = weir("info --quick --timing --model demo");
+  EXPECT_EQ(info.status, 0) << info.err;
+  EXPECT_THAT(info.out, HasSubstr("\n  demo  "));
+  EXPECT_THAT(info.out, HasSubstr("distinct)"));
 }
 
 TEST_F(Command, KilledAtAnyMomentAndResumedIsUninterrupted) {

@@ -107,6 +107,23 @@ TEST_F(MeasureCommand, TakesGgufMemoryAndTheInterpreter) {
   }
 }
 
+TEST_F(MeasureCommand, MeasuresWhatConvertWrote) {
+  write_reference_ids("qwen3");
+  Result result = weir("convert " + model("qwen3") + "/qwen3.gguf folder");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(StartsWith("folder: "), HasSubstr(" as f32, ")));
+  result = weir("measure --model folder --tokens ids.npy --no-report --json a.json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  expect_record("a.json", model("qwen3") + "/record.json");
+  result = weir("convert folder half --dtype bf16");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const weir::SafetensorsFile half((folder_ / "half/model.safetensors").string());
+  for (const weir::SafetensorsEntry& entry : half.entries())
+    EXPECT_EQ(entry.dtype, weir::FileDtype::bf16) << entry.name;
+  EXPECT_EQ(weir("convert nowhere other").status, 1);
+  EXPECT_FALSE(fs::exists(folder_ / "other"));
+}
+
 TEST_F(MeasureCommand, ProfilesItsKernels) {
   write_reference_ids("llama");
   const Result result = weir("measure --model " + model("llama") +

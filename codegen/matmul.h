@@ -5,17 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "codegen/emitter.h"
 #include "codegen/matmul_plan.h"
 
-namespace llvm {
-class Value;
-}
-
 namespace weir {
-
-class Emitter;
-struct BufferUse;
-struct KernelFrame;
 
 /// A run of `lanes` neighbouring elements of one row of a matrix in memory.
 struct MatrixSite {

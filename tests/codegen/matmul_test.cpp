@@ -7,7 +7,6 @@
 #include <cstring>
 #include <random>
 
-#include "codegen/emitter.h"
 #include "kernel_test.h"
 #include "runtime/threads.h"
 #include "support/error.h"

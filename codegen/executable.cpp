@@ -52,8 +52,9 @@ std::vector<InPlace> in_place_of(const Graph& graph, int32_t id) {
 // The distinct kernels of all programs, by structure.
 class KernelTable {
  public:
-  explicit KernelTable(const Target& target, TileTable tuned = {})
-      : target_(target), tuned_(std::move(tuned)) {}
+  explicit KernelTable(const Target& target, TileTable tuned = {},
+                       int64_t logits_bytes = kLogitsBytes)
+      : target_(target), tuned_(std::move(tuned)), logits_bytes_(logits_bytes) {}
 
   struct Entry {
     KernelPhases phases;
@@ -69,7 +70,7 @@ class KernelTable {
     auto [position, inserted] = entries_.try_emplace(key);
     Entry& entry = position->second;
     if (!inserted) return entry;
-    entry.phases = make_kernel(schedule, node.region, target_, in_place, tuned_);
+    entry.phases = make_kernel(schedule, node.region, target_, in_place, tuned_, logits_bytes_);
     uint64_t hash = XXH3_64bits(key.data(), key.size());
     for (size_t c = 0; c < entry.phases.codes.size(); ++c) {
       std::string symbol = fmt::format("{}_{:016x}", schedule, hash);
@@ -88,6 +89,7 @@ class KernelTable {
  private:
   const Target& target_;
   const TileTable tuned_;
+  const int64_t logits_bytes_;
   std::map<std::string, Entry> entries_;
   std::vector<KernelSource> sources_;
 };
@@ -193,7 +195,8 @@ struct Executables::Code {
 
 Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings) {
   auto start = std::chrono::steady_clock::now();
-  KernelTable table(settings.target, TileTable::load(settings.cache, settings.target));
+  KernelTable table(settings.target, TileTable::load(settings.cache, settings.target),
+                    settings.logits_bytes);
   for (const GraphPtr& graph : planned) {
     programs_.push_back(ProgramMaker(graph, table).make());
     for (const Node& node : graph->nodes()) report_.kernels += node.op == Op::kernel;

@@ -5,14 +5,14 @@
 #include "codegen/attention.h"
 #include "codegen/embedding.h"
 #include "codegen/loop_kernel.h"
-#include "codegen/loss_head.h"
 #include "codegen/matmul_kernel.h"
 #include "support/error.h"
 
 namespace weir {
 
 KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, const Target& target,
-                         const std::vector<InPlace>& in_place, const TileTable& tuned) {
+                         const std::vector<InPlace>& in_place, const TileTable& tuned,
+                         int64_t logits_bytes) {
   if (is_loop_schedule(schedule)) return make_loop_kernel(region, schedule, target, in_place);
   if (schedule == "matmul") return make_matmul_kernel(region, target, in_place, tuned);
   WEIR_CHECK(in_place.empty(), "schedule {} cannot write over its operands", schedule);
@@ -21,7 +21,7 @@ KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, cons
     return attention_backward_kernel(*region, target);
   if (schedule == "embedding") return make_embedding_kernel(region, target);
   if (schedule == "embedding_grad") return make_embedding_grad_kernel(region, target);
-  if (schedule == "loss_head") return make_loss_head_kernel(region, target, 0, tuned);
+  if (schedule == "loss_head") return make_loss_head_kernel(region, target, 0, tuned, logits_bytes);
   internal_error_at(fmt::format("unknown schedule '{}'", schedule));
 }
 

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "codegen/kernel_code.h"
+#include "codegen/loss_head.h"
 #include "codegen/tile_table.h"
 #include "ir/graph.h"
 #include "support/target.h"
@@ -14,6 +15,7 @@ namespace weir {
 /// Products take the tiles of `tuned` where it has theirs. Internal error for an unknown schedule
 /// or a region that it does not allow.
 KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, const Target& target,
-                         const std::vector<InPlace>& in_place = {}, const TileTable& tuned = {});
+                         const std::vector<InPlace>& in_place = {}, const TileTable& tuned = {},
+                         int64_t logits_bytes = kLogitsBytes);
 
 }  // namespace weir

@@ -21,7 +21,8 @@ struct Place {
 
 class LossHead {
  public:
-  LossHead(const GraphPtr& region, const Target& target, int64_t chunk, const TileTable& tuned)
+  LossHead(const GraphPtr& region, const Target& target, int64_t chunk, const TileTable& tuned,
+           int64_t logits_bytes)
       : target_(target),
         tuned_(tuned),
         anchor_(anchor_region(*region, {Op::linear_cross_entropy, Op::linear_cross_entropy_grad})) {
@@ -34,7 +35,7 @@ class LossHead {
     // The rows of a chunk start a cache line, and 16 neighbours do not share a cache set.
     stride_ = round_up(vocabulary_, 16);
     if (stride_ % 256 == 0) stride_ += 16;
-    chunk = chunk > 0 ? chunk : loss_head_chunk(vocabulary_);
+    chunk = chunk > 0 ? chunk : loss_head_chunk(vocabulary_, logits_bytes);
     chunk_ = even_block(tokens_, chunk, 16);
     logits_tiles_ = tiles(logits(chunk_rows(0)));
     if (wants(1)) dx_tiles_ = tiles(dx(chunk_rows(0)));
@@ -200,17 +201,17 @@ class LossHead {
 
 }  // namespace
 
-int64_t loss_head_chunk(int64_t vocabulary) {
+int64_t loss_head_chunk(int64_t vocabulary, int64_t logits_bytes) {
   const auto holding = [&](int64_t bytes) { return bytes / 4 / vocabulary; };
   const int64_t rows =
-      std::max(holding(int64_t{16} << 20), std::min<int64_t>(512, holding(int64_t{128} << 20)));
+      std::max(holding(int64_t{16} << 20), std::min<int64_t>(1024, holding(logits_bytes)));
   return std::max<int64_t>(16, rows / 16 * 16);
 }
 
 KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk,
-                                   const TileTable& tuned) {
+                                   const TileTable& tuned, int64_t logits_bytes) {
   WEIR_CHECK(chunk >= 0 && chunk % 16 == 0, "a chunk of {} tokens", chunk);
-  return LossHead(region, target, chunk, tuned).make();
+  return LossHead(region, target, chunk, tuned, logits_bytes).make();
 }
 
 }  // namespace weir

@@ -20,13 +20,18 @@
 
 namespace weir {
 
-/// Tokens of a chunk, a multiple of 16: as many as 16 MiB of logits hold, but not fewer than 512
-/// unless those take more than 128 MiB.
-int64_t loss_head_chunk(int64_t vocabulary);
+/// Bytes that a chunk's logits take at most. Each chunk reads w and adds to its gradient once, so
+/// more of it costs less time; results are the same.
+constexpr int64_t kLogitsBytes = int64_t{224} << 20;
+
+/// Tokens of a chunk, a multiple of 16: as many as 16 MiB of logits hold, but not fewer than 1024
+/// unless those take more than `logits_bytes`.
+int64_t loss_head_chunk(int64_t vocabulary, int64_t logits_bytes = kLogitsBytes);
 
 /// The kernel of a region of one such op, any of its results wanted. `chunk` (0: as above; else a
 /// multiple of 16) exists for tests. User error unless operands are f32 and targets i32.
 KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk = 0,
-                                   const TileTable& tuned = {});
+                                   const TileTable& tuned = {},
+                                   int64_t logits_bytes = kLogitsBytes);
 
 }  // namespace weir

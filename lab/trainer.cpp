@@ -52,9 +52,14 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
   const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
   const int64_t limit = memory_limit(config);
   // What workspace the kernels need is known once they are compiled; values have to make room for
-  // it.
-  const int64_t workspace = compile(settings, limit, threads);
-  if (memory_.total() > limit) compile(settings, limit - workspace, threads);
+  // it, and where that does not do, a loss head takes smaller chunks.
+  constexpr int64_t least_logits = int64_t{16} << 20;
+  CompileSettings fitting = settings;
+  for (;; fitting.logits_bytes /= 2) {
+    const int64_t workspace = compile(fitting, limit, threads);
+    if (memory_.total() > limit) compile(fitting, limit - workspace, threads);
+    if (memory_.total() <= limit || fitting.logits_bytes <= least_logits) break;
+  }
   check_memory(memory_, config);
   session_ = std::make_unique<Session>(*programs_, threads);
 }

@@ -167,18 +167,19 @@ TEST(LossHead, LargeVocabulary) {
 }
 
 TEST(LossHead, ChunksFollowFromTheVocabularyAlone) {
-  EXPECT_EQ(loss_head_chunk(50257), 512);
-  EXPECT_EQ(loss_head_chunk(131072), 256);
+  EXPECT_EQ(loss_head_chunk(50257), 1024);
+  EXPECT_EQ(loss_head_chunk(131072), 448);
   EXPECT_EQ(loss_head_chunk(65), 64512);
-  EXPECT_EQ(loss_head_chunk(8192), 512);
+  EXPECT_EQ(loss_head_chunk(8192), 1024);
   EXPECT_EQ(loss_head_chunk(int64_t{1} << 30), 16);
+  EXPECT_EQ(loss_head_chunk(50257, int64_t{64} << 20), 320) << "where memory is short";
   // GPT-2's vocabulary: the workspace holds the logits of one chunk, whatever the number of tokens.
   const Target target = parse_target("x86-64-v4");
   const GraphPtr region = gradient_head({65536, 50257, 768});
   const KernelPhases phases = make_loss_head_kernel(region, target);
-  EXPECT_LT(phases.workspace_bytes, int64_t{128} << 20);
+  EXPECT_LT(phases.workspace_bytes, int64_t{224} << 20);
   EXPECT_LE(phases.codes.size(), 7u);
-  EXPECT_GT(phases.runs.size(), 128u * 4);
+  EXPECT_GT(phases.runs.size(), 64u * 4);
 }
 
 TEST(LossHead, OtherTypesAreAUserError) {

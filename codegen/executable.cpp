@@ -13,6 +13,7 @@
 #include "codegen/host_tensor.h"
 #include "codegen/jit.h"
 #include "codegen/kernels.h"
+#include "codegen/loss_head.h"
 #include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
@@ -196,7 +197,7 @@ struct Executables::Code {
 Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings) {
   auto start = std::chrono::steady_clock::now();
   KernelTable table(settings.target, TileTable::load(settings.cache, settings.target),
-                    settings.logits_bytes);
+                    settings.logits_bytes > 0 ? settings.logits_bytes : kLogitsBytes);
   for (const GraphPtr& graph : planned) {
     programs_.push_back(ProgramMaker(graph, table).make());
     for (const Node& node : graph->nodes()) report_.kernels += node.op == Op::kernel;

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "codegen/loss_head.h"
 #include "codegen/matmul_plan.h"
 #include "ir/graph.h"
 #include "runtime/program.h"
@@ -15,10 +14,11 @@ namespace weir {
 
 struct CompileSettings {
   Target target = host_target();
-  int threads = 0;                      ///< compiling threads; 0: all cores
-  std::string cache = {};               ///< folder of the object cache; "" keeps none
-  int64_t logits_bytes = kLogitsBytes;  ///< most that a chunk of a loss head takes (loss_head.h)
-  bool perf = false;                    ///< describe the code to `perf`, as WEIR_PERF=1 does
+  int threads = 0;         ///< compiling threads; 0: all cores
+  std::string cache = {};  ///< folder of the object cache; "" keeps none
+  /// Most that a chunk of logits of a loss head takes; 0: what is usual (codegen/loss_head.h).
+  int64_t logits_bytes = 0;
+  bool perf = false;  ///< describe the code to `perf`, as WEIR_PERF=1 does
 };
 
 struct Argument {

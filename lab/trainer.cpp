@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "codegen/loss_head.h"
 #include "codegen/tensor_memory.h"
 #include "io/hash.h"
 #include "lab/memory.h"
@@ -55,6 +56,7 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
   // it, and where that does not do, a loss head takes smaller chunks.
   constexpr int64_t least_logits = int64_t{16} << 20;
   CompileSettings fitting = settings;
+  fitting.logits_bytes = kLogitsBytes;
   for (;; fitting.logits_bytes /= 2) {
     const int64_t workspace = compile(fitting, limit, threads);
     if (memory_.total() > limit) compile(fitting, limit - workspace, threads);

@@ -32,12 +32,20 @@ double loss_head_product(const Graph& region, const Node& node) {
   return 2 * rows * elements_of(region, node.inputs[1]);
 }
 
+// The logits, and of the two gradients those that are wanted.
+double loss_head_gradient(const Graph& region, const Node& node) {
+  const auto wanted = std::ranges::count_if(region.outputs(), [&](const Output& output) {
+    return &region.node(output.value) == &node && output.value.result > 0;
+  });
+  return static_cast<double>(1 + wanted) * loss_head_product(region, node);
+}
+
 double composite(const Graph& region, const Node& node, bool has_gradient) {
   if (node.op == Op::attention) return 2 * attention_product(region, node);
   if (node.op == Op::attention_grad) return 4 * attention_product(region, node);
   if (node.op == Op::attention_stats) return has_gradient ? 0 : attention_product(region, node);
   if (node.op == Op::linear_cross_entropy) return loss_head_product(region, node);
-  if (node.op == Op::linear_cross_entropy_grad) return 3 * loss_head_product(region, node);
+  if (node.op == Op::linear_cross_entropy_grad) return loss_head_gradient(region, node);
   return 0;
 }
 

@@ -44,7 +44,7 @@ struct MatmulHooks {
 };
 
 /// Emits the product as kernel `symbol` with buffers
-///   a, b (or the packed B when pack_b_ahead), c, [accumulator], extra_buffers...
+///   a, b (or the packed one when that is made ahead), c, [accumulator], extra_buffers...
 void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
                  const MatmulHooks& hooks = {});
 

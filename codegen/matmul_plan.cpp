@@ -56,15 +56,15 @@ int64_t depth_block(const Target& target, const MatmulSpec& spec, int64_t rows) 
   return spec.k <= depth ? std::max<int64_t>(spec.k, 1) : even_block(spec.k, depth, target.lanes());
 }
 
-/// Whether the lines of a strip of untransposed A, read where it lies, crowd in few sets of the
+/// Whether the lines of rows of a matrix, `columns` elements of each, crowd in few sets of the
 /// first-level cache, which has as many sets as a page has lines.
-bool collides(const Target& target, const MatmulOperand& a, int64_t rows, int64_t depth) {
+bool collides(const Target& target, const MatmulOperand& matrix, int64_t rows, int64_t columns) {
   constexpr int64_t line = 64, sets = 4096 / line;
   const int64_t ways = target.l1_bytes / line / sets;
   std::array<int64_t, sets> lines = {};
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t begin = 4 * row * a.row_stride;
-    for (int64_t i = begin / line; i <= (begin + 4 * depth - 1) / line; ++i) ++lines[i % sets];
+    const int64_t begin = 4 * row * matrix.row_stride;
+    for (int64_t i = begin / line; i <= (begin + 4 * columns - 1) / line; ++i) ++lines[i % sets];
   }
   return *std::max_element(lines.begin(), lines.end()) > ways;
 }
@@ -135,7 +135,9 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   // Packing ahead writes B to memory and reads it again; it pays when many tiles use it.
   constexpr int64_t many = 4;
   const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
-  if (!spec.b.transposed)
+  // Of B where it lies, steps on their way to the first-level cache stay in it together.
+  constexpr int64_t steps_under_way = 16;
+  if (!spec.b.transposed && !collides(target, spec.b, steps_under_way, columns))
     tiles.b = BPlace::raw;
   else if (shared_b || ceil_div(spec.m, tiles.row_block) >= many)
     tiles.b = BPlace::packed_ahead;

@@ -229,6 +229,19 @@ TEST(Matmul, DefaultTilesOnTypicalShapes) {
     }
 }
 
+TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsCrowdTheCache) {
+  const Target target = parse_target("x86-64-v4");
+  MatmulSpec spec;
+  spec.m = 512, spec.n = 1408, spec.k = 512;
+  spec.a.row_stride = 512, spec.b.row_stride = spec.c.row_stride = 1408;
+  EXPECT_EQ(default_tiles(target, spec).b, BPlace::raw);
+  spec.n = spec.b.row_stride = spec.c.row_stride = 2048;
+  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "all rows would share two cache sets";
+  spec.n = 1408;
+  spec.b = {512, {0, 0}, true};
+  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "transposed";
+}
+
 TEST(Matmul, NoDepthGivesZeroOrTheAccumulator) {
   for (const Target& target : runnable_targets())
     for (const Accumulate accumulate : {Accumulate::none, Accumulate::operand}) {

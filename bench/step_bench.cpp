@@ -265,7 +265,11 @@ void print_plan(const Options& options) {
   const RunConfig config = config_of(options);
   const TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
   CompileOptions compile;
-  compile.memory = parse_bytes(config.memory).value_or(compile.memory);
+  if (!config.memory.empty()) {
+    const auto bytes = parse_bytes(config.memory);
+    if (!bytes) user_error("step_bench", "--memory is '{}', no size such as 2GiB.", config.memory);
+    compile.memory = *bytes;
+  }
   std::vector<GraphPtr> planned;
   for (const GraphPtr& graph : in_order(graphs.plain))
     planned.push_back(run_pipeline(graph, compile).graph);

@@ -125,6 +125,18 @@ TEST(Measurer, GivesTheSameBitsOnOneAndTwoThreads) {
   }
 }
 
+TEST(Measurer, MeasuresAgainWithWeightsInPlaceOrReadAnew) {
+  for (int64_t rows : {0, 1})
+    for (const bool keep_loaded : {false, true}) {
+      ReferenceModel model("llama_massive");
+      model.task.run.rows = rows;
+      model.task.keep_loaded = keep_loaded;
+      Measurer measurer(model.source, model.batch, model.task);
+      const std::string first = measurer.measure().record;
+      EXPECT_EQ(measurer.measure().record, first);
+    }
+}
+
 TEST(Measurer, KeepsValuesOfFurtherProbesInTheOrderOfTheBatch) {
   ReferenceModel model("llama_base");
   model.task.probes = {"blocks.1.hook_resid_post", "blocks.0.hook_mlp_out.grad : batch_sum",

@@ -269,7 +269,7 @@ class MatmulEmitter {
       return e_.address(Storage::f32, frame_.buffers[1],
                         e_.add(operand_offset(spec_.b, tile.batch), e_.add(row, column)));
     }
-    if (!(tiles_.b == BPlace::packed_ahead))
+    if (tiles_.b != BPlace::packed_ahead)
       return e_.address(Storage::f32, e_.byte_address(frame_.scratch, scratch_.b_offset),
                         e_.mul(e_.mul(strip, strip_columns_), block.depth));
     Value* first = e_.div(tile.column_begin, strip_columns_);

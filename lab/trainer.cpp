@@ -29,7 +29,7 @@ double bias_correction(double beta, int64_t updates) {
 }
 
 int64_t memory_limit(const RunConfig& config) {
-  return parse_bytes(config.memory).value_or(free_memory());
+  return config.memory.empty() ? free_memory() : known(parse_bytes(config.memory));
 }
 
 void check_memory(const MemoryNeed& need, const RunConfig& config) {

@@ -41,6 +41,12 @@ struct MatmulHooks {
   std::function<void(Emitter&, const KernelFrame&, const TileSite&)> finish_tile;
   /// With store_c: C does not hold f32 of the product's size, so chains are parked in scratch.
   bool park_in_scratch = false;
+  /// With store_c: it is long, so it is emitted once a vector of columns, in a loop over rows to
+  /// which a register block hands its elements by way of memory.
+  bool store_in_loop = false;
+  /// With store_c: positions in the frame of matrices laid out as C that it reads or writes. They
+  /// are asked for ahead of use.
+  std::vector<int> beside_c;
 };
 
 /// Emits the product as kernel `symbol` with buffers

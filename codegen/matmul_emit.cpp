@@ -56,8 +56,13 @@ struct Tile {
 
 /// What a register block asks the memory for, to be used by later ones; null: nothing.
 struct Ahead {
+  /// A place for the chains, or beside them.
+  struct Sums {
+    Value* at;
+    int64_t row_stride;
+  };
   Value* rows = nullptr;        // of A
-  Value* sums = nullptr;        // of C
+  std::vector<Sums> sums;       // of C
   Value* columns = nullptr;     // of B
   Value* first_line = nullptr;  // of `columns` that this register block asks for
 };
@@ -442,19 +447,28 @@ class MatmulEmitter {
     return near(frame_.buffers[1], e_.mul(at, 4));
   }
 
-  /// Where the next register block's chains lie in memory.
-  Value* sums_ahead(const Tile& tile, Value* row, Value* column, int64_t columns,
-                    Value* column_strip) {
-    if (hooks_.store_c && spec_.k <= tiles_.depth_block) return nullptr;
+  /// Where the next register block's chains lie in memory, and what the epilogue has beside them.
+  std::vector<Ahead::Sums> sums_ahead(const Tile& tile, Value* row, Value* column, int64_t columns,
+                                      Value* column_strip) {
     Value* ends = columns < strip_columns_
                       ? e_.ir().getTrue()
                       : e_.ir().CreateICmpEQ(e_.add(column_strip, 1), tile.column_strips);
-    const auto [base, at] =
-        parking(tile, {tile.batch.outer, tile.batch.inner,
-                       e_.select(ends, e_.add(row, tiles_.micro_rows), row),
-                       e_.select(ends, tile.column_begin, e_.add(column, strip_columns_)),
-                       static_cast<int>(lanes_), nullptr});
-    return near(base, e_.mul(at, 4));
+    const MatrixSite next = {tile.batch.outer,
+                             tile.batch.inner,
+                             e_.select(ends, e_.add(row, tiles_.micro_rows), row),
+                             e_.select(ends, tile.column_begin, e_.add(column, strip_columns_)),
+                             static_cast<int>(lanes_),
+                             nullptr};
+    std::vector<Ahead::Sums> sums;
+    if (!hooks_.store_c || spec_.k > tiles_.depth_block) {
+      const auto [base, at] = parking(tile, next);
+      sums.push_back({near(base, e_.mul(at, 4)),
+                      hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride});
+    }
+    for (const int position : hooks_.beside_c)
+      sums.push_back(
+          {near(frame_.buffers[position], e_.mul(c_index(next), 4)), spec_.c.row_stride});
+    return sums;
   }
 
   /// An address that is only asked for, so it may lie outside of its array.
@@ -479,11 +493,9 @@ class MatmulEmitter {
           e_.add(e_.mul(e_.div(line, lines), 4 * row_stride), e_.mul(e_.rem(line, lines), bytes)),
           level);
     };
-    if (ahead.sums)
+    for (const Ahead::Sums& sums : ahead.sums)
       in_turn(tiles_.micro_rows * tiles_.micro_vectors, [&](Value* line) {
-        ask_line(ahead.sums, line, tiles_.micro_vectors,
-                 hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride, 4 * lanes_,
-                 first_level);
+        ask_line(sums.at, line, tiles_.micro_vectors, sums.row_stride, 4 * lanes_, first_level);
       });
     if (ahead.columns)
       in_turn(columns_asked(), [&](Value* line) {
@@ -551,6 +563,21 @@ class MatmulEmitter {
     }
   }
 
+  void finish_in_loop(const Tile& tile, Value* row, int64_t rows, Value* column, int64_t columns,
+                      const Values& sums) {
+    const int64_t vectors = packed_columns(columns) / lanes_;
+    Value* memory = e_.byte_address(frame_.scratch, scratch_.block_offset);
+    for (int64_t i = 0; i < rows * vectors; ++i)
+      e_.store(Storage::f32, sums[i], memory, e_.index(i * lanes_));
+    e_.for_loop(e_.index(0), e_.index(rows), 1, [&](Value* r) {
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value* at = e_.add(e_.mul(r, vectors * lanes_), v * lanes_);
+        finish(site(tile, e_.add(row, r), column, v, columns),
+               e_.load(Storage::f32, memory, at, static_cast<int>(lanes_)));
+      }
+    });
+  }
+
   void register_block(const Tile& tile, const DepthBlock& block, Value* row, int64_t rows,
                       Value* column, int64_t columns, Value* a, Value* b, const Ahead& ahead) {
     const int64_t vectors = packed_columns(columns) / lanes_;
@@ -577,7 +604,11 @@ class MatmulEmitter {
     e_.if_else(
         block.is_last,
         [&] {
-          for (size_t i = 0; i < sites.size(); ++i) finish(sites[i], sums[i]);
+          if (hooks_.store_in_loop) {
+            finish_in_loop(tile, row, rows, column, columns, sums);
+          } else {
+            for (size_t i = 0; i < sites.size(); ++i) finish(sites[i], sums[i]);
+          }
           return Values{};
         },
         [&] {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "codegen/emit_elementwise.h"
+#include "codegen/loop_nest.h"
 #include "codegen/matmul.h"
 #include "ir/print.h"
 #include "support/error.h"
@@ -186,6 +187,7 @@ class MatmulKernel {
           Epilogue{region_, product_, node.types[0].shape, shape.batch, shape.rows, {}, {}});
       add_epilogue(*epilogue, order, hooks);
       hooks.park_in_scratch = true;
+      hooks.store_in_loop = is_long(*region_);
       hooks.store_c = [epilogue](Emitter& e, const KernelFrame& frame, const MatrixSite& site,
                                  Emitted* value) {
         EpilogueEmitter(e, frame, *epilogue, site).run(value);
@@ -195,6 +197,14 @@ class MatmulKernel {
   }
 
  private:
+  // Whether an epilogue is too long to be written out for each vector of a register block.
+  static bool is_long(const Graph& region) {
+    constexpr int64_t few = 6;
+    int64_t operations = 0;
+    for (const Node& node : region.nodes())
+      if (info(node.op).op_class == OpClass::Elementwise) operations += elementwise_cost(node.op);
+    return operations > few;
+  }
   void find_product() {
     for (int32_t id = 0; id < region_->size(); ++id)
       if (region_->node(id).op == Op::matmul) {
@@ -218,6 +228,10 @@ class MatmulKernel {
     return std::find(in_place_.begin(), in_place_.end(), InPlace{input, output}) != in_place_.end();
   }
 
+  static bool lies_as_c(const Type& type, const Epilogue& epilogue) {
+    return type.shape == epilogue.shape && storage_of(type.dtype) == Storage::f32;
+  }
+
   // Appends the buffers that the epilogue loads and stores to `order`, in a frame of their own.
   void add_epilogue(Epilogue& epilogue, std::vector<int>& order, MatmulHooks& hooks) const {
     int inputs = static_cast<int>(region_->inputs().size());
@@ -229,11 +243,15 @@ class MatmulKernel {
       int32_t id = region_->inputs()[i];
       if (!loaded[id]) continue;
       epilogue.buffers[id] = static_cast<int>(order.size());
+      if (lies_as_c(region_->node(id).types[0], epilogue))
+        hooks.beside_c.push_back(static_cast<int>(order.size()));
       hooks.extra_buffers.push_back({.written = false, .shares = true});
       order.push_back(i);
     }
     for (size_t o = 0; o < region_->outputs().size(); ++o) {
       epilogue.outputs.push_back(static_cast<int>(order.size()));
+      if (lies_as_c(region_->type(region_->outputs()[o].value), epilogue))
+        hooks.beside_c.push_back(static_cast<int>(order.size()));
       hooks.extra_buffers.push_back({.written = true, .shares = true});
       order.push_back(inputs + static_cast<int>(o));
     }

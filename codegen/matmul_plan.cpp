@@ -199,7 +199,8 @@ MatmulScratch matmul_scratch(const Target& target, const MatmulPlan& plan) {
   scratch.c_offset =
       scratch.b_offset + (t.b == BPlace::packed ? floats(tile_columns * t.depth_block) : 0);
   scratch.c_row_stride = tile_columns;
-  scratch.bytes = scratch.c_offset + floats(rows * tile_columns);
+  scratch.block_offset = scratch.c_offset + floats(rows * tile_columns);
+  scratch.bytes = scratch.block_offset + floats(t.micro_rows * columns);
   return scratch;
 }
 

@@ -79,9 +79,10 @@ struct MatmulPlan {
 /// Steps of k in a tile of the kernel that packs an untransposed B.
 constexpr int64_t matmul_pack_steps = 32;
 
-/// Where things lie in a worker's scratch: a packed panel of A at 0, packed columns of B, parked C.
+/// Where things lie in a worker's scratch: a packed panel of A at 0, packed columns of B, parked C,
+/// a register block that is handed to a loop.
 struct MatmulScratch {
-  int64_t b_offset = 0, c_offset = 0, c_row_stride = 0, bytes = 0;
+  int64_t b_offset = 0, c_offset = 0, c_row_stride = 0, block_offset = 0, bytes = 0;
 };
 MatmulScratch matmul_scratch(const Target& target, const MatmulPlan& plan);
 

@@ -82,8 +82,11 @@ class ScheduleRules {
     on_inputs(anchor);
     const Shape& shape = region_.node(anchor).types[0].shape;
     for (int32_t id = 0; id < region_.size(); ++id)
-      if (is_class(id, OpClass::Elementwise) && region_.node(id).types[0].shape != shape)
-        report_(id, "an epilogue works on the shape of the product, " + to_string(shape));
+      if (is_class(id, OpClass::Elementwise) &&
+          broadcast_shapes(region_.node(id).types[0].shape, shape) != shape)
+        report_(id, fmt::format("an epilogue works on the shape of the product, {}, or on one that "
+                                "broadcasts to it",
+                                to_string(shape)));
     outputs_are(shape);
   }
 

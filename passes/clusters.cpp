@@ -74,6 +74,13 @@ bool is_cheap(Op op) {
   internal_error_at("unknown op");
 }
 
+// Dear, but not so much that storing and loading a value would be cheaper where its only operand is
+// at hand.
+bool is_moderate(Op op) {
+  return op == Op::exp || op == Op::log || op == Op::sqrt || op == Op::rsqrt || op == Op::tanh ||
+         op == Op::sigmoid || op == Op::erf || op == Op::div;
+}
+
 Shape row_shape(Shape space) {
   if (!space.empty()) space.back() = 1;
   return space;
@@ -107,7 +114,8 @@ Clustering::Clustering(const Graph& graph, std::vector<bool> take, const FuseOpt
       column_only_(graph.nodes().size()),
       users_(graph.nodes().size()),
       is_output_(graph.nodes().size()),
-      cluster_of_(graph.nodes().size(), -1) {
+      cluster_of_(graph.nodes().size(), -1),
+      stored_(graph.nodes().size()) {
   for (int32_t id = 0; id < graph.size(); ++id) {
     if (!take_[id] || graph.node(id).op == Op::reshape) continue;
     for (Value input : graph.node(id).inputs) users_[root(graph, input).node].push_back(id);
@@ -294,61 +302,103 @@ void Clustering::merge(int32_t into, int32_t from) {
   b.nodes.clear();
 }
 
-// An elementwise cluster that alone uses a matmul's result becomes its epilogue.
+// Elementwise clusters that read a product become its epilogue. What others read of it is stored as
+// well, so an epilogue saves a pass over memory at least.
 void Clustering::attach_epilogues() {
   for (int32_t id = 0; id < graph_.size(); ++id) {
-    if (!take_[id] || graph_.node(id).op != Op::matmul || is_output_[id]) continue;
-    int32_t anchor = cluster_of_[id], consumer = -1;
-    bool single = !users_[id].empty();
+    if (!take_[id] || graph_.node(id).op != Op::matmul) continue;
+    const int32_t anchor = cluster_of_[id];
     for (int32_t user : users_[id]) {
-      const auto& inputs = graph_.node(user).inputs;
-      bool direct = std::find(inputs.begin(), inputs.end(), Value{id, 0}) != inputs.end();
-      single = single && direct && is_loop(user) && (consumer < 0 || consumer == cluster_of_[user]);
-      consumer = cluster_of_[user];
+      const int32_t cluster = cluster_of_[user];
+      if (cluster >= 0 && cluster != anchor && may_follow(cluster, id) &&
+          mergeable(anchor, cluster))
+        merge(anchor, cluster);
     }
-    if (!single || clusters_[consumer].kind != ClusterKind::elementwise ||
-        clusters_[consumer].space != graph_.node(id).types[0].shape || anchor == consumer)
-      continue;
-    const std::vector<int32_t>& nodes = clusters_[consumer].nodes;
-    bool plain = std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
-      return is_elementwise(graph_.node(member)) &&
-             graph_.node(member).types[0].shape == clusters_[consumer].space;
-    });
-    if (!plain || !mergeable(anchor, consumer)) continue;
-    merge(anchor, consumer);
   }
 }
 
-bool Clustering::cheap_on_one(Value value, int depth, std::set<Value>& large) const {
-  const Node& node = graph_.node(value);
-  if (is_source(node) && node.op != Op::input) return true;
-  bool shared = cluster_of_[value.node] >= 0;
-  if (shared && depth > 0 && is_elementwise(node) && is_cheap(node.op) &&
-      std::all_of(node.inputs.begin(), node.inputs.end(),
-                  [&](Value input) { return cheap_on_one(input, depth - 1, large); }))
-    return true;
-  large.insert(value);
-  return true;
+// Whether a cluster computes element by element over the product's elements, which it and what is
+// in the product's cluster already have at hand in that shape.
+bool Clustering::may_follow(int32_t cluster, int32_t product) const {
+  const Shape& space = graph_.node(product).types[0].shape;
+  if (clusters_[cluster].kind != ClusterKind::elementwise || clusters_[cluster].space != space)
+    return false;
+  const std::vector<int32_t>& nodes = clusters_[cluster].nodes;
+  return std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
+    const Node& node = graph_.node(member);
+    return is_elementwise(node) && node.types[0].shape == space &&
+           std::none_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
+             return graph_.node(input).op == Op::reshape &&
+                    cluster_of_[root(graph_, input).node] == cluster_of_[product];
+           });
+  });
 }
 
-bool Clustering::recomputed(Value value, int32_t consumer_cluster) const {
+bool Clustering::recomputed(Value value, int32_t consumer) const {
   const Node& node = graph_.node(value);
   if (is_source(node)) return node.op != Op::input;
   if (column_only_[value.node]) return true;
-  if (consumer_cluster >= 0 && clusters_[consumer_cluster].kind == ClusterKind::anchor)
+  if (!is_elementwise(node) || is_output_[value.node] || cluster_of_[value.node] < 0 ||
+      cluster_of_[value.node] == consumer)
     return false;
-  if (!is_elementwise(node) || !is_cheap(node.op) || is_output_[value.node] ||
-      cluster_of_[value.node] < 0 || cluster_of_[value.node] == consumer_cluster ||
-      clusters_[cluster_of_[value.node]].kind == ClusterKind::anchor)
-    return false;
-  const int depth = 3;
-  std::set<Value> roots;
-  for (Value input : node.inputs) cheap_on_one(input, depth, roots);
-  int64_t size = graph_.type(value).elements();
-  int64_t large = std::count_if(roots.begin(), roots.end(), [&](Value root_value) {
-    return graph_.type(root_value).elements() * 8 > size;
-  });
-  return large <= 1;
+  for (const bool dear : {false, true})
+    for (const bool from_stored : {false, true}) {
+      Roots roots{dear, from_stored, {}};
+      if (!find_roots(value, /*depth=*/4, /*is_first=*/true, roots)) continue;
+      std::erase_if(roots.values, [&](Value found) {
+        return graph_.type(found).elements() * 8 <= graph_.type(value).elements();
+      });
+      if (roots.values.empty() && !dear) return true;
+      if (roots.values.size() == 1 && (!dear || at_hand(*roots.values.begin(), consumer)))
+        return true;
+    }
+  return false;
+}
+
+// Adds what a value is computed from; false if its own operation is too dear.
+bool Clustering::find_roots(Value value, int depth, bool is_first, Roots& roots) const {
+  const Node& node = graph_.node(value);
+  if (is_source(node) && node.op != Op::input) return true;
+  const bool goes_on = depth > 0 && cluster_of_[value.node] >= 0 && is_elementwise(node) &&
+                       (is_cheap(node.op) || (roots.dear && is_moderate(node.op))) &&
+                       (is_first || !roots.from_stored || !is_stored(value));
+  if (!goes_on) {
+    roots.values.insert(value);
+    return !is_first;
+  }
+  for (Value input : node.inputs) find_roots(input, depth - 1, false, roots);
+  return true;
+}
+
+// Whether a cluster computes a value or loads it in any case.
+bool Clustering::at_hand(Value value, int32_t cluster) const {
+  if (cluster < 0) return false;
+  const std::vector<int32_t>& nodes = clusters_[cluster].nodes;
+  return cluster_of_[value.node] == cluster ||
+         std::any_of(nodes.begin(), nodes.end(), [&](int32_t member) {
+           const std::vector<Value>& inputs = graph_.node(member).inputs;
+           return is_elementwise(graph_.node(member)) &&
+                  std::find(inputs.begin(), inputs.end(), value) != inputs.end();
+         });
+}
+
+// Whether a kernel other than its own loads the value, so that it lies in memory anyway.
+bool Clustering::is_stored(Value value) const {
+  if (is_output_[value.node]) return true;
+  std::optional<bool>& known = stored_[value.node];
+  if (known) return *known;
+  const bool stored =
+      std::any_of(users_[value.node].begin(), users_[value.node].end(), [&](int32_t user) {
+        const int32_t cluster = cluster_of_[user];
+        if (cluster < 0 || cluster == cluster_of_[value.node]) return false;
+        const std::vector<Value>& inputs = graph_.node(user).inputs;
+        const bool direct = std::find(inputs.begin(), inputs.end(), value) != inputs.end();
+        const bool by_anchor =
+            clusters_[cluster].kind == ClusterKind::anchor && !is_elementwise(graph_.node(user));
+        return !direct || by_anchor || !recomputed(value, cluster);
+      });
+  known = stored;
+  return stored;
 }
 
 int32_t Clustering::new_cluster(ClusterKind kind, Shape space, int32_t node) {

@@ -1,5 +1,6 @@
 #pragma once
 // Which nodes run in one kernel. Used by fuse; no other pass looks at clusters.
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -9,7 +10,7 @@
 namespace weir {
 
 /// The schedule of a cluster; `matmul`, `attention` ... hold one anchor and, for matmul, an
-/// elementwise epilogue.
+/// elementwise epilogue, which may read other large values, too.
 enum class ClusterKind : uint8_t { elementwise, row, column, anchor };
 
 struct Cluster {
@@ -27,9 +28,10 @@ class Clustering {
 
   int32_t cluster_of(int32_t node) const { return cluster_of_[node]; }
   const std::vector<Cluster>& clusters() const { return clusters_; }
-  /// Whether kernels other than the value's own compute it anew instead of loading it: it costs a
-  /// few cheap operations on at most one large operand, or only column reductions use it.
-  bool recomputed(Value value, int32_t consumer_cluster) const;
+  /// Whether a kernel other than the value's own computes it anew instead of loading it, for a loop
+  /// or an epilogue of its: it costs a few cheap operations on at most one large operand, or dear
+  /// ones on one that the kernel loads anyway, or only column reductions use it.
+  bool recomputed(Value value, int32_t consumer) const;
 
  private:
   bool is_loop(int32_t node) const;
@@ -46,7 +48,16 @@ class Clustering {
   std::set<Value> loads(const std::vector<int32_t>& nodes, int32_t cluster) const;
   void merge(int32_t into, int32_t from);
   void attach_epilogues();
-  bool cheap_on_one(Value value, int depth, std::set<Value>& large) const;
+  bool may_follow(int32_t cluster, int32_t product) const;
+  // What a value is computed from when it is computed anew.
+  struct Roots {
+    bool dear;         ///< whether by moderately dear operations, too
+    bool from_stored;  ///< whether to stop at what lies in memory anyway
+    std::set<Value> values;
+  };
+  bool find_roots(Value value, int depth, bool is_first, Roots& roots) const;
+  bool at_hand(Value value, int32_t cluster) const;
+  bool is_stored(Value value) const;
   int32_t new_cluster(ClusterKind kind, Shape space, int32_t node);
   void add_to(int32_t cluster, int32_t node);
 
@@ -58,6 +69,7 @@ class Clustering {
   std::vector<bool> is_output_;
   std::vector<int32_t> cluster_of_;
   std::vector<Cluster> clusters_;
+  mutable std::vector<std::optional<bool>> stored_;  ///< what is_stored found
 };
 
 /// The schedule's name as kernels carry it.

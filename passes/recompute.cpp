@@ -8,6 +8,7 @@
 #include "ir/alias.h"
 #include "ir/edit.h"
 #include "passes/dead_code.h"
+#include "passes/kernel_part.h"
 #include "passes/lifetimes.h"
 #include "passes/plan_memory.h"
 #include "support/align.h"
@@ -20,60 +21,6 @@ bool has_schedule(const Node& node, std::initializer_list<const char*> schedules
   const std::string& schedule = node.attrs.get_string("schedule");
   return std::any_of(schedules.begin(), schedules.end(),
                      [&](const char* name) { return schedule == name; });
-}
-
-// A kernel that computes some results of another from its operands and from others of its results.
-struct Part {
-  GraphPtr region;
-  std::vector<Value> operands;  ///< in the graph of the other
-  std::string schedule;
-};
-Part part_of(const Graph& graph, int32_t kernel, const std::vector<int32_t>& wanted,
-             const std::vector<int32_t>& given) {
-  const Node& whole = graph.node(kernel);
-  const Graph& region = *whole.region;
-  std::map<Value, int32_t> cuts;
-  for (int32_t result : given) cuts[region.outputs()[result].value] = result;
-  Part part;
-  part.schedule = whole.attrs.get_string("schedule");
-  std::vector<bool> needed(region.nodes().size());
-  std::set<Value> read;
-  for (int32_t result : wanted) needed[region.outputs()[result].value.node] = true;
-  for (int32_t id = region.size() - 1; id >= 0; --id)
-    if (needed[id])
-      for (Value input : region.node(id).inputs) {
-        read.insert(input);
-        if (!cuts.contains(input)) needed[input.node] = true;
-      }
-  GraphEditor editor(region.name(), region.stage());
-  std::map<Value, Value> map;
-  const auto add_input = [&](Value inner, Value outer) {
-    map[inner] = editor.input("x" + std::to_string(part.operands.size()), region.type(inner));
-    part.operands.push_back(outer);
-  };
-  for (size_t i = 0; i < region.inputs().size(); ++i)
-    if (const Value input{region.inputs()[i], 0}; needed[input.node])
-      add_input(input, whole.inputs[i]);
-  for (const auto& [value, result] : cuts)
-    if (read.contains(value)) add_input(value, {kernel, result});
-  bool reduces = false;
-  for (int32_t id = 0; id < region.size(); ++id) {
-    const Node& node = region.node(id);
-    if (!needed[id] || node.op == Op::input || map.contains({id, 0})) continue;
-    reduces |= info(node.op).op_class == OpClass::Reduction;
-    std::vector<Value> operands;
-    for (Value input : node.inputs) operands.push_back(map.at(input));
-    std::vector<Value> results;
-    if (info(node.op).op_class == OpClass::Source)
-      results = {editor.add_source(node.op, node.types[0], node.attrs, node.where)};
-    else
-      results = editor.add_node(node.op, operands, node.attrs, node.where);
-    for (size_t r = 0; r < results.size(); ++r) map[{id, static_cast<int32_t>(r)}] = results[r];
-  }
-  for (int32_t result : wanted) editor.output("", map.at(region.outputs()[result].value));
-  part.region = editor.finish();
-  if (part.schedule == "row" && !reduces) part.schedule = "elementwise";
-  return part;
 }
 
 class Recompute {
@@ -185,13 +132,11 @@ class Recompute {
   // Multiplications and additions that it takes to have the value again; nothing if it can't be.
   std::optional<double> cost(Value value, bool products, int depth) const {
     if (outputs_.contains(value)) return std::nullopt;
-    const Node& node = graph_.node(value);
-    if (!has_schedule(node, {"elementwise", "row"}) &&
-        !(products && has_schedule(node, {"matmul"})))
-      return std::nullopt;
+    if (!has_schedule(graph_.node(value), {"elementwise", "row", "matmul"})) return std::nullopt;
     if (graph_.type(value).shape.empty() || graph_.type(value).shape.back() == 1)
       return std::nullopt;  // of rows: too small to bother
-    const Part part = part_of(graph_, value.node, {value.result}, siblings(value));
+    const KernelPart part = kernel_part(graph_, value.node, {value.result}, siblings(value));
+    if (part.schedule == "matmul" && !products) return std::nullopt;
     double operations = 0;
     for (const Node& inner : part.region->nodes()) {
       const double elements = static_cast<double>(inner.types[0].elements());
@@ -216,7 +161,7 @@ class Recompute {
 
   void take(Value value, bool products) {
     if (chosen_.contains(value) || !cost(value, products, 0)) return;
-    const Part part = part_of(graph_, value.node, {value.result}, siblings(value));
+    const KernelPart part = kernel_part(graph_, value.node, {value.result}, siblings(value));
     chosen_.insert(value);
     kept_.erase(value);
     for (Value operand : part.operands) {
@@ -247,7 +192,7 @@ class Recompute {
       else
         rewriter.replace(id, rewriter.add_kernel(operands, node.attrs, node.region, node.where));
     }
-    return live_graph(rewriter.finish_copy(), false);
+    return without_unread_results(live_graph(rewriter.finish_copy(), false));
   }
 
   // The value as kernels after the peak read it.
@@ -264,7 +209,7 @@ class Recompute {
     for (size_t r = 0; r < node.types.size(); ++r)
       if (chosen_.contains({old.node, static_cast<int32_t>(r)}))
         wanted.push_back(static_cast<int32_t>(r));
-    const Part part = part_of(graph_, old.node, wanted, siblings(old));
+    const KernelPart part = kernel_part(graph_, old.node, wanted, siblings(old));
     std::vector<Value> operands;
     for (Value operand : part.operands) operands.push_back(late(rewriter, again, operand));
     const std::vector<Value> copies =

@@ -72,6 +72,91 @@ TEST(Fuse, ResidualAddIsTheEpilogueOfItsProduct) {
   expect_same_results(lowered, fused);
 }
 
+// The node of a fused graph that stores the output.
+const Node& kernel_of(const Graph& fused, const std::string& output) {
+  return fused.node(*fused.find_output(output));
+}
+
+TEST(Fuse, AProductThatOthersReadHasAnEpilogueToo) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 3, 8})), gate = b.input("gate", f32({8, 8}));
+  Tensor up = b.input("up", f32({8, 8})), down = b.input("down", f32({8, 8}));
+  Tensor left = linear(x, gate), right = linear(x, up);
+  b.output("y", linear(silu(left) * right, down));
+  b.output("z", linear(left, down) + linear(right, down));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  const std::vector<std::string> kernels = schedules(*fused);
+  EXPECT_EQ(std::count(kernels.begin(), kernels.end(), "matmul"), 5);
+  EXPECT_EQ(kernels.size(), 5u);
+  expect_same_results(lowered, fused);
+}
+
+// All of what follows a product elementwise is done in its epilogue, the parts that share nothing
+// else included.
+TEST(Fuse, SeveralConsumersOfAProductAreOneEpilogue) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4, 8})), w = b.input("w", f32({8, 8}));
+  Tensor u = b.input("u", f32({4, 8})), v = b.input("v", f32({4, 8}));
+  Tensor product = linear(x, w);
+  b.output("a", product * u);
+  b.output("b", product * tanh(v));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  EXPECT_EQ(kernel_of(*fused, "a").attrs.get_string("schedule"), "matmul");
+  EXPECT_EQ(&kernel_of(*fused, "a"), &kernel_of(*fused, "b"));
+  expect_same_results(lowered, fused);
+}
+
+TEST(Fuse, WhatReadsAProductInAnotherShapeIsNoEpilogue) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4, 8})), w = b.input("w", f32({8, 8}));
+  Tensor product = linear(x, w);
+  Tensor there = exp(product);
+  b.output("y", reshape(there, {8, 4}) + reshape(product, {8, 4}));
+  b.output("z", there * reshape(reshape(product, {32}), {4, 8}));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  expect_same_results(lowered, fused);
+}
+
+// The sigmoid of a value that a later kernel loads anyway is cheaper to have than to keep, as
+// between the forward and the backward pass of SwiGLU.
+TEST(Fuse, ADearValueOfWhatIsLoadedAnywayIsComputedAgain) {
+  Builder b("g");
+  Tensor w = b.input("w", f32({8, 8})), gate = b.input("gate", f32({4, 8}));
+  Tensor open = sigmoid(gate);
+  Tensor early = linear(open * 3.0, w);
+  b.output("late", linear(early, w) * gate * open);
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  EXPECT_EQ(schedules(*fused), (std::vector<std::string>{"elementwise", "matmul", "matmul"}));
+  int sigmoids = 0;
+  for (const Node& node : fused->nodes()) {
+    EXPECT_LE(node.types.size(), 1u);  // the sigmoid itself is not stored
+    if (node.region)
+      for (const Node& inner : node.region->nodes()) sigmoids += inner.op == Op::sigmoid;
+  }
+  EXPECT_EQ(sigmoids, 2);
+  expect_same_results(lowered, fused);
+}
+
+// What is stored in any case is as good to compute from as what it was computed from: the
+// normalised value is computed again from the sum that the next block needs.
+TEST(Fuse, ValuesAreComputedAgainFromWhatIsStoredAnyway) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4, 8})), y = b.input("y", f32({4, 8}));
+  Tensor w = b.input("w", f32({8, 8}));
+  Tensor sum = x + y;
+  Tensor scale = rsqrt(reduce_mean(sum * sum, {1}));
+  Tensor normalised = sum * scale;
+  b.output("next", linear(sum, w));
+  b.output("late", reduce_sum(exp(linear(exp(sum), w)) * normalised, {0}));
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  for (const Node& node : fused->nodes()) {
+    if (node.op != Op::kernel || node.attrs.get_string("schedule") != "row") continue;
+    // The sum, its exponential and the scale, but not their product.
+    EXPECT_EQ(node.types.size(), 3u) << print_graph(*fused);
+  }
+  expect_same_results(lowered, fused);
+}
+
 TEST(Fuse, RotaryEmbeddingIsOneKernelBesideItsTable) {
   Builder b("g");
   Tensor x = b.input("x", f32({2, 5, 3, 8}));

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
+#include "ir/print.h"
 #include "models/llama.h"
 #include "passes/loss_head.h"
 #include "passes/pass_test_util.h"
@@ -45,6 +49,34 @@ TEST(Recompute, NormalisedInputsAndTheSwigluProductAreNotKept) {
   EXPECT_EQ(kernels(*again, "matmul"), kernels(*graph, "matmul"));
   EXPECT_LT(arena(again), arena(graph));
   expect_same_results(*graph, *again, 0);
+}
+
+// A copy leaves results of its original that nothing reads any more.
+TEST(Recompute, NothingIsStoredThatNobodyReads) {
+  const GraphPtr again = recompute(fused_gradients(), {.worth_it = 0});
+  std::set<Value> read;
+  for (const Node& node : again->nodes()) read.insert(node.inputs.begin(), node.inputs.end());
+  for (const Output& output : again->outputs()) read.insert(output.value);
+  for (int32_t id = 0; id < again->size(); ++id)
+    for (size_t r = 0; r < again->node(id).types.size(); ++r)
+      EXPECT_TRUE(again->node(id).op != Op::kernel || read.contains({id, static_cast<int32_t>(r)}))
+          << print_node(*again, id);
+}
+
+// The SwiGLU product, made in the epilogue of a product that is kept, comes back without it.
+TEST(Recompute, AnEpilogueIsComputedAgainWithoutItsProduct) {
+  const GraphPtr graph = fused_gradients(), again = recompute(graph, {.worth_it = 0});
+  const auto sigmoids = [](const Graph& fused, const char* schedule) {
+    return std::count_if(fused.nodes().begin(), fused.nodes().end(), [&](const Node& node) {
+      if (node.op != Op::kernel || node.attrs.get_string("schedule") != schedule) return false;
+      const std::vector<Node>& inner = node.region->nodes();
+      return std::any_of(inner.begin(), inner.end(),
+                         [](const Node& one) { return one.op == Op::sigmoid; });
+    });
+  };
+  EXPECT_EQ(sigmoids(*graph, "elementwise"), 0);
+  EXPECT_EQ(sigmoids(*again, "elementwise"), kLayers - 1);  // the last is used at the peak
+  EXPECT_EQ(sigmoids(*again, "matmul"), sigmoids(*graph, "matmul"));
 }
 
 TEST(Recompute, ALimitBringsProductsBack) {

@@ -10,6 +10,9 @@ namespace {
 using llvm::Value;
 
 constexpr double log2_e = 1.4426950408889634;
+// The same in two parts: as a float, and what that leaves.
+constexpr double log2_e_high = 1.44269502162933349609375;
+constexpr double log2_e_low = 1.92596299112661746887e-8;
 // ln 2 in two parts, the first short enough that its product with an exponent is exact.
 constexpr double ln2_high = 0.693359375;
 constexpr double ln2_low = -2.12194440054690583e-4;
@@ -33,6 +36,49 @@ Value* with_sign(Emitter& e, Value* a, Value* sign) {
 }
 
 Value* negate(Emitter& e, Value* x) { return e.ir().CreateFNeg(x); }
+
+constexpr double infinity = __builtin_inf();
+
+/// (2^r - 1) / r for |r| <= 1/2.
+Value* power_slope(Emitter& e, Value* r) {
+  return polynomial(
+      e, r,
+      {0.693147215, 0.2402265278, 0.05550310551, 0.009617692973, 0.00134066439, 0.0001559467816});
+}
+/// Added to a number, it leaves the nearest whole one, plus the bias of exponents, in the last
+/// bits.
+constexpr double exponent_shift = 0x1.8p23 + 127;
+/// 2^n from n + exponent_shift for n in [-127, 128]; 0 and inf at the ends.
+Value* power_of_shifted(Emitter& e, Value* shifted) {
+  return e.from_bits(e.ir().CreateShl(e.bits(shifted), 23));
+}
+
+/// 1 / x to about 14 bits by the instruction of 16 lanes, whatever the lanes of x.
+Value* reciprocal_estimate(Emitter& e, Value* x) {
+  constexpr int whole = 16;
+  const int lanes = Emitter::lanes_of(x);
+  llvm::IRBuilder<>& ir = e.ir();
+  if (lanes > whole)
+    return e.concat(reciprocal_estimate(e, e.slice(x, 0, lanes / 2)),
+                    reciprocal_estimate(e, e.slice(x, lanes / 2, lanes / 2)));
+  Value* padded = lanes == 1 ? e.broadcast(x, whole) : x;
+  while (Emitter::lanes_of(padded) < whole) padded = e.concat(padded, padded);
+  Value* estimate = ir.CreateIntrinsic(
+      llvm::Intrinsic::x86_avx512_rcp14_ps_512, {},
+      {padded, llvm::Constant::getNullValue(padded->getType()), ir.getInt16(0xffff)});
+  if (lanes == 1) return ir.CreateExtractElement(estimate, uint64_t{0});
+  return lanes == whole ? estimate : e.slice(estimate, 0, lanes);
+}
+
+/// 1 / x for x of at least 1, inf and NaN included, to about one unit in the last place. A division
+/// keeps its unit busy for as long as a dozen multiplications take.
+Value* reciprocal_from_one(Emitter& e, Value* x) {
+  if (e.target().vector_bytes < 64) return e.ir().CreateFDiv(e.f32_like(x, 1.0), x);
+  Value* estimate = reciprocal_estimate(e, x);
+  Value* error = e.fma(negate(e, x), estimate, e.f32_like(x, 1.0));
+  Value* better = e.fma(estimate, error, estimate);
+  return e.select(e.ir().CreateFCmpOEQ(x, e.f32_like(x, infinity)), estimate, better);
+}
 
 }  // namespace
 
@@ -65,16 +111,12 @@ Value* emit_exp2(Emitter& e, Value* x) {
   Value* high = e.f32_like(x, 128);
   Value* bounded = e.select(ir.CreateFCmpOLT(x, low), low, x);
   bounded = e.select(ir.CreateFCmpOGT(bounded, high), high, bounded);
-  // x = n + r with |r| <= 1/2. Adding 1.5 * 2^23 rounds to a whole number and leaves it in the last
-  // bits; with the bias of exponents added, these are the exponent field of 2^n, or of 0 and inf.
-  Value* shift = e.f32_like(x, 0x1.8p23 + 127);
+  // x = n + r with |r| <= 1/2.
+  Value* shift = e.f32_like(x, exponent_shift);
   Value* shifted = ir.CreateFAdd(bounded, shift);
   Value* r = ir.CreateFSub(bounded, ir.CreateFSub(shifted, shift));
-  Value* power = e.from_bits(ir.CreateShl(e.bits(shifted), 23));
-  return ir.CreateFMul(polynomial(e, r,
-                                  {1.0, 0.693147215, 0.2402265278, 0.05550310551, 0.009617692973,
-                                   0.00134066439, 0.0001559467816}),
-                       power);
+  Value* near_one = e.fma(power_slope(e, r), r, e.f32_like(x, 1.0));
+  return ir.CreateFMul(near_one, power_of_shifted(e, shifted));
 }
 
 Value* emit_log(Emitter& e, Value* x) {
@@ -98,7 +140,7 @@ Value* emit_log(Emitter& e, Value* x) {
   p = ir.CreateFAdd(p, f);
   p = e.fma(n, e.f32_like(x, ln2_high), p);
 
-  constexpr double smallest = 0x1p-126, infinity = __builtin_inf();
+  constexpr double smallest = 0x1p-126;
   p = e.select(ir.CreateFCmpOEQ(x, e.f32_like(x, infinity)), x, p);
   Value* small = ir.CreateFCmpOLT(e.absolute(x), e.f32_like(x, smallest));
   Value* negative = ir.CreateFCmpULT(x, e.f32_like(x, 0.0));  // and NaN
@@ -144,9 +186,22 @@ Value* emit_tanh(Emitter& e, Value* x) {
   return with_sign(e, result, x);
 }
 
+// 1 / (1 + 2^y) for y = -x log2(e), which is n + r with |r| <= 1/2. It is bounded where 2^y is lost
+// beside the 1 or the result is a zero; a NaN fails both comparisons and stays.
 Value* emit_sigmoid(Emitter& e, Value* x) {
-  Value* one = e.f32_like(x, 1.0);
-  return e.ir().CreateFDiv(one, e.ir().CreateFAdd(one, emit_exp(e, negate(e, x))));
+  llvm::IRBuilder<>& ir = e.ir();
+  Value* low = e.f32_like(x, -88.02);
+  Value* high = e.f32_like(x, 60);
+  Value* bounded = e.select(ir.CreateFCmpOLT(x, low), low, x);
+  bounded = e.select(ir.CreateFCmpOGT(bounded, high), high, bounded);
+  Value* shift = e.f32_like(x, exponent_shift);
+  Value* shifted = e.fma(bounded, e.f32_like(x, -log2_e), shift);
+  Value* r = e.fma(bounded, e.f32_like(x, -log2_e_high), ir.CreateFSub(shift, shifted));
+  r = e.fma(bounded, e.f32_like(x, -log2_e_low), r);
+  // 1 + 2^n + 2^n (2^r - 1): the small part is added last.
+  Value* power = power_of_shifted(e, shifted);
+  Value* large = ir.CreateFAdd(power, e.f32_like(x, 1.0));
+  return reciprocal_from_one(e, e.fma(ir.CreateFMul(power, r), power_slope(e, r), large));
 }
 
 Value* emit_erf(Emitter& e, Value* x) {

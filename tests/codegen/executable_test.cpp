@@ -54,7 +54,7 @@ Model small_llama() {
 }
 
 void expect_model_matches(const GraphPtr& graph, const Model& model) {
-  Tensors inputs = test::random_inputs(*graph, 5);
+  Tensors inputs = test::random_inputs(*graph, 3);
   // Weights are those of f32, so that both compute the same thing.
   for (const Parameter& p : model.parameters)
     for (double& x : inputs[p.name].data)

@@ -104,6 +104,33 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
   problems.raise();
 }
 
+/// Halves tiles until there are several a core, so that one that is held up does not hold up the
+/// rest, as long as starting a tile and bringing its operands near is little beside it. Tiles that
+/// pack B for themselves become narrower, so that nothing is packed twice; others shorter, as their
+/// packed or distant rows of A are not to be read more often.
+void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, MatmulTiles& tiles) {
+  constexpr double enough = 2e8;
+  constexpr int64_t several = 4, least_rows = 128;
+  const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
+  const auto large = [&] {
+    const int64_t row_tiles = ceil_div(spec.m, tiles.row_block);
+    const int64_t column_tiles = ceil_div(spec.n, tiles.column_block);
+    const int64_t grid = spec.batch[0] * spec.batch[1] * row_tiles * column_tiles;
+    const double operations = 2.0 * static_cast<double>(spec.k) *
+                              static_cast<double>(std::min(tiles.row_block, spec.m)) *
+                              static_cast<double>(std::min(tiles.column_block, spec.n));
+    return grid < several * target.cores && operations > enough;
+  };
+  const bool narrower = tiles.b == BPlace::packed && !whole_rows;
+  while (target.cores > 1 && large()) {
+    if (narrower ? tiles.column_block < 8 * columns : tiles.row_block < 2 * least_rows) return;
+    if (narrower)
+      tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
+    else
+      tiles.row_block = even_block(spec.m, tiles.row_block / 2, rows);
+  }
+}
+
 }  // namespace
 
 MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows) {
@@ -141,6 +168,7 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
     tiles.b = BPlace::raw;
   else if (shared_b || ceil_div(spec.m, tiles.row_block) >= many)
     tiles.b = BPlace::packed_ahead;
+  share_out(target, spec, whole_rows, tiles);
   return tiles;
 }
 

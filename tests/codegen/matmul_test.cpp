@@ -242,6 +242,27 @@ TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsCrowdTheCache) {
   EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "transposed";
 }
 
+TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
+  Target target = parse_target("x86-64-v4");
+  target.cores = 2;
+  const auto plan_of = [&](int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b) {
+    MatmulSpec spec;
+    spec.m = m, spec.n = n, spec.k = k;
+    spec.a = {transpose_a ? m : k, {0, 0}, transpose_a};
+    spec.b = {transpose_b ? k : n, {0, 0}, transpose_b};
+    spec.c.row_stride = n;
+    return plan_matmul(target, spec);
+  };
+  const MatmulPlan forward = plan_of(1024, 1536, 576, false, true);
+  EXPECT_GE(forward.grid, 8);
+  EXPECT_EQ(forward.tiles.b, BPlace::packed);
+  EXPECT_EQ(forward.row_tiles, 1) << "each tile packs columns of its own";
+  const MatmulPlan gradient = plan_of(1408, 512, 4096, true, false);
+  EXPECT_GE(gradient.grid, 8);
+  EXPECT_EQ(gradient.column_tiles, 1) << "each tile packs rows of its own";
+  EXPECT_LE(plan_of(512, 512, 128, false, false).grid, 2) << "not worth more";
+}
+
 TEST(Matmul, NoDepthGivesZeroOrTheAccumulator) {
   for (const Target& target : runnable_targets())
     for (const Accumulate accumulate : {Accumulate::none, Accumulate::operand}) {

@@ -60,6 +60,7 @@ struct Ahead {
   struct Sums {
     Value* at;
     int64_t row_stride;
+    Value* wanted;  // whether it is asked for
   };
   Value* rows = nullptr;        // of A
   std::vector<Sums> sums;       // of C
@@ -360,7 +361,7 @@ class MatmulEmitter {
         Value* column = e_.add(tile.column_begin, e_.mul(column_strip, strip_columns_));
         Ahead ahead;
         ahead.rows = rows_ahead(tile, block, first, last, strip, column_strip);
-        ahead.sums = sums_ahead(tile, row, column, columns, column_strip);
+        ahead.sums = sums_ahead(tile, block, row, column, columns, column_strip);
         if (asks_columns()) {
           ahead.columns = columns_ahead(tile, block);
           Value* number = e_.add(e_.mul(strip, column_strips()), column_strip);
@@ -448,8 +449,8 @@ class MatmulEmitter {
   }
 
   /// Where the next register block's chains lie in memory, and what the epilogue has beside them.
-  std::vector<Ahead::Sums> sums_ahead(const Tile& tile, Value* row, Value* column, int64_t columns,
-                                      Value* column_strip) {
+  std::vector<Ahead::Sums> sums_ahead(const Tile& tile, const DepthBlock& block, Value* row,
+                                      Value* column, int64_t columns, Value* column_strip) {
     Value* ends = columns < strip_columns_
                       ? e_.ir().getTrue()
                       : e_.ir().CreateICmpEQ(e_.add(column_strip, 1), tile.column_strips);
@@ -462,12 +463,12 @@ class MatmulEmitter {
     std::vector<Ahead::Sums> sums;
     if (!hooks_.store_c || spec_.k > tiles_.depth_block) {
       const auto [base, at] = parking(tile, next);
-      sums.push_back({near(base, e_.mul(at, 4)),
-                      hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride});
+      const int64_t stride = hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride;
+      sums.push_back({near(base, e_.mul(at, 4)), stride, e_.ir().getTrue()});
     }
     for (const int position : hooks_.beside_c)
-      sums.push_back(
-          {near(frame_.buffers[position], e_.mul(c_index(next), 4)), spec_.c.row_stride});
+      sums.push_back({near(frame_.buffers[position], e_.mul(c_index(next), 4)), spec_.c.row_stride,
+                      block.is_last});
     return sums;
   }
 
@@ -494,8 +495,10 @@ class MatmulEmitter {
           level);
     };
     for (const Ahead::Sums& sums : ahead.sums)
-      in_turn(tiles_.micro_rows * tiles_.micro_vectors, [&](Value* line) {
-        ask_line(sums.at, line, tiles_.micro_vectors, sums.row_stride, 4 * lanes_, first_level);
+      e_.if_then(sums.wanted, [&] {
+        in_turn(tiles_.micro_rows * tiles_.micro_vectors, [&](Value* line) {
+          ask_line(sums.at, line, tiles_.micro_vectors, sums.row_stride, 4 * lanes_, first_level);
+        });
       });
     if (ahead.columns)
       in_turn(columns_asked(), [&](Value* line) {

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "bench/rounds.h"
 #include "codegen/emitter.h"
 #include "codegen/jit.h"
 #include "codegen/loop_kernel.h"
@@ -24,17 +24,7 @@
 namespace {
 
 using namespace weir;
-
-double seconds_of(const std::function<void()>& work) {
-  const auto now = [] {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  };
-  const double start = now();
-  work();
-  return now() - start;
-}
+using bench::own_seconds;
 
 /// One kernel node with memory of its own.
 class Node {
@@ -126,7 +116,7 @@ void measure(const Target& target, int rounds, const Shapes& s) {
         Node(jit, loop, make_loop_kernel(loop, "elementwise", target), fmt::format("loop{}", i)));
   }
   const auto read = [](Node& node) {
-    node.best = std::min(node.best, seconds_of([&] { node.run(); }));
+    node.best = std::min(node.best, own_seconds([&] { node.run(); }));
   };
   for (int round = 0; round < rounds; ++round) {
     read(product);

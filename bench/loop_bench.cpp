@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <ctime>
 #include <vector>
 
+#include "bench/rounds.h"
 #include "codegen/emitter.h"
 #include "codegen/jit.h"
 #include "codegen/loop_kernel.h"
@@ -21,17 +21,7 @@
 namespace {
 
 using namespace weir;
-
-double seconds_of(const std::function<void()>& work) {
-  auto now = [] {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  };
-  const double start = now();
-  work();
-  return now() - start;
-}
+using bench::own_seconds;
 
 struct Case {
   std::string what, schedule;
@@ -164,9 +154,9 @@ void measure(const Target& target, int rounds, int64_t rows, int64_t width) {
   for (int round = 0; round <= rounds; ++round)
     for (Compiled& c : compiled) {
       copy.run();  // so that what fits a cache is in it
-      const double copied = seconds_of([&] { copy.run(); });
+      const double copied = own_seconds([&] { copy.run(); });
       c.run();
-      const double taken = seconds_of([&] { c.run(); });
+      const double taken = own_seconds([&] { c.run(); });
       if (round == 0) continue;
       c.copy = std::min(c.copy, copied);
       c.best = std::min(c.best, taken);

@@ -317,8 +317,8 @@ void Clustering::attach_epilogues() {
   }
 }
 
-// Whether a cluster computes element by element over the product's elements, which it and what is
-// in the product's cluster already have at hand in that shape.
+// Whether a cluster computes element by element over the product's elements, and reads what is in
+// the product's cluster as it is there, not behind a reshape.
 bool Clustering::may_follow(int32_t cluster, int32_t product) const {
   const Shape& space = graph_.node(product).types[0].shape;
   if (clusters_[cluster].kind != ClusterKind::elementwise || clusters_[cluster].space != space)
@@ -344,7 +344,8 @@ bool Clustering::recomputed(Value value, int32_t consumer) const {
   for (const bool dear : {false, true})
     for (const bool from_stored : {false, true}) {
       Roots roots{dear, from_stored, {}};
-      if (!find_roots(value, /*depth=*/4, /*is_first=*/true, roots)) continue;
+      if (!roots.goes_through(node.op)) continue;
+      for (Value input : node.inputs) find_roots(input, /*depth=*/3, roots);
       std::erase_if(roots.values, [&](Value found) {
         return graph_.type(found).elements() * 8 <= graph_.type(value).elements();
       });
@@ -355,19 +356,20 @@ bool Clustering::recomputed(Value value, int32_t consumer) const {
   return false;
 }
 
-// Adds what a value is computed from; false if its own operation is too dear.
-bool Clustering::find_roots(Value value, int depth, bool is_first, Roots& roots) const {
+bool Clustering::Roots::goes_through(Op op) const {
+  return is_cheap(op) || (dear && is_moderate(op));
+}
+
+void Clustering::find_roots(Value value, int depth, Roots& roots) const {
   const Node& node = graph_.node(value);
-  if (is_source(node) && node.op != Op::input) return true;
+  if (is_source(node) && node.op != Op::input) return;
   const bool goes_on = depth > 0 && cluster_of_[value.node] >= 0 && is_elementwise(node) &&
-                       (is_cheap(node.op) || (roots.dear && is_moderate(node.op))) &&
-                       (is_first || !roots.from_stored || !is_stored(value));
+                       roots.goes_through(node.op) && !(roots.from_stored && is_stored(value));
   if (!goes_on) {
     roots.values.insert(value);
-    return !is_first;
+    return;
   }
-  for (Value input : node.inputs) find_roots(input, depth - 1, false, roots);
-  return true;
+  for (Value input : node.inputs) find_roots(input, depth - 1, roots);
 }
 
 // Whether a cluster computes a value or loads it in any case.

@@ -54,8 +54,9 @@ class Clustering {
     bool dear;         ///< whether by moderately dear operations, too
     bool from_stored;  ///< whether to stop at what lies in memory anyway
     std::set<Value> values;
+    bool goes_through(Op op) const;
   };
-  bool find_roots(Value value, int depth, bool is_first, Roots& roots) const;
+  void find_roots(Value value, int depth, Roots& roots) const;
   bool at_hand(Value value, int32_t cluster) const;
   bool is_stored(Value value) const;
   int32_t new_cluster(ClusterKind kind, Shape space, int32_t node);

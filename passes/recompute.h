@@ -16,12 +16,12 @@ struct RecomputeOptions {
   int64_t worth_it = int64_t{128} << 20;
 };
 
-/// Whatever the limit, values of elementwise and row kernels that are kept across the peak are
-/// computed again right before their first use after it, if what they are computed from is kept
-/// anyway: normalised inputs and the SwiGLU product, where the residual stream, the gate and its
-/// partner are kept. What is cheap is decided on what outputs need, and probes read the first copy;
-/// the limit counts all of the program.
-/// Exceeding the limit is not an error here: memory_need of the planned graph tells.
+/// Whatever the limit, values of elementwise and row kernels and of epilogues that are kept across
+/// the peak are computed again right before their first use after it, if what they are computed
+/// from is kept anyway: normalised inputs and the SwiGLU product, where the residual stream, the
+/// gate and its partner are kept. What is cheap is decided on what outputs need, and probes read
+/// the first copy; the limit counts all of the program. Exceeding the limit is not an error here:
+/// memory_need of the planned graph tells.
 GraphPtr recompute(const GraphPtr& fused, const RecomputeOptions& options = {});
 
 }  // namespace weir

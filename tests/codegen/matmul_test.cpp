@@ -295,10 +295,11 @@ TEST(Matmul, NaNAndInfinityStayInTheirRowAndColumn) {
 }
 
 /// Prologue: A is scaled by row while packed, B read from bf16. Epilogue: a bias by column is
-/// added, C is stored as bf16, and f32 goes to a side buffer.
+/// added, C is stored as bf16, and f32 goes to a side buffer; in a loop over rows or written out.
 TEST(Matmul, HooksSurroundTheProduct) {
   for (const Target& target : runnable_targets())
-    for (const bool ahead : {false, true}) {
+    for (const auto& [ahead, in_loop] :
+         {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
       MatmulSpec spec;
       spec.m = 23, spec.n = 45, spec.k = 50;
       spec.b.transposed = true;
@@ -323,6 +324,8 @@ TEST(Matmul, HooksSurroundTheProduct) {
       MatmulHooks hooks;
       hooks.extra_buffers = {{}, {}, {}, {.written = true}};
       hooks.park_in_scratch = true;
+      hooks.store_in_loop = in_loop;
+      hooks.beside_c = {6};
       hooks.load_a = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at) {
         Value* index = e.add(e.mul(at.row, 50), at.column);
         Value* x = e.load(Storage::f32, f.buffers[0], index, at.lanes, at.mask);

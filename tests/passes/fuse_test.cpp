@@ -149,11 +149,14 @@ TEST(Fuse, ValuesAreComputedAgainFromWhatIsStoredAnyway) {
   b.output("next", linear(sum, w));
   b.output("late", reduce_sum(exp(linear(exp(sum), w)) * normalised, {0}));
   GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  int rows = 0;
   for (const Node& node : fused->nodes()) {
     if (node.op != Op::kernel || node.attrs.get_string("schedule") != "row") continue;
+    ++rows;
     // The sum, its exponential and the scale, but not their product.
     EXPECT_EQ(node.types.size(), 3u) << print_graph(*fused);
   }
+  EXPECT_EQ(rows, 1);
   expect_same_results(lowered, fused);
 }
 

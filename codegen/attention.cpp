@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
+#include "codegen/ask_ahead.h"
 #include "codegen/attention_normalizer.h"
 #include "codegen/attention_shape.h"
 #include "ir/print.h"
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
@@ -66,15 +69,13 @@ class AttentionForward {
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
-    e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
-      // Long tiles first: with a causal mask the last block of queries sees the most keys.
-      Emitted* block = e.sub(e.index(query_blocks() - 1), e.div(tile, s_.B * s_.G));
-      Emitted* rest = e.rem(tile, s_.B * s_.G);
-      b_ = e.div(rest, s_.G);
-      g_ = e.rem(rest, s_.G);
-      Emitted* next = e.rem(e.add(rest, 1), s_.B * s_.G);
-      next_tile_ = {e.div(next, s_.G), e.rem(next, s_.G)};
-      emit_tile(e.mul(block, query_block_));
+    keys_ahead_.emplace(e);
+    queries_ahead_.emplace(e);
+    e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* number) {
+      const Tile tile = tile_of(number);
+      b_ = tile.b;
+      g_ = tile.g;
+      emit_tile(tile.t0, tile_of(tile_after(e, frame, number)));
     });
   }
 
@@ -101,9 +102,21 @@ class AttentionForward {
     return {scratch(floats), e_->index(0), row_stride, 1};
   }
 
+  // A sequence, a key head, and the first of a block of queries.
+  struct Tile {
+    Emitted *b, *g, *t0;
+  };
+  Tile tile_of(Emitted* number) {
+    Emitter& e = *e_;
+    // Long tiles first: with a causal mask the last block of queries sees the most keys.
+    Emitted* block = e.sub(e.index(query_blocks() - 1), e.div(number, s_.B * s_.G));
+    Emitted* rest = e.rem(number, s_.B * s_.G);
+    return {e.div(rest, s_.G), e.rem(rest, s_.G), e.mul(block, query_block_)};
+  }
+
   // A unit's part of the scratch memory.
   struct Unit {
-    Emitted *number, *first, *h;  ///< among the tile's units, query, head
+    Emitted *first, *h;  ///< query, head
     Emitted *queries, *sums, *reference, *weight_sum;
   };
   Unit unit_at(Emitted* t0, Emitted* in_group, Emitted* i) {
@@ -111,7 +124,6 @@ class AttentionForward {
     Emitted* number = e.add(e.mul(in_group, units_a_head()), i);
     Emitted* base = e.byte_address(scratch(units_), e.mul(number, 4 * unit_floats_));
     Unit unit{};
-    unit.number = number;
     unit.first = e.add(t0, e.mul(i, width_));
     unit.h = e.add(e.mul(g_, s_.group()), in_group);
     unit.queries = base;
@@ -138,8 +150,19 @@ class AttentionForward {
       e_->store(Storage::f32, row[v], base, e_->index(v * lanes_));
   }
 
-  void emit_tile(Emitted* t0) {
+  void emit_tile(Emitted* t0, const Tile& next) {
     Emitter& e = *e_;
+    // Queries that come next and where results of these go: of all heads of a group side by side.
+    std::vector<AskAhead::Rows> of_queries;
+    const auto rows_of = [&](int position, Emitted* b, Emitted* g, Emitted* first) {
+      Emitted* h = e.mul(g, s_.group());
+      of_queries.push_back({head_rows(e, frame_->buffers[position], b, h, first, s_.T, s_.H, s_.d),
+                            s_.group() * s_.d});
+    };
+    rows_of(use_.q, next.b, next.g, next.t0);
+    if (use_.out >= 0) rows_of(use_.out, b_, g_, t0);
+    queries_ahead_->start(e.index(query_block_), ceil_div(query_block_, units() * turns()),
+                          of_queries);
     Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
     Emitted* count = e.div(e.add(rows, width_ - 1), width_);
     for_each_unit(t0, count, [&](const Unit& unit) { emit_start(unit); });
@@ -147,7 +170,7 @@ class AttentionForward {
     e.for_loop(e.index(0), limit, s_.key_block, [&](Emitted* j0) {
       Emitted* keys = e.min_index(e.index(s_.key_block), e.sub(limit, j0));
       emit_copies(j0, keys);
-      look_ahead(j0, limit);
+      look_ahead(j0, limit, next);
       for_each_unit(t0, count, [&](const Unit& unit) {
         if (!s_.causal) return emit_key_block(unit, j0, keys);
         Emitted* seen = e.min_index(keys, e.sub(e.add(unit.first, width_), j0));
@@ -171,24 +194,30 @@ class AttentionForward {
   }
 
   // The keys and values that come next: of the next block, or of the next tile's first.
-  void look_ahead(Emitted* j0, Emitted* limit) {
+  void look_ahead(Emitted* j0, Emitted* limit, const Tile& next_tile) {
     Emitter& e = *e_;
     Emitted* next = e.add(j0, s_.key_block);
     Emitted* ends = e.ir().CreateICmpSGE(next, limit);
-    Emitted* b = e.select(ends, next_tile_.first, b_);
-    Emitted* g = e.select(ends, next_tile_.second, g_);
+    Emitted* b = e.select(ends, next_tile.b, b_);
+    Emitted* g = e.select(ends, next_tile.g, g_);
     Emitted* row = e.select(ends, e.index(0), next);
-    next_keys_ = head_rows(e, frame_->buffers[use_.k], b, g, row, s_.S, s_.G, s_.d);
-    next_values_ = head_rows(e, frame_->buffers[use_.v], b, g, row, s_.S, s_.G, s_.d);
+    const auto rows_of = [&](int position) {
+      return AskAhead::Rows{head_rows(e, frame_->buffers[position], b, g, row, s_.S, s_.G, s_.d),
+                            s_.d};
+    };
+    // With a causal mask about half of the units see a block, so that half of the turns must do.
+    const int64_t least = std::max<int64_t>(units() / 2, 1) * turns();
+    keys_ahead_->start(e.index(s_.key_block), ceil_div(s_.key_block, least),
+                       {rows_of(use_.k), rows_of(use_.v)});
   }
-  // Asks for some rows of them with every register block of scores, so that all are asked for once.
-  void ask_ahead(const Unit& unit, Emitted* row) {
-    Emitter& e = *e_;
-    const int64_t blocks = score_tile_.padded(s_.key_block) / score_tile_.rows;
-    const int64_t rows = (s_.key_block + units() * blocks - 1) / (units() * blocks);
-    Emitted* turn = e.add(e.mul(unit.number, blocks), e.div(row, score_tile_.rows));
-    ask_rows(e, next_keys_, e.mul(turn, rows), rows, s_.d);
-    ask_rows(e, next_values_, e.mul(turn, rows), rows, s_.d);
+  // Register blocks of a unit and a block of keys, each of which gives a turn to ask.
+  int64_t turns() const {
+    return score_tile_.padded(s_.key_block) / score_tile_.rows +
+           sum_tile_.padded(s_.d) / sum_tile_.rows;
+  }
+  void ask_ahead() {
+    keys_ahead_->turn();
+    queries_ahead_->turn();
   }
 
   // Rows of keys beyond the last one are copies of it, so that they change no maximum.
@@ -219,7 +248,7 @@ class AttentionForward {
     scores.columns = width_;
     scores.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), e.index(s_.d)}; };
     scores.finish = [&](Emitted* row, Emitted*, Values& block) {
-      ask_ahead(unit, row);
+      ask_ahead();
       mask(unit, e.add(j0, row), block);
       find_largest(block);
     };
@@ -235,6 +264,7 @@ class AttentionForward {
     sums.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), count}; };
     sums.accumulate = true;
     sums.rescale = rescale;
+    sums.finish = [&](Emitted*, Emitted*, Values&) { ask_ahead(); };
     emit_block_product(e, sums);
   }
 
@@ -365,8 +395,7 @@ class AttentionForward {
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
-  std::pair<Emitted*, Emitted*> next_tile_;  ///< its sequence and key head
-  BlockMatrix next_keys_, next_values_;
+  std::optional<AskAhead> keys_ahead_, queries_ahead_;
 };
 
 }  // namespace
@@ -401,16 +430,10 @@ BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted
   return {base, e.mul(e.add(e.mul(row, H), h), d), H * d, 1};
 }
 
-void ask_rows(Emitter& e, const BlockMatrix& matrix, Emitted* first, int64_t count,
-              int64_t floats) {
-  constexpr int64_t line = 64;
-  for (int64_t i = 0; i < count; ++i) {
-    Emitted* at = e.add(matrix.origin, e.mul(e.add(first, i), matrix.row_stride));
-    // No promise that the address is inside of an array, unlike an Emitter's addresses.
-    Emitted* row = e.ir().CreateGEP(e.ir().getFloatTy(), matrix.base, at);
-    for (int64_t byte = 0; byte < 4 * floats; byte += line)
-      e.prefetch(e.ir().CreateGEP(e.ir().getInt8Ty(), row, e.index(byte)), false, 2);
-  }
+Emitted* tile_after(Emitter& e, const KernelFrame& frame, Emitted* tile) {
+  Emitted* next = e.add(tile, 1);
+  Emitted* others = e.mul(e.sub(frame.last_tile, frame.first_tile), e.target().cores - 1);
+  return e.select(e.ir().CreateICmpSLT(next, frame.last_tile), next, e.add(next, others));
 }
 
 KernelCode attention_kernel(const Graph& region, const Target& target) {

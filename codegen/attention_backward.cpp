@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
+#include "codegen/ask_ahead.h"
 #include "codegen/attention.h"
 #include "codegen/attention_normalizer.h"
 #include "codegen/attention_shape.h"
 #include "codegen/vector_math.h"
 #include "ir/print.h"
+#include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
@@ -43,10 +46,13 @@ class AttentionBackward {
         lanes_(target.lanes()),
         packed_(whole_vectors(shape.key_block, lanes_)),
         query_block_(std::min<int64_t>(32, whole_vectors(shape.T, lanes_))),
-        query_tile_(block_tile(target, query_block_, packed_, 4)),
+        // Narrow with a causal mask, which hides whole groups of keys then.
+        score_tile_(block_tile(target, query_block_, packed_,
+                               shape.causal && shape.T <= 2 * shape.key_block ? 2 : 4)),
+        query_tile_(block_tile(target, query_block_, shape.d, 4)),
         key_tile_(block_tile(target, shape.key_block, shape.d, 4)),
         stride_(scratch_stride(shape.d, lanes_)),
-        query_rows_(query_tile_.padded(query_block_)),
+        query_rows_(std::max(score_tile_.padded(query_block_), query_tile_.padded(query_block_))),
         key_rows_(key_tile_.padded(shape.key_block)),
         normalizer_(make_normalizer_code(shape.normalizer)),
         divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {
@@ -74,9 +80,13 @@ class AttentionBackward {
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
+    queries_ahead_.emplace(e);
+    keys_ahead_.emplace(e);
     e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
       b_ = e.div(tile, s_.G);
       g_ = e.rem(tile, s_.G);
+      Emitted* next = tile_after(e, frame, tile);
+      next_tile_ = {e.div(next, s_.G), e.rem(next, s_.G)};
       emit_task();
     });
   }
@@ -114,11 +124,15 @@ class AttentionBackward {
   // A block of queries of one head, and the first of them among the rows of the task.
   struct Queries {
     Emitted *h, *t0, *rows, *in_task;
-    Emitted *next_h, *next_t0;  ///< of the block that comes after
   };
   // A block of keys: its place in the panel, its first key, how many it has.
   struct Keys {
     Emitted *i, *j0, *count;
+  };
+
+  // Rows of queries or keys anywhere: sequence, key head, query head, first row.
+  struct Place {
+    Emitted *b, *g, *h, *row;
   };
 
   void for_each_head(const std::function<void(Emitted* in_group, Emitted* h)>& body) {
@@ -151,7 +165,7 @@ class AttentionBackward {
                [&](Emitted* panel) { emit_panel(panel); });
   }
 
-  // delta = <dout, out> of a row, and the starting values of its statistics.
+  // The starting values of a row's statistics.
   void emit_start(Emitted* in_group, Emitted* h, Emitted* t) {
     Emitter& e = *e_;
     Emitted* row = statistic_row(h, t);
@@ -160,15 +174,25 @@ class AttentionBackward {
     if (use_.sink >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.sink), row);
     Emitted* in_task = e.add(e.mul(in_group, s_.T), t);
     emit_row_sum(in_task, row);
-    if (!use_.gradients()) return;
-    BlockMatrix out = rows_of_queries(use_.out, h, t), dout = rows_of_queries(use_.dout, h, t);
-    Emitted* sum = e.f32(0, lanes_);
-    for (int64_t c = 0; c < s_.d; c += lanes_) {
-      Emitted* mask = s_.d - c >= lanes_ ? nullptr : e.mask_below(e.index(s_.d - c), lanes_);
-      sum = e.fma(e.load(Storage::f32, out.base, e.add(out.origin, c), lanes_, mask),
-                  e.load(Storage::f32, dout.base, e.add(dout.origin, c), lanes_, mask), sum);
-    }
-    e.store(Storage::f32, e.reduce_add(sum), scratch(deltas_), in_task);
+  }
+
+  // delta = <dout, out> of a block of rows.
+  void emit_deltas(const Queries& queries) {
+    Emitter& e = *e_;
+    BlockMatrix out = rows_of_queries(use_.out, queries.h, queries.t0);
+    BlockMatrix dout = matrix(out_grads_, stride_);
+    e.for_loop(e.index(0), queries.rows, 1, [&](Emitted* row) {
+      const auto part = [&](const BlockMatrix& m, int64_t c, Emitted* mask) {
+        Emitted* at = e.add(e.add(m.origin, e.mul(row, m.row_stride)), c);
+        return e.load(Storage::f32, m.base, at, lanes_, mask);
+      };
+      Emitted* sum = e.f32(0, lanes_);
+      for (int64_t c = 0; c < s_.d; c += lanes_) {
+        Emitted* mask = s_.d - c >= lanes_ ? nullptr : e.mask_below(e.index(s_.d - c), lanes_);
+        sum = e.fma(part(out, c, mask), part(dout, c, mask), sum);
+      }
+      e.store(Storage::f32, e.reduce_add(sum), scratch(deltas_), e.add(queries.in_task, row));
+    });
   }
 
   void emit_row_sum(Emitted* in_task, Emitted* row) {
@@ -196,17 +220,13 @@ class AttentionBackward {
   void emit_panel(Emitted* panel) {
     Emitter& e = *e_;
     for_each_block(panel, [&](const Keys& keys) { pack_keys(keys); });
-    // With a causal mask the queries before the panel see none of its keys.
-    Emitted* first = s_.causal ? e.mul(e.div(panel, query_block_), query_block_) : e.index(0);
+    Emitted* first = first_query(panel);
     for_each_head([&](Emitted* in_group, Emitted* h) {
       e.for_loop(first, e.index(s_.T), query_block_, [&](Emitted* t0) {
         Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
-        // What comes next: in the same head, else in the next one.
-        Emitted* next = e.add(t0, query_block_);
-        Emitted* ends = e.ir().CreateICmpSGE(next, e.index(s_.T));
-        Emitted* next_head = e.select(ends, e.add(h, 1), h);
-        next = e.select(ends, first, next);
-        emit_queries({h, t0, rows, e.add(e.mul(in_group, s_.T), t0), next_head, next}, panel);
+        const Queries queries{h, t0, rows, e.add(e.mul(in_group, s_.T), t0)};
+        look_ahead(queries, panel, in_group, first);
+        emit_queries(queries, panel);
       });
     });
     for_each_block(panel, [&](const Keys& keys) {
@@ -217,6 +237,92 @@ class AttentionBackward {
         emit_block_copy(e, {keys.count, s_.d, in_panel(value_sums_, keys.i, key_rows_, stride_),
                             rows_of_keys(use_.dv, keys.j0), nullptr, nullptr});
     });
+  }
+
+  // With a causal mask the queries before a panel see none of its keys.
+  Emitted* first_query(Emitted* panel) {
+    if (!s_.causal) return e_->index(0);
+    return e_->mul(e_->div(panel, query_block_), query_block_);
+  }
+
+  // What comes next: a block of queries, and with each of them a part of the next panel of keys;
+  // and where the results of this one go.
+  void look_ahead(const Queries& queries, Emitted* panel, Emitted* in_group, Emitted* first) {
+    Emitter& e = *e_;
+    const int64_t panel_keys = panel_blocks_ * s_.key_block;
+    const auto choose = [&](Emitted* condition, const Place& a, const Place& b) {
+      return Place{e.select(condition, a.b, b.b), e.select(condition, a.g, b.g),
+                   e.select(condition, a.h, b.h), e.select(condition, a.row, b.row)};
+    };
+    Emitted* first_head = e.mul(g_, s_.group());
+    Emitted* next_panel = e.add(panel, panel_keys);
+    Emitted* last_panel = e.ir().CreateICmpSGE(next_panel, e.index(s_.S));
+    const Place next_task{next_tile_.first, next_tile_.second, e.mul(next_tile_.second, s_.group()),
+                          e.index(0)};
+    const Place keys = choose(last_panel, next_task, {b_, g_, first_head, next_panel});
+    Emitted* next = e.add(queries.t0, query_block_);
+    Emitted* head_ends = e.ir().CreateICmpSGE(next, e.index(s_.T));
+    Emitted* last_head = e.ir().CreateICmpEQ(in_group, e.index(s_.group() - 1));
+    Place rows = choose(head_ends, {b_, g_, e.add(queries.h, 1), first}, {b_, g_, queries.h, next});
+    Emitted* panel_ends = e.ir().CreateAnd(head_ends, last_head);
+    rows = choose(panel_ends, {keys.b, keys.g, keys.h, first_query(keys.row)}, rows);
+    const auto rows_at = [&](Emitted* base, const Place& place) {
+      return AskAhead::Rows{head_rows(e, base, place.b, place.h, place.row, s_.T, s_.H, s_.d),
+                            s_.d};
+    };
+    std::vector<AskAhead::Rows> of_queries = {rows_at(buffer(use_.q), rows)};
+    if (use_.gradients()) {
+      of_queries.push_back(rows_at(buffer(use_.dout), rows));
+      // The first panel reads outputs and starts gradients of queries, the others go on with them.
+      Emitted* first_panel = e.ir().CreateICmpEQ(e.select(panel_ends, keys.row, panel), e.index(0));
+      Emitted* others = buffer(use_.dq >= 0 ? use_.dq : use_.out);
+      of_queries.push_back(rows_at(e.select(first_panel, buffer(use_.out), others), rows));
+    }
+    if (use_.dq >= 0)
+      of_queries.push_back(rows_at(buffer(use_.dq), {b_, g_, queries.h, queries.t0}));
+    queries_ahead_->start(e.index(query_block_), ceil_div(query_block_, turns()), of_queries);
+    look_ahead_for_keys(keys, queries, panel, in_group, first);
+  }
+
+  // The next panel's keys, and where this one's gradients go, come with the last blocks of queries:
+  // before, they would only take room in the cache.
+  void look_ahead_for_keys(const Place& next, const Queries& queries, Emitted* panel,
+                           Emitted* in_group, Emitted* first) {
+    Emitter& e = *e_;
+    constexpr int64_t some = 8;
+    const int64_t panel_keys = panel_blocks_ * s_.key_block;
+    // The last panel is seen by the fewest blocks of queries.
+    const int64_t hidden = s_.causal ? (s_.S - 1) / panel_keys * panel_keys / query_block_ : 0;
+    const int64_t fewest = std::max<int64_t>(ceil_div(s_.T, query_block_) - hidden, 1);
+    const int64_t last = std::min(some, s_.group() * fewest), part = ceil_div(panel_keys, last);
+    const auto blocks_from = [&](Emitted* t) {
+      return e.div(e.add(e.sub(e.index(s_.T), t), query_block_ - 1), query_block_);
+    };
+    Emitted* heads_left = e.sub(e.index(s_.group() - 1), in_group);
+    Emitted* left = e.add(e.mul(heads_left, blocks_from(first)), blocks_from(queries.t0));
+    Emitted* number = e.sub(e.index(last), left);
+    std::vector<AskAhead::Rows> rows;
+    const auto ask = [&](int position, const Place& place) {
+      if (position < 0) return;
+      Emitted* row = e.add(place.row, e.mul(number, part));
+      rows.push_back(
+          {head_rows(e, buffer(position), place.b, place.g, row, s_.S, s_.G, s_.d), s_.d});
+    };
+    const Place here{b_, g_, nullptr, panel};
+    ask(use_.k, next);
+    ask(use_.v, next);
+    ask(use_.dk, here);
+    ask(use_.dv, here);
+    Emitted* now = e.ir().CreateICmpSGE(number, e.index(0));
+    keys_ahead_->start(e.select(now, e.index(part), e.index(0)), ceil_div(part, turns()), rows);
+  }
+
+  // Register blocks, each of which gives a turn to ask, in one pair of blocks at least.
+  int64_t turns() const {
+    const int64_t scores = query_rows_ / score_tile_.rows;
+    const int64_t by_key = key_rows_ / key_tile_.rows, by_query = query_rows_ / query_tile_.rows;
+    return (use_.gradients() ? 2 : 1) * scores + (use_.dv >= 0 ? by_key : 0) +
+           (use_.dk >= 0 ? by_key : 0) + (use_.dq >= 0 ? by_query : 0);
   }
 
   void pack_keys(const Keys& keys) {
@@ -247,9 +353,11 @@ class AttentionBackward {
     };
     copy_in(use_.q, queries_);
     if (use_.gradients()) copy_in(use_.dout, out_grads_);
+    Emitted* first_panel = e.ir().CreateICmpEQ(panel, e.index(0));
+    if (use_.gradients()) e.if_then(first_panel, [&] { emit_deltas(queries); });
     if (use_.dq >= 0)
       e.if_else(
-          e.ir().CreateICmpEQ(panel, e.index(0)),
+          first_panel,
           [&] {
             emit_block_fill(e, queries.rows, stride_, matrix(query_sums_, stride_), 0);
             return Emitter::Values{};
@@ -273,7 +381,7 @@ class AttentionBackward {
                    int64_t to) {
     Emitter& e = *e_;
     BlockProduct product;
-    product.tile = query_tile_;
+    product.tile = score_tile_;
     product.a = matrix(part, stride_);
     product.b = in_panel(across, keys.i, s_.d, packed_);
     product.c = matrix(to, packed_);
@@ -286,30 +394,15 @@ class AttentionBackward {
         return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, before, e.index(0));
       };
     product.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), e.index(s_.d)}; };
-    product.finish = [&](Emitted* row, Emitted* column, std::vector<Emitted*>&) {
-      ask_ahead(queries, keys, row, column, part == queries_);
-    };
-    emit_block_product(e, product);
+    emit_product(product);
   }
 
-  // Asks for some rows of the next block of queries with every register block of scores (or of
-  // their gradients), so that all are asked for once in a panel.
-  void ask_ahead(const Queries& queries, const Keys& keys, Emitted* row, Emitted* column,
-                 bool of_scores) {
-    Emitter& e = *e_;
-    const int64_t group = int64_t{query_tile_.vectors} * lanes_;
-    const int64_t down = query_rows_ / query_tile_.rows, across = (packed_ + group - 1) / group;
-    const int64_t turns = panel_blocks_ * down * across;
-    const int64_t rows = (query_block_ + turns - 1) / turns;
-    Emitted* turn = e.add(e.mul(keys.i, down * across),
-                          e.add(e.mul(e.div(column, group), down), e.div(row, query_tile_.rows)));
-    const auto ask = [&](int position) {
-      ask_rows(e, rows_of_queries(position, queries.next_h, queries.next_t0), e.mul(turn, rows),
-               rows, s_.d);
+  void emit_product(BlockProduct& product) {
+    product.finish = [&](Emitted*, Emitted*, std::vector<Emitted*>&) {
+      queries_ahead_->turn();
+      keys_ahead_->turn();
     };
-    if (!of_scores) return ask(use_.dout);
-    ask(use_.q);
-    if (use_.dq >= 0) ask(use_.dq);
+    emit_block_product(*e_, product);
   }
 
   // Adds to rows of keys: the chains go over the queries that see a register block's first key.
@@ -333,7 +426,7 @@ class AttentionBackward {
       return BlockProduct::Range{first, queries.rows};
     };
     product.accumulate = true;
-    emit_block_product(e, product);
+    emit_product(product);
   }
 
   // Adds to rows of queries: the chains go over the keys that a register block's last query sees.
@@ -355,7 +448,7 @@ class AttentionBackward {
       return BlockProduct::Range{e.index(0), end};
     };
     product.accumulate = true;
-    emit_block_product(e, product);
+    emit_product(product);
   }
 
   void emit_pair(const Queries& queries, const Keys& keys) {
@@ -504,7 +597,7 @@ class AttentionBackward {
   int lanes_;
   int64_t packed_;       ///< keys of a block in whole vectors
   int64_t query_block_;  ///< small, for the first-level cache; no influence on the result
-  BlockTile query_tile_, key_tile_;
+  BlockTile score_tile_, query_tile_, key_tile_;
   int64_t stride_;                 ///< of rows of features in scratch memory
   int64_t query_rows_, key_rows_;  ///< of a block in whole register blocks
   int64_t panel_blocks_ = 1;
@@ -518,6 +611,8 @@ class AttentionBackward {
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
+  std::pair<Emitted*, Emitted*> next_tile_;  ///< its sequence and key head
+  std::optional<AskAhead> queries_ahead_, keys_ahead_;
 };
 
 int input_position(const Graph& region, Value value) {

@@ -33,10 +33,9 @@ int64_t scratch_stride(int64_t floats, int lanes);
 BlockMatrix head_rows(Emitter& e, llvm::Value* base, llvm::Value* b, llvm::Value* h,
                       llvm::Value* t0, int64_t T, int64_t H, int64_t d);
 
-/// Asks the second-level cache for `count` rows of `floats` elements from row `first` on. They may
-/// lie outside of the array.
-void ask_rows(Emitter& e, const BlockMatrix& matrix, llvm::Value* first, int64_t count,
-              int64_t floats);
+/// The tile that this worker is likely to get after a tile: the next of those that it has, else the
+/// one behind those that the other workers have meanwhile. It may be none.
+llvm::Value* tile_after(Emitter& e, const KernelFrame& frame, llvm::Value* tile);
 
 /// Parts of a kernel's scratch memory, one behind the other.
 class ScratchParts {

@@ -104,6 +104,23 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
   problems.raise();
 }
 
+/// The most units of work that one core gets when `units` are cut into tiles of `block`, the last
+/// one ragged, and cores take them in order.
+int64_t busiest_core(int64_t units, int64_t block, int64_t cores) {
+  const int64_t tiles = ceil_div(units, block), rounds = tiles / cores;
+  const int64_t ragged = units - (tiles - 1) * block;
+  const int64_t last = tiles % cores == 0 ? 0 : tiles % cores == 1 ? ragged : block;
+  return rounds * block + last;
+}
+
+/// About half of a tile's units, or somewhat fewer where that shares out better.
+int64_t half_block(int64_t units, int64_t block, int64_t cores) {
+  int64_t best = ceil_div(block, 2);
+  for (int64_t half = best - 1; half >= std::max<int64_t>(block / 3, 1); --half)
+    if (busiest_core(units, half, cores) < busiest_core(units, best, cores)) best = half;
+  return best;
+}
+
 /// Halves tiles until there are several a core, so that one that is held up does not hold up the
 /// rest, as long as starting a tile and bringing its operands near is little beside it. Tiles that
 /// pack B for themselves become narrower, so that nothing is packed twice; others shorter, as their
@@ -126,7 +143,8 @@ void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, Ma
   while (target.cores > 1 && large()) {
     if (narrower ? tiles.column_block < 8 * columns : tiles.row_block < 2 * least_rows) return;
     if (narrower)
-      tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
+      tiles.column_block = columns * half_block(ceil_div(spec.n, columns),
+                                                tiles.column_block / columns, target.cores);
     else
       tiles.row_block = even_block(spec.m, tiles.row_block / 2, rows);
   }

@@ -54,7 +54,7 @@ class Node {
       std::vector<void*> buffers;
       if (run.buffers.empty())
         for (Buffer& buffer : owned_) buffers.push_back(buffer.data());
-      for (int i : run.buffers) buffers.push_back(owned_[i].data());
+      for (const RunBuffer& taken : run.buffers) buffers.push_back(owned_[taken.buffer].data());
       const KernelCode& code = phases_.codes[run.code];
       kernels_[run.code](buffers.data(), 0, code.tiles, scratch_.data());
     }

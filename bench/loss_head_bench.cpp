@@ -70,8 +70,8 @@ class LossHeadRun {
     double total = 0;
     for (const KernelRun& call : phases_.runs) {
       std::vector<void*> buffers;
-      for (size_t i = 0; i < call.buffers.size(); ++i)
-        buffers.push_back(static_cast<char*>(buffers_[call.buffers[i]].data()) + call.offsets[i]);
+      for (const RunBuffer& taken : call.buffers)
+        buffers.push_back(static_cast<char*>(buffers_[taken.buffer].data()) + taken.offset);
       const KernelCode& code = phases_.codes[call.code];
       const weir_kernel kernel = jit_.kernel(fmt::format("step{}", call.code));
       const double seconds = wall_seconds([&] {

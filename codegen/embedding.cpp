@@ -169,7 +169,7 @@ KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& ta
                           .emit = [region, shape](Emitter& e, const std::string& symbol) {
                             emit_embedding_grad(e, symbol, shape);
                           }});
-  phases.runs = {{0, {}, {}}, {1, {}, {}}};
+  phases.runs = {{0, {}}, {1, {}}};
   return phases;
 }
 

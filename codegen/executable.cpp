@@ -17,6 +17,7 @@
 #include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
+#include "runtime/step_queue.h"
 #include "support/align.h"
 #include "support/env.h"
 #include "support/error.h"
@@ -118,6 +119,7 @@ class ProgramMaker {
     }
     for (const Output& output : graph_.outputs()) add_output(output);
     program_.code.arena_bytes = workspace_at_ + workspace_bytes_;
+    program_.code.after = order_of_steps(program_.code);
     return std::move(program_);
   }
 
@@ -125,20 +127,24 @@ class ProgramMaker {
   void add_kernel(int32_t id) {
     const Node& node = graph_.node(id);
     const KernelTable::Entry& entry = table_.find(graph_, id);
-    std::vector<BufferRef> buffers;
-    for (Value input : node.inputs) buffers.push_back(place_of(graph_, input));
+    std::vector<CallBuffer> buffers;
+    for (Value input : node.inputs)
+      buffers.push_back({place_of(graph_, input), 0, graph_.type(input).bytes(), false});
     for (size_t r = 0; r < node.types.size(); ++r)
-      buffers.push_back(place_of(graph_, {id, static_cast<int32_t>(r)}));
-    if (entry.phases.workspace_bytes > 0)
-      buffers.push_back({BufferRef::Kind::arena, workspace_at_});
-    workspace_bytes_ = std::max(workspace_bytes_, aligned(entry.phases.workspace_bytes));
+      buffers.push_back(
+          {place_of(graph_, {id, static_cast<int32_t>(r)}), 0, node.types[r].bytes(), true});
+    const int64_t workspace = entry.phases.workspace_bytes;
+    if (workspace > 0)
+      buffers.push_back({{BufferRef::Kind::arena, place_workspace(workspace)}, 0, workspace, true});
     for (const KernelRun& run : entry.phases.runs) {
       const KernelCode& code = entry.phases.codes[run.code];
-      KernelCall call{entry.symbols[run.code], nullptr, {}, {}, code.tiles};
-      size_t count = run.buffers.empty() ? buffers.size() : run.buffers.size();
-      for (size_t i = 0; i < count; ++i) {
-        call.buffers.push_back(run.buffers.empty() ? buffers[i] : buffers.at(run.buffers[i]));
-        call.offsets.push_back(run.offsets.empty() ? 0 : run.offsets.at(i));
+      KernelCall call{entry.symbols[run.code], nullptr, {}, code.tiles};
+      if (run.buffers.empty()) call.buffers = buffers;
+      for (const RunBuffer& taken : run.buffers) {
+        const CallBuffer& whole = buffers.at(taken.buffer);
+        call.buffers.push_back({whole.base, taken.offset,
+                                taken.bytes > 0 ? taken.bytes : whole.bytes - taken.offset,
+                                taken.written});
       }
       program_.code.scratch_bytes = std::max(program_.code.scratch_bytes, code.scratch_bytes);
       program_.code.steps.push_back(
@@ -148,11 +154,23 @@ class ProgramMaker {
     }
   }
 
+  // Small ones lie one behind the other in a ring, so that a kernel can start before the one before
+  // has done with its own; a small ring, so that it stays in a cache.
+  int64_t place_workspace(int64_t bytes) {
+    constexpr int64_t ring = int64_t{8} << 20;
+    if (next_workspace_ + bytes > ring) next_workspace_ = 0;
+    const int64_t at = next_workspace_;
+    next_workspace_ += aligned(bytes);
+    workspace_bytes_ = std::max(workspace_bytes_, at + aligned(bytes));
+    return workspace_at_ + at;
+  }
+
   void add_probe(int32_t id) {
     const Node& node = graph_.node(id);
     int32_t index = static_cast<int32_t>(program_.probes.size());
     program_.probes.push_back({node.attrs.get_string("id"), graph_.type(node.inputs[0])});
-    program_.code.probes.push_back({index, place_of(graph_, node.inputs[0])});
+    program_.code.probes.push_back(
+        {index, place_of(graph_, node.inputs[0]), graph_.type(node.inputs[0]).bytes()});
     program_.code.steps.push_back({Step::Kind::probe, index});
   }
 
@@ -173,7 +191,7 @@ class ProgramMaker {
   const Graph& graph_;
   KernelTable& table_;
   Executable program_;
-  int64_t workspace_at_ = 0, workspace_bytes_ = 0;
+  int64_t workspace_at_ = 0, next_workspace_ = 0, workspace_bytes_ = 0;
 };
 
 std::string dump(const Graph& planned, const Target& target,

@@ -28,13 +28,19 @@ struct KernelCode {
   std::function<void(Emitter&, const std::string& symbol)> emit;
 };
 
-/// One call of one of a node's functions, after all calls before it have ended.
+/// A buffer of the node that a function takes, as a position among inputs, outputs and workspace.
+struct RunBuffer {
+  int buffer = 0;
+  bool written = false;
+  int64_t offset = 0;  ///< bytes added to its base
+  int64_t bytes = 0;   ///< that the function touches from there on; 0: all that there are
+};
+
+/// One call of one of a node's functions, as if all calls before it had ended: those that touch
+/// other memory may still run.
 struct KernelRun {
   int code = 0;
-  std::vector<int64_t> offsets;  ///< bytes added to the base of each buffer; empty: none
-  /// Which of the node's buffers the function takes, as positions among inputs, outputs and
-  /// workspace; empty: all, in order.
-  std::vector<int> buffers;
+  std::vector<RunBuffer> buffers;  ///< empty: all, in order; outputs and workspace are written
 };
 
 /// The code of a kernel node that takes several steps with shared memory between them. A node's

@@ -13,11 +13,10 @@
 namespace weir {
 namespace {
 
-/// A buffer of the node and bytes into it.
-struct Place {
-  int buffer = 0;
-  int64_t offset = 0;
-};
+RunBuffer written(RunBuffer place) {
+  place.written = true;
+  return place;
+}
 
 class LossHead {
  public:
@@ -68,10 +67,14 @@ class LossHead {
 
   // --- places ---
 
-  Place operand(int i, int64_t offset = 0) const { return {anchor_.operands[i], offset}; }
-  Place result(int i, int64_t offset = 0) const { return {anchor_.results[i], offset}; }
-  Place reserve(int64_t bytes) {
-    const Place place = {anchor_.workspace, phases_.workspace_bytes};
+  RunBuffer operand(int i, int64_t offset = 0, int64_t bytes = 0) const {
+    return {anchor_.operands[i], false, offset, bytes};
+  }
+  RunBuffer result(int i, int64_t offset = 0, int64_t bytes = 0) const {
+    return {anchor_.results[i], true, offset, bytes};
+  }
+  RunBuffer reserve(int64_t bytes) {
+    const RunBuffer place = {anchor_.workspace, false, phases_.workspace_bytes, bytes};
     phases_.workspace_bytes += round_up(bytes, WEIR_BUFFER_ALIGNMENT);
     return place;
   }
@@ -119,23 +122,18 @@ class LossHead {
 
   /// Appends a call of the function `name`, which is made when it is new.
   void run(const std::string& name, const std::function<KernelCode()>& make,
-           const std::vector<Place>& places) {
+           const std::vector<RunBuffer>& places) {
     const auto [entry, is_new] = codes_.emplace(name, static_cast<int>(phases_.codes.size()));
     if (is_new) phases_.codes.push_back(make());
-    KernelRun call;
-    call.code = entry->second;
-    for (const Place& place : places) {
-      call.buffers.push_back(place.buffer);
-      call.offsets.push_back(place.offset);
-    }
-    phases_.runs.push_back(std::move(call));
+    phases_.runs.push_back({entry->second, places});
   }
 
   std::string key(const std::string& name, const MatmulPlan& plan) const {
     return fmt::format("loss head {} of {} x {} x {} by {}, tiles {}", name, tokens_, vocabulary_,
                        width_, chunk_, print(plan.tiles));
   }
-  void multiply(const std::string& name, const MatmulPlan& plan, const std::vector<Place>& places) {
+  void multiply(const std::string& name, const MatmulPlan& plan,
+                const std::vector<RunBuffer>& places) {
     const auto make = [&] {
       return KernelCode{
           .tiles = plan.grid,
@@ -145,7 +143,7 @@ class LossHead {
     };
     run(name, make, places);
   }
-  void pack(const std::string& name, const MatmulPlan& plan, Place from, Place to) {
+  void pack(const std::string& name, const MatmulPlan& plan, RunBuffer from, RunBuffer to) {
     const auto make = [&] {
       return KernelCode{.tiles = plan.pack_grid,
                         .scratch_bytes = 0,
@@ -154,14 +152,14 @@ class LossHead {
                           emit_matmul_pack(e, symbol, plan);
                         }};
     };
-    run(name, make, {from, to});
+    run(name, make, {from, written(to)});
   }
 
   /// A w small enough is packed once for all chunks.
   void pack_w() {
     const auto packed = [&](const std::string& name, const MatmulPlan& plan) {
       if (plan.pack_grid == 0) return operand(1);
-      const Place place = reserve(plan.packed_bytes);
+      const RunBuffer place = reserve(plan.packed_bytes);
       pack(name, plan, operand(1), place);
       return place;
     };
@@ -174,14 +172,17 @@ class LossHead {
     const int64_t rows = chunk_rows(first);
     const int64_t in_x = 4 * first * width_, in_rows = 4 * first;
     const auto name = [&](const char* what) { return fmt::format("{} {}", what, rows); };
-    multiply(name("logits"), logits_plan(rows), {operand(0, in_x), w_of_logits_, logits_});
+    RunBuffer x = operand(0, in_x, 4 * rows * width_), losses = written(losses_);
+    losses.offset += in_rows;
+    losses.bytes = 4 * rows;
+    multiply(name("logits"), logits_plan(rows), {x, w_of_logits_, written(logits_)});
     run(name("rows"),
         [&] { return loss_head_rows_kernel({rows, vocabulary_, stride_, gradient()}); },
-        {logits_, operand(2, in_rows), operand(3), {losses_.buffer, losses_.offset + in_rows}});
-    if (wants(1)) multiply(name("dx"), dx_plan(rows), {logits_, w_of_dx_, result(1, in_x)});
+        {written(logits_), operand(2, in_rows), operand(3), losses});
+    if (wants(1))
+      multiply(name("dx"), dx_plan(rows), {logits_, w_of_dx_, result(1, in_x, x.bytes)});
     if (!wants(2)) return;
     const MatmulPlan plan = dw_plan(rows, first == 0);
-    Place x = operand(0, in_x);
     if (plan.pack_grid > 0) {
       pack(name("pack x"), plan, x, packed_x_);
       x = packed_x_;
@@ -196,7 +197,7 @@ class LossHead {
   MatmulTiles logits_tiles_, dx_tiles_, dw_tiles_;
   KernelPhases phases_;
   std::map<std::string, int> codes_;
-  Place logits_, losses_, w_of_logits_, w_of_dx_, packed_x_;
+  RunBuffer logits_, losses_, w_of_logits_, w_of_dx_, packed_x_;
 };
 
 }  // namespace

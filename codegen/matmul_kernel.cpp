@@ -269,13 +269,19 @@ class MatmulKernel {
           {plan.pack_grid, 0, key + " pack",
            [plan](Emitter& e, const std::string& symbol) { emit_matmul_pack(e, symbol, plan); }});
       int packed = static_cast<int>(region_->inputs().size() + region_->outputs().size());
-      result.runs.push_back({0, {}, {buffer_of(region_->node(product_).inputs[1].node), packed}});
+      result.runs.push_back(
+          {0, {{buffer_of(region_->node(product_).inputs[1].node)}, {packed, /*written=*/true}}});
     }
     result.codes.push_back(
         {plan.grid, plan.scratch_bytes, key, [plan, hooks](Emitter& e, const std::string& symbol) {
            emit_matmul(e, symbol, plan, hooks);
          }});
-    result.runs.push_back({static_cast<int>(result.codes.size()) - 1, {}, order});
+    KernelRun product{static_cast<int>(result.codes.size()) - 1, {}};
+    const int inputs = static_cast<int>(region_->inputs().size());
+    const int workspace = inputs + static_cast<int>(region_->outputs().size());
+    for (const int buffer : order)
+      product.buffers.push_back({buffer, buffer >= inputs && buffer < workspace});
+    result.runs.push_back(std::move(product));
     return result;
   }
 

@@ -4,32 +4,40 @@
 #include <chrono>
 #include <cstring>
 
+#include "runtime/step_queue.h"
 #include "support/align.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
 
-void* address(BufferRef ref, const std::vector<void*>& inputs, const Workspace& workspace) {
-  switch (ref.kind) {
-    case BufferRef::Kind::arena:
-      return workspace.arena() + ref.at;
-    case BufferRef::Kind::input:
-      return inputs[ref.at];
-  }
-  internal_error_at("unknown kind of buffer");
-}
-
 void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
                 const Workspace& workspace, const Workers& workers) {
   std::vector<void*> buffers;
   buffers.reserve(call.buffers.size());
-  for (size_t i = 0; i < call.buffers.size(); ++i)
-    buffers.push_back(static_cast<char*>(address(call.buffers[i], inputs, workspace)) +
-                      call.offsets[i]);
+  for (const CallBuffer& buffer : call.buffers)
+    buffers.push_back(address_of(buffer.base, inputs, workspace) + buffer.offset);
   workers.parallel_tiles(call.tiles, [&](int64_t first, int64_t last, int worker) {
     call.function(buffers.data(), first, last, workspace.scratch(worker));
   });
+}
+
+// One step after the other, kernels timed.
+void run_profiled(const ProgramCode& code, const std::vector<void*>& inputs,
+                  const Workspace& workspace, const Workers& workers, const ProbeSink& probe_sink,
+                  const ProfileSink& profile_sink) {
+  using Clock = std::chrono::steady_clock;
+  for (const Step& step : code.steps) {
+    if (step.kind == Step::Kind::probe) {
+      const ProbeCall& call = code.probes[step.index];
+      if (probe_sink) probe_sink(call.probe, address_of(call.buffer, inputs, workspace));
+      continue;
+    }
+    const KernelCall& call = code.kernels[step.index];
+    const auto start = Clock::now();
+    run_kernel(call, inputs, workspace, workers);
+    profile_sink(call, std::chrono::duration<double>(Clock::now() - start).count());
+  }
 }
 
 // Outputs may be states that other copies overwrite (a <- b, b <- a): those are read first.
@@ -44,12 +52,13 @@ void copy_states(const ProgramCode& code, const std::vector<void*>& inputs,
   for (size_t i = 0; i < code.copies.size(); ++i) {
     const StateCopy& copy = code.copies[i];
     if (!is_overwritten(copy.from)) continue;
-    const char* from = static_cast<const char*>(address(copy.from, inputs, workspace));
+    const char* from = address_of(copy.from, inputs, workspace);
     staged[i].assign(from, from + copy.bytes);
   }
   for (size_t i = 0; i < code.copies.size(); ++i) {
     const StateCopy& copy = code.copies[i];
-    const void* from = staged[i].empty() ? address(copy.from, inputs, workspace) : staged[i].data();
+    const void* from =
+        staged[i].empty() ? address_of(copy.from, inputs, workspace) : staged[i].data();
     std::memcpy(inputs[copy.input], from, copy.bytes);
   }
 }
@@ -69,34 +78,35 @@ char* Workspace::scratch(int worker) const {
   return static_cast<char*>(scratch_.data()) + worker * scratch_stride_;
 }
 
+char* address_of(BufferRef place, const std::vector<void*>& inputs, const Workspace& workspace) {
+  switch (place.kind) {
+    case BufferRef::Kind::arena:
+      return workspace.arena() + place.at;
+    case BufferRef::Kind::input:
+      return static_cast<char*>(inputs[place.at]);
+  }
+  internal_error_at("unknown kind of buffer");
+}
+
 void run_program(const ProgramCode& code, const std::vector<void*>& inputs, Workspace& workspace,
                  const Workers& workers, const ProbeSink& probe_sink,
                  const ProfileSink& profile_sink) {
   WEIR_CHECK(static_cast<int64_t>(inputs.size()) == code.inputs, "{} inputs for a program of {}",
              inputs.size(), code.inputs);
   workspace.reserve(code, workers.count());
-  for (const Step& step : code.steps) {
-    if (step.kind == Step::Kind::probe) {
-      const ProbeCall& call = code.probes[step.index];
-      if (probe_sink) probe_sink(call.probe, address(call.buffer, inputs, workspace));
-      continue;
-    }
-    const KernelCall& call = code.kernels[step.index];
-    if (!profile_sink) {
-      run_kernel(call, inputs, workspace, workers);
-      continue;
-    }
-    auto start = std::chrono::steady_clock::now();
-    run_kernel(call, inputs, workspace, workers);
-    profile_sink(call,
-                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  if (profile_sink) {
+    run_profiled(code, inputs, workspace, workers, probe_sink, profile_sink);
+  } else {
+    StepQueue queue(code, inputs, workspace, workers.count(), probe_sink);
+    workers.together([&](int worker) { queue.work(worker); });
+    queue.rethrow();
   }
   copy_states(code, inputs, workspace);
 }
 
 const void* output_data(const ProgramCode& code, size_t output, const std::vector<void*>& inputs,
                         const Workspace& workspace) {
-  return address(code.outputs.at(output), inputs, workspace);
+  return address_of(code.outputs.at(output), inputs, workspace);
 }
 
 }  // namespace weir

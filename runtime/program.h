@@ -19,12 +19,19 @@ struct BufferRef {
   bool operator==(const BufferRef&) const = default;
 };
 
+/// What a kernel gets for a buffer, and how many bytes it touches from there on.
+struct CallBuffer {
+  BufferRef base;
+  int64_t offset = 0;  ///< bytes added to the base
+  int64_t bytes = 0;
+  bool written = false;
+};
+
 /// One kernel over all of its tiles.
 struct KernelCall {
   std::string name;  ///< symbol, as perf and profiles show it
   weir_kernel function = nullptr;
-  std::vector<BufferRef> buffers;
-  std::vector<int64_t> offsets;  ///< bytes added to each buffer's base
+  std::vector<CallBuffer> buffers;
   int64_t tiles = 0;
 };
 
@@ -32,6 +39,7 @@ struct KernelCall {
 struct ProbeCall {
   int32_t probe = 0;  ///< position in the program's list of probes
   BufferRef buffer;
+  int64_t bytes = 0;
 };
 
 struct Step {
@@ -46,7 +54,8 @@ struct StateCopy {
   int64_t bytes = 0;
 };
 
-/// Receives the values of probes while a program runs; the data is valid during the call only.
+/// Receives the values of probes while a program runs, in their order and on the thread that runs
+/// the program; the data is valid during the call only.
 using ProbeSink = std::function<void(int32_t probe, const void* data)>;
 /// Receives each kernel call's wall time in seconds.
 using ProfileSink = std::function<void(const KernelCall& call, double seconds)>;
@@ -55,6 +64,7 @@ struct ProgramCode {
   std::vector<KernelCall> kernels;
   std::vector<ProbeCall> probes;
   std::vector<Step> steps;
+  std::vector<std::vector<int32_t>> after;  ///< order_of_steps (step_queue.h), a list a step
   std::vector<StateCopy> copies;
   std::vector<BufferRef> outputs;
   int64_t arena_bytes = 0;
@@ -77,8 +87,14 @@ class Workspace {
   int64_t scratch_stride_ = 0;
 };
 
-/// Runs every step. `inputs` has one aligned buffer an input, in order; state inputs are updated.
-/// Outputs stay readable through output_data until the workspace is used again.
+/// Where a place lies while a program runs.
+char* address_of(BufferRef place, const std::vector<void*>& inputs, const Workspace& workspace);
+
+/// Runs every step, each once the steps that it comes after have ended; what a step computes does
+/// not depend on the moment. With a profile sink the steps run one after the other instead.
+/// `inputs` has one aligned buffer an input, in order; state inputs are updated. Outputs stay
+/// readable through output_data until the workspace is used again. What a probe sink throws is
+/// thrown on, after the kernels that have started have ended.
 void run_program(const ProgramCode& code, const std::vector<void*>& inputs, Workspace& workspace,
                  const Workers& workers, const ProbeSink& probe_sink = {},
                  const ProfileSink& profile_sink = {});

@@ -69,6 +69,10 @@ struct Job {
 
 }  // namespace
 
+int64_t tiles_at_once(int64_t tiles, int workers) {
+  return std::max<int64_t>(1, tiles / (8 * int64_t{workers}));
+}
+
 struct Workers::State {
   explicit State(int workers) : count(workers), arena(workers) {
     const int cores = oneapi::tbb::info::default_concurrency();
@@ -93,7 +97,7 @@ int Workers::count() const { return state_->count; }
 void Workers::parallel_tiles(int64_t tiles, const TileFunction& function, int64_t chunk) const {
   if (tiles <= 0) return;
   const int64_t count = state_->count;
-  if (chunk <= 0) chunk = std::max<int64_t>(1, tiles / (8 * count));
+  if (chunk <= 0) chunk = tiles_at_once(tiles, state_->count);
   if (count == 1 || tiles <= chunk) return function(0, tiles, 0);
 
   Job job{tiles, chunk, function};
@@ -105,6 +109,22 @@ void Workers::parallel_tiles(int64_t tiles, const TileFunction& function, int64_
         int64_t{0}, takers, [&job](int64_t) WEIR_UNSEEN { job.work(); },
         oneapi::tbb::simple_partitioner());
   });
+}
+
+void Workers::together(const std::function<void(int worker)>& work) const {
+  if (state_->count == 1) return work(0);
+  hand_over(state_.get());
+  state_->arena.execute([&] {
+    oneapi::tbb::parallel_for(
+        0, state_->count,
+        [&](int) WEIR_UNSEEN {
+          take_over(state_.get());
+          work(oneapi::tbb::this_task_arena::current_thread_index());
+          hand_over(state_.get());
+        },
+        oneapi::tbb::simple_partitioner());
+  });
+  take_over(state_.get());
 }
 
 }  // namespace weir

@@ -62,9 +62,8 @@ Tensors PhasesRunner::operator()(const Tensors& inputs, int threads) const {
     std::vector<void*> addresses;
     const size_t count = run.buffers.empty() ? buffers.size() : run.buffers.size();
     for (size_t i = 0; i < count; ++i) {
-      const GuardedBuffer& buffer = *buffers[run.buffers.empty() ? i : run.buffers[i]];
-      addresses.push_back(static_cast<char*>(buffer.data()) +
-                          (run.offsets.empty() ? 0 : run.offsets[i]));
+      const RunBuffer taken = run.buffers.empty() ? RunBuffer{static_cast<int>(i)} : run.buffers[i];
+      addresses.push_back(static_cast<char*>(buffers[taken.buffer]->data()) + taken.offset);
     }
     std::vector<std::unique_ptr<GuardedBuffer>> scratch;
     for (int i = 0; i < threads; ++i) scratch.push_back(nan_buffer(code.scratch_bytes));

@@ -1,7 +1,8 @@
 #pragma once
 // Where the time of programs goes: every kernel call timed by the wall clock while programs run,
 // added up over the kernel nodes that share one structure, beside what each run has to compute and
-// to move. It costs two readings of the clock a call, and nothing when no sink is given.
+// to move. Kernels run one after the other for it; without a sink they overlap where they can, so
+// that a step takes somewhat less than the sum.
 #include <map>
 #include <string>
 #include <vector>

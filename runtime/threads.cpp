@@ -67,6 +67,17 @@ struct Job {
   }
 };
 
+// Work that every worker takes part in.
+struct Meeting {
+  const std::function<void(int worker)>& work;
+
+  void join() {
+    take_over(this);
+    const HandOverAtEnd end{this};
+    work(oneapi::tbb::this_task_arena::current_thread_index());
+  }
+};
+
 }  // namespace
 
 int64_t tiles_at_once(int64_t tiles, int workers) {
@@ -112,19 +123,16 @@ void Workers::parallel_tiles(int64_t tiles, const TileFunction& function, int64_
 }
 
 void Workers::together(const std::function<void(int worker)>& work) const {
-  if (state_->count == 1) return work(0);
-  hand_over(state_.get());
+  const int count = state_->count;
+  if (count == 1) return work(0);
+  Meeting meeting{work};
+  hand_over(&meeting);
+  const TakeOverAtEnd end{&meeting};
   state_->arena.execute([&] {
     oneapi::tbb::parallel_for(
-        0, state_->count,
-        [&](int) WEIR_UNSEEN {
-          take_over(state_.get());
-          work(oneapi::tbb::this_task_arena::current_thread_index());
-          hand_over(state_.get());
-        },
+        0, count, [&meeting](int) WEIR_UNSEEN { meeting.join(); },
         oneapi::tbb::simple_partitioner());
   });
-  take_over(state_.get());
 }
 
 }  // namespace weir

@@ -2,7 +2,8 @@
 
 namespace weir {
 
-AskAhead::AskAhead(Emitter& e) : e_(&e) {
+void AskAhead::begin(Emitter& e) {
+  e_ = &e;
   llvm::BasicBlock& entry = e.ir().GetInsertBlock()->getParent()->getEntryBlock();
   llvm::IRBuilder<> at_entry(&entry, entry.begin());
   asked_ = at_entry.CreateAlloca(at_entry.getInt64Ty());

@@ -17,15 +17,15 @@ class AskAhead {
   };
 
   /// The counter of rows becomes a variable of the function that is being emitted.
-  explicit AskAhead(Emitter& e);
+  void begin(Emitter& e);
 
   /// From here on, turns ask for `count` rows of each matrix, `at_once` rows a turn.
   void start(llvm::Value* count, int64_t at_once, std::vector<Rows> rows);
   void turn();
 
  private:
-  Emitter* e_;
-  llvm::Value* asked_;  ///< address of the number of rows
+  Emitter* e_ = nullptr;
+  llvm::Value* asked_ = nullptr;  ///< address of the number of rows
   llvm::Value* count_ = nullptr;
   int64_t at_once_ = 1;
   std::vector<Rows> rows_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
 #include "codegen/ask_ahead.h"
 #include "codegen/attention_normalizer.h"
@@ -69,8 +68,8 @@ class AttentionForward {
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
-    keys_ahead_.emplace(e);
-    queries_ahead_.emplace(e);
+    keys_ahead_.begin(e);
+    queries_ahead_.begin(e);
     e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* number) {
       const Tile tile = tile_of(number);
       b_ = tile.b;
@@ -161,8 +160,8 @@ class AttentionForward {
     };
     rows_of(use_.q, next.b, next.g, next.t0);
     if (use_.out >= 0) rows_of(use_.out, b_, g_, t0);
-    queries_ahead_->start(e.index(query_block_), ceil_div(query_block_, units() * turns()),
-                          of_queries);
+    queries_ahead_.start(e.index(query_block_), ceil_div(query_block_, units() * turns()),
+                         of_queries);
     Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
     Emitted* count = e.div(e.add(rows, width_ - 1), width_);
     for_each_unit(t0, count, [&](const Unit& unit) { emit_start(unit); });
@@ -207,8 +206,8 @@ class AttentionForward {
     };
     // With a causal mask about half of the units see a block, so that half of the turns must do.
     const int64_t least = std::max<int64_t>(units() / 2, 1) * turns();
-    keys_ahead_->start(e.index(s_.key_block), ceil_div(s_.key_block, least),
-                       {rows_of(use_.k), rows_of(use_.v)});
+    keys_ahead_.start(e.index(s_.key_block), ceil_div(s_.key_block, least),
+                      {rows_of(use_.k), rows_of(use_.v)});
   }
   // Register blocks of a unit and a block of keys, each of which gives a turn to ask.
   int64_t turns() const {
@@ -216,8 +215,8 @@ class AttentionForward {
            sum_tile_.padded(s_.d) / sum_tile_.rows;
   }
   void ask_ahead() {
-    keys_ahead_->turn();
-    queries_ahead_->turn();
+    keys_ahead_.turn();
+    queries_ahead_.turn();
   }
 
   // Rows of keys beyond the last one are copies of it, so that they change no maximum.
@@ -395,7 +394,7 @@ class AttentionForward {
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
-  std::optional<AskAhead> keys_ahead_, queries_ahead_;
+  AskAhead keys_ahead_, queries_ahead_;
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
 #include "codegen/ask_ahead.h"
 #include "codegen/attention.h"
@@ -80,8 +79,8 @@ class AttentionBackward {
   void emit(Emitter& e, const KernelFrame& frame) {
     e_ = &e;
     frame_ = &frame;
-    queries_ahead_.emplace(e);
-    keys_ahead_.emplace(e);
+    queries_ahead_.begin(e);
+    keys_ahead_.begin(e);
     e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
       b_ = e.div(tile, s_.G);
       g_ = e.rem(tile, s_.G);
@@ -280,7 +279,7 @@ class AttentionBackward {
     }
     if (use_.dq >= 0)
       of_queries.push_back(rows_at(buffer(use_.dq), {b_, g_, queries.h, queries.t0}));
-    queries_ahead_->start(e.index(query_block_), ceil_div(query_block_, turns()), of_queries);
+    queries_ahead_.start(e.index(query_block_), ceil_div(query_block_, turns()), of_queries);
     look_ahead_for_keys(keys, queries, panel, in_group, first);
   }
 
@@ -314,7 +313,7 @@ class AttentionBackward {
     ask(use_.dk, here);
     ask(use_.dv, here);
     Emitted* now = e.ir().CreateICmpSGE(number, e.index(0));
-    keys_ahead_->start(e.select(now, e.index(part), e.index(0)), ceil_div(part, turns()), rows);
+    keys_ahead_.start(e.select(now, e.index(part), e.index(0)), ceil_div(part, turns()), rows);
   }
 
   // Register blocks, each of which gives a turn to ask, in one pair of blocks at least.
@@ -399,8 +398,8 @@ class AttentionBackward {
 
   void emit_product(BlockProduct& product) {
     product.finish = [&](Emitted*, Emitted*, std::vector<Emitted*>&) {
-      queries_ahead_->turn();
-      keys_ahead_->turn();
+      queries_ahead_.turn();
+      keys_ahead_.turn();
     };
     emit_block_product(*e_, product);
   }
@@ -612,7 +611,7 @@ class AttentionBackward {
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
   std::pair<Emitted*, Emitted*> next_tile_;  ///< its sequence and key head
-  std::optional<AskAhead> queries_ahead_, keys_ahead_;
+  AskAhead queries_ahead_, keys_ahead_;
 };
 
 int input_position(const Graph& region, Value value) {

@@ -260,6 +260,9 @@ TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
   const MatmulPlan gradient = plan_of(1408, 512, 4096, true, false);
   EXPECT_GE(gradient.grid, 8);
   EXPECT_EQ(gradient.column_tiles, 1) << "each tile packs rows of its own";
+  const MatmulPlan narrow = plan_of(1024, 576, 1536, false, true);
+  EXPECT_EQ(narrow.tiles.column_block * narrow.column_tiles, 576) << "none is smaller than others";
+  EXPECT_EQ(narrow.grid % 2, 0);
   EXPECT_LE(plan_of(512, 512, 128, false, false).grid, 2) << "not worth more";
 }
 

@@ -17,6 +17,7 @@
 #include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
+#include "runtime/run_program.h"
 #include "runtime/step_queue.h"
 #include "support/align.h"
 #include "support/env.h"

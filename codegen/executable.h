@@ -8,6 +8,7 @@
 #include "codegen/matmul_plan.h"
 #include "ir/graph.h"
 #include "runtime/program.h"
+#include "runtime/threads.h"
 #include "support/target.h"
 
 namespace weir {

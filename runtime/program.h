@@ -8,7 +8,6 @@
 
 #include "runtime/abi.h"
 #include "runtime/buffer.h"
-#include "runtime/threads.h"
 
 namespace weir {
 
@@ -90,15 +89,7 @@ class Workspace {
 /// Where a place lies while a program runs.
 char* address_of(BufferRef place, const std::vector<void*>& inputs, const Workspace& workspace);
 
-/// Runs every step, each once the steps that it comes after have ended; what a step computes does
-/// not depend on the moment. With a profile sink the steps run one after the other instead.
-/// `inputs` has one aligned buffer an input, in order; state inputs are updated. Outputs stay
-/// readable through output_data until the workspace is used again. What a probe sink throws is
-/// thrown on, after the kernels that have started have ended.
-void run_program(const ProgramCode& code, const std::vector<void*>& inputs, Workspace& workspace,
-                 const Workers& workers, const ProbeSink& probe_sink = {},
-                 const ProfileSink& profile_sink = {});
-
+/// An output of the program that ran last in the workspace.
 const void* output_data(const ProgramCode& code, size_t output, const std::vector<void*>& inputs,
                         const Workspace& workspace);
 

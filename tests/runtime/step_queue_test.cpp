@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "runtime/run_program.h"
+
 namespace weir {
 namespace {
 

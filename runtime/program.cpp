@@ -30,6 +30,14 @@ char* address_of(BufferRef place, const std::vector<void*>& inputs, const Worksp
   internal_error_at("unknown kind of buffer");
 }
 
+std::vector<void*> buffers_of(const KernelCall& call, const std::vector<void*>& inputs,
+                              const Workspace& workspace) {
+  std::vector<void*> buffers;
+  for (const CallBuffer& buffer : call.buffers)
+    buffers.push_back(address_of(buffer.base, inputs, workspace) + buffer.offset);
+  return buffers;
+}
+
 const void* output_data(const ProgramCode& code, size_t output, const std::vector<void*>& inputs,
                         const Workspace& workspace) {
   return address_of(code.outputs.at(output), inputs, workspace);

@@ -88,6 +88,9 @@ class Workspace {
 
 /// Where a place lies while a program runs.
 char* address_of(BufferRef place, const std::vector<void*>& inputs, const Workspace& workspace);
+/// What the kernel of a call gets.
+std::vector<void*> buffers_of(const KernelCall& call, const std::vector<void*>& inputs,
+                              const Workspace& workspace);
 
 /// An output of the program that ran last in the workspace.
 const void* output_data(const ProgramCode& code, size_t output, const std::vector<void*>& inputs,

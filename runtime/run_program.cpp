@@ -12,10 +12,7 @@ namespace {
 
 void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
                 const Workspace& workspace, const Workers& workers) {
-  std::vector<void*> buffers;
-  buffers.reserve(call.buffers.size());
-  for (const CallBuffer& buffer : call.buffers)
-    buffers.push_back(address_of(buffer.base, inputs, workspace) + buffer.offset);
+  const std::vector<void*> buffers = buffers_of(call, inputs, workspace);
   workers.parallel_tiles(call.tiles, [&](int64_t first, int64_t last, int worker) {
     call.function(buffers.data(), first, last, workspace.scratch(worker));
   });

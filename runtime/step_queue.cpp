@@ -73,8 +73,7 @@ StepQueue::StepQueue(const ProgramCode& code, const std::vector<void*>& inputs,
       const KernelCall& call = code.kernels[step.index];
       state.tiles = call.tiles;
       state.chunk = tiles_at_once(call.tiles, workers);
-      for (const CallBuffer& buffer : call.buffers)
-        state.buffers.push_back(address_of(buffer.base, inputs, workspace) + buffer.offset);
+      state.buffers = buffers_of(call, inputs, workspace);
     }
     state.left = state.tiles;
     states_.push_back(std::move(state));

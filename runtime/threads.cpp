@@ -81,7 +81,7 @@ struct Meeting {
 }  // namespace
 
 int64_t tiles_at_once(int64_t tiles, int workers) {
-  return std::max<int64_t>(1, tiles / (8 * int64_t{workers}));
+  return workers == 1 ? tiles : std::max<int64_t>(1, tiles / (8 * int64_t{workers}));
 }
 
 struct Workers::State {

@@ -7,7 +7,7 @@
 
 namespace weir {
 
-/// Tiles that a worker takes at a time of so many: about eight chunks a worker.
+/// Tiles that a worker takes at a time of so many: about eight chunks a worker, all for one alone.
 int64_t tiles_at_once(int64_t tiles, int workers);
 
 /// Computes tiles [first, last); `worker` in [0, count) belongs to the calling thread alone for the

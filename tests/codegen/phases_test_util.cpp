@@ -41,6 +41,15 @@ PhasesRunner::PhasesRunner(GraphPtr region, KernelPhases phases, const Target& t
   jit_.add(sources);
 }
 
+namespace {
+
+std::vector<unsigned char> bytes_of(const GuardedBuffer& buffer) {
+  const auto* bytes = static_cast<const unsigned char*>(buffer.data());
+  return {bytes, bytes + buffer.bytes()};
+}
+
+}  // namespace
+
 Tensors PhasesRunner::operator()(const Tensors& inputs, int threads) const {
   std::vector<std::unique_ptr<GuardedBuffer>> buffers;
   for (int32_t id : region_->inputs()) {
@@ -48,10 +57,7 @@ Tensors PhasesRunner::operator()(const Tensors& inputs, int threads) const {
     write(inputs.at(region_->input_name(id)), *buffers.back());
   }
   std::vector<std::vector<unsigned char>> given;
-  for (const auto& buffer : buffers) {
-    const auto* bytes = static_cast<const unsigned char*>(buffer->data());
-    given.emplace_back(bytes, bytes + buffer->bytes());
-  }
+  for (const auto& buffer : buffers) given.push_back(bytes_of(*buffer));
   for (const Output& output : region_->outputs())
     buffers.push_back(nan_buffer(region_->type(output.value).bytes()));
   if (phases_.workspace_bytes > 0) buffers.push_back(nan_buffer(phases_.workspace_bytes));
@@ -67,11 +73,24 @@ Tensors PhasesRunner::operator()(const Tensors& inputs, int threads) const {
     }
     std::vector<std::unique_ptr<GuardedBuffer>> scratch;
     for (int i = 0; i < threads; ++i) scratch.push_back(nan_buffer(code.scratch_bytes));
+    std::vector<std::vector<unsigned char>> before;
+    for (const auto& buffer : buffers) before.push_back(bytes_of(*buffer));
     const weir_kernel function = jit_.kernel(fmt::format("k{}", run.code));
     workers.parallel_tiles(code.tiles, [&](int64_t first, int64_t last, int worker) {
       function(addresses.data(), first, last, scratch[worker]->data());
     });
     for (const auto& buffer : scratch) EXPECT_FALSE(buffer->overrun());
+    for (const RunBuffer& taken : run.buffers) {
+      // What it says that it writes may have changed, and nothing else.
+      const GuardedBuffer& buffer = *buffers[taken.buffer];
+      const int64_t rest = static_cast<int64_t>(buffer.bytes()) - taken.offset;
+      if (taken.written)
+        std::memcpy(before[taken.buffer].data() + taken.offset,
+                    static_cast<const char*>(buffer.data()) + taken.offset,
+                    static_cast<size_t>(taken.bytes > 0 ? taken.bytes : rest));
+    }
+    for (size_t i = 0; i < buffers.size() && !run.buffers.empty(); ++i)
+      EXPECT_TRUE(bytes_of(*buffers[i]) == before[i]) << "buffer " << i << " of " << code.key;
   }
 
   for (const auto& buffer : buffers) EXPECT_FALSE(buffer->overrun());

@@ -10,7 +10,8 @@
 namespace weir::test {
 
 /// A region compiled once; each call runs it on fresh buffers that end at an unmapped page (f32,
-/// i32, i8 and u8). Outputs, workspace and scratch start as NaN; inputs must come back unchanged.
+/// i32, i8 and u8). Outputs, workspace and scratch start as NaN; inputs must come back unchanged,
+/// and each run may write only what it says.
 class PhasesRunner {
  public:
   PhasesRunner(GraphPtr region, KernelPhases phases, const Target& target);

@@ -22,7 +22,7 @@ using namespace weir;
 using namespace weir::bench;
 using nlohmann::json;
 
-constexpr int kPeakReadings = 15;
+constexpr double kPeakSeconds = 0.2;  // about a tenth of a measurement
 
 class MeasureBench {
  public:
@@ -42,9 +42,7 @@ class MeasureBench {
     return wall_seconds([&] { record_ = measurer_.measure().record; });
   }
   double peak() const {
-    std::vector<double> rates;
-    for (int i = 0; i < kPeakReadings; ++i) rates.push_back(fma_rate(host_target(), workers_));
-    return median(rates);
+    return mean_rate(kPeakSeconds, [&] { return fma_rate(host_target(), workers_); });
   }
   double operations() const {
     return 4.0 * static_cast<double>(measurer_.run().parameters() * batch_.batch * batch_.length);

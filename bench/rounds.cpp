@@ -48,6 +48,16 @@ double Rounds::best_share() const {
   return rounds_.empty() ? 0 : rate / best_peak();
 }
 
+double mean_rate(double seconds, const std::function<double()>& reading) {
+  double passed = 0, inverse = 0;
+  int count = 0;
+  do {
+    passed += wall_seconds([&] { inverse += 1 / reading(); });
+    ++count;
+  } while (passed < seconds);
+  return count / inverse;
+}
+
 Rounds measure_rounds(int count, const std::function<double()>& peak,
                       const std::function<double()>& rate) {
   Rounds rounds;

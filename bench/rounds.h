@@ -1,7 +1,8 @@
 #pragma once
 // How every measurement of this folder is taken: in short rounds, each beside the machine's peak
-// measured right before and right after it. Readings are never thrown away: the median of the
-// rounds' shares says what to expect, the best rate over the best peak what is possible.
+// measured right before and right after it, for longer where the work is longer. Readings are never
+// thrown away: the median of the rounds' shares says what to expect, the best rate over the best
+// peak what is possible.
 #include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -30,6 +31,12 @@ class Rounds {
  private:
   std::vector<Round> rounds_;
 };
+
+/// The rate over a stretch of time: `reading` says the rate at which it did a fixed amount of work,
+/// and is called until `seconds` have passed, at least once. What takes long lives through good and
+/// bad moments of the machine, so the peak beside it must be a mean over both kinds, too: the best
+/// or the middle one of many readings is a good moment's.
+double mean_rate(double seconds, const std::function<double()>& reading);
 
 /// Measures `peak`, `rate`, `peak`, `rate` ... and `peak` again: `count` rounds.
 Rounds measure_rounds(int count, const std::function<double()>& peak,

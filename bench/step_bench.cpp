@@ -121,13 +121,14 @@ class StepBench {
   double operations() const { return operations_of(config_, trainer_.graphs()); }
   const Trainer& trainer() const { return trainer_; }
 
-  /// The middle of a few readings, operations a second; long steps deserve more of them.
+  /// Operations a second, for about a tenth of a step's time.
   double peak() const {
-    return middle(operations() > 1e11 ? 45 : 9, [&] { return fma_rate(host_target(), workers_); });
+    return mean_rate(operations() > 1e11 ? 0.5 : 0.05,
+                     [&] { return fma_rate(host_target(), workers_); });
   }
   /// Of one thread by its processor time.
   static double own_peak() {
-    return middle(9, [] { return own_fma_rate(host_target()); });
+    return mean_rate(0.05, [] { return own_fma_rate(host_target()); });
   }
 
   double plain() {
@@ -181,12 +182,6 @@ class StepBench {
   }
 
  private:
-  static double middle(int count, const std::function<double()>& reading) {
-    std::vector<double> rates;
-    for (int i = 0; i < count; ++i) rates.push_back(reading());
-    return median(rates);
-  }
-
   RunConfig config_;
   RandomBatches source_;
   Trainer trainer_;

@@ -40,6 +40,21 @@ TEST(BenchRounds, EveryRoundLiesBetweenTwoPeaksAndNoneIsDropped) {
   EXPECT_DOUBLE_EQ(rounds.best_share(), 30 / 40.0);
 }
 
+TEST(BenchRounds, MeanRatesAreOverTimeNotOverReadings) {
+  // The same work at 30, then at 10 takes three times as long: 15 over both.
+  int readings = 0;
+  double inverse = 0;
+  const auto slow_and_fast = [&] {
+    const double rate = ++readings % 2 ? 30.0 : 10.0;
+    inverse += 1 / rate;
+    return rate;
+  };
+  EXPECT_EQ(mean_rate(0, slow_and_fast), 30);
+  EXPECT_EQ(readings, 1);
+  readings = 0, inverse = 0;
+  EXPECT_DOUBLE_EQ(mean_rate(0.01, slow_and_fast), readings / inverse);
+}
+
 TEST(BenchRounds, NoRoundsHaveNoShare) {
   const Rounds rounds;
   EXPECT_TRUE(rounds.empty());

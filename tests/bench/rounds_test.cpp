@@ -49,7 +49,7 @@ TEST(BenchRounds, MeanRatesAreOverTimeNotOverReadings) {
     inverse += 1 / rate;
     return rate;
   };
-  EXPECT_EQ(mean_rate(0, slow_and_fast), 30);
+  EXPECT_DOUBLE_EQ(mean_rate(0, slow_and_fast), 30);
   EXPECT_EQ(readings, 1);
   readings = 0, inverse = 0;
   EXPECT_DOUBLE_EQ(mean_rate(0.01, slow_and_fast), readings / inverse);

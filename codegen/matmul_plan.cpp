@@ -124,11 +124,11 @@ int64_t half_block(int64_t units, int64_t block, int64_t cores) {
 /// Halves tiles until there are several a core, so that one that is held up does not hold up the
 /// rest, as long as starting a tile and bringing its operands near is little beside it. Tiles that
 /// pack B for themselves become narrower, so that nothing is packed twice; others shorter, as their
-/// packed or distant rows of A are not to be read more often. Enough: about a millisecond of a
-/// core.
+/// packed or distant rows of A are not to be read more often, but not as short where every tile
+/// brings all of a long B near again. Enough: about a millisecond of a core.
 void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, MatmulTiles& tiles) {
   constexpr double enough = 2e8;
-  constexpr int64_t several = 4, least_rows = 128;
+  constexpr int64_t several = 4, least_area = 1 << 17;
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
   const auto large = [&] {
     const int64_t row_tiles = ceil_div(spec.m, tiles.row_block);
@@ -140,6 +140,8 @@ void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, Ma
     return grid < several * target.cores && operations > enough;
   };
   const bool narrower = tiles.b == BPlace::packed && !whole_rows;
+  const bool long_b = 4 * spec.k * tiles.column_block > 8 * target.l2_bytes;
+  const int64_t least_rows = long_b ? least_area / tiles.column_block : 128;
   while (target.cores > 1 && large()) {
     if (narrower ? tiles.column_block < 8 * columns : tiles.row_block < 2 * least_rows) return;
     if (narrower)

@@ -264,6 +264,9 @@ TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
   EXPECT_EQ(narrow.tiles.column_block * narrow.column_tiles, 576) << "none is smaller than others";
   EXPECT_EQ(narrow.grid % 2, 0);
   EXPECT_LE(plan_of(512, 512, 128, false, false).grid, 2) << "not worth more";
+  const MatmulPlan long_b = plan_of(1024, 512, 50257, false, false);
+  EXPECT_GE(long_b.tiles.row_block, 256) << "every tile brings all of B near";
+  EXPECT_GE(long_b.grid, 2);
 }
 
 TEST(Matmul, NoDepthGivesZeroOrTheAccumulator) {

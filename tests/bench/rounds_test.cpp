@@ -52,7 +52,8 @@ TEST(BenchRounds, MeanRatesAreOverTimeNotOverReadings) {
   EXPECT_DOUBLE_EQ(mean_rate(0, slow_and_fast), 30);
   EXPECT_EQ(readings, 1);
   readings = 0, inverse = 0;
-  EXPECT_DOUBLE_EQ(mean_rate(0.01, slow_and_fast), readings / inverse);
+  const double mean = mean_rate(0.01, slow_and_fast);
+  EXPECT_DOUBLE_EQ(mean, readings / inverse);
 }
 
 TEST(BenchRounds, NoRoundsHaveNoShare) {

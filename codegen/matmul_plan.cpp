@@ -104,6 +104,15 @@ void check_tiles(const Target& target, const MatmulSpec& spec, const MatmulTiles
   problems.raise();
 }
 
+/// Strips of a transposed A that are packed together: enough to read runs of its rows, few enough
+/// to be near still when they are multiplied; and so that no panel is much smaller than others.
+int64_t panel_strips(const Target& target, const MatmulTiles& tiles) {
+  const int64_t strip_bytes = 4 * tiles.micro_rows * tiles.depth_block;
+  const int64_t most = std::max<int64_t>(target.l1_bytes * 3 / 2 / strip_bytes, 1);
+  const int64_t strips = ceil_div(tiles.row_block, tiles.micro_rows);
+  return ceil_div(strips, ceil_div(strips, most));
+}
+
 /// The most units of work that one core gets when `units` are cut into tiles of `block`, the last
 /// one ragged, and cores take them in order.
 int64_t busiest_core(int64_t units, int64_t block, int64_t cores) {
@@ -161,12 +170,9 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   const int64_t batches = spec.batch[0] * spec.batch[1];
   tiles.depth_block = depth_block(target, spec, rows);
   tiles.pack_a = spec.a.transposed || collides(target, spec.a, rows, tiles.depth_block);
-  // The packed columns of B stay in half of the second-level cache while the rows stream by, and a
-  // panel of packed rows in a quarter.
+  // The packed columns of B stay in half of the second-level cache while the rows stream by.
   const int64_t l2_floats = target.l2_bytes / 4 / tiles.depth_block;
   tiles.column_block = even_block(spec.n, whole_rows ? spec.n : l2_floats / 2, columns);
-  if (spec.a.transposed)
-    tiles.panel_strips = std::clamp<int64_t>(l2_floats / 8 / rows, 1, ceil_div(spec.m, rows));
   // Tall tiles, so that B is packed seldom.
   constexpr int64_t tall = 1024;
   tiles.row_block = even_block(spec.m, spec.m <= 2 * tall ? spec.m : tall, rows);
@@ -190,6 +196,7 @@ MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool who
   else if (shared_b || ceil_div(spec.m, tiles.row_block) >= many)
     tiles.b = BPlace::packed_ahead;
   share_out(target, spec, whole_rows, tiles);
+  if (spec.a.transposed) tiles.panel_strips = panel_strips(target, tiles);
   return tiles;
 }
 

@@ -2,6 +2,7 @@
 // Emits the matrix product of a plan (matmul_plan.h), register-blocked and packed, with what
 // surrounds it: prologues of the operands, the epilogue of the result.
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,10 @@ struct MatmulHooks {
   /// Called when all elements of a tile have been handed over, by the same thread, for what needs
   /// them together (norms of rows: see default_tiles' whole_rows).
   std::function<void(Emitter&, const KernelFrame&, const TileSite&)> finish_tile;
-  /// With store_c: C does not hold f32 of the product's size, so chains are parked in scratch.
-  bool park_in_scratch = false;
+  /// With store_c: position in the frame of a matrix of f32 laid out as C, all of which store_c
+  /// writes and which shares its memory with nothing that it reads. Chains are parked there between
+  /// blocks of k; without one in scratch, beside which the operands find less room in the cache.
+  std::optional<int> parking;
   /// With store_c: it is long, so it is emitted once a vector of columns, in a loop over rows to
   /// which a register block hands its elements by way of memory.
   bool store_in_loop = false;

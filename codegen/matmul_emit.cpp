@@ -463,7 +463,7 @@ class MatmulEmitter {
     std::vector<Ahead::Sums> sums;
     if (!hooks_.store_c || spec_.k > tiles_.depth_block) {
       const auto [base, at] = parking(tile, next);
-      const int64_t stride = hooks_.park_in_scratch ? scratch_.c_row_stride : spec_.c.row_stride;
+      const int64_t stride = parking_place() ? spec_.c.row_stride : scratch_.c_row_stride;
       sums.push_back({near(base, e_.mul(at, 4)), stride, e_.ir().getTrue()});
     }
     for (const int position : hooks_.beside_c)
@@ -522,13 +522,15 @@ class MatmulEmitter {
 
   // --- a register block ---
 
-  MatrixSite site(const Tile& tile, Value* row, Value* column, int64_t vector, int64_t columns) {
+  MatrixSite site(const Tile& tile, Value* row, Value* column, int64_t vector, int64_t columns,
+                  int64_t vectors = 1) {
+    const int lanes = static_cast<int>(vectors * lanes_);
     return {tile.batch.outer,
             tile.batch.inner,
             row,
             e_.add(column, vector * lanes_),
-            static_cast<int>(lanes_),
-            e_.mask_below(e_.index(columns - vector * lanes_), static_cast<int>(lanes_))};
+            lanes,
+            e_.mask_below(e_.index(columns - vector * lanes_), lanes)};
   }
 
   Value* c_index(const MatrixSite& at) {
@@ -537,9 +539,12 @@ class MatmulEmitter {
                   at.column);
   }
 
+  /// Position in the frame of the matrix in which chains are parked; none: in scratch.
+  std::optional<int> parking_place() const { return hooks_.store_c ? hooks_.parking : 2; }
+
   /// Base and index of where the chain of a site is parked between blocks of k.
   std::pair<Value*, Value*> parking(const Tile& tile, const MatrixSite& at) {
-    if (!hooks_.park_in_scratch) return {frame_.buffers[2], c_index(at)};
+    if (const auto place = parking_place()) return {frame_.buffers[*place], c_index(at)};
     Value* row = e_.sub(at.row, tile.row_begin);
     Value* column = e_.sub(at.column, tile.column_begin);
     return {e_.byte_address(frame_.scratch, scratch_.c_offset),
@@ -566,17 +571,20 @@ class MatmulEmitter {
     }
   }
 
+  /// The vectors of a row are handed over as one where they are a power of two, so that their long
+  /// chains of operations take turns.
   void finish_in_loop(const Tile& tile, Value* row, int64_t rows, Value* column, int64_t columns,
                       const Values& sums) {
     const int64_t vectors = packed_columns(columns) / lanes_;
+    const int64_t together = std::has_single_bit(static_cast<uint64_t>(vectors)) ? vectors : 1;
     Value* memory = e_.byte_address(frame_.scratch, scratch_.block_offset);
     for (int64_t i = 0; i < rows * vectors; ++i)
       e_.store(Storage::f32, sums[i], memory, e_.index(i * lanes_));
     e_.for_loop(e_.index(0), e_.index(rows), 1, [&](Value* r) {
-      for (int64_t v = 0; v < vectors; ++v) {
-        Value* at = e_.add(e_.mul(r, vectors * lanes_), v * lanes_);
-        finish(site(tile, e_.add(row, r), column, v, columns),
-               e_.load(Storage::f32, memory, at, static_cast<int>(lanes_)));
+      for (int64_t v = 0; v < vectors; v += together) {
+        const MatrixSite at = site(tile, e_.add(row, r), column, v, columns, together);
+        Value* place = e_.add(e_.mul(r, vectors * lanes_), v * lanes_);
+        finish(at, e_.load(Storage::f32, memory, place, at.lanes));
       }
     });
   }

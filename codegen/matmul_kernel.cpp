@@ -186,7 +186,6 @@ class MatmulKernel {
       auto epilogue = std::make_shared<Epilogue>(
           Epilogue{region_, product_, node.types[0].shape, shape.batch, shape.rows, {}, {}});
       add_epilogue(*epilogue, order, hooks);
-      hooks.park_in_scratch = true;
       hooks.store_in_loop = is_long(*region_);
       hooks.store_c = [epilogue](Emitter& e, const KernelFrame& frame, const MatrixSite& site,
                                  Emitted* value) {
@@ -249,9 +248,15 @@ class MatmulKernel {
       order.push_back(i);
     }
     for (size_t o = 0; o < region_->outputs().size(); ++o) {
-      epilogue.outputs.push_back(static_cast<int>(order.size()));
-      if (lies_as_c(region_->type(region_->outputs()[o].value), epilogue))
-        hooks.beside_c.push_back(static_cast<int>(order.size()));
+      const int position = static_cast<int>(order.size());
+      epilogue.outputs.push_back(position);
+      if (lies_as_c(region_->type(region_->outputs()[o].value), epilogue)) {
+        hooks.beside_c.push_back(position);
+        const auto is_here = [o](const InPlace& pair) {
+          return pair.output == static_cast<int>(o);
+        };
+        if (!hooks.parking && std::ranges::none_of(in_place_, is_here)) hooks.parking = position;
+      }
       hooks.extra_buffers.push_back({.written = true, .shares = true});
       order.push_back(inputs + static_cast<int>(o));
     }
@@ -259,8 +264,9 @@ class MatmulKernel {
 
   KernelPhases phases(const MatmulPlan& plan, const MatmulHooks& hooks,
                       const std::vector<int>& order) const {
-    std::string key = fmt::format("matmul {} {} {}", in_place_.size(), structural_key(*region_),
-                                  print(plan.tiles));
+    std::string key =
+        fmt::format("matmul {} {} {} {}", in_place_.size(), hooks.parking.value_or(-1),
+                    structural_key(*region_), print(plan.tiles));
     KernelPhases result;
     result.products = {plan.spec};
     result.workspace_bytes = plan.packed_bytes;

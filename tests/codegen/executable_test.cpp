@@ -1,5 +1,6 @@
 #include "codegen/executable.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,6 +8,7 @@
 
 #include "codegen/interpret.h"
 #include "ir/builder.h"
+#include "ir/print.h"
 #include "models/llama.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
@@ -111,6 +113,23 @@ TEST(Executable, StatesAreUpdatedAndProbesDelivered) {
   EXPECT_EQ(sums, (std::vector<float>{15, 40, 65}));
   EXPECT_EQ(static_cast<float*>(session.data("w"))[3], 2);
   EXPECT_EQ(static_cast<float*>(session.data("u"))[3], 3);
+}
+
+// A product whose epilogue updates a state in place must not keep unfinished sums there.
+TEST(Executable, ProductsWithLongChainsUpdateStatesInPlace) {
+  Builder b("decay");
+  Tensor w = b.state("w", f32({19, 23}));
+  Tensor product = matmul(b.input("x", f32({19, 1500})), b.input("y", f32({1500, 23})));
+  b.output("w", w * 0.9 - product * 0.1);
+  const GraphPtr graph = planned(b.finish());
+  ASSERT_THAT(print_graph(*graph), testing::HasSubstr("place=[-1]")) << "not in place";
+  Tensors inputs = test::random_inputs(*graph, 4);
+  const Tensors want = interpret(*graph, inputs);
+  Executables programs({graph}, {});
+  Session session(programs, 1);
+  for (const auto& [input, tensor] : inputs) set(session, input, tensor);
+  session.run(0);
+  expect_close(static_cast<const float*>(session.data("w")), want.at("w"), "w");
 }
 
 TEST(Executable, UnknownInputNamesTheNearest) {

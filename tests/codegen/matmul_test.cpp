@@ -302,10 +302,11 @@ TEST(Matmul, NaNAndInfinityStayInTheirRowAndColumn) {
 
 /// Prologue: A is scaled by row while packed, B read from bf16. Epilogue: a bias by column is
 /// added, C is stored as bf16, and f32 goes to a side buffer; in a loop over rows or written out.
+/// Chains wait in scratch or in the side buffer.
 TEST(Matmul, HooksSurroundTheProduct) {
   for (const Target& target : runnable_targets())
-    for (const auto& [ahead, in_loop] :
-         {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
+    for (int choice = 0; choice < 8; ++choice) {
+      const bool ahead = choice & 1, in_loop = choice & 2, parks_aside = choice & 4;
       MatmulSpec spec;
       spec.m = 23, spec.n = 45, spec.k = 50;
       spec.b.transposed = true;
@@ -329,7 +330,7 @@ TEST(Matmul, HooksSurroundTheProduct) {
       }
       MatmulHooks hooks;
       hooks.extra_buffers = {{}, {}, {}, {.written = true}};
-      hooks.park_in_scratch = true;
+      if (parks_aside) hooks.parking = 6;
       hooks.store_in_loop = in_loop;
       hooks.beside_c = {6};
       hooks.load_a = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at) {

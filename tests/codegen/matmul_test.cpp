@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -99,7 +100,7 @@ struct Product {
 /// A guarded copy of `values` whose end is that of its memory up to the alignment of the ABI.
 std::unique_ptr<GuardedBuffer> guarded(const std::vector<float>& values) {
   auto buffer = std::make_unique<GuardedBuffer>(4 * values.size());
-  std::memcpy(buffer->data(), values.data(), 4 * values.size());
+  std::ranges::copy(values, static_cast<float*>(buffer->data()));
   return buffer;
 }
 

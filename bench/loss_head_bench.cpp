@@ -110,7 +110,8 @@ int main(int argc, char** argv) {
   by_step.clear();
   double total = 0;
   const Rounds measured = measure_rounds(
-      rounds, [&] { return fma_rate(host_target(), head.workers()); },
+      rounds,
+      [&] { return mean_rate(0.1, [&] { return fma_rate(host_target(), head.workers()); }); },
       [&] {
         const double seconds = head.run(by_step);
         total += seconds;

@@ -316,8 +316,7 @@ class AttentionBackward {
     keys_ahead_.start(e.select(now, e.index(part), e.index(0)), ceil_div(part, turns()), rows);
   }
 
-  // Register blocks, each of which gives a turn to ask, in one whole pair of
-  // blocks at least.
+  // Register blocks, each of which gives a turn to ask, in one whole pair of blocks at least.
   int64_t turns() const {
     const int64_t scores = query_rows_ / score_tile_.rows;
     const int64_t by_key = key_rows_ / key_tile_.rows, by_query = query_rows_ / query_tile_.rows;

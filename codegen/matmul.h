@@ -44,8 +44,9 @@ struct MatmulHooks {
   /// writes and which shares its memory with nothing that it reads. Chains are parked there between
   /// blocks of k; without one in scratch, beside which the operands find less room in the cache.
   std::optional<int> parking;
-  /// With store_c: it is long, so it is emitted once a vector of columns, in a loop over rows to
-  /// which a register block hands its elements by way of memory.
+  /// With store_c: it is long, so it is emitted once for the vectors of a row (as one site where
+  /// they are a power of two), in a loop over rows to which a register block hands its elements by
+  /// way of memory.
   bool store_in_loop = false;
   /// With store_c: positions in the frame of matrices laid out as C that it reads or writes. They
   /// are asked for ahead of use.

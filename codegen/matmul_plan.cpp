@@ -137,7 +137,7 @@ int64_t half_block(int64_t units, int64_t block, int64_t cores) {
 /// brings all of a long B near again. Enough: about a millisecond of a core.
 void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, MatmulTiles& tiles) {
   constexpr double enough = 2e8;
-  constexpr int64_t several = 4, least_area = 1 << 17;
+  constexpr int64_t several = 4, least = 128, least_area = 1 << 17;
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
   const auto large = [&] {
     const int64_t row_tiles = ceil_div(spec.m, tiles.row_block);
@@ -150,7 +150,7 @@ void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, Ma
   };
   const bool narrower = tiles.b == BPlace::packed && !whole_rows;
   const bool long_b = 4 * spec.k * tiles.column_block > 8 * target.l2_bytes;
-  const int64_t least_rows = long_b ? least_area / tiles.column_block : 128;
+  const int64_t least_rows = long_b ? std::max(least, least_area / tiles.column_block) : least;
   while (target.cores > 1 && large()) {
     if (narrower ? tiles.column_block < 8 * columns : tiles.row_block < 2 * least_rows) return;
     if (narrower)

@@ -39,6 +39,12 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
 
 }  // namespace
 
+void check_probes(const ModelSource& source, int64_t length, const CompileOptions& options,
+                  const std::vector<std::string>& probes) {
+  int64_t kept = 0;
+  probe_ids(source, {.batch = 1, .length = length, .options = options}, probes, kept);
+}
+
 Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task)
     : source_(source), batch_(batch), task_(task) {
   if (task_.metrics.sink_token < 0 || task_.metrics.sink_token >= batch.length)

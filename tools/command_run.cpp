@@ -104,25 +104,24 @@ int run_run(const RunArguments& options) {
 
 }  // namespace
 
-void add_run(CLI::App& app, Action& action) {
+void add_run(Commands& commands) {
   auto options = std::make_shared<RunArguments>();
-  CLI::App* command =
-      app.add_subcommand("run", "run a program on seeded inputs and print checksums");
-  command->add_option("file", options->file, "a graph as text, of any stage")->required();
-  auto* interpreter =
-      command->add_flag("--interpreter", options->interpreter, "by definition, in f64");
-  command->add_flag("--jit", options->jit, "compiled, in f32 (the default)")->excludes(interpreter);
-  command->add_option("--threads", options->threads, "worker threads; 0 takes all cores")
-      ->check(CLI::Range(0, 4096));
-  command->add_option("--seed", options->seed, "of the inputs")->capture_default_str();
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "run", "run a program on seeded inputs and print checksums");
+  table.add("file", &options->file, input_path(), "a graph as text, of any stage").needed();
+  table.flag("--interpreter", options->interpreter, "by definition, in f64");
+  table.flag("--jit", options->jit, "compiled, in f32; so it is without --interpreter");
+  table.exclude("--interpreter", "--jit");
+  table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores");
+  table.add("--seed", &options->seed, within(0), "of the inputs").with_default();
+  table.footer(
       "Interpreter and compiled code agree to 1e-4 of the sum of |x|; the bits of compiled code "
       "are\n"
       "the same for any number of threads.\n\nExamples:\n"
       "  weir dump --layers 2 --set batch=2 > model.weir\n"
       "  weir run model.weir\n  weir run model.weir --interpreter\n"
       "  weir run model.weir --threads 1 --seed 7");
-  command->callback([options, &action] { action = [options] { return run_run(*options); }; });
+  table.action([options] { return run_run(*options); });
 }
 
 }  // namespace weir

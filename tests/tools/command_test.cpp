@@ -89,7 +89,7 @@ TEST_F(Command, AFileGoesOnFromItsStage) {
   EXPECT_THAT(weir("dump a.weir --stage llvm").out, HasSubstr("define "));
   EXPECT_THAT(weir("dump --dot a.weir").out, StartsWith("digraph"));
   Result code = weir("dump --dot --stage asm " + kSmall);
-  EXPECT_EQ(code.status, 1);
+  EXPECT_EQ(code.status, 2);
   EXPECT_THAT(code.err, HasSubstr("[dump] --dot draws a graph, but stage asm is code."));
 }
 
@@ -123,13 +123,13 @@ TEST_F(Command, WrongInputIsSaidInOneMessage) {
   EXPECT_THAT(probe.err, StartsWith("error: [probe] 'blocks.0.atn.hook_v' matches no hook. Did you "
                                     "mean blocks.0.attn.hook_v"));
   EXPECT_THAT(weir("dump --stage fusd").err,
-              StartsWith("error: [dump] 'fusd' is no stage. Use built, differentiated"));
+              StartsWith("error: [dump] --stage is 'fusd'. Use built, differentiated"));
   EXPECT_THAT(weir("probes 'blocks.7.*'").err, HasSubstr("no hook matches 'blocks.7.*'."));
   write("bad.weir", "graph g (x: f32[2]) stage=built\n  A = expp x\n  return A\n");
   EXPECT_THAT(weir("dump bad.weir").err, HasSubstr("bad.weir:2:"));
   EXPECT_THAT(weir("run absent.weir").err, HasSubstr("absent.weir"));
   Result keys = weir("train optimiser.rate=1 optimizer.rte=2 model.heads=3 model.kv_heads=2");
-  EXPECT_EQ(keys.status, 1);
+  EXPECT_EQ(keys.status, 2);
   EXPECT_THAT(keys.err, HasSubstr("unknown key 'optimizer.rte'. Did you mean optimizer.rate"));
   EXPECT_THAT(keys.err, HasSubstr("heads 3 is no multiple of kv_heads 2"));
   EXPECT_FALSE(fs::exists(folder_ / "runs"));

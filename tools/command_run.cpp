@@ -12,9 +12,11 @@
 #include "io/hash.h"
 #include "ir/parse.h"
 #include "ir/verify.h"
+#include "lab/memory.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
+#include "support/text.h"
 #include "tools/command.h"
 #include "tools/seeded_inputs.h"
 
@@ -81,10 +83,32 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int 
   return sums;
 }
 
+// Inputs and outputs are held as f64 beside what the program takes.
+void check_memory(const Graph& graph, const std::string& file) {
+  double elements = 0, largest = 0;
+  const auto count = [&](const Value& value) {
+    double product = 1;
+    for (int64_t extent : graph.type(value).shape) product *= static_cast<double>(extent);
+    return product;
+  };
+  for (int32_t id : graph.inputs()) elements += count({id, 0});
+  for (const Output& output : graph.outputs()) elements += count(output.value);
+  for (int32_t id = 0; id < graph.size(); ++id)
+    if (!graph.node(id).types.empty()) largest = std::max(largest, count({id, 0}));
+  const double bytes = sizeof(double) * (elements + largest);
+  const auto available = static_cast<double>(free_memory());
+  if (bytes > available)
+    user_error("memory",
+               "{} needs at least {} for its inputs, outputs and largest value, but {} are free. "
+               "Take smaller shapes.",
+               file, human_bytes(bytes), human_bytes(available));
+}
+
 int run_run(const RunArguments& options) {
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
   check_plan_user(*graph, options.file);
+  check_memory(*graph, options.file);
   const Tensors inputs = seeded_inputs(*graph, options.seed);
   const std::vector<Checksum> sums = options.interpreter
                                          ? run_interpreter(*graph, inputs)

@@ -276,6 +276,46 @@ TEST_F(EvalCommand, AgreesWithMeasureOnOneWindow) {
   EXPECT_THAT(text_of(folder_ / "m.html"), HasSubstr("\"labels\":[\"The\""));
 }
 
+// Constants of V-scale are given, recorded, and kept with a checkpoint that was trained with them.
+TEST_F(EvalCommand, VScaleConstantsAreGivenAndRecorded) {
+  const std::string measure =
+      "measure --no-report --json m.json --text b.txt --batch 1 --length 16 --model " + model_;
+  Result result = weir(measure + " --v-scale full --v-scale-lambda 0.5 --v-scale-sigma 0.1");
+  ASSERT_EQ(result.status, 0) << result.err;
+  Json settings = json_of("m.json")["settings"];
+  EXPECT_EQ(settings["v_scale_lambda"], 0.5);
+  EXPECT_EQ(settings["v_scale_sigma"], 0.1);
+  EXPECT_EQ(settings["v_scale_layers"], Json::array());
+  EXPECT_NEAR(settings["v_scale_c"].get<double>(), 16 * 8 * 0.01 * 0.5, 1e-12);
+  const double half = json_of("m.json")["loss"].get<double>();
+  ASSERT_EQ(weir(measure + " --v-scale full").status, 0);
+  const double whole = json_of("m.json")["loss"].get<double>();
+  EXPECT_NE(half, whole);
+  result = weir(measure + " --v-scale learned");
+  EXPECT_THAT(result.err, HasSubstr("has no theta, with which learned V-scale begins at 0: the "
+                                    "result is that of full."));
+  EXPECT_EQ(json_of("m.json")["loss"].get<double>(), whole);
+  ASSERT_EQ(weir(measure + " --v-scale full --v-scale-lambda 1 --v-scale-sigma 0.02").status, 0);
+  EXPECT_EQ(json_of("m.json")["loss"].get<double>(), whole);
+  result = weir(
+      "train out=scaled steps=1 batch=2 length=8 model.layers=2 model.d_model=16 "
+      "model.heads=2 model.d_ff=24 data.kind=text data.files=a.txt v_scale.layers=1 "
+      "v_scale.variant=full v_scale.lambda=2 measure.metrics=false");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("There is no report, since measure.metrics is false"));
+  const std::string scaled = "--model scaled/run/checkpoints/step000001 ";
+  result = weir("measure --no-report --json s.json --text b.txt --batch 1 --length 8 " + scaled);
+  ASSERT_EQ(result.status, 0) << result.err;
+  settings = json_of("s.json")["settings"];
+  EXPECT_EQ(settings["v_scale"], "full");
+  EXPECT_EQ(settings["v_scale_lambda"], 2);
+  EXPECT_EQ(settings["v_scale_layers"], Json::array({1}));
+  result = weir("probes '*.hook_v_scaled' " + scaled);
+  EXPECT_THAT(result.out, HasSubstr("blocks.1.attn.hook_v_scaled"));
+  EXPECT_EQ(result.out.find("blocks.0.attn.hook_v_scaled"), std::string::npos);
+  EXPECT_EQ(weir("probes --layers 3 " + scaled).status, 2);
+}
+
 TEST_F(EvalCommand, CountsEveryTokenOnceWhateverTheStride) {
   std::vector<double> losses;
   for (const int64_t stride : {16, 5, 1}) {

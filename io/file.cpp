@@ -146,6 +146,11 @@ bool file_exists(const std::string& path) {
 }
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  // Renaming over a device would replace it.
+  struct stat existing{};
+  if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
+    user_error("file", "cannot write {}: it is {}, a regular file is needed.", path,
+               S_ISDIR(existing.st_mode) ? "a folder" : "a device, pipe or socket");
   static std::atomic<unsigned> counter{0};
   temporary_ = fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter++);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

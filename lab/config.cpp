@@ -3,182 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <set>
-#include <variant>
 
-#include "io/json_depth.h"
-#include "support/error.h"
+#include "io/json_text.h"
+#include "lab/config_keys.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
 
-using Json = nlohmann::ordered_json;
-using Slot = std::variant<int64_t*, uint64_t*, double*, bool*, std::string*, std::vector<int64_t>*,
-                          std::vector<std::string>*, VScaleVariant*, AttentionNormalizer*>;
-
-struct Key {
-  const char* name;
-  std::function<Slot(RunConfig&)> slot;
-  const char* meaning;
-};
-
-#define WEIR_KEY(name, member, meaning) \
-  {name, [](RunConfig& c) -> Slot { return &c.member; }, meaning}
-
-const std::vector<Key>& keys() {
-  // clang-format off
-  static const std::vector<Key> table = {
-      WEIR_KEY("out", out, "folder of the run"),
-      WEIR_KEY("seed", seed, "of weights, data and order"),
-      WEIR_KEY("steps", steps, "optimiser steps"),
-      WEIR_KEY("batch", batch, "sequences a step"),
-      WEIR_KEY("length", length, "tokens a sequence"),
-      WEIR_KEY("micro_batches", micro_batches, "parts a step is computed in, to save memory"),
-      WEIR_KEY("memory", memory, "most memory a step may need, e.g. 2GiB, met by computing values again; empty: what is free"),
-      WEIR_KEY("threads", threads, "worker threads; 0 takes all cores"),
-      WEIR_KEY("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only"),
-      WEIR_KEY("keep_checkpoints", keep_checkpoints, "newest checkpoints of an arm that are kept; 0: all"),
-      WEIR_KEY("model.name", model.name, "what the model is called"),
-      WEIR_KEY("model.layers", model.layers, "blocks"),
-      WEIR_KEY("model.d_model", model.d_model, "width of the residual stream"),
-      WEIR_KEY("model.heads", model.heads, "query heads"),
-      WEIR_KEY("model.kv_heads", model.kv_heads, "key and value heads; divides heads; 0: as many as heads"),
-      WEIR_KEY("model.d_head", model.d_head, "features a head; 0: d_model / heads"),
-      WEIR_KEY("model.d_ff", model.d_ff, "width of the MLP"),
-      WEIR_KEY("model.vocabulary", model.vocabulary, "token ids; 0: as the data needs"),
-      WEIR_KEY("model.rms_eps", model.rms_eps, "added to the mean square in RMSNorm"),
-      WEIR_KEY("model.rope_base", model.rope_base, "base of the rotary embedding"),
-      WEIR_KEY("model.init_deviation", model.init_deviation, "standard deviation of initial weights"),
-      WEIR_KEY("model.tied", model.tied, "whether the output projection is the embedding"),
-      WEIR_KEY("data.kind", data.kind, "backcopy or text"),
-      WEIR_KEY("data.triggers", data.triggers, "backcopy: symbols after which the one before is copied"),
-      WEIR_KEY("data.symbols", data.symbols, "backcopy: symbols of the synthetic source"),
-      WEIR_KEY("data.concentration", data.concentration, "backcopy: how close its rows are to the Zipf law"),
-      WEIR_KEY("data.bigrams", data.bigrams, "backcopy: a text file whose bigrams are the source"),
-      WEIR_KEY("data.files", data.files, "text: files or folders, plain, .gz or C4 .json.gz"),
-      WEIR_KEY("data.tokenizer", data.tokenizer, "text: bytes, a tokenizer.json, or the folder of a tokenizer"),
-      WEIR_KEY("optimizer.kind", optimizer.kind, "adamw or sgd"),
-      WEIR_KEY("optimizer.rate", optimizer.rate, "peak learning rate"),
-      WEIR_KEY("optimizer.beta1", optimizer.beta1, "adamw: decay of the first moment"),
-      WEIR_KEY("optimizer.beta2", optimizer.beta2, "adamw: decay of the second moment"),
-      WEIR_KEY("optimizer.eps", optimizer.eps, "adamw: added to the root of the second moment"),
-      WEIR_KEY("optimizer.momentum", optimizer.momentum, "sgd: momentum"),
-      WEIR_KEY("optimizer.decay", optimizer.decay, "decoupled weight decay of matrices and embeddings"),
-      WEIR_KEY("optimizer.clip", optimizer.clip, "largest global gradient norm; 0: no clipping"),
-      WEIR_KEY("optimizer.warmup", optimizer.warmup, "steps of linear warm-up"),
-      WEIR_KEY("optimizer.schedule", optimizer.schedule, "cosine or constant"),
-      WEIR_KEY("optimizer.final_rate", optimizer.final_rate, "rate at the last step, as a fraction of the peak"),
-      WEIR_KEY("measure.metrics", measure.metrics, "whether measured steps write the metric record"),
-      WEIR_KEY("measure.steps", measure.steps, "the steps to measure; empty: 0, 1, 2, 4 ... 512, then every so often"),
-      WEIR_KEY("measure.every", measure.every, "steps between measurements after 512"),
-      WEIR_KEY("measure.sink_token", measure.sink_token, "the token taken for the sink"),
-      WEIR_KEY("measure.sink_window", measure.sink_window, "queries over which the sink score is averaged"),
-      WEIR_KEY("measure.sink_threshold", measure.sink_threshold, "sink score above which a head counts as sinking"),
-      WEIR_KEY("measure.gradient_window", measure.gradient_window, "last token that the gradient-sink ratio compares with"),
-      WEIR_KEY("measure.massive_absolute", measure.massive_absolute, "a massive activation is larger than this"),
-      WEIR_KEY("measure.massive_ratio", measure.massive_ratio, "and than this many times the median"),
-      WEIR_KEY("measure.probes", measure.probes, "further probe selectors, separated by ';'; kept as arrays"),
-      WEIR_KEY("measure.map_layer", measure.map_layer, "layer of the attention map in the report"),
-      WEIR_KEY("measure.map_head", measure.map_head, "head of that map"),
-      WEIR_KEY("attention", attention, "softmax, or softmax-1: one more score of zero without a value"),
-      WEIR_KEY("v_scale.variant", v_scale.variant, "none, full, learned, backward or forward"),
-      WEIR_KEY("v_scale.lambda", v_scale.lambda, "factor of C = d_model d_head sigma^2 lambda"),
-      WEIR_KEY("v_scale.sigma", v_scale.sigma, "the initialiser's standard deviation in C"),
-      WEIR_KEY("v_scale.layers", v_scale.layers, "layers it applies to; empty: all"),
-  };
-  // clang-format on
-  return table;
-}
-#undef WEIR_KEY
-
-std::vector<std::string> key_names() {
-  std::vector<std::string> names = {"arms"};
-  for (const Key& key : keys()) names.emplace_back(key.name);
-  return names;
-}
-
-const Key* find_key(std::string_view name) {
-  for (const Key& key : keys())
-    if (name == key.name) return &key;
-  return nullptr;
-}
-
-template <typename T>
-bool parse_number(std::string_view text, T& result) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-// What kind of value a slot holds, for messages.
-struct KindName {
-  std::string operator()(const int64_t*) const { return "an integer"; }
-  std::string operator()(const uint64_t*) const { return "an integer >= 0"; }
-  std::string operator()(const double*) const { return "a number"; }
-  std::string operator()(const bool*) const { return "true or false"; }
-  std::string operator()(const std::string*) const { return "a text"; }
-  std::string operator()(const std::vector<int64_t>*) const { return "integers separated by ','"; }
-  std::string operator()(const std::vector<std::string>*) const { return "texts"; }
-  std::string operator()(const VScaleVariant*) const { return "a variant"; }
-  std::string operator()(const AttentionNormalizer*) const { return "a normaliser"; }
-};
-
-// Reads the text of a value; returns false if it is of another kind.
-struct FromText {
-  const std::string& text;
-  bool operator()(int64_t* v) const { return parse_number(text, *v); }
-  bool operator()(uint64_t* v) const { return parse_number(text, *v); }
-  bool operator()(double* v) const { return parse_number(text, *v) && std::isfinite(*v); }
-  bool operator()(bool* v) const {
-    *v = text == "true";
-    return text == "true" || text == "false";
-  }
-  bool operator()(std::string* v) const {
-    *v = text;
-    return true;
-  }
-  bool operator()(std::vector<int64_t>* v) const {
-    v->clear();
-    if (trim(text).empty()) return true;
-    for (const std::string& part : split(text, ',')) {
-      int64_t number = 0;
-      if (!parse_number(trim(part), number)) return false;
-      v->push_back(number);
-    }
-    return true;
-  }
-  bool operator()(std::vector<std::string>* v) const {
-    v->clear();
-    for (const std::string& part :
-         split(text, text.find(';') == std::string::npos && text.find(':') == std::string::npos
-                         ? ','
-                         : ';'))
-      if (!trim(part).empty()) v->emplace_back(trim(part));
-    return true;
-  }
-  bool operator()(VScaleVariant* v) const {
-    *v = parse_v_scale_variant(text);
-    return true;
-  }
-  bool operator()(AttentionNormalizer* v) const {
-    *v = parse_normalizer(text);
-    return true;
-  }
-};
-
-struct ToJson {
-  Json operator()(const VScaleVariant* v) const { return v_scale_variant_name(*v); }
-  Json operator()(const AttentionNormalizer* v) const { return normalizer_name(*v); }
-  template <typename T>
-  Json operator()(const T* v) const {
-    return *v;
-  }
-};
+using Json = ConfigJson;
+using Assignments = std::vector<std::pair<std::string, std::string>>;
 
 // The text form of a JSON value, so that both sources are read by the same rules.
 std::string text_of(const Json& value) {
@@ -190,26 +29,31 @@ std::string text_of(const Json& value) {
   return join(parts, texts ? ";" : ",") + (texts ? ";" : "");
 }
 
-void set_key(RunConfig& config, const std::string& name, const std::string& text,
-             Problems& problems) {
-  const Key* key = find_key(name);
-  if (!key) {
-    problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.", name,
-                             did_you_mean(name, key_names())));
-    return;
-  }
-  Slot slot = key->slot(config);
-  try {
-    if (!std::visit(FromText{text}, slot))
-      problems.add(
-          fmt::format("{} is '{}', but {} is needed.", name, text, std::visit(KindName{}, slot)));
-  } catch (const UserError& error) {
-    problems.add(fmt::format("{}: {}", name, error.what()));
-  }
+// The sizes of a named model; what is no size stays.
+void set_named_model(RunConfig& config, const std::string& name, UsageProblems& problems) {
+  const std::vector<std::string> names = llama_config_names();
+  if (std::find(names.begin(), names.end(), name) == names.end())
+    problems.add(no_choice("model", name, names));
+  else
+    config.model = named_model(name);
+}
+
+// Assignments of one source, whose order does not matter: a named model first, then single keys.
+void assign(RunConfig& config, const Assignments& assignments, UsageProblems& problems) {
+  const auto named = [](const auto& assignment) { return assignment.first == "model"; };
+  std::set<std::string> names;
+  for (const auto& [key, value] : assignments)
+    if (key == "model") names.insert(value);
+  if (names.size() > 1)
+    problems.add(fmt::format("model is given as {}; give one.", fmt::join(names, " and as ")));
+  for (const auto& [key, value] : assignments)
+    if (key == "model") set_named_model(config, value, problems);
+  for (const auto& assignment : assignments)
+    if (!named(assignment)) set_config_key(config, assignment.first, assignment.second, problems);
 }
 
 // "baseline; v-scale-full: v_scale.variant=full optimizer.rate=0.01"
-std::vector<ArmConfig> arms_from_text(const std::string& text, Problems& problems) {
+std::vector<ArmConfig> arms_from_text(const std::string& text, UsageProblems& problems) {
   std::vector<ArmConfig> arms;
   for (const std::string& part : split(text, ';')) {
     if (trim(part).empty()) continue;
@@ -229,7 +73,7 @@ std::vector<ArmConfig> arms_from_text(const std::string& text, Problems& problem
   return arms;
 }
 
-std::vector<ArmConfig> arms_from_json(const Json& json, Problems& problems) {
+std::vector<ArmConfig> arms_from_json(const Json& json, UsageProblems& problems) {
   std::vector<ArmConfig> arms;
   if (json.is_string()) return arms_from_text(json.get<std::string>(), problems);
   if (!json.is_array()) {
@@ -249,62 +93,21 @@ std::vector<ArmConfig> arms_from_json(const Json& json, Problems& problems) {
   return arms;
 }
 
-void read_json(RunConfig& config, const Json& json, const std::string& prefix, Problems& problems) {
+void read_json(RunConfig& config, const Json& json, const std::string& prefix,
+               Assignments& assignments, UsageProblems& problems) {
   for (const auto& [key, value] : json.items()) {
     std::string name = prefix + key;
     if (name == "arms")
       config.arms = arms_from_json(value, problems);
-    else if (value.is_object() && !find_key(name))
-      read_json(config, value, name + ".", problems);
+    else if (value.is_object() && !find_config_key(name))
+      read_json(config, value, name + ".", assignments, problems);
     else
-      set_key(config, name, text_of(value), problems);
+      assignments.emplace_back(name, text_of(value));
   }
 }
 
-void check_choice(Problems& problems, const char* key, const std::string& value,
-                  const std::vector<std::string>& choices) {
-  if (std::find(choices.begin(), choices.end(), value) == choices.end())
-    problems.add(fmt::format("{} is '{}'. Use {}.{}", key, value, join(choices, " or "),
-                             did_you_mean(value, choices)));
-}
-
-void check_ranges(const RunConfig& c, Problems& problems) {
-  auto at_least = [&](const char* key, int64_t value, int64_t low) {
-    if (value < low)
-      problems.add(fmt::format("{} is {}, but at least {} is needed.", key, value, low));
-  };
-  auto within = [&](const char* key, double value, double low, double high) {
-    if (!(value >= low && value <= high))
-      problems.add(
-          fmt::format("{} is {}, but a number from {} to {} is needed.", key, value, low, high));
-  };
-  at_least("steps", c.steps, 0);
-  at_least("batch", c.batch, 1);
-  at_least("length", c.length, 2);
-  at_least("micro_batches", c.micro_batches, 1);
-  at_least("threads", c.threads, 0);
-  at_least("checkpoint_every", c.checkpoint_every, 0);
-  at_least("measure.every", c.measure.every, 1);
-  at_least("measure.sink_window", c.measure.sink_window, 1);
-  at_least("measure.gradient_window", c.measure.gradient_window, 1);
-  at_least("optimizer.warmup", c.optimizer.warmup, 0);
-  within("optimizer.rate", c.optimizer.rate, 0, 1e6);
-  within("optimizer.beta1", c.optimizer.beta1, 0, 1 - 1e-9);
-  within("optimizer.beta2", c.optimizer.beta2, 0, 1 - 1e-9);
-  within("optimizer.eps", c.optimizer.eps, 0, 1);
-  within("optimizer.momentum", c.optimizer.momentum, 0, 1);
-  within("optimizer.decay", c.optimizer.decay, 0, 1e6);
-  within("optimizer.clip", c.optimizer.clip, 0, 1e9);
-  within("optimizer.final_rate", c.optimizer.final_rate, 0, 1);
-  if (!c.memory.empty() && !parse_bytes(c.memory))
-    problems.add(
-        fmt::format("memory is '{}', but a size such as 2GiB or 500M is needed.", c.memory));
-  check_choice(problems, "optimizer.kind", c.optimizer.kind, {"adamw", "sgd"});
-  check_choice(problems, "optimizer.schedule", c.optimizer.schedule, {"cosine", "constant"});
-  check_choice(problems, "data.kind", c.data.kind, {"backcopy", "text"});
-}
-
-void check_together(const RunConfig& c, Problems& problems) {
+// What ranges of single keys cannot say.
+void check_together(const RunConfig& c, UsageProblems& problems) {
   if (c.micro_batches > 0 && c.batch % c.micro_batches != 0)
     problems.add(
         fmt::format("batch {} is no multiple of micro_batches {}.", c.batch, c.micro_batches));
@@ -333,27 +136,64 @@ void check_together(const RunConfig& c, Problems& problems) {
   }
 }
 
-void check(const RunConfig& config) {
-  Problems problems("config");
-  check_ranges(config, problems);
-  check_together(config, problems);
-  problems.raise();
+void check_arm_names(const RunConfig& config, UsageProblems& problems) {
+  std::set<std::string> names;
+  for (const ArmConfig& arm : config.arms)
+    if (!names.insert(arm.name).second || !is_folder_name(arm.name))
+      problems.add(fmt::format(
+          "arm name '{}': each arm needs a name of its own that can name a folder.", arm.name));
+}
+
+// A word that gives a label where a named size is meant.
+void check_label(const Assignments& words, UsageProblems& problems) {
+  const std::vector<std::string> names = llama_config_names();
+  const auto has = [&](const char* key) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const auto& word) { return word.first == key; });
+  };
+  for (const auto& [key, value] : words)
+    if (key == "model.name" && !has("model") &&
+        std::find(names.begin(), names.end(), value) != names.end())
+      problems.add(fmt::format("model.name is only a label. The sizes of {} are set by model={}.",
+                               value, value));
 }
 
 }  // namespace
 
 RunConfig::RunConfig() { model.vocabulary = 0; }
 
-RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
-                       RunConfig config) {
-  Problems problems("config");
-  if (!json.empty()) {
-    Json parsed =
-        json_is_shallow(json) ? Json::parse(json, nullptr, false) : Json(Json::value_t::discarded);
+const std::vector<VScaleVariant>& v_scale_variants() {
+  static const std::vector<VScaleVariant> variants = {
+      VScaleVariant::none, VScaleVariant::full, VScaleVariant::learned, VScaleVariant::backward,
+      VScaleVariant::forward};
+  return variants;
+}
+
+bool is_folder_name(const std::string& name) {
+  const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return c != '/' && static_cast<unsigned char>(c) >= 32 && c != 127;
+  });
+  constexpr size_t longest = 200;
+  return plain && !name.empty() && name.size() <= longest && name != "." && name != "..";
+}
+
+ModelConfig named_model(const std::string& name) {
+  ModelConfig model = llama_config(name);
+  if (name == "demo") model.vocabulary = 0;  // that of its data
+  return model;
+}
+
+RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& words,
+                       RunConfig config, UsageProblems& problems) {
+  if (!json.text.empty() || !json.source.empty()) {
+    Assignments assignments;
+    const Json parsed = parse_json(json.text, json.source, "config");
     if (!parsed.is_object())
-      user_error("config", "the configuration is no JSON object. Give {{\"steps\": 100, ...}}.");
-    read_json(config, parsed, "", problems);
+      user_error("config", "{} is no JSON object. Give {{\"steps\": 100, ...}}.", json.source);
+    read_json(config, parsed, "", assignments, problems);
+    assign(config, assignments, problems);
   }
+  Assignments assignments;
   for (const std::string& word : words) {
     size_t equals = word.find('=');
     if (equals == std::string::npos) {
@@ -361,44 +201,52 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
       continue;
     }
     std::string key = word.substr(0, equals), value = word.substr(equals + 1);
+    const auto same = [&](const auto& earlier) { return earlier.first == key; };
     if (key == "arms")
       config.arms = arms_from_text(value, problems);
-    else
-      set_key(config, key, value, problems);
-  }
-  std::set<std::string> names;
-  for (const ArmConfig& arm : config.arms) {
-    if (!names.insert(arm.name).second || arm.name.empty() ||
-        arm.name.find('/') != std::string::npos)
+    else if (const auto earlier = std::find_if(assignments.begin(), assignments.end(), same);
+             earlier == assignments.end())
+      assignments.emplace_back(key, value);
+    else if (earlier->second != value)
       problems.add(
-          fmt::format("arm name '{}': each arm needs a name of its own that can name a "
-                      "folder.",
-                      arm.name));
-    RunConfig trial = config;
-    for (const auto& [key, value] : arm.overrides) set_key(trial, key, value, problems);
-    check_ranges(trial, problems);
+          fmt::format("{} is given as {} and as {}; give one.", key, earlier->second, value));
   }
-  if (config.arms.empty() || !problems.empty()) check_ranges(config, problems);
+  check_label(assignments, problems);
+  assign(config, assignments, problems);
+  check_arm_names(config, problems);
+  for (const ArmConfig& arm : config.arms) {
+    RunConfig trial = config;
+    assign(trial, arm.overrides, problems);
+    if (problems.empty()) check_together(trial, problems);
+  }
   check_together(config, problems);
+  return config;
+}
+
+RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
+                       RunConfig config) {
+  UsageProblems problems("config");
+  config = parse_config({json, json.empty() ? "" : "the configuration"}, words, std::move(config),
+                        problems);
   problems.raise();
   return config;
 }
 
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm) {
   RunConfig result = config;
-  Problems problems("config");
-  for (const auto& [key, value] : arm.overrides) set_key(result, key, value, problems);
-  problems.raise();
+  UsageProblems problems("config");
+  assign(result, arm.overrides, problems);
   result.arms.clear();
-  check(result);
+  check_together(result, problems);
+  problems.raise();
   return result;
 }
 
 std::string config_json(const RunConfig& config) {
   RunConfig copy = config;
   Json json = Json::object();
-  for (const Key& key : keys()) {
-    Json value = std::visit(ToJson{}, key.slot(copy));
+  for (const ConfigKey& key : config_keys()) {
+    Json value = config_value(key, copy);
     std::string name = key.name;
     size_t dot = name.find('.');
     if (dot == std::string::npos)
@@ -419,11 +267,11 @@ std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
   std::map<std::string, std::string> settings;
   RunConfig copy = config, defaults;
   if (copy.v_scale.variant == VScaleVariant::none) copy.v_scale = {};  // its other keys do nothing
-  for (const Key& key : keys()) {
+  for (const ConfigKey& key : config_keys()) {
     const std::string name = key.name;
     if (name != "attention" && !name.starts_with("v_scale.")) continue;
-    const Json value = std::visit(ToJson{}, key.slot(copy));
-    if (value != std::visit(ToJson{}, key.slot(defaults))) settings[name] = text_of(value);
+    const Json value = config_value(key, copy);
+    if (value != config_value(key, defaults)) settings[name] = text_of(value);
   }
   return settings;
 }
@@ -431,11 +279,32 @@ std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
 std::string config_help() {
   RunConfig defaults;
   std::string text;
-  for (const Key& key : keys())
-    text += fmt::format("  {:<26} {:<12} {}\n", key.name,
-                        std::visit(ToJson{}, key.slot(defaults)).dump(), key.meaning);
-  text += fmt::format("  {:<26} {:<12} {}\n", "arms", "[]",
-                      "runs to compare, \"name; name: key=value key=value\"");
+  const auto line = [&](const char* name, const std::string& value, const std::string& meaning) {
+    text += fmt::format("  {:<26} {:<12} {}\n", name, value, meaning);
+  };
+  line("model", "", "sets the sizes of a named model: " + join(llama_config_names(), ", "));
+  for (const ConfigKey& key : config_keys()) {
+    const std::string range = config_range(key);
+    line(key.name, config_value(key, defaults).dump(),
+         range.empty() ? key.meaning : fmt::format("{} ({})", key.meaning, range));
+  }
+  line("arms", "[]", "runs to compare, \"name; name: key=value key=value\"");
+  return text +
+         "\nA named model comes first, then single keys, whatever their order; words go before a "
+         "file, an\narm before both. Named models:\n" +
+         named_model_help();
+}
+
+std::string named_model_help() {
+  std::string text;
+  for (const std::string& name : llama_config_names()) {
+    const ModelConfig m = resolved(named_model(name));
+    text += fmt::format(
+        "  {:<12} layers {}, d_model {}, heads {}, kv_heads {}, d_head {}, d_ff {}, vocabulary "
+        "{}\n",
+        name, m.layers, m.d_model, m.heads, m.kv_heads, m.d_head, m.d_ff,
+        m.vocabulary > 0 ? fmt::format("{}", m.vocabulary) : "of the data");
+  }
   return text;
 }
 

@@ -13,6 +13,8 @@
 
 namespace weir {
 
+class UsageProblems;
+
 struct DataConfig {
   std::string kind = "backcopy";    ///< backcopy or text
   int64_t triggers = 3;             ///< backcopy: most frequent symbols that copy
@@ -77,9 +79,19 @@ struct RunConfig {
   RunConfig();
 };
 
+/// A JSON text and what messages call it, such as the path of its file; both empty: none.
+struct ConfigText {
+  std::string text, source;
+};
+
 /// Reads a JSON object (nested, or with dotted keys) over `config`, then `key=value` words over
-/// that. One user error lists everything wrong: unknown keys with the nearest, values of the wrong
-/// kind, and values that do not fit together.
+/// that. In each of them `model=NAME` sets the sizes of a named model before single keys are read,
+/// whatever their order. What is wrong with keys and values is added to `problems`: unknown keys
+/// with the nearest, values outside their range, and values that do not fit together. User error at
+/// once for a text that is no JSON object.
+RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& words,
+                       RunConfig config, UsageProblems& problems);
+/// The same; one UsageError lists everything wrong.
 RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
                        RunConfig config = {});
 /// The configuration of one arm.
@@ -89,8 +101,17 @@ std::string config_json(const RunConfig& config);
 /// The keys of `config_json` that rewrite the model (attention, v_scale.*), where they differ from
 /// the default, as text; parse_config takes them as words.
 std::map<std::string, std::string> rewrite_settings(const RunConfig& config);
-/// A line a key: name, default, meaning.
+/// A line a key: name, default, meaning, range; then the named models.
 std::string config_help();
+/// A line a named model: its sizes.
+std::string named_model_help();
+
+/// The model of models/llama.h by name; the demo's vocabulary is that of its data.
+ModelConfig named_model(const std::string& name);
+/// All there are, none first.
+const std::vector<VScaleVariant>& v_scale_variants();
+/// Whether a name can name a folder inside another one: not empty, neither '/' nor ".".
+bool is_folder_name(const std::string& name);
 
 /// A run of a model of models/llama.h by name, at the length that it is meant for and 4096 tokens a
 /// step (or one sequence).

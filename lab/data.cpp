@@ -24,9 +24,18 @@ std::string token_cache_folder() {
 std::unique_ptr<BatchSource> make_batches(const DataConfig& data, uint64_t seed) {
   if (data.kind == "text")
     return make_text_batches({data.files, data.tokenizer, token_cache_folder(), seed});
+  std::string bigrams;
+  if (!data.bigrams.empty()) {
+    bigrams = read_text(data.bigrams);
+    if (bigrams.empty())
+      user_error("data",
+                 "data.bigrams: {} is empty. Give a text, or leave data.bigrams out for the "
+                 "synthetic source.",
+                 data.bigrams);
+  }
   return make_backcopy({.seed = seed,
                         .triggers = data.triggers,
-                        .text = data.bigrams.empty() ? "" : read_text(data.bigrams),
+                        .text = std::move(bigrams),
                         .symbols = data.symbols,
                         .concentration = data.concentration});
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lab/progress.h"
 #include "support/error.h"
 
 namespace weir {
@@ -29,12 +30,14 @@ Evaluator::Evaluator(const ModelSource& source, std::vector<int32_t> ids, const 
   const int64_t rest = std::max<int64_t>(0, targets - task_.context);
   windows_ = 1 + (rest + task_.stride - 1) / task_.stride;
   rows_ = std::min(windows_, std::max<int64_t>(1, kTokensTogether / task_.context));
+  const Activity activity("planning and compiling a window");
   run_ = std::make_unique<ModelRun>(
       source, RunRequest{.batch = rows_, .length = task_.context, .options = task_.options},
       task_.run);
 }
 
 Evaluation Evaluator::evaluate() {
+  Activity activity("evaluating windows");
   run_->load();
   const auto targets = static_cast<int64_t>(ids_.size()) - 1;
   Evaluation result{.windows = windows_};
@@ -58,6 +61,7 @@ Evaluation Evaluator::evaluate() {
     }
     sum += run_->run(batch) * static_cast<double>(counted);
     result.tokens += counted;
+    activity.at(std::min(windows_, first + rows_), windows_);
   }
   WEIR_CHECK(result.tokens == targets, "{} of {} targets were counted", result.tokens, targets);
   result.loss = sum / static_cast<double>(result.tokens);

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "lab/metric_probes.h"
+#include "lab/progress.h"
 #include "lab/record_values.h"
 #include "support/error.h"
 
@@ -39,12 +40,18 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
 
 }  // namespace
 
+void check_probes(const ModelSource& source, int64_t length, const CompileOptions& options,
+                  const std::vector<std::string>& probes) {
+  int64_t kept = 0;
+  probe_ids(source, {.batch = 1, .length = length, .options = options}, probes, kept);
+}
+
 Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task)
     : source_(source), batch_(batch), task_(task) {
   if (task_.metrics.sink_token < 0 || task_.metrics.sink_token >= batch.length)
     user_error("measure", "the sink token {} is not one of the {} of a sequence.",
                task_.metrics.sink_token, batch.length);
-  task_.metrics.v_scale = task.options.v_scale.variant;
+  task_.metrics.set_v_scale(task.options.v_scale);
   task_.metrics.attention = task.options.attention;
   RunRequest request{.batch = batch.batch, .length = batch.length, .options = task.options};
   kept_ids_ = probe_ids(source, request, task.probes, request.kept);
@@ -56,6 +63,7 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
   request.kept +=
       source.sizes.layers * batch.length * (26 + 2 * source.sizes.kv_heads) * bytes_a_number +
       whatever_else;
+  const Activity activity("planning and compiling the measurement");
   run_ = std::make_unique<ModelRun>(source, request, task.run);
 }
 
@@ -64,6 +72,7 @@ Measurer::~Measurer() = default;
 MeasureResult Measurer::measure(const ProfileSink& profile) {
   MeasureResult result;
   auto start = std::chrono::steady_clock::now();
+  const Activity activity("measuring");
   if (!loaded_) run_->load();
   loaded_ = task_.keep_loaded;
   result.load_seconds = seconds_since(start);
@@ -94,6 +103,7 @@ int64_t heaviest_key(const ModelSource& source, const TokenBatch& batch, const M
                      .probes = {"blocks.*.attn.hook_pattern : column_mass, mean(batch,head)"},
                      .loss = false,
                      .options = task.options};
+  const Activity activity("looking for the sink");
   ModelRun run(source, request, task.run);
   run.load();
   std::vector<double> mass(static_cast<size_t>(batch.length), 0);
@@ -123,6 +133,7 @@ std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenB
                          {batch.tokens.begin(), batch.tokens.begin() + batch.length},
                          {batch.targets.begin(), batch.targets.begin() + batch.length}};
   request.kept = static_cast<int64_t>(heads.size() * T * T * sizeof(double));
+  const Activity activity("attention maps for the report");
   ModelRun run(source, request, task.run);
   run.load();
   Tensors values;

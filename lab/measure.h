@@ -26,6 +26,10 @@ struct MeasureResult {
   double load_seconds = 0, run_seconds = 0;
 };
 
+/// User errors of probes, before anything is tokenised or compiled: as those of ModelRun.
+void check_probes(const ModelSource& source, int64_t length, const CompileOptions& options,
+                  const std::vector<std::string>& probes);
+
 /// One measurement: planned and compiled by the constructor, so that its peak memory can be stated
 /// before it runs.
 class Measurer {

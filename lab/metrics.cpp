@@ -46,15 +46,22 @@ const char* v_scale_name(VScaleVariant variant) {
   internal_error_at("unknown V-scale variant");
 }
 
-Json settings_json(const MetricSettings& cut) {
-  return {{"sink_token", cut.sink_token},
-          {"sink_window", cut.sink_window},
-          {"sink_threshold", cut.sink_threshold},
-          {"gradient_window", cut.gradient_window},
-          {"massive_absolute", cut.massive_absolute},
-          {"massive_ratio", cut.massive_ratio},
-          {"v_scale", v_scale_name(cut.v_scale)},
-          {"attention", normalizer_name(cut.attention)}};
+Json settings_json(const MetricSettings& cut, const MeasuredModel& model) {
+  Json settings = {{"sink_token", cut.sink_token},
+                   {"sink_window", cut.sink_window},
+                   {"sink_threshold", cut.sink_threshold},
+                   {"gradient_window", cut.gradient_window},
+                   {"massive_absolute", cut.massive_absolute},
+                   {"massive_ratio", cut.massive_ratio},
+                   {"v_scale", v_scale_name(cut.v_scale)},
+                   {"attention", normalizer_name(cut.attention)}};
+  if (cut.v_scale == VScaleVariant::none) return settings;
+  settings["v_scale_lambda"] = cut.v_scale_lambda;
+  settings["v_scale_sigma"] = cut.v_scale_sigma;
+  settings["v_scale_layers"] = cut.v_scale_layers;  // empty: all
+  settings["v_scale_c"] = static_cast<double>(model.d_model) * static_cast<double>(model.d_head) *
+                          cut.v_scale_sigma * cut.v_scale_sigma * cut.v_scale_lambda;
+  return settings;
 }
 
 Numbers ratios(const Numbers& numerators, const Numbers& denominators) {
@@ -223,6 +230,13 @@ class LayerRecord {
 
 }  // namespace
 
+void MetricSettings::set_v_scale(const VScaleOptions& options) {
+  v_scale = options.variant;
+  v_scale_lambda = options.lambda;
+  v_scale_sigma = options.sigma;
+  v_scale_layers = options.layers;
+}
+
 MetricSettings cut_to(MetricSettings settings, int64_t T) {
   WEIR_CHECK(settings.sink_token >= 0 && settings.sink_token < T, "sink token {} of {} tokens",
              settings.sink_token, T);
@@ -265,7 +279,7 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
       {"heads", model.heads}, {"kv_heads", model.kv_heads},     {"d_head", model.d_head},
       {"d_ff", model.d_ff},   {"vocabulary", model.vocabulary}, {"parameters", model.parameters}};
   record["tokens"] = {{"batch", measurement.batch}, {"length", measurement.length}};
-  record["settings"] = settings_json(cut);
+  record["settings"] = settings_json(cut, model);
   record["loss"] = number(measurement.loss);
   // Most of a record are the numbers of its layers, which become text side by side.
   const auto layers = static_cast<size_t>(model.layers);

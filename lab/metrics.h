@@ -26,6 +26,12 @@ struct MetricSettings {
   /// Of all attention. Unless its rows sum to one, statistics of heads are of a / sum_s a, as
   /// probes give them, and the sum of a row is recorded.
   AttentionNormalizer attention = AttentionNormalizer::softmax;
+  /// The constants of V-scale, where there is one.
+  double v_scale_lambda = 1, v_scale_sigma = 0.02;
+  std::vector<int64_t> v_scale_layers = {};  ///< empty: all
+
+  /// Takes variant and constants.
+  void set_v_scale(const VScaleOptions& options);
 };
 
 /// The sizes that a record states, as the model's configuration has them.

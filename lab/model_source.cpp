@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "lab/config.h"
+#include "support/error.h"
 
 namespace weir {
 
@@ -30,7 +31,14 @@ CompileOptions trained_rewrites(const Checkpoint& checkpoint) {
   std::vector<std::string> words;
   for (const auto& [key, value] : checkpoint.config().rewrites)
     words.push_back(fmt::format("{}={}", key, value));
-  const RunConfig config = parse_config("", words);
+  RunConfig config;
+  config.model.layers = checkpoint.config().layers;  // what v_scale.layers is checked against
+  try {
+    config = parse_config("", words, config);
+  } catch (const UserError& error) {  // no mistake of this command line
+    user_error("checkpoint", "the rewrites that {} says it was trained with are wrong: {}",
+               checkpoint.path(), error.what());
+  }
   return {.v_scale = config.v_scale, .attention = config.attention};
 }
 

@@ -51,6 +51,33 @@ void Progress::step(int64_t done, double loss, double tokens_per_second, bool me
   std::fflush(stderr);
 }
 
+Activity::Activity(std::string what)
+    : what_(std::move(what)),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      start_(Clock::now()),
+      shown_(start_) {
+  show("");
+}
+
+Activity::~Activity() {
+  if (terminal_) fmt::print(stderr, "\r\033[K");
+}
+
+void Activity::show(const std::string& more) const {
+  if (!terminal_) return;
+  fmt::print(stderr, "\r\033[K{} ...{}", what_, more);
+  std::fflush(stderr);
+}
+
+void Activity::at(int64_t done, int64_t of) {
+  const auto now = Clock::now();
+  if (!terminal_ || done == 0 || seconds(now - shown_) < kRedrawSeconds) return;
+  shown_ = now;
+  const double left =
+      seconds(now - start_) * static_cast<double>(of - done) / static_cast<double>(done);
+  show(fmt::format(" {} of {}, {} left", done, of, duration_text(left)));
+}
+
 std::string duration_text(double seconds) {
   const auto all = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
   const int64_t hours = all / 3600, minutes = all / 60 % 60;

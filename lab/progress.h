@@ -1,6 +1,8 @@
 #pragma once
-// What a person sees while a run goes on: a bar on a terminal, a line a measured step elsewhere.
+// What a person sees while something goes on: a bar on a terminal; of a run, a line a measured step
+// elsewhere.
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 namespace weir {
@@ -18,6 +20,25 @@ class Progress {
 
   std::string arm_;
   int64_t first_, steps_;
+  bool terminal_;
+  std::chrono::steady_clock::time_point start_, shown_;
+};
+
+/// What is going on, on one line of a terminal while it lives; nothing elsewhere.
+class Activity {
+ public:
+  explicit Activity(std::string what);
+  ~Activity();
+  Activity(const Activity&) = delete;
+  Activity& operator=(const Activity&) = delete;
+
+  /// Of work whose size is known.
+  void at(int64_t done, int64_t of);
+
+ private:
+  void show(const std::string& more) const;
+
+  std::string what_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_, shown_;
 };

@@ -20,6 +20,7 @@
 #include "models/hugging_face_config.h"
 #include "support/error.h"
 #include "support/log.h"
+#include "support/usage_error.h"
 
 namespace weir {
 
@@ -85,7 +86,10 @@ class ArmRun {
         measured_(measured_steps(config_)) {}
 
   // Everything that can be wrong with the model and the probes, before anything is written.
-  void check() const { make_training_graphs(config_, options_.target, !measured_.empty()); }
+  void check() const {
+    const Activity activity(name_ + ": planning");
+    make_training_graphs(config_, options_.target, !measured_.empty());
+  }
 
   // Whether an earlier run brought the arm to its end.
   bool is_complete() const { return fs::exists(folder_ / "complete"); }
@@ -94,7 +98,10 @@ class ArmRun {
   void prepare() {
     if (trainer_) return;
     CompileSettings settings{.target = options_.target, .cache = default_object_cache()};
-    trainer_ = std::make_unique<Trainer>(config_, *source_, settings, !measured_.empty());
+    {
+      const Activity activity(name_ + ": planning and compiling");
+      trainer_ = std::make_unique<Trainer>(config_, *source_, settings, !measured_.empty());
+    }
     announce();
   }
 
@@ -300,7 +307,15 @@ RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
   if (!is_run(folder))
     user_error("train", "there is no run in {}: config.json or run.json is missing.", folder);
-  RunConfig config = parse_config(read_file(file.string()), {});
+  RunConfig config;
+  try {
+    UsageProblems problems("config");
+    config = parse_config({read_file(file.string()), file.string()}, {}, {}, problems);
+    problems.raise();
+  } catch (const UserError& error) {  // no mistake of this command line
+    user_error("train", "{} is damaged, or of another version of Weir: {}", file.string(),
+               error.what());
+  }
   config.out = folder;
   return config;
 }

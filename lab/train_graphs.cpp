@@ -38,8 +38,15 @@ std::set<std::string> ids_of(const std::vector<ResolvedProbe>& probes) {
 
 MetricSettings metric_settings(const RunConfig& config) {
   const MeasureConfig& m = config.measure;
-  return {m.sink_token,       m.sink_window,   m.sink_threshold,       m.gradient_window,
-          m.massive_absolute, m.massive_ratio, config.v_scale.variant, config.attention};
+  MetricSettings settings{.sink_token = m.sink_token,
+                          .sink_window = m.sink_window,
+                          .sink_threshold = m.sink_threshold,
+                          .gradient_window = m.gradient_window,
+                          .massive_absolute = m.massive_absolute,
+                          .massive_ratio = m.massive_ratio,
+                          .attention = config.attention};
+  settings.set_v_scale(config.v_scale);
+  return settings;
 }
 
 OptimizerOptions optimizer_options(const RunConfig& config,

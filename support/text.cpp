@@ -10,16 +10,18 @@
 namespace weir {
 namespace {
 
+// Insertions, deletions, replacements and exchanges of two neighbours (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
+  std::vector<size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
+    before.swap(above);
+    above.swap(row);
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before[j - 2] + 1);
     }
   }
   return row[b.size()];
@@ -66,9 +68,15 @@ bool plain_glob_match(std::string_view pattern, std::string_view text) {
 
 std::vector<std::string> nearest(std::string_view given, const std::vector<std::string>& candidates,
                                  size_t count) {
+  constexpr size_t longest_name = 200;  // nobody misspells more
   std::vector<std::pair<size_t, std::string>> ranked;
+  if (given.size() > longest_name) return {};
   for (const std::string& candidate : candidates) {
-    size_t distance = edit_distance(given, candidate);
+    // "rate" is the last part of "optimizer.rate".
+    const bool tail = candidate.size() > given.size() + 1 && !given.empty() &&
+                      candidate.ends_with(given) &&
+                      candidate[candidate.size() - given.size() - 1] == '.';
+    size_t distance = tail ? 0 : edit_distance(given, candidate);
     size_t longer = std::max(given.size(), candidate.size());
     if (distance * 3 <= longer || common_prefix(given, candidate) >= 4)
       ranked.emplace_back(distance, candidate);

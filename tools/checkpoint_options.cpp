@@ -3,29 +3,26 @@
 #include <fmt/format.h>
 
 #include "codegen/object_cache.h"
+#include "io/file.h"
+#include "io/text_source.h"
 #include "lab/memory.h"
-#include "support/error.h"
+#include "support/log.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
-void CheckpointOptions::add_to(CLI::App& command) {
-  command
-      .add_option("--model", model,
-                  "folder with config.json and safetensors, a .gguf file, or a folder with one")
-      ->required();
-  command.add_option(
-      "--v-scale", v_scale,
-      "rewrite the model: none, full, learned, backward or forward; default: as it was "
-      "trained");
-  std::vector<std::string> normalizers;
-  for (AttentionNormalizer n : all_normalizers()) normalizers.push_back(normalizer_name(n));
-  command.add_option("--attention", attention,
-                     "attention normaliser: " + join(normalizers, ", ") + "; default: as trained");
-  command.add_option("--memory", memory,
-                     "memory that the process may take in all, e.g. 8GiB; default: what is free");
-  command.add_option("--threads", threads, "worker threads; default: WEIR_THREADS, else all cores");
-  command.add_flag("--interpret", interpret,
-                   "compute in f64 by the definition of every op instead of compiled code; slow");
+void CheckpointOptions::add_to(OptionTable& table) {
+  table
+      .add("--model", &model, input_path(),
+           "folder with config.json and safetensors, a .gguf file, or a folder with one")
+      .needed();
+  rewrites.add_to(table);
+  table.add("--memory", &memory, memory_size(),
+            "memory that the process may take in all, e.g. 8GiB; what is free if not given");
+  table.add("--threads", &threads, thread_count(),
+            "worker threads; WEIR_THREADS, else all cores, if not given");
+  table.flag("--interpret", interpret,
+             "compute in f64 by the definition of every op instead of compiled code; slow");
 }
 
 std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
@@ -34,29 +31,38 @@ std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
 
 CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) const {
   CompileOptions options = trained_rewrites(checkpoint);
+  const VScaleVariant trained = options.v_scale.variant;
   options.target = chosen_target(!interpret);
-  if (!v_scale.empty()) options.v_scale.variant = parse_v_scale_variant(v_scale);
-  if (!attention.empty()) options.attention = parse_normalizer(attention);
+  rewrites.apply(options, checkpoint.config().layers);
+  if (options.v_scale.variant == VScaleVariant::learned && trained != VScaleVariant::learned)
+    log_warning(
+        "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
+        checkpoint.path());
   return options;
 }
 
 RunSettings CheckpointOptions::run_settings() const {
   RunSettings settings{
       .threads = chosen_threads(threads), .cache = default_object_cache(), .interpret = interpret};
-  if (!memory.empty()) {
-    const auto bytes = parse_bytes(memory);
-    if (!bytes)
-      user_error("memory", "--memory is '{}', but a size such as 8GiB or 500M is needed.", memory);
-    settings.memory = *bytes;
-  }
+  if (!memory.empty()) settings.memory = known(parse_bytes(memory));
   return settings;
 }
 
-std::vector<std::string> text_files(const std::string& option) {
+std::vector<std::string> text_files(const std::vector<std::string>& given) {
   std::vector<std::string> files;
-  for (const std::string& part : split(option, ','))
-    if (!trim(part).empty()) files.emplace_back(trim(part));
+  for (const std::string& option : given) {
+    if (file_exists(option)) {
+      files.push_back(option);
+      continue;
+    }
+    for (const std::string& part : split(option, ','))
+      if (!trim(part).empty()) files.emplace_back(trim(part));
+  }
   return files;
+}
+
+void check_text(const std::vector<std::string>& given, UsageProblems& problems) {
+  if (!given.empty()) problems.collect([&] { TextSource source(text_files(given)); });
 }
 
 void print_plan(const ModelRun& run) {

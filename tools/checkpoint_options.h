@@ -6,23 +6,32 @@
 
 #include "lab/model_run.h"
 #include "tools/command.h"
+#include "tools/rewrite_options.h"
 
 namespace weir {
 
 struct CheckpointOptions {
-  std::string model, v_scale, attention, memory;  ///< rewrites: "" is as the model was trained
+  std::string model, memory;
+  RewriteOptions rewrites;  ///< over those that the model was trained with
   int threads = 0;
   bool interpret = false;
 
-  void add_to(CLI::App& command);
+  void add_to(OptionTable& table);
   std::shared_ptr<const Checkpoint> open() const;
   /// The target, and the rewrites given or, where none is, those the model was trained with.
   CompileOptions compile_options(const Checkpoint& checkpoint) const;
   RunSettings run_settings() const;
 };
 
-/// The files of one --text option, whose parts commas divide.
-std::vector<std::string> text_files(const std::string& option);
+inline constexpr const char* kTextMeaning =
+    "text to tokenise: files, folders or globs, divided by commas; repeatable";
+/// The most tokens of a sequence that may be asked for.
+inline constexpr int64_t kMaxLength = int64_t{1} << 20;
+
+/// The files of --text: commas divide a value, unless a file has it as its name.
+std::vector<std::string> text_files(const std::vector<std::string>& given);
+/// Adds what TextSource says of files that are not there.
+void check_text(const std::vector<std::string>& given, UsageProblems& problems);
 
 /// What the run will take and how the batch is cut, before it runs; then what was compiled.
 void print_plan(const ModelRun& run);

@@ -1,30 +1,35 @@
 #pragma once
-// The commands of `weir`, one a file. Each adds itself to the command line; what it returns when
-// it is called is the exit status.
-#include <CLI/CLI.hpp>
-#include <functional>
+// The commands of `weir`, one a file. Each adds its table of options to the list; what the table's
+// action returns is the exit status.
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "lab/config.h"
 #include "support/target.h"
+#include "tools/options.h"
 
 namespace weir {
 
-/// What main() runs after parsing: set by the command that was given.
-using Action = std::function<int()>;
+using Commands = std::vector<std::unique_ptr<OptionTable>>;
 
-void add_demo(CLI::App& app, Action& action);
-void add_train(CLI::App& app, Action& action);
-void add_tune(CLI::App& app, Action& action);
-void add_report(CLI::App& app, Action& action);
-void add_dump(CLI::App& app, Action& action);
-void add_run(CLI::App& app, Action& action);
-void add_probes(CLI::App& app, Action& action);
-void add_tokens(CLI::App& app, Action& action);
-void add_measure(CLI::App& app, Action& action);
-void add_eval(CLI::App& app, Action& action);
-void add_convert(CLI::App& app, Action& action);
-void add_info(CLI::App& app, Action& action);
+void add_demo(Commands& commands);
+void add_train(Commands& commands);
+void add_tune(Commands& commands);
+void add_report(Commands& commands);
+void add_dump(Commands& commands);
+void add_run(Commands& commands);
+void add_probes(Commands& commands);
+void add_tokens(Commands& commands);
+void add_measure(Commands& commands);
+void add_eval(Commands& commands);
+void add_convert(Commands& commands);
+void add_info(Commands& commands);
+/// All of them, in the order of `weir --help`.
+Commands all_commands();
+
+/// A table for a command, kept in the list.
+OptionTable& add_command(Commands& commands, const std::string& name, const std::string& summary);
 
 /// The command line as it was given, quoted where a shell needs it.
 std::string& command_line();
@@ -35,9 +40,14 @@ Target chosen_target(bool to_run);
 /// `given`, else WEIR_THREADS, else 0 (all cores).
 int chosen_threads(int given);
 
-/// A configuration file, if one is among the words, and key=value words on top of `base`.
+/// A configuration file, if one is among the words, and key=value words on top of `base`. One error
+/// lists everything wrong with it, the files that it names and, if `writes`, the folder `out`.
 RunConfig config_of_words(const std::string& command, const std::vector<std::string>& words,
-                          const RunConfig& base = {});
+                          const RunConfig& base = {}, bool writes = false);
+/// A hint for a word such as --steps, which is a key.
+std::string key_of_option(const std::string& name);
+/// The rule of --threads and its meaning.
+inline ValueRule thread_count() { return within(0, kMaxThreads); }
 
 struct TrainOutcome;
 /// Prints the summary and writes the report of a finished run, or says how to resume an

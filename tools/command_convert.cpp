@@ -37,24 +37,22 @@ int run_convert(const ConvertArguments& options) {
 
 }  // namespace
 
-void add_convert(CLI::App& app, Action& action) {
+void add_convert(Commands& commands) {
   auto options = std::make_shared<ConvertArguments>();
-  CLI::App* command = app.add_subcommand(
-      "convert",
+  OptionTable& table = add_command(
+      commands, "convert",
       "write a GGUF file or a Hugging Face folder as safetensors that transformers loads");
-  command->add_option("from", options->from, "a .gguf file, or a folder with config.json")
-      ->required();
-  command->add_option("to", options->to, "the folder to write")->required();
-  command->add_option("--dtype", options->dtype, "of the weights: f32, f16 or bf16")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
-      ->capture_default_str();
-  command->add_option("--shard", options->shard_gigabytes, "largest file, in gigabytes")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->footer(
+  table.add("from", &options->from, input_path(), "a .gguf file, or a folder with config.json")
+      .needed();
+  table.add("to", &options->to, output_folder(), "the folder to write").needed();
+  table.add("--dtype", &options->dtype, one_of({"f32", "f16", "bf16"}), "of the weights")
+      .with_default();
+  table.add("--shard", &options->shard_gigabytes, within(1e-6, 1e6), "largest file, in gigabytes")
+      .with_default();
+  table.footer(
       "Examples:\n  weir convert SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
       "  weir convert smollm2 smollm2-bf16 --dtype bf16");
-  command->callback([options, &action] { action = [options] { return run_convert(*options); }; });
+  table.action([options] { return run_convert(*options); });
 }
 
 }  // namespace weir

@@ -30,8 +30,8 @@ std::vector<std::string> steps_to_measure(int64_t steps) {
 
 int run_demo(const DemoArguments& options) {
   RunConfig config =
-      parse_config("", {"out=" + options.out, fmt::format("steps={}", options.steps),
-                        "model.name=demo", "arms=baseline; v-scale-full: v_scale.variant=full",
+      parse_config("", {"out=" + options.out, fmt::format("steps={}", options.steps), "model=demo",
+                        "arms=baseline; v-scale-full: v_scale.variant=full",
                         "measure.steps=" + join(steps_to_measure(options.steps), ",")});
   config.threads = chosen_threads(options.threads);
   fmt::print(
@@ -46,20 +46,21 @@ int run_demo(const DemoArguments& options) {
 
 }  // namespace
 
-void add_demo(CLI::App& app, Action& action) {
+void add_demo(Commands& commands) {
   auto options = std::make_shared<DemoArguments>();
-  CLI::App* command = app.add_subcommand(
-      "demo", "train a small model with and without V-scale and report how its sink forms");
-  command->add_option("--out", options->out, "folder of the run; an older demo in it is replaced")
-      ->capture_default_str();
-  command->add_option("--steps", options->steps, "optimiser steps of each arm")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000}))
-      ->capture_default_str();
-  command->add_option("--threads", options->threads, "worker threads; 0 takes all cores")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
-  command->footer("Examples:\n  weir demo\n  weir demo --steps 1000 --out runs/longer");
-  command->callback([options, &action] { action = [options] { return run_demo(*options); }; });
+  OptionTable& table =
+      add_command(commands, "demo",
+                  "train a small model with and without V-scale and report how its sink forms");
+  table
+      .add("--out", &options->out, output_folder(),
+           "folder of the run; an older demo in it is replaced")
+      .with_default();
+  table.add("--steps", &options->steps, within(1, 1e6), "optimiser steps of each arm")
+      .with_default();
+  table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores")
+      .with_default();
+  table.footer("Examples:\n  weir demo\n  weir demo --steps 1000 --out runs/longer");
+  table.action([options] { return run_demo(*options); });
 }
 
 }  // namespace weir

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "codegen/executable.h"
 #include "io/file.h"
@@ -13,8 +14,8 @@
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
-#include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/model_options.h"
 
 namespace weir {
@@ -37,11 +38,7 @@ struct Wanted {
 Wanted parse_wanted(const std::string& name) {
   if (name == "llvm") return {Stage::planned, Wanted::Text::llvm};
   if (name == "asm") return {Stage::planned, Wanted::Text::assembly};
-  if (auto stage = parse_stage(name)) return {*stage, Wanted::Text::ir};
-  std::vector<std::string> known = stage_names();
-  known.insert(known.end(), {"llvm", "asm"});
-  user_error("dump", "'{}' is no stage. Use {}.{}", name, join(known, ", "),
-             did_you_mean(name, known));
+  return {known(parse_stage(name)), Wanted::Text::ir};
 }
 
 // Whether "*" chooses something: a loss and a state of floating-point numbers.
@@ -53,9 +50,6 @@ bool is_trainable(const Graph& graph) {
 }
 
 GraphPtr from_file(const DumpArguments& options, const Target& target) {
-  if (options.train)
-    user_error("dump", "--train makes the step of a model; {} is a program as it is.",
-               options.file);
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
   check_plan_user(*graph, options.file);
@@ -63,10 +57,7 @@ GraphPtr from_file(const DumpArguments& options, const Target& target) {
   CompileOptions compile{.target = target, .gradients = options.gradients};
   if (compile.gradients.empty() && is_trainable(*graph)) compile.gradients = {"*"};
   compile.probes = options.probes;
-  if (!options.model.v_scale.empty())
-    compile.v_scale.variant = parse_v_scale_variant(options.model.v_scale);
-  if (!options.model.attention.empty())
-    compile.attention = parse_normalizer(options.model.attention);
+  options.model.rewrites.apply(compile, std::numeric_limits<int64_t>::max());
   compile.stop = parse_wanted(options.stage).stage;
   return run_pipeline(graph, compile).graph;
 }
@@ -94,6 +85,10 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
   TrainingGraphs graphs = make_training_graphs(step_config, target, !options.probes.empty());
   const TrainingPrograms& programs = graphs.has_probes ? graphs.probed : graphs.plain;
   GraphPtr graph = programs.step;
+  if (graph && !options.program.empty())
+    user_error("dump",
+               "--program {}: the step is one program. Give --set micro_batches=N with N > 1.",
+               options.program);
   if (!graph)
     graph = options.program == "prepare"  ? programs.prepare
             : options.program == "finish" ? programs.finish
@@ -101,12 +96,29 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
   return run_pipeline(graph, {.target = target, .stop = compile.stop}).graph;
 }
 
+// What would be ignored beside a file, or beside another option.
+void check_dump(const DumpArguments& options, const OptionTable& table, UsageProblems& problems) {
+  if (table.given("file"))
+    for (const std::string& name : options.model.given())
+      problems.add(
+          fmt::format("{} chooses a model, but {} is a program as it is. Give one of them.", name,
+                      options.file));
+  const bool as_it_is = table.given("file") && !table.given("--stage");
+  if (as_it_is &&
+      (options.model.rewrites.any_given() || table.given("--probe") || table.given("--gradients")))
+    problems.add(fmt::format(
+        "a rewrite, --probe or --gradients changes {} on its way to a stage. Give --stage, too.",
+        options.file));
+  if (table.given("--program") && !options.train)
+    problems.add("--program chooses a part of a training step. Give --train, too.");
+  if (options.dot && (options.stage == "llvm" || options.stage == "asm"))
+    problems.add(fmt::format("--dot draws a graph, but stage {} is code. Use --stage planned.",
+                             options.stage));
+}
+
 int run_dump(const DumpArguments& options) {
   const Target target = chosen_target(false);
   const Wanted wanted = parse_wanted(options.stage.empty() ? "built" : options.stage);
-  if (options.dot && wanted.text != Wanted::Text::ir)
-    user_error("dump", "--dot draws a graph, but stage {} is code. Use --stage planned.",
-               options.stage);
   GraphPtr graph = options.file.empty() ? from_model(options, target) : from_file(options, target);
   switch (wanted.text) {
     case Wanted::Text::ir:
@@ -124,27 +136,28 @@ int run_dump(const DumpArguments& options) {
 
 }  // namespace
 
-void add_dump(CLI::App& app, Action& action) {
+void add_dump(Commands& commands) {
   auto options = std::make_shared<DumpArguments>();
-  CLI::App* command = app.add_subcommand("dump", "print a program at any stage of compilation");
-  command->add_option("file", options->file, "a graph as text; without one, --model");
-  options->model.add_to(*command);
-  command->add_option(
-      "--stage", options->stage,
-      join(stage_names(), ", ") + ", llvm or asm; default built, of a file as it is");
-  command->add_option("--probe", options->probes, "a probe, GLOB[.grad] : reductions; repeatable")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--gradients", options->gradients,
-                   "inputs to differentiate by; default all weights where there is a loss")
-      ->allow_extra_args(false);
-  command->add_flag("--train", options->train, "the training step, with its optimiser");
-  command->add_flag("--dot", options->dot, "a drawing for Graphviz instead of text");
-  command
-      ->add_option("--program", options->program,
-                   "of a step in micro-batches: prepare, micro (default) or finish")
-      ->check(CLI::IsMember({"prepare", "micro", "finish"}));
-  command->footer(
+  OptionTable& table = add_command(commands, "dump", "print a program at any stage of compilation");
+  table.add("file", &options->file, input_path(), "a graph as text; without one, --model");
+  options->model.add_to(table);
+  std::vector<std::string> stages = stage_names();
+  stages.insert(stages.end(), {"llvm", "asm"});
+  table.add("--stage", &options->stage, one_of(stages),
+            "what to print; built of a model, a file as it is, if not given");
+  table.add("--probe", &options->probes, some_text(),
+            "a probe, GLOB[.grad] : reductions; repeatable");
+  table.add("--gradients", &options->gradients, some_text(),
+            "inputs to differentiate by, a glob; all weights where there is a loss, if not given");
+  table.flag("--train", options->train, "the training step, with its optimiser");
+  table.flag("--dot", options->dot, "a drawing for Graphviz instead of text");
+  table.add("--program", &options->program, one_of({"prepare", "micro", "finish"}),
+            "of a step in micro-batches; micro if not given");
+  table.exclude("file", "--train");
+  table.exclude("--train", "--gradients");
+  table.check(
+      [options, &table](UsageProblems& problems) { check_dump(*options, table, problems); });
+  table.footer(
       "The text of every stage but llvm and asm is read back by `weir dump FILE`, to the same "
       "bytes.\n"
       "\nExamples:\n  weir dump --layers 2 > model.weir\n"
@@ -153,7 +166,7 @@ void add_dump(CLI::App& app, Action& action) {
       "  weir dump --stage planned --train --v-scale learned\n"
       "  weir dump --stage instrumented --probe 'blocks.*.attn.hook_v.grad : batch_sum'\n"
       "  weir dump --set model.d_model=64 --set batch=2 --stage asm");
-  command->callback([options, &action] { action = [options] { return run_dump(*options); }; });
+  table.action([options] { return run_dump(*options); });
 }
 
 }  // namespace weir

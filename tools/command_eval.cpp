@@ -9,6 +9,7 @@
 #include "lab/evaluate.h"
 #include "lab/model_source.h"
 #include "lab/token_input.h"
+#include "support/text.h"
 #include "tools/checkpoint_options.h"
 
 namespace weir {
@@ -16,9 +17,24 @@ namespace {
 
 struct EvalArguments {
   CheckpointOptions checkpoint;
-  std::string text, json;
+  std::vector<std::string> text;
+  std::string json;
   int64_t context = 0, stride = 0;
 };
+
+// A window beyond the text would be computed on padding.
+void check_windows(const EvalArguments& options, const EvaluateTask& task, int64_t ids) {
+  UsageProblems problems("eval");
+  if (options.context >= std::max<int64_t>(ids, 2))
+    problems.add(fmt::format(
+        "--context is {}, but the text has only {} tokens, of which {} have one before "
+        "them. Give at most {}, or more text.",
+        options.context, ids, std::max<int64_t>(ids - 1, 0), std::max<int64_t>(ids - 1, 1)));
+  if (task.stride > task.context)
+    problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
+                             task.stride, task.context));
+  problems.raise();
+}
 
 int run_eval(const EvalArguments& options) {
   const auto checkpoint = options.checkpoint.open();
@@ -30,7 +46,9 @@ int run_eval(const EvalArguments& options) {
                     .run = options.checkpoint.run_settings()};
   if (task.context == 0) task.context = std::min<int64_t>(1024, checkpoint->config().context);
   if (task.stride == 0) task.stride = task.context;
-  Evaluator evaluator(source, text_ids(text_files(options.text), *tokenizer), task);
+  std::vector<int32_t> ids = text_ids(text_files(options.text), *tokenizer);
+  check_windows(options, task, static_cast<int64_t>(ids.size()));
+  Evaluator evaluator(source, std::move(ids), task);
   print_plan(evaluator.run());
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluator.evaluate();
@@ -47,7 +65,7 @@ int run_eval(const EvalArguments& options) {
     const nlohmann::ordered_json record = {
         {"format", "weir.eval/1"},
         {"model", source.sizes.name},
-        {"text", options.text},
+        {"text", join(options.text, ",")},
         {"tokenizer", tokenizer->description()},
         {"context", task.context},
         {"stride", task.stride},
@@ -65,24 +83,29 @@ int run_eval(const EvalArguments& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app, Action& action) {
+void add_eval(Commands& commands) {
   auto options = std::make_shared<EvalArguments>();
-  CLI::App* command = app.add_subcommand("eval", "perplexity of a checkpoint on a text");
-  options->checkpoint.add_to(*command);
-  command->add_option("--text", options->text, "files, folders or globs, divided by commas")
-      ->required();
-  command->add_option("--context", options->context,
-                      "tokens of a window; default: 1024, or what the model has if that is less");
-  command->add_option("--stride", options->stride,
-                      "from one window to the next; default: the context, windows side by side");
-  command->add_option("--json", options->json, "write the result here");
-  command->footer(
+  OptionTable& table = add_command(commands, "eval", "perplexity of a checkpoint on a text");
+  options->checkpoint.add_to(table);
+  table.add("--text", &options->text, some_text(), kTextMeaning).needed();
+  table.add("--context", &options->context, within(1, kMaxLength),
+            "tokens of a window; 1024, or what the model has if that is less, if not given");
+  table.add("--stride", &options->stride, within(1, kMaxLength),
+            "from one window to the next; the context, windows side by side, if not given");
+  table.add("--json", &options->json, output_file(), "write the result here");
+  table.check([options, &table](UsageProblems& problems) {
+    if (table.given("--context") && options->stride > options->context)
+      problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
+                               options->stride, options->context));
+    check_text(options->text, problems);
+  });
+  table.footer(
       "Every token but the first is counted once, in the first window that has it. The last window "
       "is\npadded, its padding not counted. Examples:\n"
       "  weir eval --model SmolLM2-135M/ --text book.txt\n"
       "  weir eval --model SmolLM2-135M/ --text book.txt --context 1024 --stride 512 --json "
       "out.json");
-  command->callback([options, &action] { action = [options] { return run_eval(*options); }; });
+  table.action([options] { return run_eval(*options); });
 }
 
 }  // namespace weir

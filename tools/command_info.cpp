@@ -13,8 +13,8 @@
 #include "models/llama.h"
 #include "runtime/machine_rates.h"
 #include "support/env.h"
-#include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/command.h"
 
 namespace weir {
@@ -104,19 +104,26 @@ int run_info(const InfoArguments& options) {
 
 }  // namespace
 
-void add_info(CLI::App& app, Action& action) {
+void add_info(Commands& commands) {
   auto options = std::make_shared<InfoArguments>();
-  CLI::App* command = app.add_subcommand(
-      "info", "print versions, the target, measured rates of this machine, the environment");
-  command->add_flag("--quick", options->quick, "measure nothing");
-  command->add_flag("--timing", options->timing,
-                    "compile training steps: seconds with an empty object cache, and again");
-  command->add_option("--model", options->models, "what --timing compiles; default demo llama-0.1b")
-      ->check(CLI::IsMember(llama_config_names()));
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "info",
+                  "print versions, the target, measured rates of this machine, the environment");
+  table.flag("--quick", options->quick, "measure nothing");
+  table.flag("--timing", options->timing,
+             "compile training steps: seconds with an empty object cache, and again");
+  table
+      .add("--model", &options->models, one_of(llama_config_names()),
+           "what --timing compiles; demo and llama-0.1b if not given")
+      .many();
+  table.check([&table](UsageProblems& problems) {
+    if (table.given("--model") && !table.given("--timing"))
+      problems.add("--model chooses what --timing compiles, which is not given.");
+  });
+  table.footer(
       "Examples:\n  weir info\n  weir info --quick --timing --model llama-0.3b\n  "
       "WEIR_TARGET=x86-64-v3 weir info --quick");
-  command->callback([options, &action] { action = [options] { return run_info(*options); }; });
+  table.action([options] { return run_info(*options); });
 }
 
 }  // namespace weir

@@ -13,25 +13,25 @@
 #include "lab/profile_json.h"
 #include "lab/run_folder.h"
 #include "lab/token_input.h"
-#include "support/error.h"
 #include "support/log.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/checkpoint_options.h"
+#include "tools/paths.h"
 
 namespace weir {
 namespace {
 
 struct MeasureArguments {
   CheckpointOptions checkpoint;
-  std::string tokens, text, sink = "0", json, report, saved, profile;
+  std::string tokens, sink = "0", json, report, saved, profile;
+  std::vector<std::string> text;
   int64_t batch = 4, length = 256;
   bool no_report = false;
   std::vector<std::string> probes, maps;
 };
 
 TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint) {
-  if (options.tokens.empty() == options.text.empty())
-    user_error("measure", "give either --tokens FILE.npy or --text FILE.");
   if (!options.tokens.empty())
     return read_token_array(options.tokens, checkpoint.config().vocabulary);
   const auto tokenizer = checkpoint.tokenizer();
@@ -39,26 +39,40 @@ TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoin
                        options.length);
 }
 
+template <typename T>
+bool whole_number(std::string_view text, T& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() && number >= 0;
+}
+
+bool is_sink(const std::string& text) {
+  int64_t position = 0;
+  return text == "auto" || whole_number(text, position);
+}
+
 int64_t sink_of(const std::string& text) {
   int64_t sink = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), sink);
-  if (error != std::errc() || end != text.data() + text.size() || sink < 0)
-    user_error("measure", "--sink-token is '{}', but a position or auto is needed.", text);
+  WEIR_CHECK(whole_number(text, sink), "{} is no position", text);
   return sink;
 }
 
+using Head = std::pair<int64_t, int64_t>;
+
+std::optional<Head> head_of(const std::string& text) {
+  const std::vector<std::string> parts = split(text, '.');
+  Head head;
+  if (parts.size() == 2 && whole_number(parts[0], head.first) &&
+      whole_number(parts[1], head.second))
+    return head;
+  return std::nullopt;
+}
+
+bool is_head(const std::string& text) { return head_of(text).has_value(); }
+
 // "LAYER.HEAD" of every --map.
-std::vector<std::pair<int64_t, int64_t>> chosen_heads(const std::vector<std::string>& texts) {
-  std::vector<std::pair<int64_t, int64_t>> heads;
-  for (const std::string& text : texts) {
-    const auto parts = split(text, '.');
-    int64_t numbers[2] = {-1, -1};
-    for (size_t i = 0; i < parts.size() && parts.size() == 2; ++i)
-      std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), numbers[i]);
-    if (numbers[0] < 0 || numbers[1] < 0)
-      user_error("measure", "--map is '{}', but LAYER.HEAD is needed, e.g. 12.3.", text);
-    heads.emplace_back(numbers[0], numbers[1]);
-  }
+std::vector<Head> chosen_heads(const std::vector<std::string>& texts) {
+  std::vector<Head> heads;
+  for (const std::string& text : texts) heads.push_back(known(head_of(text)));
   return heads;
 }
 
@@ -104,16 +118,61 @@ class MeasureProfile {
   ProfileFacts facts_;
 };
 
+void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
+                 UsageProblems& problems) {
+  for (const auto& [layer, head] : heads)
+    if (layer >= sizes.layers || head >= sizes.heads)
+      problems.add_failure(
+          fmt::format("--map {}.{}: the model has layers 0 to {} with heads 0 to {}.", layer, head,
+                      sizes.layers - 1, sizes.heads - 1));
+}
+
+// What must hold between the options.
+void check_measure(const MeasureArguments& options, const OptionTable& table,
+                   UsageProblems& problems) {
+  if (table.given("--tokens") == table.given("--text"))
+    problems.add("give either --tokens FILE.npy or --text FILE.");
+  for (const char* name : {"--batch", "--length"})
+    if (table.given("--tokens") && table.given(name))
+      problems.add(fmt::format("{} cuts --text; the array of --tokens has its own shape.", name));
+  if (table.given("--text") && options.sink != "auto" && is_sink(options.sink) &&
+      sink_of(options.sink) >= options.length)
+    problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
+                             options.sink, options.length - 1));
+  if (table.given("--profile") && options.checkpoint.interpret)
+    problems.add("--profile times compiled kernels, of which --interpret has none.");
+  if (table.given("--save-probes") && !table.given("--probe"))
+    problems.add("--save-probes needs at least one --probe to save.");
+  const std::string report = report_path(options);
+  if (table.given("--map") && report.empty())
+    problems.add(
+        "--map chooses an attention map of the report, but none is written. Give --report FILE.");
+  if (!options.json.empty() && report == options.json)
+    problems.add(
+        fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
+  else if (!report.empty() && !table.given("--report"))
+    if (const std::string wrong = output_problem(report, false); !wrong.empty())
+      problems.add_failure("the report: " + wrong);
+  check_text(options.text, problems);
+}
+
 int run_measure(const MeasureArguments& options) {
-  if (!options.profile.empty() && options.checkpoint.interpret)
-    user_error("measure", "--profile times compiled kernels, of which --interpret has none.");
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
-  const TokenBatch batch = input_of(options, *checkpoint);
-  MeasureTask task{.options = options.checkpoint.compile_options(*checkpoint),
-                   .probes = options.probes,
-                   .run = options.checkpoint.run_settings()};
-  std::vector<std::pair<int64_t, int64_t>> heads = chosen_heads(options.maps);
+  MeasureTask task{.probes = options.probes, .run = options.checkpoint.run_settings()};
+  std::vector<Head> heads = chosen_heads(options.maps);
+  TokenBatch batch;
+  // What only the checkpoint can tell, still before anything is computed.
+  UsageProblems problems("measure");
+  check_heads(heads, source.sizes, problems);
+  problems.collect([&] { task.options = options.checkpoint.compile_options(*checkpoint); });
+  const auto check = [&](int64_t length) {
+    problems.collect([&] { check_probes(source, length, task.options, options.probes); });
+  };
+  if (options.tokens.empty()) check(options.length);  // text may be long
+  problems.collect([&] { batch = input_of(options, *checkpoint); });
+  if (!options.tokens.empty() && batch.length > 0) check(batch.length);
+  problems.raise();
   fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", source.sizes.name, source.sizes.layers,
              source.sizes.heads, batch.batch, batch.length);
   if (options.sink == "auto") {
@@ -142,7 +201,6 @@ int run_measure(const MeasureArguments& options) {
   if (!options.saved.empty()) {
     std::vector<std::string> ids;
     for (const auto& [id, value] : result.kept) ids.push_back(id);
-    if (ids.empty()) user_error("measure", "--save-probes needs at least one --probe to save.");
     write_probes(options.saved, result.kept, ids);
     fmt::print("Probes: {}\n", options.saved);
   }
@@ -159,37 +217,39 @@ int run_measure(const MeasureArguments& options) {
 
 }  // namespace
 
-void add_measure(CLI::App& app, Action& action) {
+void add_measure(Commands& commands) {
   auto options = std::make_shared<MeasureArguments>();
-  CLI::App* command = app.add_subcommand(
-      "measure", "measure a checkpoint: attention sinks, massive activations, gradient sinks");
-  options->checkpoint.add_to(*command);
-  command->add_option("--tokens", options->tokens,
-                      "NumPy array [batch, length + 1] of token ids, int32 or int64");
-  command->add_option("--text", options->text,
-                      "text to tokenise instead: files, folders or globs, divided by commas");
-  command->add_option("--batch", options->batch, "sequences of --text")->capture_default_str();
-  command->add_option("--length", options->length, "tokens of a sequence")->capture_default_str();
-  command->add_flag("--no-report", options->no_report, "write no report beside --json");
-  command->add_option("--sink-token", options->sink,
-                      "position of the sink, or auto: the key with the largest mean mass");
-  command->add_option("--json", options->json, "write the record weir.measure/1 here");
-  command->add_option("--report", options->report,
-                      "write the report here; default: beside --json, as .html");
-  command
-      ->add_option("--map", options->maps,
-                   "LAYER.HEAD whose attention map the report shows; repeatable; default: the "
-                   "heads with the largest and the smallest sink mass")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--probe", options->probes,
-                   "a further probe, as `weir probes --help` explains; repeatable")
-      ->allow_extra_args(false);
-  command->add_option("--save-probes", options->saved,
-                      "write the values of --probe to this .npz, under their names");
-  command->add_option("--profile", options->profile,
-                      "write where the time went, kernel by kernel (weir.profile/1), here");
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "measure",
+                  "measure a checkpoint: attention sinks, massive activations, gradient sinks");
+  options->checkpoint.add_to(table);
+  table.add("--tokens", &options->tokens, input_path(),
+            "NumPy array [batch, length + 1] of token ids, int32 or int64");
+  table.add("--text", &options->text, some_text(), kTextMeaning);
+  table.add("--batch", &options->batch, within(1, 1 << 20), "sequences of --text").with_default();
+  table.add("--length", &options->length, within(1, kMaxLength), "tokens of a sequence")
+      .with_default();
+  table.flag("--no-report", options->no_report, "write no report beside --json");
+  table
+      .add("--sink-token", &options->sink, of_form("a position or auto", is_sink),
+           "position of the sink, or auto: the key with the largest mean mass")
+      .with_default();
+  table.add("--json", &options->json, output_file(), "write the record weir.measure/1 here");
+  table.add("--report", &options->report, output_file(),
+            "write the report here; beside --json, as .html, if not given");
+  table.add("--map", &options->maps, of_form("LAYER.HEAD, e.g. 12.3,", is_head),
+            "LAYER.HEAD whose attention map the report shows; repeatable; the heads with the "
+            "largest and the smallest sink mass if not given");
+  table.add("--probe", &options->probes, some_text(),
+            "a further probe, as `weir probes --help` explains; repeatable");
+  table.add("--save-probes", &options->saved, output_file(),
+            "write the values of --probe to this .npz, under their names");
+  table.add("--profile", &options->profile, output_file(),
+            "write where the time went, kernel by kernel (weir.profile/1), here");
+  table.exclude("--no-report", "--report");
+  table.check(
+      [options, &table](UsageProblems& problems) { check_measure(*options, table, problems); });
+  table.footer(
       "Gradients of weights are not computed. Examples:\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --json out.json\n"
       "  weir measure --model model.gguf --text book.txt --batch 8 --length 2048 --memory 8GiB\n"
@@ -197,7 +257,7 @@ void add_measure(CLI::App& app, Action& action) {
       "  weir measure --model SmolLM2-135M/ --text book.txt --report sinks.html --map 12.3\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --save-probes v.npz \\\n"
       "      --probe 'blocks.*.attn.hook_v.grad : batch_sum, norm(feature)'");
-  command->callback([options, &action] { action = [options] { return run_measure(*options); }; });
+  table.action([options] { return run_measure(*options); });
 }
 
 }  // namespace weir

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "lab/model_source.h"
 #include "lab/train_graphs.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
@@ -18,9 +19,22 @@ struct ProbesArguments {
   std::string glob = "*";
 };
 
+// With the sequences that `weir measure` takes of a text.
+GraphPtr graph_of(const ModelOptions& options) {
+  constexpr int64_t batch = 4, length = 256;
+  if (!options.names_checkpoint()) {
+    const RunConfig config = options.config();
+    return apply_v_scale(built_model(config).graph, config.v_scale);
+  }
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  CompileOptions rewrites = trained_rewrites(checkpoint);
+  options.rewrites.apply(rewrites, checkpoint.config().layers);
+  return apply_v_scale(checkpoint.build(batch, std::min(length, checkpoint.config().context)).graph,
+                       rewrites.v_scale);
+}
+
 int run_probes(const ProbesArguments& options) {
-  RunConfig config = options.model.config();
-  GraphPtr graph = apply_v_scale(built_model(config).graph, config.v_scale);
+  const GraphPtr graph = graph_of(options.model);
   std::vector<Hook> hooks = list_hooks(graph);
   std::vector<std::string> names;
   size_t name_width = 4, type_width = 4;
@@ -45,13 +59,19 @@ int run_probes(const ProbesArguments& options) {
 
 }  // namespace
 
-void add_probes(CLI::App& app, Action& action) {
+void add_probes(Commands& commands) {
   auto options = std::make_shared<ProbesArguments>();
-  CLI::App* command = app.add_subcommand(
-      "probes", "list the hooks of a model: name, shape, whether NAME.grad exists, axes");
-  options->model.add_to(*command);
-  command->add_option("glob", options->glob, "only names that match, e.g. 'blocks.0.attn.*'");
-  command->footer(
+  OptionTable& table = add_command(
+      commands, "probes", "list the hooks of a model: name, shape, whether NAME.grad exists, axes");
+  options->model.add_to(table, true);
+  table.check([options, &table](UsageProblems& problems) {
+    for (const char* name : {"--layers", "--set"})
+      if (table.given(name) && options->model.names_checkpoint())
+        problems.add(fmt::format("{} changes a named model; {} is a checkpoint as it is.", name,
+                                 options->model.model));
+  });
+  table.add("glob", &options->glob, some_text(), "only names that match, e.g. 'blocks.0.attn.*'");
+  table.footer(
       "A probe reads GLOB[.grad] : reduction, reduction ..., e.g.\n"
       "  blocks.*.attn.hook_v.grad : batch_sum, norm(feature), mean(head)\n"
       "Reductions: batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, "
@@ -59,8 +79,9 @@ void add_probes(CLI::App& app, Action& action) {
       "select(axis=i..j); of an attention pattern column_mass, column_square, entropy, row_max,\n"
       "sink_column(key), all of weights / row sum, and row_sum.\n\nExamples:\n  weir probes\n  "
       "weir probes --layers 2 'blocks.1.*'\n"
+      "  weir probes --model SmolLM2-135M/ '*.hook_v'\n"
       "  weir probes --model llama-0.1b --v-scale learned '*v_scaled*'");
-  command->callback([options, &action] { action = [options] { return run_probes(*options); }; });
+  table.action([options] { return run_probes(*options); });
 }
 
 }  // namespace weir

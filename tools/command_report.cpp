@@ -24,16 +24,16 @@ int run_report(const ReportArguments& options) {
 
 }  // namespace
 
-void add_report(CLI::App& app, Action& action) {
+void add_report(Commands& commands) {
   auto options = std::make_shared<ReportArguments>();
-  CLI::App* command =
-      app.add_subcommand("report", "write the report of a training run from its folder");
-  command->add_option("run", options->run, "the run's folder")->required();
-  command->add_option("--out", options->out, "the HTML file; RUN/report.html if not given");
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "report", "write the report of a training run from its folder");
+  table.add("run", &options->run, input_path(), "the run's folder").needed();
+  table.add("--out", &options->out, output_file(), "the HTML file; RUN/report.html if not given");
+  table.footer(
       "An unfinished run is reported as far as it has got.\n\nExamples:\n"
       "  weir report runs/first\n  weir report runs/first --out first.html");
-  command->callback([options, &action] { action = [options] { return run_report(*options); }; });
+  table.action([options] { return run_report(*options); });
 }
 
 }  // namespace weir

@@ -12,9 +12,11 @@
 #include "io/hash.h"
 #include "ir/parse.h"
 #include "ir/verify.h"
+#include "lab/memory.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
+#include "support/text.h"
 #include "tools/command.h"
 #include "tools/seeded_inputs.h"
 
@@ -81,10 +83,32 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int 
   return sums;
 }
 
+// Inputs and outputs are held as f64 beside what the program takes.
+void check_memory(const Graph& graph, const std::string& file) {
+  double elements = 0, largest = 0;
+  const auto count = [&](const Value& value) {
+    double product = 1;
+    for (int64_t extent : graph.type(value).shape) product *= static_cast<double>(extent);
+    return product;
+  };
+  for (int32_t id : graph.inputs()) elements += count({id, 0});
+  for (const Output& output : graph.outputs()) elements += count(output.value);
+  for (int32_t id = 0; id < graph.size(); ++id)
+    if (!graph.node(id).types.empty()) largest = std::max(largest, count({id, 0}));
+  const double bytes = sizeof(double) * (elements + largest);
+  const auto available = static_cast<double>(free_memory());
+  if (bytes > available)
+    user_error("memory",
+               "{} needs at least {} for its inputs, outputs and largest value, but {} are free. "
+               "Take smaller shapes.",
+               file, human_bytes(bytes), human_bytes(available));
+}
+
 int run_run(const RunArguments& options) {
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
   check_plan_user(*graph, options.file);
+  check_memory(*graph, options.file);
   const Tensors inputs = seeded_inputs(*graph, options.seed);
   const std::vector<Checksum> sums = options.interpreter
                                          ? run_interpreter(*graph, inputs)
@@ -104,25 +128,24 @@ int run_run(const RunArguments& options) {
 
 }  // namespace
 
-void add_run(CLI::App& app, Action& action) {
+void add_run(Commands& commands) {
   auto options = std::make_shared<RunArguments>();
-  CLI::App* command =
-      app.add_subcommand("run", "run a program on seeded inputs and print checksums");
-  command->add_option("file", options->file, "a graph as text, of any stage")->required();
-  auto* interpreter =
-      command->add_flag("--interpreter", options->interpreter, "by definition, in f64");
-  command->add_flag("--jit", options->jit, "compiled, in f32 (the default)")->excludes(interpreter);
-  command->add_option("--threads", options->threads, "worker threads; 0 takes all cores")
-      ->check(CLI::Range(0, 4096));
-  command->add_option("--seed", options->seed, "of the inputs")->capture_default_str();
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "run", "run a program on seeded inputs and print checksums");
+  table.add("file", &options->file, input_path(), "a graph as text, of any stage").needed();
+  table.flag("--interpreter", options->interpreter, "by definition, in f64");
+  table.flag("--jit", options->jit, "compiled, in f32; so it is without --interpreter");
+  table.exclude("--interpreter", "--jit");
+  table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores");
+  table.add("--seed", &options->seed, within(0), "of the inputs").with_default();
+  table.footer(
       "Interpreter and compiled code agree to 1e-4 of the sum of |x|; the bits of compiled code "
       "are\n"
       "the same for any number of threads.\n\nExamples:\n"
       "  weir dump --layers 2 --set batch=2 > model.weir\n"
       "  weir run model.weir\n  weir run model.weir --interpreter\n"
       "  weir run model.weir --threads 1 --seed 7");
-  command->callback([options, &action] { action = [options] { return run_run(*options); }; });
+  table.action([options] { return run_run(*options); });
 }
 
 }  // namespace weir

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <iterator>
 #include <optional>
 
@@ -12,8 +13,8 @@
 #include "io/npy.h"
 #include "io/text_source.h"
 #include "io/tokenizer.h"
-#include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/command.h"
 
 namespace weir {
@@ -91,8 +92,6 @@ std::vector<int64_t> cut(const TokensArguments& options, std::vector<int32_t>& i
 }
 
 int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
-  if (options.batch > 0 && options.length == 0)
-    user_error("tokens", "--batch {} needs --length too.", options.batch);
   Encoding encoding =
       encode(options, tokenizer, static_cast<size_t>(options.batch * options.length));
   const std::vector<int64_t> shape = cut(options, encoding.ids);
@@ -150,45 +149,53 @@ int run_tokens(const TokensArguments& options) {
 
 }  // namespace
 
-void add_tokens(CLI::App& app, Action& action) {
+void add_tokens(Commands& commands) {
   auto options = std::make_shared<TokensArguments>();
-  CLI::App* command = app.add_subcommand("tokens", "turn text into token ids, and back");
-  command
-      ->add_option(
-          "--tokenizer", options->tokenizer,
-          "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a .gguf file, or a "
-          "folder with one of these")
-      ->required();
-  auto* text = command->add_option(
-      "--text", options->text,
-      "files, folders or globs of plain text or JSON Lines (with \"text\"), gzip or not; - or "
-      "nothing reads standard input");
-  command->add_option("--out", options->out,
-                      "the .npy file (i32) to write, or the text with --decode; else standard "
-                      "output");
-  auto* length = command
-                     ->add_option("--length", options->length,
-                                  "cut the ids into rows of this many, [batch, length]")
-                     ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  auto* batch = command
-                    ->add_option("--batch", options->batch,
-                                 "as many rows from the begin of the text; all that fill up if not "
-                                 "given")
-                    ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  auto* separator = command->add_option("--separator", options->separator,
-                                        "token or id between documents, or none (end of text)");
-  command->add_option("--decode", options->decode, "a .npy file of ids to turn into text")
-      ->excludes(text)
-      ->excludes(length)
-      ->excludes(batch)
-      ->excludes(separator);
-  command->footer(
+  OptionTable& table = add_command(commands, "tokens", "turn text into token ids, and back");
+  table
+      .add("--tokenizer", &options->tokenizer,
+           of_form("bytes, a file or a folder",
+                   [](const std::string& text) {
+                     std::error_code error;
+                     return text == "bytes" ||
+                            (!text.empty() && std::filesystem::exists(text, error));
+                   }),
+           "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a .gguf file, or a folder "
+           "with one of these")
+      .needed();
+  table
+      .add("--text", &options->text, some_text(),
+           "files, folders or globs of plain text or JSON Lines (with \"text\"), gzip or not; - or "
+           "nothing reads standard input")
+      .many();
+  table.add("--out", &options->out, output_file(),
+            "the .npy file (i32) to write, or the text with --decode; else standard output");
+  table.add("--length", &options->length, within(1, 1 << 30),
+            "cut the ids into rows of this many, [batch, length]");
+  table.add("--batch", &options->batch, within(1, 1 << 30),
+            "as many rows from the begin of the text; all that fill up if not given");
+  table.add("--separator", &options->separator, some_text(),
+            "token or id between documents, or none; the end of text if not given");
+  table.add("--decode", &options->decode, input_path(), "a .npy file of ids to turn into text");
+  for (const char* other : {"--text", "--length", "--batch", "--separator"})
+    table.exclude("--decode", other);
+  table.check([options, &table](UsageProblems& problems) {
+    if (table.given("--batch") && !table.given("--length"))
+      problems.add(fmt::format("--batch {} needs --length too.", options->batch));
+    const bool standard_input = options->text.empty() || options->text[0] == "-";
+    if (options->text.size() > 1 &&
+        std::find(options->text.begin(), options->text.end(), "-") != options->text.end())
+      problems.add("--text - reads standard input; it stands alone.");
+    else if (!standard_input)
+      problems.collect([&] { TextSource source(options->text); });
+  });
+  table.footer(
       "The ids are those of Hugging Face's tokenizers; no begin token is added.\n\nExamples:\n"
       "  weir tokens --tokenizer model.gguf --text book.txt --out ids.npy\n"
       "  weir tokens --tokenizer gpt2/ --text 'c4/*.json.gz' --batch 4 --length 256 --out ids.npy\n"
       "  weir tokens --tokenizer gpt2/ --decode ids.npy\n"
       "  echo 'Hello world' | weir tokens --tokenizer gpt2/");
-  command->callback([options, &action] { action = [options] { return run_tokens(*options); }; });
+  table.action([options] { return run_tokens(*options); });
 }
 
 }  // namespace weir

@@ -1,13 +1,17 @@
 // weir train: a run from a configuration.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "io/file.h"
+#include "io/text_source.h"
+#include "lab/config_keys.h"
 #include "lab/report.h"
 #include "lab/train.h"
-#include "support/error.h"
+#include "support/usage_error.h"
 #include "tools/command.h"
+#include "tools/paths.h"
 
 namespace weir {
 namespace {
@@ -29,12 +33,12 @@ RunConfig config_of(TrainArguments& options) {
       words.push_back(word);
     }
   }
-  return config_of_words("train", words, base);
+  if (options.resume && options.overwrite)
+    throw UsageError("[train] resume= and --overwrite exclude each other.");
+  return config_of_words("train", words, base, true);
 }
 
 int run_train(TrainArguments& options) {
-  if (options.resume && options.overwrite)
-    user_error("train", "--resume and --overwrite exclude each other.");
   RunConfig config = config_of(options);
   config.threads = chosen_threads(static_cast<int>(config.threads));
   TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
@@ -44,22 +48,58 @@ int run_train(TrainArguments& options) {
   return finish_run(config, train(config, train_options));
 }
 
+// Files that the data of a run or an arm needs.
+void check_data(const DataConfig& data, UsageProblems& problems) {
+  std::error_code error;
+  const auto exists = [&](const std::string& path) { return std::filesystem::exists(path, error); };
+  if (data.kind == "text") {
+    if (!data.files.empty()) problems.collect([&] { TextSource source(data.files); });
+    if (data.tokenizer != "bytes" && !exists(data.tokenizer))
+      problems.add_failure(fmt::format(
+          "data.tokenizer: there is no {}. Give bytes, a tokenizer.json or the folder of one.",
+          data.tokenizer));
+  } else if (!data.bigrams.empty() && !exists(data.bigrams)) {
+    problems.add_failure(fmt::format("data.bigrams: there is no {}.", data.bigrams));
+  }
+}
+
 }  // namespace
 
+std::string key_of_option(const std::string& name) {
+  std::string key = name.substr(std::min(name.size(), name.find_first_not_of('-')));
+  std::replace(key.begin(), key.end(), '-', '_');
+  if (find_config_key(key) || key == "arms" || key == "model")
+    return fmt::format(" Keys are given as key=value: {}=VALUE.", key);
+  return "";
+}
+
 RunConfig config_of_words(const std::string& command, const std::vector<std::string>& words,
-                          const RunConfig& base) {
-  std::string json;
+                          const RunConfig& base, bool writes) {
+  UsageProblems problems(command);
+  ConfigText json;
   std::vector<std::string> assignments;
   for (const std::string& word : words) {
-    if (word.find('=') != std::string::npos) {
+    if (word.find('=') != std::string::npos)
       assignments.push_back(word);
-    } else if (json.empty()) {
-      json = read_file(word);
-    } else {
-      user_error(command, "'{}' is a second configuration file; give one, then key=value.", word);
-    }
+    else if (json.source.empty())
+      json.source = word;
+    else
+      problems.add(
+          fmt::format("'{}' is a second configuration file; give one, then key=value.", word));
   }
-  return parse_config(json, assignments, base);
+  if (!json.source.empty()) {
+    problems.collect([&] { json.text = read_file(json.source); });
+    if (!problems.empty()) json.source.clear();
+  }
+  const RunConfig config = parse_config(json, assignments, base, problems);
+  check_data(config.data, problems);
+  if (problems.empty())
+    for (const ArmConfig& arm : config.arms) check_data(with_arm(config, arm).data, problems);
+  if (writes)
+    if (const std::string wrong = output_problem(config.out, true); !wrong.empty())
+      problems.add_failure("out: " + wrong);
+  problems.raise();
+  return config;
 }
 
 int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
@@ -71,7 +111,10 @@ int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
     return 128 + outcome.signal;
   }
   if (!config.measure.metrics) {
-    fmt::print("Finished: {}\n", config.out);
+    fmt::print(
+        "Finished: {}\nThere is no report, since measure.metrics is false: no step was recorded. "
+        "Losses are in {}/ARM/loss.jsonl.\n",
+        config.out, config.out);
     return 0;
   }
   const std::filesystem::path report = std::filesystem::path(config.out) / "report.html";
@@ -81,18 +124,19 @@ int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
   return 0;
 }
 
-void add_train(CLI::App& app, Action& action) {
+void add_train(Commands& commands) {
   auto options = std::make_shared<TrainArguments>();
-  CLI::App* command = app.add_subcommand("train", "train one or several arms and measure them");
-  command->add_option(
-      "config", options->words,
-      "a JSON file, key=value words that go before it; resume=RUN for those of a run");
-  command->add_flag("--resume", options->resume,
-                    "continue the run in the folder `out` at its newest checkpoint");
-  command->add_flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
-  command->add_flag("--profile", options->profile,
-                    "time every kernel; table in the report, ARM/profile.json in the run's folder");
-  command->footer(
+  OptionTable& table = add_command(commands, "train", "train one or several arms and measure them");
+  table.add("config", &options->words, some_text(),
+            "a JSON file, key=value words that go before it; resume=RUN for those of a run");
+  table.flag("--resume", options->resume,
+             "continue the run in the folder `out` at its newest checkpoint");
+  table.flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
+  table.flag("--profile", options->profile,
+             "time every kernel; table in the report, ARM/profile.json in the run's folder");
+  table.exclude("--resume", "--overwrite");
+  table.hint(key_of_option);
+  table.footer(
       "Keys, their defaults and meaning:\n" + config_help() +
       "\nExamples:\n"
       "  weir train out=runs/first steps=200\n"
@@ -105,7 +149,7 @@ void add_train(CLI::App& app, Action& action) {
       "  weir train out=runs/probed 'measure.probes=blocks.*.attn.hook_v.grad : batch_sum, "
       "norm(feature)'\n"
       "  weir train resume=runs/text");
-  command->callback([options, &action] { action = [options] { return run_train(*options); }; });
+  table.action([options] { return run_train(*options); });
 }
 
 }  // namespace weir

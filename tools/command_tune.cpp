@@ -70,26 +70,28 @@ int run_tune(const TuneArguments& options) {
 
 }  // namespace
 
-void add_tune(CLI::App& app, Action& action) {
+void add_tune(Commands& commands) {
   auto options = std::make_shared<TuneArguments>();
-  CLI::App* command = app.add_subcommand(
-      "tune", "measure how to cut the matrix products of a training step, and keep the best");
-  command->add_option("config", options->words,
-                      "a configuration as `weir train` takes it: a JSON file, key=value words");
-  command->add_option("--model", options->model, "start from a standard model, 4096 tokens a step")
-      ->check(CLI::IsMember(llama_config_names()));
-  command->add_option("--rounds", options->rounds, "in which alternatives take turns")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--threads", options->threads, "default: all cores");
-  command->add_flag("--forget", options->forget, "remove what was found on this machine");
-  command->footer(
+  OptionTable& table =
+      add_command(commands, "tune",
+                  "measure how to cut the matrix products of a training step, and keep the best");
+  table.add("config", &options->words, some_text(),
+            "a configuration as `weir train` takes it: a JSON file, key=value words");
+  table.add("--model", &options->model, one_of(llama_config_names()),
+            "start from a standard model, 4096 tokens a step");
+  table.add("--rounds", &options->rounds, within(1, 1000), "in which alternatives take turns")
+      .with_default();
+  table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores");
+  table.flag("--forget", options->forget, "remove what was found on this machine");
+  for (const char* other : {"config", "--model", "--rounds"}) table.exclude("--forget", other);
+  table.hint(key_of_option);
+  table.footer(
       "Results stay the same to the bit; only time changes. What is found is used by every "
       "command\n"
       "whose model has such a product.\n\nExamples:\n"
       "  weir tune --model llama-0.1b\n"
       "  weir tune run.json --rounds 15\n  weir tune --forget");
-  command->callback([options, &action] { action = [options] { return run_tune(*options); }; });
+  table.action([options] { return run_tune(*options); });
 }
 
 }  // namespace weir

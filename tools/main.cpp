@@ -2,42 +2,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <exception>
+#include <filesystem>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <system_error>
 
+#include "io/json_error.h"
+#include "io/utf8.h"
+#include "lab/memory.h"
 #include "lab/versions.h"
 #include "support/env.h"
-#include "support/error.h"
+#include "support/log.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/command.h"
 
 namespace weir {
-
-std::string& command_line() {
-  static std::string text;
-  return text;
-}
-
-Target chosen_target(bool to_run) {
-  Target target = parse_target(environment("WEIR_TARGET"));
-  if (to_run && !runs_here(target))
-    user_error("target", "this machine ({}) cannot run code for {} (WEIR_TARGET).",
-               host_target().isa(), target.isa());
-  return target;
-}
-
-int chosen_threads(int given) {
-  if (given > 0) return given;
-  const std::string text = environment("WEIR_THREADS");
-  if (text.empty()) return 0;
-  int threads = 0;
-  for (char c : text) {
-    if (!std::isdigit(static_cast<unsigned char>(c)) || threads > 4096)
-      user_error("threads", "WEIR_THREADS is '{}', but a positive number is needed.", text);
-    threads = 10 * threads + (c - '0');
-  }
-  return threads;
-}
 
 namespace {
 
@@ -50,59 +31,111 @@ std::string quoted(const std::string& word) {
   return text + "'";
 }
 
-int run(int argc, char** argv) {
+std::string general_help(const Commands& commands) {
+  std::string text =
+      "Weir measures and regulates the gradient stream of transformers: a compiler in which every "
+      "probe is\npart of the program.\n\nUsage: weir COMMAND [options]\n\nCommands:\n";
+  for (const auto& command : commands)
+    text += fmt::format("  {:<10}{}\n", command->command(), command->summary());
+  return text +
+         "\nOptions:\n  -h, --help  print this and end\n  --version   print the version and end\n"
+         "\nStart with `weir demo`. Each command has examples: `weir train --help`.\n";
+}
+
+// Arguments go into records and reports, which are UTF-8.
+void check_encoding(const std::vector<std::string>& words) {
+  UsageProblems problems("weir");
+  for (size_t i = 0; i < words.size(); ++i) {
+    std::string storage;
+    if (valid_utf8(words[i], storage) != words[i])
+      problems.add(
+          fmt::format("argument {} is '{}', which is no UTF-8. Rename the file, or give a link to "
+                      "it.",
+                      i + 1, valid_utf8(words[i], storage)));
+  }
+  problems.raise();
+}
+
+OptionTable& command_of(const Commands& commands, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& command : commands) {
+    if (command->command() == name) return *command;
+    names.push_back(command->command());
+  }
+  if (name.starts_with('-'))
+    throw UsageError(
+        fmt::format("'{}' comes before a command, or is no option. Use weir COMMAND "
+                    "[options].",
+                    name));
+  throw UsageError(fmt::format("'{}' is no command. There are {}.{}", name, join(names, ", "),
+                               did_you_mean(name, names)));
+}
+
+int run(const std::vector<std::string>& words, std::string& help) {
+  check_encoding(words);
   command_line() = "weir";
-  for (int i = 1; i < argc; ++i) command_line() += " " + quoted(argv[i]);
-  CLI::App app(
-      "Weir measures and regulates the gradient stream of transformers: a compiler in "
-      "which every probe is part of the program.",
-      "weir");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", "weir " + build_versions().front().second);
-  app.footer("Start with `weir demo`. Each command has examples: `weir train --help`.");
-  Action action;
-  add_demo(app, action);
-  add_train(app, action);
-  add_tune(app, action);
-  add_report(app, action);
-  add_measure(app, action);
-  add_eval(app, action);
-  add_dump(app, action);
-  add_run(app, action);
-  add_probes(app, action);
-  add_tokens(app, action);
-  add_convert(app, action);
-  add_info(app, action);
-  std::vector<std::string> commands;
-  for (const CLI::App* command : app.get_subcommands({})) commands.push_back(command->get_name());
-  if (argc > 1 && argv[1][0] != '-' &&
-      std::find(commands.begin(), commands.end(), argv[1]) == commands.end()) {
-    fmt::print(stderr, "error: '{}' is no command. There are {}.{}\n", argv[1],
-               join(commands, ", "), did_you_mean(argv[1], commands));
-    return 2;
+  for (const std::string& word : words) command_line() += " " + quoted(word);
+  const Commands commands = all_commands();
+  if (words.empty()) throw UsageError("a command is needed, such as `weir demo`.");
+  if (words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    fmt::print("{}", general_help(commands));
+    return 0;
   }
+  if (words[0] == "--version") {
+    fmt::print("weir {}\n", build_versions().front().second);
+    return 0;
+  }
+  OptionTable& command = command_of(commands, words[0]);
+  help = "weir " + words[0] + " --help";
+  const std::vector<std::string> rest(words.begin() + 1, words.end());
+  if (asks_for_help(rest)) {
+    fmt::print("{}", command.help());
+    return 0;
+  }
+  UsageProblems problems("environment");
+  check_environment(problems);
+  problems.raise();
+  for (const std::string& sentence : unknown_variables()) log_warning("{}", sentence);
+  command.read(rest);
+  return command.run();
+}
+
+// The one place where what no part of Weir has put into words gets them.
+int failed(const std::string& message) {
+  fmt::print(stderr, "error: {}\n", message);
+  return 1;
+}
+
+int run_and_explain(const std::vector<std::string>& words) {
+  std::string help = "weir --help";
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help
-    fmt::print(stderr, "error: {}\n", error.what());
-    const CLI::App* asked = &app;
-    for (const CLI::App* command : app.get_subcommands()) asked = command;
-    fmt::print(stderr, "Try `weir{}{} --help`.\n", asked == &app ? "" : " ",
-               asked == &app ? "" : asked->get_name());
+    return run(words, help);
+  } catch (const UsageError& error) {
+    fmt::print(stderr, "error: {}\nTry `{}`.\n", error.what(), help);
     return 2;
+  } catch (const std::bad_alloc&) {
+    return failed(fmt::format(
+        "[memory] there is not enough memory: {} of this process are in use, {} are free. Take "
+        "smaller sizes, or give back memory elsewhere.",
+        human_bytes(static_cast<double>(resident_memory())),
+        human_bytes(static_cast<double>(free_memory()))));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return failed(fmt::format("[file] cannot use {}: {}.",
+                              error.path1().empty() ? "a file" : error.path1().string(),
+                              error.code().message()));
+  } catch (const nlohmann::json::exception& error) {
+    return failed(fmt::format("[json] a file of JSON is not of the form that is needed: {}.",
+                              json_reason(error.what())));
+  } catch (const std::system_error& error) {
+    return failed(fmt::format("[system] the system refuses: {}.", error.code().message()));
+  } catch (const std::exception& error) {
+    return failed(error.what());
   }
-  return action();
 }
 
 }  // namespace
 }  // namespace weir
 
 int main(int argc, char** argv) {
-  try {
-    return weir::run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return 1;
-  }
+  return weir::run_and_explain(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
 }

@@ -2,32 +2,80 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "lab/data.h"
 #include "support/text.h"
 
 namespace weir {
 
-void ModelOptions::add_to(CLI::App& command) {
-  command.add_option("--model", model,
-                     "llama (the demo's sizes), or one of " + join(llama_config_names(), ", "));
-  command.add_option("--layers", layers, "blocks of the model");
-  command.add_option("--v-scale", v_scale, "none, full, learned, backward or forward");
-  command.add_option("--attention", attention, "softmax or softmax-1");
-  command.add_option("--set", settings, "key=value, as for `weir train`; repeatable")
-      ->allow_extra_args(false);
+namespace {
+
+const std::vector<std::string>& own_options() {
+  static const std::vector<std::string> names = {"--model", "--layers", "--set"};
+  return names;
+}
+
+std::vector<std::string> model_names() {
+  std::vector<std::string> names = llama_config_names();
+  names.insert(names.begin(), "llama");
+  return names;
+}
+
+bool is_named(const std::string& model) {
+  const std::vector<std::string> names = model_names();
+  return std::find(names.begin(), names.end(), model) != names.end();
+}
+
+bool is_model(const std::string& text) {
+  std::error_code error;
+  return is_named(text) || (!text.empty() && std::filesystem::exists(text, error));
+}
+
+}  // namespace
+
+bool ModelOptions::names_checkpoint() const { return !is_named(model); }
+
+void ModelOptions::add_to(OptionTable& table, bool checkpoints) {
+  table_ = &table;
+  const std::string meaning =
+      "a named model: " + join(model_names(), ", ") + " (llama has the demo's sizes)";
+  if (checkpoints)
+    table
+        .add("--model", &model,
+             of_form("a named model, a checkpoint's folder or a .gguf file", is_model),
+             meaning + "; or the folder or .gguf file of a checkpoint")
+        .with_default();
+  else
+    table.add("--model", &model, one_of(model_names()), meaning).with_default();
+  table.add("--layers", &layers, within(1, 1024), "blocks of the model");
+  rewrites.add_to(table);
+  table.add("--set", &settings,
+            of_form("key=value",
+                    [](const std::string& text) { return text.find('=') != std::string::npos; }),
+            "key=value, as for `weir train`; repeatable");
+}
+
+std::vector<std::string> ModelOptions::given() const {
+  std::vector<std::string> names;
+  for (const std::string& name : own_options())
+    if (table_->given(name)) names.push_back(name);
+  return names;
 }
 
 RunConfig ModelOptions::config() const {
   RunConfig config;
-  if (model != "llama") config.model = llama_config(model);
+  if (model != "llama") config.model = named_model(model);
   if (model != "llama" && model != "demo") config.length = config.model.context;
-  if (model == "demo") config.model.vocabulary = 0;
   std::vector<std::string> words;
   if (layers > 0) words.push_back(fmt::format("model.layers={}", layers));
-  if (!v_scale.empty()) words.push_back("v_scale.variant=" + v_scale);
-  if (!attention.empty()) words.push_back("attention=" + attention);
   words.insert(words.end(), settings.begin(), settings.end());
   config = parse_config("", words, config);
+  CompileOptions options{.v_scale = config.v_scale, .attention = config.attention};
+  rewrites.apply(options, config.model.layers);
+  config.v_scale = options.v_scale;
+  config.attention = options.attention;
   if (config.model.vocabulary == 0)
     config = resolve_vocabulary(config, *make_batches(config.data, config.seed));
   return config;

@@ -52,6 +52,7 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     options.v_scale.variant = GetParam().variant;
     options.v_scale.sigma = config_json.at("v_scale_sigma").get<double>();
     options.attention = GetParam().attention;
+    settings.set_v_scale(options.v_scale);
     GraphPtr graph = run_pipeline(build_llama(config, B, T).graph, options).graph;
     auto probes = resolve_probes(graph, parse_probe_requests(metric_requests(settings, T)));
     GraphPtr probed = insert_probes(graph, probes);

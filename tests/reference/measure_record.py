@@ -40,7 +40,7 @@ def summed_norms(gradient: torch.Tensor) -> np.ndarray:
 
 def window(config: Config, T: int, sink: int) -> dict:
     """The settings that were used, windows cut to the tokens that exist."""
-    return {
+    settings = {
         "sink_token": sink,
         "sink_window": min(SINK_WINDOW, T - sink),
         "sink_threshold": SINK_THRESHOLD,
@@ -49,6 +49,14 @@ def window(config: Config, T: int, sink: int) -> dict:
         "massive_ratio": MASSIVE_RATIO,
         "v_scale": config.v_scale,
         "attention": config.attention,
+    }
+    if config.v_scale == "none":
+        return settings
+    return settings | {
+        "v_scale_lambda": 1.0,
+        "v_scale_sigma": config.v_scale_sigma,
+        "v_scale_layers": [],
+        "v_scale_c": config.v_scale_constant,
     }
 
 

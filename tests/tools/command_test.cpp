@@ -47,7 +47,13 @@ TEST_F(Command, HelpAndUsage) {
     EXPECT_THAT(help.out, HasSubstr("Examples:\n  "));
     EXPECT_THAT(help.out, HasSubstr(fmt::format("weir {}", command)));
   }
-  EXPECT_EQ(weir("").status, 2);
+  for (const char* wrong : {"", "trian", "--bogus", "measure", "eval", "run", "convert a", "report",
+                            "train --bogus", "measure -x", "demo --steps", "info --quick=1"}) {
+    const Result result = weir(wrong);
+    EXPECT_EQ(result.status, 2) << wrong;
+    EXPECT_THAT(result.err, AllOf(StartsWith("error: "), HasSubstr("--help`.\n"))) << wrong;
+    EXPECT_EQ(result.out, "") << wrong;
+  }
   Result wrong = weir("trian");
   EXPECT_EQ(wrong.status, 2);
   EXPECT_THAT(wrong.err, StartsWith("error: 'trian' is no command."));
@@ -89,7 +95,7 @@ TEST_F(Command, AFileGoesOnFromItsStage) {
   EXPECT_THAT(weir("dump a.weir --stage llvm").out, HasSubstr("define "));
   EXPECT_THAT(weir("dump --dot a.weir").out, StartsWith("digraph"));
   Result code = weir("dump --dot --stage asm " + kSmall);
-  EXPECT_EQ(code.status, 1);
+  EXPECT_EQ(code.status, 2);
   EXPECT_THAT(code.err, HasSubstr("[dump] --dot draws a graph, but stage asm is code."));
 }
 
@@ -123,16 +129,79 @@ TEST_F(Command, WrongInputIsSaidInOneMessage) {
   EXPECT_THAT(probe.err, StartsWith("error: [probe] 'blocks.0.atn.hook_v' matches no hook. Did you "
                                     "mean blocks.0.attn.hook_v"));
   EXPECT_THAT(weir("dump --stage fusd").err,
-              StartsWith("error: [dump] 'fusd' is no stage. Use built, differentiated"));
+              StartsWith("error: [dump] --stage is 'fusd'. Use built, differentiated"));
   EXPECT_THAT(weir("probes 'blocks.7.*'").err, HasSubstr("no hook matches 'blocks.7.*'."));
   write("bad.weir", "graph g (x: f32[2]) stage=built\n  A = expp x\n  return A\n");
   EXPECT_THAT(weir("dump bad.weir").err, HasSubstr("bad.weir:2:"));
   EXPECT_THAT(weir("run absent.weir").err, HasSubstr("absent.weir"));
   Result keys = weir("train optimiser.rate=1 optimizer.rte=2 model.heads=3 model.kv_heads=2");
-  EXPECT_EQ(keys.status, 1);
+  EXPECT_EQ(keys.status, 2);
   EXPECT_THAT(keys.err, HasSubstr("unknown key 'optimizer.rte'. Did you mean optimizer.rate"));
   EXPECT_THAT(keys.err, HasSubstr("heads 3 is no multiple of kv_heads 2"));
   EXPECT_FALSE(fs::exists(folder_ / "runs"));
+}
+
+TEST_F(Command, UsageIsCheckedBeforeAnythingIsDone) {
+  write("run.json", "{\"steps\": 3,\n \"batch\": 2, // comment\n}");
+  write("big.weir", "graph m (x: f32[100000000000])\n  A = exp x\n  return y = A\n");
+  write("a.weir", weir("dump " + kSmall).out);
+  write("empty.txt", "");
+  for (const auto& [arguments, status, message] :
+       std::vector<std::tuple<std::string, int, std::string>>{
+           {"train stpes=3 optimizer.lr=1 model.layers=100000 data.kind=text data.files=no.txt "
+            "out=/nodir/x data.tokenizer=gpt3/",
+            2, "[train] 5 problems:\n  - unknown key 'stpes'. Did you mean steps?"},
+           {"train --steps 3", 2,
+            "there is no option --steps. Keys are given as key=value: steps="},
+           {"train run.json", 1, "run.json:2:14: JSON has no comments; remove this one."},
+           {"train out=", 2, "out is '', but a text that is not empty is needed."},
+           {"train \"out=$(printf 'lat\\xe9')\"", 2, "argument 2 is 'out=lat"},
+           {"train data.bigrams=empty.txt steps=0", 1, "data.bigrams: empty.txt is empty."},
+           {"train resume=a --overwrite", 1, "there is no run in a"},
+           {"convert a b --shard -1", 2, "--shard is '-1', but a number from 1e-06 to 1000000 is"},
+           {"dump a.weir --model llama-1b --set batch=3 --layers 7", 2,
+            "[dump] 3 problems:\n  - --model chooses a model, but a.weir is a program as it is."},
+           {"dump a.weir --v-scale full", 2, "Give --stage, too."},
+           {"dump --program micro", 2, "Give --train, too."},
+           {"run big.weir", 1,
+            "big.weir needs at least 2.2 TiB for its inputs, outputs and largest"},
+           {"probes --model nowhere", 2,
+            "--model is 'nowhere', but a named model, a checkpoint's"}}) {
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, status) << arguments << "\n" << result.err;
+    EXPECT_THAT(result.err, AllOf(StartsWith("error: ["), HasSubstr(message))) << arguments;
+  }
+  const Result variable = shell("WEIR_THREADS=-1 WEIR_FOO=1 " WEIR_COMMAND " info --quick");
+  EXPECT_EQ(variable.status, 2);
+  EXPECT_THAT(variable.err, HasSubstr("WEIR_THREADS is '-1', but a whole number from 1 to 4096"));
+  EXPECT_THAT(shell("WEIR_TARGT=host " WEIR_COMMAND " info --quick").err,
+              StartsWith("warning: WEIR_TARGT is no variable of Weir, and does nothing. Did you "
+                         "mean WEIR_TARGET?"));
+  EXPECT_FALSE(fs::exists(folder_ / "runs"));
+}
+
+TEST_F(Command, LongWorkIsShownOnATerminal) {
+  write("a.weir", weir("dump " + kSmall).out);
+  const Result result =
+      shell("script -qec '" WEIR_COMMAND
+            " train out=run steps=2 batch=2 length=8 model.d_model=16 model.heads=2 model.d_ff=24' "
+            "/dev/null");
+  EXPECT_THAT(result.out, HasSubstr("run: planning and compiling ..."));
+  EXPECT_THAT(result.out, HasSubstr("/2  loss "));
+}
+
+TEST_F(Command, ANamedModelSetsSizesAndResumes) {
+  const std::string tiny =
+      "model.layers=1 model.d_model=16 model.heads=2 model.kv_heads=0 "
+      "model.d_head=0 model.d_ff=24 steps=2 batch=1 length=8 ";
+  const Result run = weir("train out=run " + tiny + "model=llama-0.1b model.vocabulary=70");
+  ASSERT_EQ(run.status, 0) << run.err;
+  EXPECT_THAT(text_of(folder_ / "run/config.json"), HasSubstr("\"vocabulary\": 70"));
+  EXPECT_THAT(text_of(folder_ / "run/config.json"), HasSubstr("\"name\": \"llama-0.1b\""));
+  EXPECT_EQ(weir("train resume=run").status, 0);
+  EXPECT_THAT(weir("train --help").out,
+              HasSubstr("  llama-0.3b   layers 16, d_model 1024, heads 8, "
+                        "kv_heads 4, d_head 128, d_ff 2816"));
 }
 
 TEST_F(Command, ProbesListsHooks) {

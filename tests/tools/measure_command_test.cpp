@@ -158,11 +158,54 @@ TEST_F(MeasureCommand, RefusesWrongInput) {
   write_ids("flat.npy", {4}, {1, 2, 3, 4});
   write("a.txt", "text");
   const std::string llama = "measure --json x.json --model " + model("llama");
-  const std::vector<std::pair<std::string, std::string>> cases = {
+  const std::vector<std::pair<std::string, std::string>> usage = {
       {llama, "[measure] give either --tokens FILE.npy or --text FILE."},
       {llama + " --tokens ids.npy --text a.txt", "[measure] give either --tokens"},
-      {"measure --model nowhere --tokens ids.npy",
-       "[checkpoint] there is no nowhere. Give the folder of a Hugging Face model"},
+      {llama + " --tokens ids.npy --profile p.json --interpret",
+       "[measure] --profile times compiled kernels, of which --interpret has none."},
+      {llama + " --tokens ids.npy --sink-token first",
+       "[measure] --sink-token is 'first', but a position or auto is needed."},
+      {llama + " --text a.txt --length 9 --sink-token 9",
+       "--sink-token is 9, but a sequence has the tokens 0 to 8."},
+      {llama + " --tokens ids.npy --map 3",
+       "[measure] --map is '3', but LAYER.HEAD, e.g. 12.3, is"},
+      {llama + " --tokens ids.npy --map 3.-1", "--map is '3.-1', but LAYER.HEAD"},
+      {llama + " --tokens ids.npy --no-report --map 0.0", "--map chooses an attention map of the"},
+      {llama + " --tokens ids.npy --memory much", "[measure] --memory is 'much', but a size such"},
+      {llama + " --tokens ids.npy --v-scale half", "[measure] --v-scale is 'half'. Use none, full"},
+      {llama + " --tokens ids.npy --attention softmax2", "--attention is 'softmax2'. Use softmax"},
+      {llama + " --tokens ids.npy --v-scale-lambda 2",
+       "[measure] --v-scale-lambda is a constant of V-scale, which the model does not have."},
+      {llama + " --tokens ids.npy --v-scale full --v-scale-layers 0,2",
+       "--v-scale-layers has 2, but the model has layers 0 to 1."},
+      {llama + " --tokens ids.npy --length 8", "--length cuts --text; the array of --tokens has"},
+      {llama + " --text a.txt --length 0", "--length is '0', but a whole number from 1 to 1048576"},
+      {llama + " --text a.txt --length -3", "--length is '-3', but a whole number from 1 to"},
+      {llama + " --text a.txt --batch 0", "--batch is '0', but a whole number from 1 to 1048576"},
+      {llama + " --text a.txt --threads -1",
+       "--threads is '-1', but a whole number from 0 to 4096"},
+      {llama + " --text a.txt --threads 99999", "--threads is '99999', but a whole number from 0"},
+      {llama + " --tokens ids.npy --report x.json", "--json and --report are the same file"},
+      {llama + " --tokens ids.npy --save-probes p.npz", "--save-probes needs at least one --probe"},
+      {"measure --tokens ids.npy", "--model is missing"},
+      {llama + " --tokens ids.npy --batch many", "--batch is 'many'"}};
+  for (const auto& [arguments, message] : usage) {
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, 2) << arguments;
+    EXPECT_THAT(result.err, AllOf(StartsWith("error: [measure] "), HasSubstr(message),
+                                  HasSubstr("\nTry `weir measure --help`.\n")))
+        << arguments;
+    EXPECT_EQ(result.out, "") << "nothing is done before";
+  }
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"measure --model nowhere --tokens ids.npy", "[measure] --model: there is no nowhere."},
+      {"measure --model nowhere --text absent.txt --json /nodir/x",
+       "[measure] 3 problems:\n  - [text] cannot open absent.txt: No such file or directory.\n"
+       "  - --model: there is no nowhere.\n"
+       "  - --json: /nodir/x cannot be written: the folder /nodir does not exist.\n"},
+      {llama + " --tokens ids.npy --report /nodir/x.html", "the folder /nodir does not exist."},
+      {llama + " --tokens ids.npy --map 2.0 --map 0.4",
+       "[measure] 2 problems:\n  - --map 2.0: the model has layers 0 to 1 with heads 0 to 3."},
       {"measure --model . --tokens ids.npy", "holds neither config.json nor a .gguf file"},
       {llama + " --tokens absent.npy", "absent.npy"},
       {llama + " --tokens a.txt", "a.txt"},
@@ -170,17 +213,9 @@ TEST_F(MeasureCommand, RefusesWrongInput) {
        "has the shape [4], but [batch, length + 1] is needed: the input and"},
       {llama + " --tokens outside.npy", "are outside the vocabulary of 29: "},
       {llama + " --text a.txt", "holds no tokenizer"},
-      {llama + " --tokens ids.npy --profile p.json --interpret",
-       "[measure] --profile times compiled kernels, of which --interpret has none."},
-      {llama + " --tokens ids.npy --sink-token first",
-       "[measure] --sink-token is 'first', but a position or auto is needed."},
       {llama + " --tokens ids.npy --sink-token 9",
        "[measure] the sink token 9 is not one of the 9 of a sequence."},
-      {llama + " --tokens ids.npy --map 3", "[measure] --map is '3', but LAYER.HEAD is needed"},
-      {llama + " --tokens ids.npy --memory much", "[memory] --memory is 'much', but a size such"},
       {llama + " --tokens ids.npy --memory 1MiB", "but only 1.0 MiB may be used. Allow more"},
-      {llama + " --tokens ids.npy --v-scale half", "[v_scale] unknown variant 'half'."},
-      {llama + " --tokens ids.npy --attention softmax2", "'softmax2'"},
       {llama + " --tokens ids.npy --probe 'blocks.0.atn.hook_v'", "blocks.0.attn.hook_v"},
       {llama + " --tokens ids.npy --probe 'model.norm.weight.grad'",
        "is the gradient of a weight, which a measurement does not compute."}};
@@ -190,8 +225,6 @@ TEST_F(MeasureCommand, RefusesWrongInput) {
     EXPECT_THAT(result.err, AllOf(StartsWith("error: ["), HasSubstr(message))) << arguments;
     EXPECT_FALSE(fs::exists(folder_ / "x.json")) << arguments;
   }
-  EXPECT_EQ(weir("measure --tokens ids.npy").status, 2);
-  EXPECT_EQ(weir(llama + " --tokens ids.npy --batch many").status, 2);
 }
 
 // A checkpoint that Weir trained on text, as training left it.
@@ -243,6 +276,46 @@ TEST_F(EvalCommand, AgreesWithMeasureOnOneWindow) {
   EXPECT_THAT(text_of(folder_ / "m.html"), HasSubstr("\"labels\":[\"The\""));
 }
 
+// Constants of V-scale are given, recorded, and kept with a checkpoint that was trained with them.
+TEST_F(EvalCommand, VScaleConstantsAreGivenAndRecorded) {
+  const std::string measure =
+      "measure --no-report --json m.json --text b.txt --batch 1 --length 16 --model " + model_;
+  Result result = weir(measure + " --v-scale full --v-scale-lambda 0.5 --v-scale-sigma 0.1");
+  ASSERT_EQ(result.status, 0) << result.err;
+  Json settings = json_of("m.json")["settings"];
+  EXPECT_EQ(settings["v_scale_lambda"], 0.5);
+  EXPECT_EQ(settings["v_scale_sigma"], 0.1);
+  EXPECT_EQ(settings["v_scale_layers"], Json::array());
+  EXPECT_NEAR(settings["v_scale_c"].get<double>(), 16 * 8 * 0.01 * 0.5, 1e-12);
+  const double half = json_of("m.json")["loss"].get<double>();
+  ASSERT_EQ(weir(measure + " --v-scale full").status, 0);
+  const double whole = json_of("m.json")["loss"].get<double>();
+  EXPECT_NE(half, whole);
+  result = weir(measure + " --v-scale learned");
+  EXPECT_THAT(result.err, HasSubstr("has no theta, with which learned V-scale begins at 0: the "
+                                    "result is that of full."));
+  EXPECT_EQ(json_of("m.json")["loss"].get<double>(), whole);
+  ASSERT_EQ(weir(measure + " --v-scale full --v-scale-lambda 1 --v-scale-sigma 0.02").status, 0);
+  EXPECT_EQ(json_of("m.json")["loss"].get<double>(), whole);
+  result = weir(
+      "train out=scaled steps=1 batch=2 length=8 model.layers=2 model.d_model=16 "
+      "model.heads=2 model.d_ff=24 data.kind=text data.files=a.txt v_scale.layers=1 "
+      "v_scale.variant=full v_scale.lambda=2 measure.metrics=false");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("There is no report, since measure.metrics is false"));
+  const std::string scaled = "--model scaled/run/checkpoints/step000001 ";
+  result = weir("measure --no-report --json s.json --text b.txt --batch 1 --length 8 " + scaled);
+  ASSERT_EQ(result.status, 0) << result.err;
+  settings = json_of("s.json")["settings"];
+  EXPECT_EQ(settings["v_scale"], "full");
+  EXPECT_EQ(settings["v_scale_lambda"], 2);
+  EXPECT_EQ(settings["v_scale_layers"], Json::array({1}));
+  result = weir("probes '*.hook_v_scaled' " + scaled);
+  EXPECT_THAT(result.out, HasSubstr("blocks.1.attn.hook_v_scaled"));
+  EXPECT_EQ(result.out.find("blocks.0.attn.hook_v_scaled"), std::string::npos);
+  EXPECT_EQ(weir("probes --layers 3 " + scaled).status, 2);
+}
+
 TEST_F(EvalCommand, CountsEveryTokenOnceWhateverTheStride) {
   std::vector<double> losses;
   for (const int64_t stride : {16, 5, 1}) {
@@ -267,16 +340,22 @@ TEST_F(EvalCommand, RefusesWrongInput) {
   for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
            {eval + " --text absent.txt", "absent.txt"},
            {eval + " --text empty.txt", "[tokens] there is no text in empty.txt."},
-           {eval + " --text b.txt --context 8 --stride 9",
-            "[eval] the stride is 9, but 1 to 8 (the context) is needed"},
-           {eval + " --text b.txt --context -1", "[eval] the context is -1, but at least 1"},
            {"eval --text b.txt --model " + model("llama"), "holds no tokenizer"}}) {
     const Result result = weir(arguments);
     EXPECT_EQ(result.status, 1) << arguments;
     EXPECT_THAT(result.err, AllOf(HasSubstr("error: ["), HasSubstr(message))) << arguments;
   }
   EXPECT_FALSE(fs::exists(folder_ / "x.json"));
-  EXPECT_EQ(weir("eval --model " + model_).status, 2);
+  for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
+           {" --text b.txt --context 8 --stride 9",
+            "--stride is 9, but at most the context of 8 leaves no token out."},
+           {" --text b.txt --context -1", "--context is '-1', but a whole number from 1 to"},
+           {" --text b.txt --context 999999", "--context is 999999, but the text has only"},
+           {"", "--text is missing"}}) {
+    const Result result = weir(eval + arguments);
+    EXPECT_EQ(result.status, 2) << arguments;
+    EXPECT_THAT(result.err, AllOf(StartsWith("error: [eval] "), HasSubstr(message))) << arguments;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,40 @@
+#include "tools/command.h"
+
+#include "support/env.h"
+#include "support/error.h"
+
+namespace weir {
+
+Commands all_commands() {
+  Commands commands;
+  for (const auto add : {add_demo, add_train, add_tune, add_report, add_measure, add_eval, add_dump,
+                         add_run, add_probes, add_tokens, add_convert, add_info})
+    add(commands);
+  return commands;
+}
+
+OptionTable& add_command(Commands& commands, const std::string& name, const std::string& summary) {
+  commands.push_back(std::make_unique<OptionTable>(name, summary));
+  return *commands.back();
+}
+
+std::string& command_line() {
+  static std::string text;
+  return text;
+}
+
+Target chosen_target(bool to_run) {
+  Target target = parse_target(environment("WEIR_TARGET"));
+  if (to_run && !runs_here(target))
+    user_error("target", "this machine ({}) cannot run code for {} (WEIR_TARGET).",
+               host_target().isa(), target.isa());
+  return target;
+}
+
+int chosen_threads(int given) {
+  if (given > 0) return given;
+  const std::string text = environment("WEIR_THREADS");  // its range is checked at the start
+  return text.empty() ? 0 : std::stoi(text);
+}
+
+}  // namespace weir

@@ -1,0 +1,102 @@
+#include "tools/paths.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <system_error>
+
+#include "tools/options.h"
+
+namespace weir {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+// The file that a path leads to, as far as it exists.
+std::string place_of(const std::string& path) {
+  std::error_code error;
+  const fs::path place = fs::weakly_canonical(path, error);
+  return error ? fs::absolute(path, error).lexically_normal().string() : place.string();
+}
+
+// Why nothing can be made in a folder that exists; 0 if something can.
+int creation_error(const fs::path& folder) {
+  const std::string trial = (folder / fmt::format(".weir.{}.tmp", ::getpid())).string();
+  const int descriptor = ::open(trial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) return errno;
+  ::close(descriptor);
+  ::unlink(trial.c_str());
+  return 0;
+}
+
+std::string long_name(const std::string& path) {
+  constexpr size_t longest_shown = 60;
+  return path.size() <= longest_shown ? path : path.substr(0, longest_shown) + "...";
+}
+
+}  // namespace
+
+std::string output_problem(const std::string& path, bool folder) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (error && error.value() != ENOENT && error.value() != ENOTDIR)
+    return fmt::format("{} cannot be written: {}.", long_name(path), error.message());
+  if (!folder && fs::is_directory(status))
+    return fmt::format("{} is a folder; the name of a file is needed.", path);
+  if (folder && fs::exists(status) && !fs::is_directory(status))
+    return fmt::format("{} is a file; the name of a folder is needed.", path);
+  if (!folder && fs::exists(status) && !fs::is_regular_file(status))
+    return fmt::format("{} is a device, pipe or socket; the name of a file is needed.", path);
+  if (!folder && path.ends_with('/'))
+    return fmt::format("{} names a folder; the name of a file is needed.", path);
+  fs::path parent =
+      folder && fs::is_directory(status) ? fs::path(path) : fs::path(path).parent_path();
+  // A folder is made with those above it; a file needs its folder.
+  while (folder && !parent.empty() && !fs::exists(parent, error)) parent = parent.parent_path();
+  if (parent.empty()) parent = ".";
+  if (!fs::exists(parent, error))
+    return fmt::format("{} cannot be written: the folder {} does not exist.", path,
+                       parent.string());
+  if (!fs::is_directory(parent, error))
+    return fmt::format("{} cannot be written: {} is no folder.", path, parent.string());
+  if (const int failed = creation_error(parent); failed != 0)
+    return fmt::format("{} cannot be written: {}.", path, reason(failed));
+  return "";
+}
+
+void check_paths(const std::deque<Option>& options, UsageProblems& problems) {
+  std::map<std::string, std::string> outputs, inputs;  // place to option
+  for (const Option& option : options)
+    for (const std::string& path : option.given) {
+      if (path.empty() || option.rule.path != PathKind::input) continue;
+      std::error_code error;
+      inputs[place_of(path)] = option.name;
+      if (!fs::exists(path, error))
+        problems.add_failure(fmt::format("{}: there is no {}{}.", option.name, path,
+                                         error ? fmt::format(" ({})", error.message()) : ""));
+    }
+  for (const Option& option : options)
+    for (const std::string& path : option.given) {
+      const bool folder = option.rule.path == PathKind::output_folder;
+      if (path.empty() || (!folder && option.rule.path != PathKind::output_file)) continue;
+      const std::string place = place_of(path);
+      if (const auto [other, is_new] = outputs.emplace(place, option.name); !is_new)
+        problems.add(
+            fmt::format("{} and {} are the same file, {}.", other->second, option.name, path));
+      if (const auto input = inputs.find(place); input != inputs.end())
+        problems.add(fmt::format("{} would be written over what {} reads, {}.", option.name,
+                                 input->second, path));
+      if (const std::string wrong = output_problem(path, folder); !wrong.empty())
+        problems.add_failure(fmt::format("{}: {}", option.name, wrong));
+    }
+}
+
+}  // namespace weir

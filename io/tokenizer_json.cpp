@@ -5,8 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
-#include "io/json_depth.h"
-#include "io/json_error.h"
+#include "io/json_text.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
 
@@ -16,16 +15,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMostIds = 1 << 24;
-
-Json parse(std::string_view text, const std::string& source) {
-  if (!json_is_shallow(text))
-    user_error("tokenizer", "{} is nested too deeply; it is no tokenizer.", source);
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    user_error("tokenizer", "{} is not valid JSON: {}.", source, json_reason(error.what()));
-  }
-}
 
 /// The member, or null when absent.
 const Json& member(const Json& object, const char* key) {
@@ -236,7 +225,7 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
   BpeModel model;
   model.source = vocab_path;
   Problems problems("tokenizer");
-  const Json vocabulary = parse(MappedFile(vocab_path).text(), vocab_path);
+  const Json vocabulary = parse_json<Json>(MappedFile(vocab_path).text(), "tokenizer", vocab_path);
   read_vocabulary(vocabulary, id_limit(vocabulary.size()), model, problems);
   LineReader reader(merges_path);
   std::string line;
@@ -265,7 +254,7 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   BpeModel model;
   model.source = source;
   Problems problems("tokenizer");
-  Json json = parse(text, source);
+  Json json = parse_json<Json>(text, "tokenizer", source);
   const Json& added = member(json, "added_tokens");
   const int64_t limit = id_limit(member(member(json, "model"), "vocab").size() + added.size());
   read_model(member(json, "model"), limit, model, problems);

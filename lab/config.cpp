@@ -11,7 +11,7 @@
 #include <set>
 #include <variant>
 
-#include "io/json_depth.h"
+#include "io/json_text.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -348,8 +348,7 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
                        RunConfig config) {
   Problems problems("config");
   if (!json.empty()) {
-    Json parsed =
-        json_is_shallow(json) ? Json::parse(json, nullptr, false) : Json(Json::value_t::discarded);
+    const Json parsed = parse_json<Json>(json, "config", "the configuration");
     if (!parsed.is_object())
       user_error("config", "the configuration is no JSON object. Give {{\"steps\": 100, ...}}.");
     read_json(config, parsed, "", problems);

@@ -1,0 +1,105 @@
+#include "io/json_text.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+#include <vector>
+
+#include "io/json_depth.h"
+#include "io/json_error.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+// Finds keys that an object has twice, in a text that is known to be JSON.
+class KeyScan {
+ public:
+  KeyScan(std::string_view text, Problems& problems, const std::string& where)
+      : text_(text), problems_(problems), where_(where) {}
+
+  void run() {
+    for (at_ = 0; at_ < text_.size(); ++at_) switch (text_[at_]) {
+        case '{':
+          keys_.emplace_back();
+          in_object_.push_back(true);
+          key_is_next_ = true;
+          break;
+        case '[':
+          in_object_.push_back(false);
+          break;
+        case '}':
+          keys_.pop_back();
+          [[fallthrough]];
+        case ']':
+          in_object_.pop_back();
+          key_is_next_ = false;
+          break;
+        case ',':
+          key_is_next_ = in_object_.back();
+          break;
+        case '"':
+          string();
+          break;
+        default:
+          break;
+      }
+  }
+
+ private:
+  // From the opening quotation mark to the closing one.
+  void string() {
+    const size_t begin = at_++;
+    bool escaped = false;
+    for (; text_[at_] != '"'; ++at_)
+      if (text_[at_] == '\\') escaped = true, ++at_;
+    if (!key_is_next_) return;
+    key_is_next_ = false;
+    const std::string_view raw = text_.substr(begin, at_ + 1 - begin);
+    std::string key(raw.substr(1, raw.size() - 2));
+    if (escaped) key = nlohmann::json::parse(raw).get<std::string>();
+    if (!keys_.back().insert(key).second) report(key, begin);
+  }
+
+  void report(const std::string& key, size_t offset) {
+    if (problems_.messages().size() >= kMaxListed) return;
+    const std::string_view before = text_.substr(0, offset);
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    problems_.add(
+        fmt::format("{}: line {}, column {}: the key \"{}\" is given twice in one object. Remove "
+                    "one of them.",
+                    where_, line, offset - (before.rfind('\n') + 1) + 1, key));
+  }
+
+  std::string_view text_;
+  Problems& problems_;
+  const std::string& where_;
+  size_t at_ = 0;
+  bool key_is_next_ = false;
+  std::vector<bool> in_object_;
+  std::vector<std::unordered_set<std::string>> keys_;  // of the objects that are open
+};
+
+}  // namespace
+
+template <typename Json>
+Json parse_json(std::string_view text, std::string_view topic, const std::string& where) {
+  if (!json_is_shallow(text))
+    user_error(topic, "{} has arrays and objects that nest more than 64 deep; it is damaged.",
+               where);
+  Json value;
+  try {
+    value = Json::parse(text);
+  } catch (const nlohmann::json::exception& error) {
+    user_error(topic, "{} is not valid JSON: {}.", where, json_reason(error.what()));
+  }
+  Problems problems{std::string(topic)};
+  KeyScan(text, problems, where).run();
+  problems.raise();
+  return value;
+}
+
+template nlohmann::json parse_json(std::string_view, std::string_view, const std::string&);
+template nlohmann::ordered_json parse_json(std::string_view, std::string_view, const std::string&);
+
+}  // namespace weir

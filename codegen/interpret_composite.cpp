@@ -19,11 +19,19 @@ Results map_rows(const Call& call, const F& f) {
   return results(std::move(result));
 }
 
-// Frequencies of Llama 3, as Hugging Face's three cases by wavelength have them.
-double scaled_frequency(double frequency, const Attrs& attrs) {
+// The frequency of pair `index` of features. For Llama 3 three cases by wavelength, as Hugging Face
+// has them; for YaRN the ramp by which interpolation replaces extrapolation.
+double scaled_frequency(double frequency, int64_t index, const Attrs& attrs) {
   if (!attrs.has("factor")) return frequency;
-  double factor = attrs.get_float("factor"), low = attrs.get_float("low");
-  double high = attrs.get_float("high"), context = static_cast<double>(attrs.get_int("context"));
+  double factor = attrs.get_float("factor");
+  if (attrs.has("end")) {
+    double begin = attrs.get_float("begin"), end = attrs.get_float("end");
+    double ramp = std::clamp((static_cast<double>(index) - begin) / (end - begin), 0.0, 1.0);
+    return frequency / factor * ramp + frequency * (1 - ramp);
+  }
+  if (!attrs.has("context")) return frequency / factor;
+  double low = attrs.get_float("low"), high = attrs.get_float("high");
+  double context = static_cast<double>(attrs.get_int("context"));
   double wavelength = 2 * std::numbers::pi / frequency;
   if (wavelength < context / high) return frequency;
   if (wavelength > context / low) return frequency / factor;
@@ -76,13 +84,14 @@ Results rope(const Call& call) {
   int64_t tokens = shape[1], heads = shape[2], half = shape[3] / 2;
   double base = call.attrs().get_float("base");
   double sign = call.attrs().get_bool("inverse") ? -1 : 1;
+  double amplitude = call.attrs().has("amplitude") ? call.attrs().get_float("amplitude") : 1;
   std::vector<double> sines(tokens * half), cosines(tokens * half);
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t i = 0; i < half; ++i) {
       double frequency = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
-      double angle = static_cast<double>(t) * scaled_frequency(frequency, call.attrs());
-      sines[t * half + i] = sign * std::sin(angle);
-      cosines[t * half + i] = std::cos(angle);
+      double angle = static_cast<double>(t) * scaled_frequency(frequency, i, call.attrs());
+      sines[t * half + i] = sign * amplitude * std::sin(angle);
+      cosines[t * half + i] = amplitude * std::cos(angle);
     }
   return map_rows(call, [&](const double* x, double* y, int64_t row) {
     int64_t t = row / heads % tokens;

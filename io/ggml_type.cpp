@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -12,17 +13,38 @@
 namespace weir {
 namespace {
 
-constexpr std::array kRead = {GgmlType::f32,  GgmlType::f16,  GgmlType::bf16, GgmlType::q4_0,
-                              GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1, GgmlType::q8_0,
-                              GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k};
+constexpr std::array kRead = {GgmlType::f32,   GgmlType::f16,    GgmlType::bf16,   GgmlType::q4_0,
+                              GgmlType::q4_1,  GgmlType::q5_0,   GgmlType::q5_1,   GgmlType::q8_0,
+                              GgmlType::q2_k,  GgmlType::q3_k,   GgmlType::q4_k,   GgmlType::q5_k,
+                              GgmlType::q6_k,  GgmlType::iq4_nl, GgmlType::iq4_xs, GgmlType::tq1_0,
+                              GgmlType::tq2_0, GgmlType::mxfp4};
 
 /// Types of the format that are not read.
-constexpr std::array<std::pair<uint32_t, const char*>, 24> kOthers = {{
-    {4, "Q4_2"},     {5, "Q4_3"},    {9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},
-    {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},
-    {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},
-    {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"},  {40, "NVFP4"},
+constexpr std::array<std::pair<uint32_t, const char*>, 17> kOthers = {{
+    {4, "Q4_2"},
+    {5, "Q4_3"},
+    {9, "Q8_1"},
+    {15, "Q8_K"},
+    {16, "IQ2_XXS"},
+    {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},
+    {19, "IQ1_S"},
+    {21, "IQ3_S"},
+    {22, "IQ2_S"},
+    {24, "I8"},
+    {25, "I16"},
+    {26, "I32"},
+    {27, "I64"},
+    {28, "F64"},
+    {29, "IQ1_M"},
+    {40, "NVFP4"},
 }};
+
+/// What the 4 bits of IQ4_NL and IQ4_XS stand for, and those of MXFP4 (twice the value of E2M1).
+constexpr std::array<int8_t, 16> kCurved = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                            1,    13,   25,  38,  53,  69,  89,  113};
+constexpr std::array<int8_t, 16> kTwiceE2m1 = {0, 1,  2,  3,  4,  6,  8,  12,
+                                               0, -1, -2, -3, -4, -6, -8, -12};
 
 /// Reads little-endian fields of a block.
 class Block {
@@ -133,6 +155,94 @@ void q6_k(const Block& block, float* out) {
   }
 }
 
+/// Two halves of 128 elements; of each, element 32 * k + i is bits 2k of byte i. Calls
+/// store(element, integer).
+template <typename Store>
+void for_pairs(const uint8_t* bytes, Store store) {
+  for (size_t half = 0; half < 2; ++half)
+    for (size_t k = 0; k < 4; ++k)
+      for (size_t i = 0; i < 32; ++i)
+        store(128 * half + 32 * k + i, bytes[32 * half + i] >> (2 * k) & 3);
+}
+
+/// Sixteen elements share a scale and a minimum of 4 bits each.
+void q2_k(const Block& block, float* out) {
+  const float d = block.half(80), d_minimum = block.half(82);
+  for_pairs(block.bytes(16), [&](size_t i, int q) {
+    const uint8_t packed = *block.bytes(i / 16);
+    const float scale = d * static_cast<float>(packed & 0xF);
+    const float minimum = d_minimum * static_cast<float>(packed >> 4);
+    out[i] = scale * static_cast<float>(q) - minimum;
+  });
+}
+
+/// A third bit in bit i / 32 of byte i % 32, 4 less where it is not set. Sixteen elements share a
+/// scale of 6 bits: four low ones, by halves of eight bytes, and two high ones in four bytes.
+void q3_k(const Block& block, float* out) {
+  const float d = block.half(108);
+  const uint8_t *high = block.bytes(0), *scales = block.bytes(96);
+  for_pairs(block.bytes(32), [&](size_t i, int q) {
+    const size_t part = i / 16;
+    const int low = scales[part % 8] >> (part < 8 ? 0 : 4) & 0xF;
+    const int scale = (low | (scales[8 + part % 4] >> (2 * (part / 4)) & 3) << 4) - 32;
+    const int third = high[i % 32] >> (i / 32) & 1;
+    out[i] = d * static_cast<float>(scale) * static_cast<float>(q - (third != 0 ? 0 : 4));
+  });
+}
+
+void iq4_nl(const Block& block, float* out) {
+  const float d = block.half(0);
+  for_nibbles(block.bytes(2),
+              [&](size_t i, int q) { out[i] = d * static_cast<float>(kCurved[q]); });
+}
+
+/// Eight parts of 32 elements, each with a scale of 6 bits: four low ones in half a byte, two high
+/// ones of a word.
+void iq4_xs(const Block& block, float* out) {
+  const float d = block.half(0);
+  for (size_t part = 0; part < 8; ++part) {
+    const int low = *block.bytes(4 + part / 2) >> (part % 2 == 0 ? 0 : 4) & 0xF;
+    const int scale = (low | (block.word(2) >> (2 * part) & 3) << 4) - 32;
+    const float part_scale = d * static_cast<float>(scale);
+    for_nibbles(block.bytes(8 + 16 * part), [&](size_t i, int q) {
+      out[32 * part + i] = part_scale * static_cast<float>(kCurved[q]);
+    });
+  }
+}
+
+/// The ternary digits of `count` bytes, the n-th of all bytes first: a byte is a fraction of 256 in
+/// base 3, so multiplied by a power of 3 its integer part is a digit.
+float* ternary(const uint8_t* bytes, size_t count, size_t digits, float d, float* out) {
+  uint8_t power = 1;
+  for (size_t n = 0; n < digits; ++n, power = static_cast<uint8_t>(3 * power))
+    for (size_t i = 0; i < count; ++i) {
+      const auto shifted = static_cast<uint8_t>(bytes[i] * power);
+      *out++ = d * static_cast<float>((shifted * 3 >> 8) - 1);
+    }
+  return out;
+}
+
+void tq1_0(const Block& block, float* out) {
+  const float d = block.half(52);
+  out = ternary(block.bytes(0), 32, 5, d, out);
+  out = ternary(block.bytes(32), 16, 5, d, out);
+  ternary(block.bytes(48), 4, 4, d, out);
+}
+
+void tq2_0(const Block& block, float* out) {
+  const float d = block.half(64);
+  for_pairs(block.bytes(0), [&](size_t i, int q) { out[i] = d * static_cast<float>(q - 1); });
+}
+
+/// Half of a power of two, whose exponent is the first byte (E8M0).
+void mxfp4(const Block& block, float* out) {
+  const uint32_t exponent = *block.bytes(0);
+  const auto d =
+      std::bit_cast<float>(exponent < 2 ? 0x00200000U << exponent : (exponent - 1) << 23);
+  for_nibbles(block.bytes(1),
+              [&](size_t i, int q) { out[i] = d * static_cast<float>(kTwiceE2m1[q]); });
+}
+
 void dequantise_block(GgmlType type, const Block& block, float* out) {
   switch (type) {
     case GgmlType::f32: {
@@ -162,6 +272,20 @@ void dequantise_block(GgmlType type, const Block& block, float* out) {
       return q4_or_q5_k(block, block.bytes(16), block.bytes(48), out);
     case GgmlType::q6_k:
       return q6_k(block, out);
+    case GgmlType::q2_k:
+      return q2_k(block, out);
+    case GgmlType::q3_k:
+      return q3_k(block, out);
+    case GgmlType::iq4_nl:
+      return iq4_nl(block, out);
+    case GgmlType::iq4_xs:
+      return iq4_xs(block, out);
+    case GgmlType::tq1_0:
+      return tq1_0(block, out);
+    case GgmlType::tq2_0:
+      return tq2_0(block, out);
+    case GgmlType::mxfp4:
+      return mxfp4(block, out);
   }
   WEIR_CHECK(false, "type {}", static_cast<uint32_t>(type));
 }
@@ -191,6 +315,20 @@ GgmlBlock ggml_block(GgmlType type) {
       return {256, 176};
     case GgmlType::q6_k:
       return {256, 210};
+    case GgmlType::q2_k:
+      return {256, 84};
+    case GgmlType::q3_k:
+      return {256, 110};
+    case GgmlType::iq4_nl:
+      return {32, 18};
+    case GgmlType::iq4_xs:
+      return {256, 136};
+    case GgmlType::tq1_0:
+      return {256, 54};
+    case GgmlType::tq2_0:
+      return {256, 66};
+    case GgmlType::mxfp4:
+      return {32, 17};
   }
   WEIR_CHECK(false, "type {}", static_cast<uint32_t>(type));
   return {};
@@ -220,6 +358,20 @@ std::string_view ggml_name(GgmlType type) {
       return "Q5_K";
     case GgmlType::q6_k:
       return "Q6_K";
+    case GgmlType::q2_k:
+      return "Q2_K";
+    case GgmlType::q3_k:
+      return "Q3_K";
+    case GgmlType::iq4_nl:
+      return "IQ4_NL";
+    case GgmlType::iq4_xs:
+      return "IQ4_XS";
+    case GgmlType::tq1_0:
+      return "TQ1_0";
+    case GgmlType::tq2_0:
+      return "TQ2_0";
+    case GgmlType::mxfp4:
+      return "MXFP4";
   }
   WEIR_CHECK(false, "type {}", static_cast<uint32_t>(type));
   return "";

@@ -10,17 +10,6 @@
 
 namespace weir {
 
-/// The JSON in `text`; user error of `[tokenizer]` that names `source` when it is none.
-inline nlohmann::json parse_tokenizer_text(std::string_view text, const std::string& source) {
-  if (!json_is_shallow(text))
-    user_error("tokenizer", "{} is nested too deeply; it is no tokenizer.", source);
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::exception& error) {
-    user_error("tokenizer", "{} is not valid JSON: {}.", source, json_reason(error.what()));
-  }
-}
-
 /// The member, or null when absent.
 inline const nlohmann::json& member(const nlohmann::json& object, const char* key) {
   static const nlohmann::json null;

@@ -3,68 +3,116 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
 #include <vector>
 
 #include "io/json_depth.h"
+#include "io/json_error.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
-
-// "run.json:3:14" of a byte, counted from 0; columns count bytes.
-std::string json_place(std::string_view text, size_t byte, const std::string& source) {
-  const std::string_view before = text.substr(0, std::min(byte, text.size()));
+// "line 3, column 14" of a byte counted from 0; columns count bytes.
+std::string place_of(std::string_view text, size_t byte) {
+  const std::string_view before = text.substr(0, byte);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  const size_t newline = before.rfind('\n');
-  const size_t column =
-      newline == std::string_view::npos ? before.size() : before.size() - newline - 1;
-  return fmt::format("{}:{}:{}", source, line, column + 1);
+  return fmt::format("line {}, column {}", line, byte - (before.rfind('\n') + 1) + 1);
 }
 
-// Of the library's message the part that names neither its exception nor the place.
-std::string syntax_reason(std::string_view what) {
-  for (std::string_view before : {"] ", ": "})
-    if (const size_t from = what.find(before); from != std::string_view::npos)
-      what = what.substr(from + before.size());
-  return std::string(what);
-}
+// Finds keys that an object has twice, in a text that is known to be JSON.
+class KeyScan {
+ public:
+  KeyScan(std::string_view text, Problems& problems, const std::string& where)
+      : text_(text), problems_(problems), where_(where) {}
+
+  void run() {
+    for (at_ = 0; at_ < text_.size(); ++at_) switch (text_[at_]) {
+        case '{':
+          keys_.emplace_back();
+          in_object_.push_back(true);
+          key_is_next_ = true;
+          break;
+        case '[':
+          in_object_.push_back(false);
+          break;
+        case '}':
+          keys_.pop_back();
+          [[fallthrough]];
+        case ']':
+          in_object_.pop_back();
+          key_is_next_ = false;
+          break;
+        case ',':
+          key_is_next_ = in_object_.back();
+          break;
+        case '"':
+          string();
+          break;
+        default:
+          break;
+      }
+  }
+
+ private:
+  // From the opening quotation mark to the closing one.
+  void string() {
+    const size_t begin = at_++;
+    bool escaped = false;
+    for (; text_[at_] != '"'; ++at_)
+      if (text_[at_] == '\\') escaped = true, ++at_;
+    if (!key_is_next_) return;
+    key_is_next_ = false;
+    const std::string_view raw = text_.substr(begin, at_ + 1 - begin);
+    std::string key(raw.substr(1, raw.size() - 2));
+    if (escaped) key = nlohmann::json::parse(raw).get<std::string>();
+    if (!keys_.back().insert(key).second) report(key, begin);
+  }
+
+  void report(const std::string& key, size_t offset) {
+    if (problems_.messages().size() >= kMaxListed) return;
+    problems_.add(
+        fmt::format("{}: {}: the key \"{}\" is given twice in one object. Remove one of them.",
+                    where_, place_of(text_, offset), key));
+  }
+
+  std::string_view text_;
+  Problems& problems_;
+  const std::string& where_;
+  size_t at_ = 0;
+  bool key_is_next_ = false;
+  std::vector<bool> in_object_;
+  std::vector<std::unordered_set<std::string>> keys_;  // of the objects that are open
+};
 
 }  // namespace
 
-nlohmann::ordered_json parse_json(std::string_view text, const std::string& source,
-                                  std::string_view topic) {
+template <typename Json>
+Json parse_json(std::string_view text, std::string_view topic, const std::string& where) {
   if (!json_is_shallow(text))
-    user_error(topic, "{} nests arrays and objects more than 64 deep.", source);
-  std::vector<std::set<std::string>> objects;
-  std::string twice;
-  const auto watch = [&](int, OrderedJson::parse_event_t event, OrderedJson& value) {
-    if (event == OrderedJson::parse_event_t::object_start) objects.emplace_back();
-    if (event == OrderedJson::parse_event_t::object_end) objects.pop_back();
-    if (event == OrderedJson::parse_event_t::key &&
-        !objects.back().insert(value.get<std::string>()).second)
-      twice = value.get<std::string>();
-    return true;
-  };
-  OrderedJson value;
+    user_error(topic, "{} has arrays and objects that nest more than 64 deep; it is damaged.",
+               where);
+  Json value;
   try {
-    value = OrderedJson::parse(text, watch);
-  } catch (const OrderedJson::parse_error& error) {
-    const size_t byte = error.byte > 0 ? error.byte - 1 : 0;
-    const bool comment = byte < text.size() && (text[byte] == '#' || text[byte] == '/' ||
-                                                (byte > 0 && text[byte - 1] == '/'));
-    if (comment)
-      user_error(topic, "{}: JSON has no comments; remove this one.",
-                 json_place(text, byte, source));
-    user_error(topic, "{}: {}.", json_place(text, byte, source), syntax_reason(error.what()));
-  } catch (const OrderedJson::exception& error) {  // a number that no double holds
-    user_error(topic, "{}: {}.", source, syntax_reason(error.what()));
+    value = Json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    const size_t byte = error.byte > 0 ? error.byte - 1 : 0;  // the library counts from 1
+    const size_t mark = byte > 0 && byte < text.size() && text[byte - 1] == '/' ? byte - 1 : byte;
+    if (mark < text.size() && (text[mark] == '#' || text[mark] == '/'))
+      user_error(topic, "{}: {}: JSON has no comments; remove this one.", where,
+                 place_of(text, mark));
+    user_error(topic, "{} is not valid JSON: {}.", where, json_reason(error.what()));
+  } catch (const nlohmann::json::exception& error) {  // a number that no double holds
+    user_error(topic, "{} is not valid JSON: {}.", where, json_reason(error.what()));
   }
-  if (!twice.empty())
-    user_error(topic, "{} has the key \"{}\" twice in one object.", source, twice);
+  Problems problems{std::string(topic)};
+  KeyScan(text, problems, where).run();
+  problems.raise();
   return value;
 }
+
+template nlohmann::json parse_json(std::string_view, std::string_view, const std::string&);
+template nlohmann::ordered_json parse_json(std::string_view, std::string_view, const std::string&);
 
 }  // namespace weir

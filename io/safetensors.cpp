@@ -114,6 +114,7 @@ class Reader {
   }
 
   void metadata(const Json& value) {
+    if (value.is_null()) return;  // as if there were none
     if (!value.is_object()) {
       problem("__metadata__ is a JSON {}; an object of strings is needed.", value.type_name());
       return;

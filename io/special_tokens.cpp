@@ -4,6 +4,7 @@
 
 #include "io/file.h"
 #include "io/json_member.h"
+#include "io/json_text.h"
 
 namespace weir {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 Json read_if_there(const std::filesystem::path& path) {
-  return file_exists(path) ? parse_tokenizer_text(read_file(path), path) : Json();
+  return file_exists(path) ? parse_json<Json>(read_file(path), "tokenizer", path) : Json();
 }
 
 /// A token as its text, or as the object of an added token.

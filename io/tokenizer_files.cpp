@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "io/file.h"
+#include "io/gguf_parts.h"
 #include "io/gguf_tokenizer.h"
 #include "io/tokenizer_json.h"
 #include "io/tokenizer_json_writer.h"
@@ -13,15 +14,10 @@ namespace {
 namespace fs = std::filesystem;
 using Files = std::map<std::string, std::string>;
 
-/// The .gguf file of a folder that holds exactly one, else "".
+/// The (first) file of the only GGUF model of a folder, else "".
 std::string only_gguf(const fs::path& folder) {
-  std::string only;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() != ".gguf") continue;
-    if (!only.empty()) return "";
-    only = entry.path().string();
-  }
-  return only;
+  const std::vector<std::string> models = gguf_models_in(folder.string());
+  return models.size() == 1 ? models[0] : "";
 }
 
 // The text of a token that ends documents: an added one is kept as text.
@@ -37,7 +33,8 @@ Files written(const BpeModel& model, const std::string& end_of_text) {
 }
 
 Files of_gguf(const std::string& path) {
-  const GgufFile gguf(path);
+  const GgufParts parts = GgufParts::open(path);
+  const GgufFile& gguf = parts.metadata();
   if (!gguf.find("tokenizer.ggml.model")) return {};
   const BpeModel model = gguf_tokenizer(gguf);
   const GgufValue* end = gguf.find("tokenizer.ggml.eos_token_id");

@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "io/json_member.h"
+#include "io/json_text.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
 
@@ -246,7 +247,7 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
   BpeModel model;
   model.source = vocab_path;
   Problems problems("tokenizer");
-  const Json vocabulary = parse_tokenizer_text(MappedFile(vocab_path).text(), vocab_path);
+  const Json vocabulary = parse_json<Json>(MappedFile(vocab_path).text(), "tokenizer", vocab_path);
   read_vocabulary(vocabulary, id_limit(vocabulary.size()), model, problems);
   LineReader reader(merges_path);
   std::string line;
@@ -275,7 +276,7 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   BpeModel model;
   model.source = source;
   Problems problems("tokenizer");
-  const Json json = parse_tokenizer_text(text, source);
+  Json json = parse_json<Json>(text, "tokenizer", source);
   const Json& added = member(json, "added_tokens");
   const int64_t limit = id_limit(member(member(json, "model"), "vocab").size() + added.size());
   read_model(member(json, "model"), limit, model, problems);

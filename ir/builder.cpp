@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
 #include "support/error.h"
 
 namespace weir {
@@ -194,13 +198,44 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
   if (beta.valid()) inputs.push_back(beta);
   return add_one(Op::layer_norm, inputs, {{"eps", eps}}, where);
 }
+namespace {
+
+// The pair of features, as a real number, that turns `turns` times in `context` tokens.
+double pair_of_turns(double turns, double base, double features, int64_t context) {
+  return features * std::log(static_cast<double>(context) / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(base));
+}
+
+// Where YaRN begins to slow pairs of features down, and where it does so fully.
+void set_yarn(Attrs& attrs, double base, int64_t features, const RopeScaling& s) {
+  const auto d = static_cast<double>(features);
+  double begin = pair_of_turns(s.fast, base, d, s.context);
+  double end = pair_of_turns(s.slow, base, d, s.context);
+  if (s.whole) begin = std::floor(begin), end = std::ceil(end);
+  begin = std::max(begin, 0.0);
+  end = std::min(end, d - 1);
+  attrs.set("begin", begin);
+  attrs.set("end", begin == end ? end + 0.001 : end);
+  if (s.amplitude != 1) attrs.set("amplitude", s.amplitude);
+}
+
+}  // namespace
+
 Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, Where where) {
   Attrs attrs = {{"base", base}};
-  if (scaling.factor != 1) {
-    attrs.set("factor", scaling.factor);
-    attrs.set("low", scaling.low);
-    attrs.set("high", scaling.high);
-    attrs.set("context", scaling.context);
+  if (scaling.kind != RopeKind::none) attrs.set("factor", scaling.factor);
+  switch (scaling.kind) {
+    case RopeKind::none:
+    case RopeKind::linear:
+      break;
+    case RopeKind::llama3:
+      attrs.set("low", scaling.low);
+      attrs.set("high", scaling.high);
+      attrs.set("context", scaling.context);
+      break;
+    case RopeKind::yarn:
+      set_yarn(attrs, base, x.type().shape.back(), scaling);
+      break;
   }
   return add_one(Op::rope, {x}, attrs, where);
 }

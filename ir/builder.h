@@ -108,12 +108,23 @@ Tensor embedding(const Tensor& table, const Tensor& ids, Where where = Where::cu
 Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where = Where::current());
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
                   Where where = Where::current());
-/// Slows the slow features of rotary embedding down, as Llama 3 does (`rope_type` "llama3" of
-/// Hugging Face): those that turn less than `low` times in `context` tokens by `factor`, those that
-/// turn more than `high` times not at all, in between linearly. Factor 1: no scaling.
+/// How rotary embedding is slowed down for texts longer than a model was trained on; the kinds and
+/// their formulas are those of modeling_rope_utils.py of Hugging Face.
+enum class RopeKind : uint8_t {
+  none,
+  linear,  ///< all features by `factor`
+  llama3,  ///< by `factor` those that turn less than `low` times in `context` tokens, those that
+           ///< turn more than `high` times not at all, in between linearly in the turns
+  yarn,    ///< the same in between `slow` and `fast` turns, but linearly in the feature's number,
+           ///< and queries and keys are multiplied by `amplitude`
+};
 struct RopeScaling {
-  double factor = 1, low = 1, high = 4;
-  int64_t context = 8192;
+  RopeKind kind = RopeKind::none;
+  double factor = 1;
+  int64_t context = 8192;  ///< tokens of a text when the model was trained: llama3 and yarn
+  double low = 1, high = 4;
+  double fast = 32, slow = 1, amplitude = 1;
+  bool whole = true;  ///< yarn's limits are rounded outwards to whole features
   bool operator==(const RopeScaling&) const = default;
 };
 Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},

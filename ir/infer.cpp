@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ir/normalizer.h"
 #include "support/error.h"
@@ -269,14 +270,30 @@ class Inference {
     check_rope_scaling();
     return in(0);
   }
+  int given(std::initializer_list<const char*> names) const {
+    int count = 0;
+    for (const char* name : names) count += attrs_.has(name);
+    return count;
+  }
   void check_rope_scaling() {
-    int given = 0;
-    for (const char* name : {"factor", "low", "high", "context"}) given += attrs_.has(name);
-    if (given == 0) return;
-    if (given != 4) fail("the attributes factor, low, high and context are needed together.");
-    double factor = attrs_.get_float("factor"), low = attrs_.get_float("low");
-    double high = attrs_.get_float("high");
-    if (!(factor > 0 && low > 0 && high > low && attrs_.get_int("context") > 0))
+    const int turns = given({"low", "high", "context"}), ramp = given({"begin", "end"});
+    if (attrs_.has("amplitude") && !std::isfinite(attrs_.get_float("amplitude")))
+      fail("amplitude {} is no number.", attrs_.get_float("amplitude"));
+    if (turns + ramp > 0 && !attrs_.has("factor"))
+      fail("the attributes low, high, context, begin and end need factor.");
+    if (turns % 3 != 0) fail("the attributes low, high and context are needed together.");
+    if (ramp % 2 != 0) fail("the attributes begin and end are needed together.");
+    if (turns > 0 && ramp > 0)
+      fail("low, high and context are of another scaling than begin and end: give one of them.");
+    if (!attrs_.has("factor")) return;
+    const double factor = attrs_.get_float("factor");
+    if (!(factor > 0)) fail("factor {}: a positive number is needed.", factor);
+    if (ramp > 0 && !(std::abs(attrs_.get_float("end") - attrs_.get_float("begin")) > 0))
+      fail("begin {} and end {}: two different numbers are needed.", attrs_.get_float("begin"),
+           attrs_.get_float("end"));
+    if (turns == 0) return;
+    const double low = attrs_.get_float("low"), high = attrs_.get_float("high");
+    if (!(low > 0 && high > low && attrs_.get_int("context") > 0))
       fail(
           "factor {}, low {}, high {} and context {}: positive numbers with low < high are needed.",
           factor, low, high, attrs_.get_int("context"));

@@ -10,6 +10,7 @@
 
 #include "io/json_text.h"
 #include "lab/config_keys.h"
+#include "support/error.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 
@@ -187,7 +188,7 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
                        RunConfig config, UsageProblems& problems) {
   if (!json.text.empty() || !json.source.empty()) {
     Assignments assignments;
-    const Json parsed = parse_json(json.text, json.source, "config");
+    const Json parsed = parse_json<Json>(json.text, "config", json.source);
     if (!parsed.is_object())
       user_error("config", "{} is no JSON object. Give {{\"steps\": 100, ...}}.", json.source);
     read_json(config, parsed, "", assignments, problems);

@@ -207,6 +207,7 @@ void ModelRun::load() {
       fill(i, data.data());
       interpreted_[name_of(i)] = {type, {data.begin(), data.end()}};
     }
+    if (source_.check_weights) source_.check_weights();
     return;
   }
   session_ = std::make_unique<Session>(*programs_, settings_.threads);
@@ -221,6 +222,7 @@ void ModelRun::load() {
               fill(static_cast<size_t>(i), places[static_cast<size_t>(i)]);
           },
           1);
+  if (source_.check_weights) source_.check_weights();
 }
 
 double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const ProfileSink& profile) {

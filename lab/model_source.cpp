@@ -24,6 +24,7 @@ ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoin
     checkpoint->read(parameter, out);
     return true;
   };
+  source.check_weights = [checkpoint] { checkpoint->need_finite(); };
   return source;
 }
 

@@ -22,6 +22,8 @@ struct ModelSource {
   std::function<void(const Parameter&, float*)> read;
   /// Fills a state that a rewrite adds (theta of V-scale) and returns true, or leaves it at zero.
   std::function<bool(const AddedState&, float*)> read_added = {};
+  /// Called when all weights have been read: user error for values that no weight has.
+  std::function<void()> check_weights = {};
 };
 
 /// Weights and, where the model was trained with a rewrite that has states, those.

@@ -5,6 +5,7 @@
 #include <limits>
 #include <sstream>
 
+#include "io/json_text.h"
 #include "support/error.h"
 
 namespace weir {
@@ -206,11 +207,7 @@ std::string read_text(const fs::path& file) {
 
 template <typename Json>
 Json read_json(const fs::path& file) {
-  try {
-    return Json::parse(read_text(file));
-  } catch (const nlohmann::json::parse_error& error) {
-    user_error("report", "{} is damaged: {}", file.string(), error.what());
-  }
+  return parse_json<Json>(read_text(file), "report", file.string());
 }
 
 /// Calls `use` with every line of a JSON Lines file; blank lines are skipped.

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -11,6 +13,7 @@
 #include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
+#include "support/log.h"
 #include "support/text.h"
 
 namespace weir {
@@ -18,6 +21,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kHead = "lm_head.weight";
+
+std::string embedding_of(const ModelConfig& config) {
+  return config.architecture == Architecture::gpt2 ? "transformer.wte.weight"
+                                                   : "model.embed_tokens.weight";
+}
 
 // A weight that passes/v_scale adds to the model.
 bool is_rewrite_state(const std::string& name) { return name.ends_with("v_scale.theta"); }
@@ -56,14 +65,36 @@ void separate_halves(const float* stored, float* out, int64_t heads, int64_t row
 // The .gguf file of a folder that is not a model of Hugging Face; "" if there is none.
 std::string only_gguf(const std::string& folder) {
   if (file_exists((fs::path(folder) / "config.json").string())) return "";
-  std::vector<std::string> found;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
-  std::sort(found.begin(), found.end());
+  const std::vector<std::string> found = gguf_models_in(folder);
   if (found.size() > 1)
     user_error("checkpoint", "{} holds {} models: {}. Give one of the files.", folder, found.size(),
                join(found, ", "));
   return found.empty() ? "" : found[0];
+}
+
+// The first value that is not finite, and how many there are; "" if all are.
+std::string not_finite_in(const float* values, const StoredTensor& tensor) {
+  int64_t elements = 1;
+  for (int64_t size : tensor.shape) elements *= size;
+  const auto bad = [](float value) {
+    return (std::bit_cast<uint32_t>(value) & 0x7f800000U) == 0x7f800000U;
+  };
+  int64_t count = 0;
+  for (int64_t i = 0; i < elements; ++i) count += bad(values[i]);
+  if (count == 0) return "";
+  const float* first = std::find_if(values, values + elements, bad);
+  std::vector<int64_t> place(tensor.shape.size());
+  int64_t rest = first - values;
+  for (size_t axis = place.size(); axis-- > 0; rest /= tensor.shape[axis])
+    place[axis] = rest % tensor.shape[axis];
+  return fmt::format("{}: tensor {} has {} at {}{}", tensor.file, tensor.name,
+                     std::isnan(*first) ? "NaN"
+                     : *first > 0       ? "infinity"
+                                        : "-infinity",
+                     shape_of(place),
+                     count == 1
+                         ? std::string()
+                         : fmt::format(", the first of {} values that are not finite", count));
 }
 
 }  // namespace
@@ -80,7 +111,17 @@ Checkpoint Checkpoint::open(const std::string& path) {
     checkpoint.open_folder();
   else
     checkpoint.open_gguf(file);
+  for (const std::string& note : checkpoint.config_.notes) log_warning("{}", note);
   return checkpoint;
+}
+
+Model Checkpoint::build(int64_t B, int64_t T) const {
+  Model model = build_model(config_, B, T);
+  const std::lock_guard lock(findings_->mutex);
+  if (T > stated_context(config_) && !std::exchange(findings_->warned_of_length, true))
+    log_warning("sequences of {} tokens are longer than the {} that {} states as its context", T,
+                stated_context(config_), path_);
+  return model;
 }
 
 void Checkpoint::open_gguf(const std::string& file) {
@@ -89,10 +130,11 @@ void Checkpoint::open_gguf(const std::string& file) {
                "{} is no .gguf file. Give one, or the folder that holds config.json and the "
                "safetensors of a model.",
                file);
-  gguf_ = std::make_shared<const GgufFile>(file);
-  config_ = gguf_model_config(*gguf_);
+  GgufParts parts = GgufParts::open(file);
+  gguf_ = parts.files().front();
+  config_ = gguf_model_config(parts);
   config_.name = fs::path(file).stem().string();
-  weights_ = gguf_weights(gguf_);
+  weights_ = gguf_weights(std::move(parts));
   locate(true);
 }
 
@@ -116,8 +158,10 @@ void Checkpoint::locate(bool gguf) {
   std::vector<std::string> missing;
   Problems problems("checkpoint");
   size_t misshapen = 0;
-  for (const Parameter& parameter : build(1, 1).parameters) {
+  for (const Parameter& parameter : build_model(config_, 1, 1).parameters) {
     std::vector<std::string> names = hugging_face_names(config_.architecture, parameter.name);
+    // Of two names for one matrix a writer keeps one.
+    if (config_.tied && parameter.name == embedding_of(config_)) names.emplace_back(kHead);
     StoredAs stored = StoredAs::same;
     if (gguf) {
       const GgufName name = gguf_name(config_.architecture, parameter.name);
@@ -149,17 +193,18 @@ void Checkpoint::locate(bool gguf) {
   if (!missing.empty())
     problems.add(fmt::format("{}: missing tensors: {}.", path_, listed(missing)));
   check_rest(used, gguf, problems);
+  if (!problems.empty())  // which may come from what was decided
+    for (const std::string& note : config_.notes) problems.add(note);
   problems.raise();
 }
 
 void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) {
   std::vector<std::string> extra;
-  const bool gpt2 = config_.architecture == Architecture::gpt2;
-  const std::string embedding = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
+  const std::string embedding = embedding_of(config_);
   for (size_t i = 0; i < used.size(); ++i) {
     const StoredTensor& tensor = weights_->tensors()[i];
     if (used[i] || (!gguf && is_computed_table(config_.architecture, tensor.name))) continue;
-    if (!gguf && config_.tied && tensor.name == "lm_head.weight" && places_.contains(embedding)) {
+    if (!gguf && config_.tied && tensor.name == kHead && places_.contains(embedding)) {
       const size_t table = places_.at(embedding).index;
       if (weights_->tensors()[table].shape == tensor.shape) {
         const auto elements = static_cast<size_t>(config_.vocabulary * config_.d_model);
@@ -208,11 +253,39 @@ bool Checkpoint::has(const Parameter& parameter) const {
                                        stored_shape(parameter, found->second.stored);
 }
 
+void Checkpoint::read_stored(size_t index, float* out) const {
+  weights_->read(index, out);
+  std::string line = not_finite_in(out, weights_->tensors()[index]);
+  if (line.empty()) return;
+  const std::lock_guard lock(findings_->mutex);
+  findings_->not_finite[index] = std::move(line);
+}
+
+std::vector<std::string> Checkpoint::not_finite() const {
+  const std::lock_guard lock(findings_->mutex);
+  std::vector<std::string> lines;
+  for (const auto& [index, line] : findings_->not_finite) lines.push_back(line + ".");
+  return lines;
+}
+
+void Checkpoint::need_finite() const {
+  const std::vector<std::string> lines = not_finite();
+  if (lines.empty()) return;
+  Problems problems("checkpoint");
+  for (size_t i = 0; i < std::min(lines.size(), kMaxListed); ++i) problems.add(lines[i]);
+  if (lines.size() > kMaxListed)
+    problems.add(fmt::format("and {} more tensors.", lines.size() - kMaxListed));
+  problems.add(
+      "Nothing that is computed from such weights means anything. Download or copy the files "
+      "again, or repair the values in a copy (weir convert keeps them).");
+  problems.raise();
+}
+
 void Checkpoint::read(const Parameter& parameter, float* out) const {
   const Place& place = place_of(parameter);
-  if (place.stored == StoredAs::same) return weights_->read(place.index, out);
+  if (place.stored == StoredAs::same) return read_stored(place.index, out);
   std::vector<float> stored(static_cast<size_t>(parameter.type.elements()));
-  weights_->read(place.index, stored.data());
+  read_stored(place.index, stored.data());
   const int64_t rows = parameter.type.shape.at(0);
   const int64_t columns = static_cast<int64_t>(stored.size()) / rows;
   switch (place.stored) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "support/error.h"
 
 namespace weir {
@@ -25,6 +27,12 @@ ModelConfig resolved(ModelConfig config) {
   if (config.d_head == 0 && config.heads > 0 && config.d_model % config.heads == 0)
     config.d_head = config.d_model / config.heads;
   return config;
+}
+
+int64_t stated_context(const ModelConfig& config) {
+  const RopeScaling& s = config.rope_scaling;
+  if (s.kind != RopeKind::yarn && s.kind != RopeKind::llama3) return config.context;
+  return std::max(config.context, static_cast<int64_t>(s.factor * static_cast<double>(s.context)));
 }
 
 namespace {
@@ -65,6 +73,10 @@ void check_rope(const ModelConfig& config, Problems& problems) {
         fmt::format("rope scaling by factor {}, low {}, high {}, context {}: positive numbers with "
                     "low < high are needed.",
                     s.factor, s.low, s.high, s.context));
+  if (!(s.slow > 0 && s.fast > 0 && s.amplitude > 0))
+    problems.add(
+        fmt::format("rope scaling by slow {}, fast {}, amplitude {}: positive numbers are needed.",
+                    s.slow, s.fast, s.amplitude));
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ struct ModelConfig {
   double rope_base = 10000;
   double init_deviation = 0.02;
   bool tied = false;  ///< the output projection is the embedding
+  /// Biases on the projections to q, k, v and of the output of attention, and on those of the MLP.
+  /// qwen2 has those of q, k and v without asking, gpt2 has all of them.
+  bool attention_bias = false, mlp_bias = false;
   Architecture architecture = Architecture::llama;
   RopeScaling rope_scaling = {};
   /// Keys that a query sees at most (sliding window); 0: all. No T above it is built.
@@ -40,10 +43,15 @@ struct ModelConfig {
   /// Rewrites that the model was trained with, as `weir train` spells them ("v_scale.variant" is
   /// "full"): they are part of the model, but not of the graph that is built.
   std::map<std::string, std::string> rewrites = {};
+  /// What was decided when the configuration was read from a file: contradictions, defaults.
+  std::vector<std::string> notes = {};
 };
 
 /// The configuration with its zeros replaced by what they stand for, where that is possible.
 ModelConfig resolved(ModelConfig config);
+/// Tokens of a text up to which the configuration says that the model works: `context`, or what it
+/// had in training times the factor of its rotary scaling, if that is more.
+int64_t stated_context(const ModelConfig& config);
 /// All that is wrong with a configuration, in one user error.
 void check_config(const ModelConfig& config);
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <numbers>
 
+#include "models/hugging_face_rope.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -15,11 +16,22 @@ namespace {
 
 constexpr int64_t kMostLayers = 4096, kMostHeads = 1 << 16, kMostWidth = 1 << 24;
 
+// The keys rope.scaling.*, with the defaults of llama.cpp.
+struct RopeKeys {
+  std::string type = "linear";
+  double factor = 0, older_factor = 0;  // 0: not given
+  double amplitude = 1, yarn_amplitude = 1, extrapolation = 1;
+  double fast = 32, slow = 1;
+  int64_t context = 0;  // 0: context_length
+};
+
 struct Reading {
-  const GgufFile& file;
-  ModelConfig config;
+  const GgufParts& model;
+  const GgufFile& file;  // with the metadata
+  ModelConfig config = {};
+  RopeKeys rope = {};
   int64_t rotary_features = 0;
-  std::vector<std::string> problems;
+  std::vector<std::string> problems = {};
 
   template <typename... Args>
   void problem(fmt::format_string<Args...> format, Args&&... args) {
@@ -50,13 +62,19 @@ double decimal(const GgufValue& value) {
   return std::stod(fmt::format("{}", static_cast<float>(value.number())));
 }
 
+void read_number(Reading& r, const GgufValue& value, double& number) {
+  if (const double given = decimal(value); std::isfinite(given) && given >= 0)
+    number = given;
+  else
+    r.problem("{} is {}; a number >= 0 is needed.", value.key(), given);
+}
+
 Read number(double ModelConfig::* member) {
-  return [=](Reading& r, const GgufValue& value) {
-    if (const double given = decimal(value); std::isfinite(given) && given >= 0)
-      r.config.*member = given;
-    else
-      r.problem("{} is {}; a number >= 0 is needed.", value.key(), given);
-  };
+  return [=](Reading& r, const GgufValue& value) { read_number(r, value, r.config.*member); };
+}
+
+Read rope_number(double RopeKeys::* member) {
+  return [=](Reading& r, const GgufValue& value) { read_number(r, value, r.rope.*member); };
 }
 
 void ignored(Reading&, const GgufValue&) {}
@@ -71,16 +89,17 @@ void read_value_length(Reading& r, const GgufValue& value) {
               keys->whole());
 }
 
-void read_scaling_type(Reading& r, const GgufValue& value) {
-  if (value.text() != "none")
-    r.problem("{} is {}, which is not implemented; none is, and the factors in rope_freqs.weight.",
-              value.key(), value.text());
+void read_extrapolation(Reading& r, const GgufValue& value) {
+  r.rope.extrapolation = decimal(value);
 }
+
+// When a key has to be there: as llama.cpp asks for it.
+enum class Need : uint8_t { no, always, rms_norm, layer_norm };
 
 struct Key {
   const char* name;  ///< after the architecture and a dot
   Read read;
-  bool required = false;
+  Need need = Need::no;
 };
 
 // clang-format off
@@ -88,22 +107,28 @@ struct Key {
 const std::vector<Key>& keys() {
   using C = ModelConfig;
   static const std::vector<Key> table = {
-      {"block_count", size(&C::layers, kMostLayers), true},
-      {"embedding_length", size(&C::d_model, kMostWidth), true},
-      {"feed_forward_length", size(&C::d_ff, kMostWidth), true},
-      {"attention.head_count", size(&C::heads, kMostHeads), true},
+      {"block_count", size(&C::layers, kMostLayers), Need::always},
+      {"embedding_length", size(&C::d_model, kMostWidth), Need::always},
+      {"feed_forward_length", size(&C::d_ff, kMostWidth), Need::always},
+      {"attention.head_count", size(&C::heads, kMostHeads), Need::always},
       {"attention.head_count_kv", size(&C::kv_heads, kMostHeads)},
       {"attention.key_length", size(&C::d_head, kMostHeads)},
       {"attention.value_length", read_value_length},
-      {"attention.layer_norm_rms_epsilon", number(&C::rms_eps)},
-      {"attention.layer_norm_epsilon", number(&C::rms_eps)},
+      {"attention.layer_norm_rms_epsilon", number(&C::rms_eps), Need::rms_norm},
+      {"attention.layer_norm_epsilon", number(&C::rms_eps), Need::layer_norm},
       {"attention.sliding_window", size(&C::window, 1LL << 40)},
-      {"context_length", size(&C::context, 1LL << 40)},
+      {"context_length", size(&C::context, 1LL << 40), Need::always},
       {"rope.freq_base", number(&C::rope_base)},
       {"rope.dimension_count", [](Reading& r, const GgufValue& v) { read_size(r, v, kMostHeads, r.rotary_features); }},
-      {"rope.scaling.type", read_scaling_type},
-      {"rope.scaling.factor", ignored},                   // of a type that is refused, or of none
-      {"rope.scaling.original_context_length", ignored},  // likewise
+      {"rope.scaling.type", [](Reading& r, const GgufValue& v) { r.rope.type = v.text(); }},
+      {"rope.scaling.factor", rope_number(&RopeKeys::factor)},
+      {"rope.scale_linear", rope_number(&RopeKeys::older_factor)},
+      {"rope.scaling.original_context_length", [](Reading& r, const GgufValue& v) { read_size(r, v, kMostWidth, r.rope.context); }},
+      {"rope.scaling.attn_factor", rope_number(&RopeKeys::amplitude)},
+      {"rope.scaling.yarn_attn_factor", rope_number(&RopeKeys::yarn_amplitude)},
+      {"rope.scaling.yarn_ext_factor", read_extrapolation},
+      {"rope.scaling.yarn_beta_fast", rope_number(&RopeKeys::fast)},
+      {"rope.scaling.yarn_beta_slow", rope_number(&RopeKeys::slow)},
       {"rope.scaling.finetuned", ignored},
       {"vocab_size", ignored},                            // the embedding says it
       {"tensor_data_layout", ignored},
@@ -137,17 +162,22 @@ double frequency_divisor(const ModelConfig& c, const RopeScaling& s, int64_t i) 
 // The file keeps only the divisors. The scaling of Llama 3 has low 1 and high 4 in every published
 // model; any original context that gives the same divisors gives the same model.
 void read_rope_factors(Reading& r) {
-  const GgufEntry* entry = r.file.find_tensor("rope_freqs.weight");
+  const GgufFile* file = r.model.file_of("rope_freqs.weight");
   ModelConfig& c = r.config;
-  if (!entry) return;
+  if (!file) return;
+  const GgufEntry* entry = file->find_tensor("rope_freqs.weight");
+  if (c.rope_scaling.kind != RopeKind::none)
+    return r.problem("rope_freqs.weight and rope.scaling.type {} together are not implemented.",
+                     r.rope.type);
   if (c.d_head < 2)
     return r.problem("heads of {} feature have no pairs that rope_freqs.weight could rotate.",
                      c.d_head);
   if (entry->shape != std::vector<int64_t>{c.d_head / 2})
     return r.problem("rope_freqs.weight has shape [{}]; [{}] is needed.",
                      fmt::join(entry->shape, ","), c.d_head / 2);
-  const std::vector<float> divisors = r.file.to_f32(entry->name);
-  RopeScaling s{.factor = *std::max_element(divisors.begin(), divisors.end())};
+  const std::vector<float> divisors = file->to_f32(entry->name);
+  RopeScaling s{.kind = RopeKind::llama3,
+                .factor = *std::max_element(divisors.begin(), divisors.end())};
   if (!(s.factor >= 1 && std::isfinite(s.factor)))
     return r.problem("rope_freqs.weight has no factor >= 1.");
   for (s.context = 8; s.context <= 1 << 24; s.context *= 2) {
@@ -157,7 +187,7 @@ void read_rope_factors(Reading& r) {
       same = same && std::abs(divisors[i] - expected) <= 1e-4 * expected;
     }
     if (!same) continue;
-    c.rope_scaling = s;
+    if (s.factor != 1) c.rope_scaling = s;
     return;
   }
   r.problem(
@@ -181,31 +211,79 @@ void read_keys(Reading& r) {
   }
   if (!unknown.empty())
     r.problem("unknown keys, which might change the model: {}.", join(unknown, ", "));
-  for (const Key& key : keys())
-    if (key.required && !r.file.find(prefix + key.name))
-      r.problem("{}{} is missing.", prefix, key.name);
+  const bool gpt2 = r.config.architecture == Architecture::gpt2;
+  for (const Key& key : keys()) {
+    const bool needed =
+        key.need == Need::always || key.need == (gpt2 ? Need::layer_norm : Need::rms_norm);
+    if (needed && !r.file.find(prefix + key.name))
+      r.problem("{}{} is missing; llama.cpp requires it.", prefix, key.name);
+  }
+}
+
+// What the keys make, as llama.cpp has it: without a type, a factor divides positions.
+void settle_rope(Reading& r) {
+  const RopeKeys& keys = r.rope;
+  RopeScaling s;
+  if (keys.type == "linear")
+    s.kind = RopeKind::linear;
+  else if (keys.type == "yarn")
+    s.kind = RopeKind::yarn;
+  else if (keys.type != "none")
+    return r.problem(
+        "{}.rope.scaling.type is {}, which is not implemented; none, linear and yarn are.",
+        architecture_name(r.config.architecture), keys.type);
+  s.factor = keys.factor != 0 ? keys.factor : keys.older_factor;
+  if (s.factor == 0 || s.kind == RopeKind::none) return;
+  if (s.kind == RopeKind::linear) {
+    if (s.factor != 1) r.config.rope_scaling = s;
+    return;
+  }
+  if (s.factor < 1) return r.problem("a factor of {} in YaRN: at least 1 is needed.", s.factor);
+  if (keys.extrapolation >= 0 && keys.extrapolation != 1)
+    return r.problem("rope.scaling.yarn_ext_factor is {}, which is not implemented; 1 is.",
+                     keys.extrapolation);
+  s.context = keys.context != 0 ? keys.context : r.config.context;
+  s.fast = keys.fast;
+  s.slow = keys.slow;
+  s.amplitude = keys.amplitude * keys.yarn_amplitude * yarn_amplitude(s.factor);
+  r.config.rope_scaling = s;
+}
+
+// Of llama and qwen3, whose files have biases or have none.
+void read_biases(Reading& r) {
+  const auto has = [&](const char* tensor) { return r.model.file_of(tensor) != nullptr; };
+  const bool inputs = has("blk.0.attn_q.bias"), output = has("blk.0.attn_output.bias");
+  if (inputs != output)
+    r.problem(
+        "blk.0 has biases on {} of attention, but none on {}, which is not implemented for {}.",
+        inputs ? "the inputs" : "the output", inputs ? "the output" : "the inputs",
+        architecture_name(r.config.architecture));
+  r.config.attention_bias = inputs;
+  if (r.config.architecture == Architecture::llama) r.config.mlp_bias = has("blk.0.ffn_down.bias");
 }
 
 void read_tensors(Reading& r) {
-  const GgufEntry& embedding = r.file.tensor("token_embd.weight");
+  const GgufFile* file = r.model.file_of("token_embd.weight");
+  const GgufEntry& embedding = (file ? *file : r.file).tensor("token_embd.weight");
   if (embedding.shape.size() == 2 && embedding.shape[0] <= kMostWidth)
     r.config.vocabulary = embedding.shape[0];
   else
     r.problem("token_embd.weight has shape [{}]; a matrix is needed.",
               fmt::join(embedding.shape, ","));
-  r.config.tied = !r.file.find_tensor("output.weight");
-  if (r.config.architecture != Architecture::gpt2) read_rope_factors(r);
+  r.config.tied = !r.model.file_of("output.weight");
+  if (r.config.architecture == Architecture::gpt2) return;
+  settle_rope(r);
+  read_rope_factors(r);
+  if (r.config.architecture != Architecture::qwen2) read_biases(r);
 }
 
 }  // namespace
 
-ModelConfig gguf_model_config(const GgufFile& file) {
-  Reading r{file, {}, 0, {}};
+ModelConfig gguf_model_config(const GgufParts& model) {
+  const GgufFile& file = model.metadata();
+  Reading r{model, file};
   r.config.architecture = read_architecture(file);
   r.config.name = architecture_name(r.config.architecture);
-  if (const GgufValue* count = file.find("split.count"); count && count->whole() > 1)
-    user_error("gguf", "{} is one of {} parts of a model. Merge them (llama-gguf-split --merge).",
-               file.path(), count->whole());
   read_keys(r);
   if (r.problems.empty()) {
     r.config = resolved(r.config);

@@ -6,10 +6,12 @@
 
 namespace weir {
 
-/// Reads a configuration of model_type llama, mistral, qwen2, qwen3 or gpt2. One user error lists
-/// keys that are missing or unknown, and values that would change the model in a way that is not
-/// implemented; keys that cannot change it (dropout, token ids, versions ...) are passed over.
-/// `where` names the file in messages.
+/// Reads a configuration of model_type llama, mistral, qwen2, qwen3 or gpt2 as `transformers` does:
+/// a key that is absent has the default of the library's class for that model type; of two keys
+/// that contradict, that counts which counts there, and a note of the configuration says so. One
+/// user error lists keys that are unknown or given twice, and values that would change the model in
+/// a way that is not implemented; keys that cannot change it (dropout, token ids, versions ...) are
+/// passed over. `where` names the file in messages.
 ModelConfig parse_hugging_face_config(const std::string& text, const std::string& where);
 
 /// The text of a config.json with which `transformers` builds the model; `dtype` as it spells it

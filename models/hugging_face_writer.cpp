@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -74,6 +76,25 @@ void write_index(const fs::path& folder, const std::vector<Shard>& shards) {
   write_file((folder / "model.safetensors.index.json").string(), index.dump(2) + "\n");
 }
 
+// Finite weights that become infinite in f16.
+void check_range(const std::vector<Parameter>& parameters, const ReadWeight& read) {
+  Problems problems("convert");
+  std::vector<float> values;
+  for (const Parameter& parameter : parameters) {
+    values.resize(static_cast<size_t>(parameter.type.elements()));
+    read(parameter, values.data());
+    const auto beyond = std::count_if(values.begin(), values.end(), [](float value) {
+      return std::isfinite(value) && std::isinf(f16_to_f32(f32_to_f16(value)));
+    });
+    if (beyond > 0)
+      problems.add(
+          fmt::format("{} has {} values beyond 65504, the largest of f16. Choose bf16 or "
+                      "f32 (--dtype).",
+                      parameter.name, beyond));
+  }
+  problems.raise();
+}
+
 const char* library_dtype(FileDtype dtype) {
   if (dtype == FileDtype::f32) return "float32";
   if (dtype == FileDtype::f16) return "float16";
@@ -91,6 +112,7 @@ void write_hugging_face(const std::string& folder, const ModelConfig& config,
     if (file_exists((path / name).string()))
       user_error("convert", "{} holds a model already ({}). Give another folder, or remove it.",
                  folder, name);
+  if (options.dtype == FileDtype::f16) check_range(parameters, read);
   std::error_code failed;
   fs::create_directories(path, failed);
   if (failed) user_error("convert", "cannot make the folder {}: {}", folder, failed.message());

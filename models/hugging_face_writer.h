@@ -22,7 +22,8 @@ using ReadWeight = std::function<void(const Parameter&, float* out)>;
 /// Writes config.json, model.safetensors (or shards and model.safetensors.index.json) and the
 /// further files into `folder`, which is made if need be. Each file appears whole; config.json is
 /// the last one, so that a folder that was cut short is not taken for a model. At most one weight
-/// is in memory at a time. User error for a folder that holds a model already.
+/// is in memory at a time. User errors, before anything is written: a folder that holds a model
+/// already; weights that f16 cannot hold (they are read once more to see it).
 void write_hugging_face(const std::string& folder, const ModelConfig& config,
                         const std::vector<Parameter>& parameters, const ReadWeight& read,
                         const HuggingFaceOptions& options = {});

@@ -63,7 +63,7 @@ class Llama : ModelParts {
   }
 
  private:
-  bool qkv_bias() const { return c_.architecture == Architecture::qwen2; }
+  bool qkv_bias() const { return c_.attention_bias || c_.architecture == Architecture::qwen2; }
   bool qk_norm() const { return c_.architecture == Architecture::qwen3; }
 
   void declare_weights() {
@@ -85,19 +85,27 @@ class Llama : ModelParts {
         declare_gain(layer + "self_attn.k_norm.weight", c_.d_head);
       }
       declare_matrix(layer + "self_attn.o_proj.weight", {D, Q});
+      if (c_.attention_bias) declare_bias(layer + "self_attn.o_proj.bias", D);
       declare_gain(layer + "post_attention_layernorm.weight");
       declare_matrix(layer + "mlp.gate_proj.weight", {c_.d_ff, D});
       declare_matrix(layer + "mlp.up_proj.weight", {c_.d_ff, D});
       declare_matrix(layer + "mlp.down_proj.weight", {D, c_.d_ff});
+      if (c_.mlp_bias) {
+        declare_bias(layer + "mlp.gate_proj.bias", c_.d_ff);
+        declare_bias(layer + "mlp.up_proj.bias", c_.d_ff);
+        declare_bias(layer + "mlp.down_proj.bias", D);
+      }
     }
     declare_gain("model.norm.weight");
     if (!c_.tied) declare_matrix("lm_head.weight", {c_.vocabulary, D});
   }
 
-  Tensor projection(const Tensor& n, const std::string& name, int64_t heads) {
+  Tensor projection(const Tensor& n, const std::string& name, bool bias) {
     Tensor y = linear(n, weight(layer_ + name + ".weight"));
-    if (qkv_bias()) y = y + weight(layer_ + name + ".bias");
-    return split_heads(y, heads);
+    return bias ? y + weight(layer_ + name + ".bias") : y;
+  }
+  Tensor heads_of(const Tensor& n, const std::string& name, int64_t heads) {
+    return split_heads(projection(n, name, qkv_bias()), heads);
   }
 
   // q or k as the score takes it.
@@ -112,22 +120,21 @@ class Llama : ModelParts {
   Tensor attention_branch(const Tensor& x) {
     Tensor n = branch_rms_norm(x, hooks_ + "ln1.", layer_ + "input_layernorm.weight");
     std::string attn = hooks_ + "attn.";
-    Tensor q = projection(n, "self_attn.q_proj", c_.heads).named(attn + "hook_q");
-    Tensor k = projection(n, "self_attn.k_proj", c_.kv_heads).named(attn + "hook_k");
-    Tensor v = projection(n, "self_attn.v_proj", c_.kv_heads).named(attn + "hook_v");
+    Tensor q = heads_of(n, "self_attn.q_proj", c_.heads).named(attn + "hook_q");
+    Tensor k = heads_of(n, "self_attn.k_proj", c_.kv_heads).named(attn + "hook_k");
+    Tensor v = heads_of(n, "self_attn.v_proj", c_.kv_heads).named(attn + "hook_v");
     Tensor z = attend(rotated(q, "q_norm"), rotated(k, "k_norm"), v, attn);
-    const Tensor& output = weight(layer_ + "self_attn.o_proj.weight");
-    name_results(z, output, attn);
-    return linear(z, output);
+    name_results(z, weight(layer_ + "self_attn.o_proj.weight"), attn);
+    return projection(z, "self_attn.o_proj", c_.attention_bias);
   }
 
   Tensor mlp_branch(const Tensor& x) {
     Tensor m = branch_rms_norm(x, hooks_ + "ln2.", layer_ + "post_attention_layernorm.weight");
     std::string mlp = hooks_ + "mlp.";
-    Tensor gate = linear(m, weight(layer_ + "mlp.gate_proj.weight")).named(mlp + "hook_pre");
-    Tensor up = linear(m, weight(layer_ + "mlp.up_proj.weight")).named(mlp + "hook_pre_linear");
+    Tensor gate = projection(m, "mlp.gate_proj", c_.mlp_bias).named(mlp + "hook_pre");
+    Tensor up = projection(m, "mlp.up_proj", c_.mlp_bias).named(mlp + "hook_pre_linear");
     Tensor post = swiglu(gate, up).named(mlp + "hook_post");
-    return linear(post, weight(layer_ + "mlp.down_proj.weight"));
+    return projection(post, "mlp.down_proj", c_.mlp_bias);
   }
 
   std::string layer_, hooks_;  // of the block in the making

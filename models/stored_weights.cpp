@@ -6,7 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "io/json_depth.h"
+#include "io/json_text.h"
 #include "support/error.h"
 
 namespace weir {
@@ -28,7 +28,8 @@ class SafetensorsWeights : public StoredWeights {
   void add(std::unique_ptr<SafetensorsFile> file) {
     for (const SafetensorsEntry& entry : file->entries()) {
       tensors_.push_back({entry.name, std::string(safetensors_name(entry.dtype)), entry.shape,
-                          static_cast<int64_t>(entry.end - entry.begin), is_real(entry.dtype)});
+                          static_cast<int64_t>(entry.end - entry.begin), is_real(entry.dtype),
+                          file->path()});
       places_.push_back({file.get(), &entry});
     }
     files_.push_back(std::move(file));
@@ -50,22 +51,28 @@ class SafetensorsWeights : public StoredWeights {
 
 class GgufWeights : public StoredWeights {
  public:
-  explicit GgufWeights(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {
-    for (const GgufEntry& entry : file_->entries()) {
-      if (entry.name == "rope_freqs.weight") continue;
-      tensors_.push_back({entry.name, std::string(ggml_name(entry.type)), entry.shape,
-                          static_cast<int64_t>(file_->bytes(entry).size())});
-      entries_.push_back(&entry);
-    }
+  explicit GgufWeights(GgufParts parts) : parts_(std::move(parts)) {
+    for (const auto& file : parts_.files())
+      for (const GgufEntry& entry : file->entries()) {
+        if (entry.name == "rope_freqs.weight") continue;
+        tensors_.push_back({entry.name, std::string(ggml_name(entry.type)), entry.shape,
+                            static_cast<int64_t>(file->bytes(entry).size()), true, file->path()});
+        places_.push_back({file.get(), &entry});
+      }
   }
   void read(size_t index, float* out) const override {
-    file_->to_f32(*entries_.at(index), out);
-    file_->release(*entries_.at(index));
+    const auto& [file, entry] = places_.at(index);
+    file->to_f32(*entry, out);
+    file->release(*entry);
   }
 
  private:
-  std::shared_ptr<const GgufFile> file_;
-  std::vector<const GgufEntry*> entries_;
+  struct Place {
+    const GgufFile* file;
+    const GgufEntry* entry;
+  };
+  GgufParts parts_;
+  std::vector<Place> places_;
 };
 
 // Checks an index against its shards.
@@ -102,9 +109,7 @@ class Index {
   }
 
   void read_map() {
-    const std::string text = read_file(path_.string());
-    Json json =
-        json_is_shallow(text) ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
+    const Json json = parse_json<Json>(read_file(path_.string()), "checkpoint", path_.string());
     auto map = json.is_object() ? json.find("weight_map") : json.end();
     if (!json.is_object() || map == json.end() || !map->is_object() || map->empty())
       user_error("checkpoint", "{} has no weight_map, an object from tensor to file name.",
@@ -160,8 +165,8 @@ std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder
              folder, kSingle, kIndex);
 }
 
-std::unique_ptr<StoredWeights> gguf_weights(std::shared_ptr<const GgufFile> file) {
-  return std::make_unique<GgufWeights>(std::move(file));
+std::unique_ptr<StoredWeights> gguf_weights(GgufParts parts) {
+  return std::make_unique<GgufWeights>(std::move(parts));
 }
 
 }  // namespace weir

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "io/gguf.h"
+#include "io/gguf_parts.h"
 #include "io/safetensors.h"
 
 namespace weir {
@@ -13,8 +13,9 @@ struct StoredTensor {
   std::string name;
   std::string dtype;  ///< as the format spells it
   std::vector<int64_t> shape;
-  int64_t bytes = 0;  ///< as stored
-  bool real = true;   ///< not integers, which no weight is
+  int64_t bytes = 0;      ///< as stored
+  bool real = true;       ///< not integers, which no weight is
+  std::string file = "";  ///< that holds it
 };
 
 class StoredWeights {
@@ -35,7 +36,7 @@ class StoredWeights {
 /// listed.
 std::unique_ptr<StoredWeights> open_safetensors_folder(const std::string& folder);
 
-/// The tensors of a GGUF file but those that the configuration is read from.
-std::unique_ptr<StoredWeights> gguf_weights(std::shared_ptr<const GgufFile> file);
+/// The tensors of a GGUF model but those that the configuration is read from.
+std::unique_ptr<StoredWeights> gguf_weights(GgufParts parts);
 
 }  // namespace weir

@@ -78,7 +78,7 @@ void pull_back_layer_norm(Pullback& p) {
   if (p.operands() == 3) p.give(2, dy);
 }
 
-// A rotation is orthogonal: its gradient is rotated back.
+// A rotation is orthogonal: its gradient is rotated back (and multiplied by the same amplitude).
 void pull_back_rope(Pullback& p) {
   Attrs attrs = p.attrs();
   bool inverse = attrs.get_bool("inverse");

@@ -54,14 +54,22 @@ Value layer_norm(const Emit& e, const Values& in, double eps) {
 }
 
 // A feature keeps the share of its frequency that its turns in `context` tokens lie between low and
-// high, and has the rest divided by `factor`.
-Value scaled_frequency(const Emit& e, Value frequency, const Attrs& attrs) {
-  double factor = attrs.get_float("factor"), low = attrs.get_float("low");
-  double context = static_cast<double>(attrs.get_int("context"));
-  Value turns = e.mul(frequency, context / (2 * std::numbers::pi));
-  Value share = e.div(e.add(turns, -low), attrs.get_float("high") - low);
+// high, or that its number `index` lies between end and begin, and has the rest divided by
+// `factor`.
+Value scaled_frequency(const Emit& e, Value frequency, Value index, const Attrs& attrs) {
+  Value slowed = e.div(frequency, attrs.get_float("factor"));
+  Value share;
+  if (attrs.has("context")) {
+    double low = attrs.get_float("low"), context = static_cast<double>(attrs.get_int("context"));
+    Value turns = e.mul(frequency, context / (2 * std::numbers::pi));
+    share = e.div(e.add(turns, -low), attrs.get_float("high") - low);
+  } else if (attrs.has("end")) {
+    double begin = attrs.get_float("begin"), end = attrs.get_float("end");
+    share = e.div(e.add(index, -end), begin - end);
+  } else {
+    return slowed;
+  }
   share = e.minimum(e.maximum(share, e.scalar(0, share)), e.scalar(1, share));
-  Value slowed = e.div(frequency, factor);
   return e.add(e.mul(frequency, share), e.sub(slowed, e.mul(slowed, share)));
 }
 
@@ -76,9 +84,14 @@ Value rope(const Emit& e, Value x, const Attrs& attrs) {
   Value index = e.editor().iota(2, {dtype, {1, 1, half}});
   Value frequency =
       e.pow(e.scalar(base, index), e.mul(index, -2.0 / static_cast<double>(features)));
-  if (attrs.has("factor")) frequency = scaled_frequency(e, frequency, attrs);
+  if (attrs.has("factor")) frequency = scaled_frequency(e, frequency, index, attrs);
   Value angle = e.mul(position, frequency);
-  Value cosine = e.as_dtype_of(e.cos(angle), x), sine = e.as_dtype_of(e.sin(angle), x);
+  Value cosine = e.cos(angle), sine = e.sin(angle);
+  if (attrs.has("amplitude")) {
+    cosine = e.mul(cosine, attrs.get_float("amplitude"));
+    sine = e.mul(sine, attrs.get_float("amplitude"));
+  }
+  cosine = e.as_dtype_of(cosine, x), sine = e.as_dtype_of(sine, x);
   Value first = e.slice_axis(x, 3, 0, half), second = e.slice_axis(x, 3, half, features);
   Value first_cosine = e.mul(first, cosine), second_sine = e.mul(second, sine);
   Value second_cosine = e.mul(second, cosine), first_sine = e.mul(first, sine);

@@ -4,6 +4,7 @@
 #include "io/tokenizer_files.h"
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
+#include "support/log.h"
 #include "support/text.h"
 #include "tools/command.h"
 
@@ -29,6 +30,7 @@ int run_convert(const ConvertArguments& options) {
   write_hugging_face(
       options.to, checkpoint.config(), model.parameters,
       [&](const Parameter& parameter, float* out) { checkpoint.read(parameter, out); }, writing);
+  for (const std::string& line : checkpoint.not_finite()) log_warning("copied as it is: {}", line);
   fmt::print("{}: {} parameters of {} as {}, {}\n", options.to, model.parameter_count(),
              checkpoint.name(), options.dtype,
              writing.texts.empty() ? "without a tokenizer" : "with its tokenizer");

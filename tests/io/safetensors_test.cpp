@@ -78,6 +78,8 @@ TEST(Safetensors, MetadataMayBeAbsentOrEmpty) {
   TemporaryFolder folder;
   put_file(folder / "x", file_of("{}", ""));
   EXPECT_TRUE(SafetensorsFile(folder / "x").entries().empty());
+  put_file(folder / "x", file_of(R"({"__metadata__":null})", ""));
+  EXPECT_TRUE(SafetensorsFile(folder / "x").metadata().empty());
   put_file(folder / "x", file_of(R"({"__metadata__":{}}   )", ""));
   EXPECT_TRUE(SafetensorsFile(folder / "x").metadata().empty());
   write_safetensors(folder / "x", {});

@@ -116,9 +116,9 @@ TEST(TokenizerJson, BadFilesAreReported) {
   EXPECT_THAT(error_text([&] { load_tokenizer(folder / "tokenizer.json"); }),
               HasSubstr(" is not valid JSON: parse error at line 1, column 6"));
   put_file(folder / "tokenizer.json", "{\"added_tokens\":" + std::string(1'000'000, '['));
-  EXPECT_EQ(
-      error_text([&] { load_tokenizer(folder / "tokenizer.json"); }),
-      "[tokenizer] " + (folder / "tokenizer.json") + " is nested too deeply; it is no tokenizer.");
+  EXPECT_EQ(error_text([&] { load_tokenizer(folder / "tokenizer.json"); }),
+            "[tokenizer] " + (folder / "tokenizer.json") +
+                " has arrays and objects that nest more than 64 deep; it is damaged.");
   TemporaryFolder empty;
   EXPECT_EQ(error_text([&] { load_tokenizer(empty.path()); }),
             "[tokenizer] the folder " + empty.path() +

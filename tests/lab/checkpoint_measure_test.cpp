@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 
@@ -11,6 +12,7 @@
 #include "lab/measure.h"
 #include "lab/reference_case.h"
 #include "lab/token_input.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -57,6 +59,31 @@ class MeasuredCheckpoint : public ::testing::TestWithParam<std::string> {
 
 TEST_P(MeasuredCheckpoint, CompiledAgreesWithTransformers) { check(false, 1e-4); }
 TEST_P(MeasuredCheckpoint, InterpretedAgreesWithTransformers) { check(true, 1e-9); }
+
+TEST(MeasuredWeights, AreCheckedOnceTheyAreRead) {
+  const auto checkpoint =
+      std::make_shared<const Checkpoint>(Checkpoint::open(WEIR_TEST_DATA "/models/llama"));
+  ModelSource source = checkpoint_source(checkpoint);
+  std::atomic<int> read = 0;
+  source.read = [&](const Parameter& parameter, float* out) {
+    ++read;
+    checkpoint->read(parameter, out);
+  };
+  const auto parameters = static_cast<int>(source.build(1, 4).parameters.size());
+  source.check_weights = [&] { user_error("test", "{} of {} were read", read.load(), parameters); };
+  for (bool interpret : {false, true}) {
+    read = 0;
+    MeasureTask task;
+    task.run = {.threads = 2, .cache = WEIR_TEST_CACHE "/objects", .interpret = interpret};
+    const TokenBatch batch = token_batch(1, 4, {1, 2, 3, 4, 5});
+    try {
+      Measurer(source, batch, task).measure();
+      ADD_FAILURE() << "nothing was refused";
+    } catch (const UserError& error) {
+      EXPECT_EQ(std::string(error.what()), fmt::format("[test] {0} of {0} were read", parameters));
+    }
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(Records, MeasuredCheckpoint, ::testing::ValuesIn(record_files()),
                          [](const auto& info) {

@@ -107,15 +107,19 @@ TEST(Config, JsonErrorsHaveTheirPlace) {
     return "";
   };
   EXPECT_EQ(message("{\"steps\": 3, // comment\n}"),
-            "[config] c.json:1:13: JSON has no comments; remove this one.");
-  EXPECT_EQ(message("{\"steps\": 3,\n \"batch\":2,}"),
-            "[config] c.json:2:12: syntax error while parsing object key - unexpected '}'; "
-            "expected string literal.");
-  EXPECT_EQ(message("{\"steps\": 3, \"steps\": 4}"),
-            "[config] c.json has the key \"steps\" twice in one object.");
+            "[config] c.json: line 1, column 13: JSON has no comments; remove this one.");
+  EXPECT_EQ(
+      message("{\"steps\": 3,\n \"batch\":2,}"),
+      "[config] c.json is not valid JSON: parse error at line 2, column 12: syntax error while "
+      "parsing object key - unexpected '}'; expected string literal.");
+  EXPECT_EQ(
+      message("{\"steps\": 3, \"steps\": 4}"),
+      "[config] c.json: line 1, column 14: the key \"steps\" is given twice in one object. Remove "
+      "one of them.");
   EXPECT_EQ(message("[1]"), "[config] c.json is no JSON object. Give {\"steps\": 100, ...}.");
-  EXPECT_NE(message("{\"steps\": 1e999}").find("c.json: number overflow"), std::string::npos);
-  EXPECT_NE(message("").find("c.json:1:1: "), std::string::npos);
+  EXPECT_NE(message("{\"steps\": 1e999}").find("c.json is not valid JSON: number overflow"),
+            std::string::npos);
+  EXPECT_NE(message("").find("parse error at line 1, column 1: "), std::string::npos);
 }
 
 TEST(Config, ANamedModelSetsSizesAndSingleKeysOverride) {

@@ -89,7 +89,8 @@ TEST_P(Architectures, LossAndGradientsFromPrimitivesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Architectures,
-                         ::testing::Values("llama", "llama3", "mistral", "qwen2", "qwen3", "gpt2",
+                         ::testing::Values("llama", "llama3", "llama_bias", "mistral", "qwen2",
+                                           "qwen2_yarn", "qwen3", "qwen3_yarn", "gpt2",
                                            "gpt2_untied", "gpt2_headless"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 
 #include "io/file.h"
 #include "models/hugging_face_writer.h"
@@ -102,7 +103,8 @@ TEST_P(GgufCheckpoint, IsTheModelOfTheFolder) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GgufCheckpoint,
-                         ::testing::Values("llama3", "mistral", "qwen2", "qwen3", "gpt2_headless"),
+                         ::testing::Values("llama3", "llama_bias", "mistral", "qwen2", "qwen2_yarn",
+                                           "qwen3", "gpt2_headless"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_F(CheckpointFolder, ListsAllTensorsThatDoNotFit) {
@@ -154,6 +156,86 @@ TEST_F(CheckpointFolder, TakesAnOutputThatEqualsTheEmbeddingItIsTiedTo) {
             "(tie_word_embeddings), but lm_head.weight differs from it.");
 }
 
+// safetensors keeps one of two names for one array, the first by the alphabet.
+TEST_F(CheckpointFolder, TakesTheOutputForTheEmbeddingItIsTiedTo) {
+  for (const auto& [model, embedding] : {std::pair("qwen2", "model.embed_tokens.weight"),
+                                         std::pair("gpt2", "transformer.wte.weight")}) {
+    fs::remove_all(path());
+    fs::create_directories(path());
+    copy(model, {"config.json"});
+    write_changed(model, [&](std::vector<SafetensorsItem>& items) {
+      for (SafetensorsItem& item : items)
+        if (item.name == embedding) item.name = "lm_head.weight";
+    });
+    const Checkpoint original = Checkpoint::open(folder_of(model)),
+                     renamed = Checkpoint::open(path());
+    const Parameter parameter = original.build(1, 1).parameters.at(0);
+    EXPECT_EQ(parameter.name, embedding);
+    EXPECT_EQ(read(renamed, parameter), read(original, parameter));
+  }
+  fs::remove(path("config.json"));
+  copy("llama", {"config.json"});
+  write_changed("llama", [&](std::vector<SafetensorsItem>& items) {
+    std::erase_if(items, [](const auto& item) { return item.name == "model.embed_tokens.weight"; });
+  });
+  EXPECT_EQ(error(), "[checkpoint] DIR: missing tensors: model.embed_tokens.weight.");
+}
+
+TEST_F(CheckpointFolder, NamesValuesThatAreNotFinite) {
+  copy("llama", {"config.json"});
+  std::vector<std::byte> bad;
+  write_changed("llama", [&](std::vector<SafetensorsItem>& items) {
+    for (SafetensorsItem& item : items) {
+      if (item.name != "model.layers.1.mlp.up_proj.weight") continue;
+      bad.assign(item.data.begin(), item.data.end());
+      auto* values = reinterpret_cast<float*>(bad.data());
+      values[16 * 3 + 5] = -std::numeric_limits<float>::infinity();
+      values[16 * 7] = std::numeric_limits<float>::quiet_NaN();
+      item.data = bad;
+    }
+  });
+  const Checkpoint checkpoint = Checkpoint::open(path());
+  EXPECT_NO_THROW(checkpoint.need_finite());
+  for (const Parameter& parameter : checkpoint.build(1, 1).parameters) read(checkpoint, parameter);
+  const std::string line = path("model.safetensors") +
+                           ": tensor model.layers.1.mlp.up_proj.weight has -infinity at [3,5], the "
+                           "first of 2 values that are not finite.";
+  EXPECT_EQ(checkpoint.not_finite(), (std::vector<std::string>{line}));
+  EXPECT_EQ(message_of([&] { checkpoint.need_finite(); }),
+            "[checkpoint] 2 problems:\n  - " + line +
+                "\n  - Nothing that is computed from such weights means anything. Download or copy "
+                "the files again, or repair the values in a copy (weir convert keeps them).");
+}
+
+TEST_F(CheckpointFolder, RefusesWeightsThatHalfPrecisionCannotHold) {
+  const Checkpoint original = Checkpoint::open(folder_of("llama"));
+  const Model model = original.build(1, 1);
+  auto weights = [&](const Parameter& p, float* out) {
+    original.read(p, out);
+    if (p.name == "model.norm.weight") out[0] = 65519, out[1] = 65520, out[2] = -1e30F;
+  };
+  EXPECT_EQ(
+      message_of([&] {
+        write_hugging_face(path("new"), original.config(), model.parameters, weights,
+                           {.dtype = FileDtype::f16});
+      }),
+      "[convert] model.norm.weight has 2 values beyond 65504, the largest of f16. Choose bf16 "
+      "or f32 (--dtype).");
+  EXPECT_FALSE(fs::exists(path("new")));
+}
+
+TEST_F(CheckpointFolder, SaysOfWhatIsMissingWhatWasTakenForIt) {
+  std::string config = read_file(folder_of("llama") + "/config.json");
+  const std::string layers = "\"num_hidden_layers\": 2,";
+  ASSERT_NE(config.find(layers), std::string::npos);
+  write_file(path("config.json"), config.erase(config.find(layers), layers.size()));
+  fs::copy_file(folder_of("llama") + "/model.safetensors", path("model.safetensors"));
+  EXPECT_TRUE(
+      error().ends_with("  - DIR/config.json: the file leaves sizes out, for which the "
+                        "defaults of transformers are taken: num_hidden_layers 32."))
+      << error();
+}
+
 TEST_F(CheckpointFolder, ChecksTheIndexOfShards) {
   copy("mistral", {"config.json", "model-00001-of-00004.safetensors",
                    "model-00002-of-00004.safetensors", "model-00003-of-00004.safetensors"});
@@ -183,6 +265,13 @@ TEST_F(CheckpointFolder, ChecksTheIndexOfShards) {
       "missing: "
       "5 tensors are listed in it. Download or copy it again.");
   write_file(path("model.safetensors.index.json"), "[[[[");
+  EXPECT_EQ(
+      error(),
+      "[checkpoint] DIR/model.safetensors.index.json is not valid JSON: parse error at line 1, "
+      "column 5: syntax error while parsing value - unexpected end of input; expected '[', '{', or "
+      "a "
+      "literal.");
+  write_file(path("model.safetensors.index.json"), "{}");
   EXPECT_EQ(
       error(),
       "[checkpoint] DIR/model.safetensors.index.json has no weight_map, an object from tensor "
@@ -224,6 +313,32 @@ TEST(Checkpoint, RefusesSequencesBeyondWindowOrPositions) {
   const Checkpoint gpt2 = Checkpoint::open(folder_of("gpt2"));
   EXPECT_EQ(message_of([&] { gpt2.build(1, 17); }),
             "[model] 17 tokens are asked for, but gpt2 has 16 positions. Use shorter sequences.");
+}
+
+TEST(Checkpoint, WarnsOnceOfSequencesBeyondItsContext) {
+  const Checkpoint llama = Checkpoint::open(folder_of("llama"));
+  ::testing::internal::CaptureStderr();
+  llama.build(1, 64);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  ::testing::internal::CaptureStderr();
+  llama.build(1, 65);
+  llama.build(2, 66);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            "warning: sequences of 65 tokens are longer than the 64 that " + folder_of("llama") +
+                " states as its context\n");
+}
+
+TEST_F(CheckpointFolder, WarnsOfWhatWasDecided) {
+  std::string config = read_file(folder_of("qwen2") + "/config.json");
+  write_file(path("config.json"), config.replace(config.rfind('}'), 1, ", \"rope_theta\": 7}"));
+  fs::copy_file(folder_of("qwen2") + "/model.safetensors", path("model.safetensors"));
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(Checkpoint::open(path()).config().rope_base, 10000);
+  EXPECT_EQ(
+      ::testing::internal::GetCapturedStderr(),
+      "warning: " + path("config.json") +
+          ": rope_theta is 7, but rope_parameters.rope_theta 10000.0: the latter is taken, as "
+          "transformers does.\n");
 }
 
 TEST_F(CheckpointFolder, IsWrittenAndReadBack) {

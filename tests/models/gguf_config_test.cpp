@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <span>
 
 #include "io/gguf_test_util.h"
@@ -18,6 +19,7 @@ GgufBuilder llama() {
   b.value("llama.embedding_length", kU32, raw<uint32_t>(16));
   b.value("llama.feed_forward_length", kU32, raw<uint32_t>(24));
   b.value("llama.attention.head_count", kU32, raw<uint32_t>(2));
+  b.value("llama.context_length", kU32, raw<uint32_t>(64));
   b.value("llama.attention.layer_norm_rms_epsilon", kF32, raw(1e-5F));
   b.stored("token_embd.weight", {16, 5}, 0, std::string(16 * 5 * 4, '\0'));
   return b;
@@ -63,10 +65,8 @@ TEST(GgufConfig, FollowsFromMetadataAndTensors) {
 
 TEST(GgufConfig, RefusesRotaryFactorsOfHeadsWithoutPairs) {
   GgufBuilder b = llama();
-  b.values.pop_back();  // the epsilon
-  b.values.pop_back();  // the heads: now as many as features
+  b.values.erase(b.values.begin() + 5);  // the heads: now as many as features
   b.value("llama.attention.head_count", kU32, raw<uint32_t>(16));
-  b.value("llama.attention.layer_norm_rms_epsilon", kF32, raw(1e-5F));
   b.stored("rope_freqs.weight", {0}, 0, "");
   EXPECT_NE(
       error_of(b).find("heads of 1 feature have no pairs that rope_freqs.weight could rotate."),
@@ -78,16 +78,17 @@ TEST(GgufConfig, ListsAllThatIsNotImplemented) {
   GgufBuilder b = llama();
   b.value("llama.expert_count", kU32, raw<uint32_t>(8));
   b.list<uint32_t>("llama.attention.head_count_kv", kU32, {1, 2});
-  b.text("llama.rope.scaling.type", "yarn");
-  b.values.erase(b.values.begin() + 2);  // block_count
+  b.values.erase(b.values.begin() + 6, b.values.begin() + 8);  // context_length, epsilon
+  b.values.erase(b.values.begin() + 2);                        // block_count
   EXPECT_EQ(error_of(b),
-            "[gguf] 4 problems:\n"
+            "[gguf] 5 problems:\n"
             "  - m.gguf: llama.attention.head_count_kv differs from layer to layer, which is not "
             "implemented.\n"
-            "  - m.gguf: llama.rope.scaling.type is yarn, which is not implemented; none is, and "
-            "the factors in rope_freqs.weight.\n"
             "  - m.gguf: unknown keys, which might change the model: llama.expert_count.\n"
-            "  - m.gguf: llama.block_count is missing.");
+            "  - m.gguf: llama.block_count is missing; llama.cpp requires it.\n"
+            "  - m.gguf: llama.attention.layer_norm_rms_epsilon is missing; llama.cpp requires "
+            "it.\n"
+            "  - m.gguf: llama.context_length is missing; llama.cpp requires it.");
 }
 
 TEST(GgufConfig, RefusesSizesThatNoModelHas) {
@@ -97,20 +98,58 @@ TEST(GgufConfig, RefusesSizesThatNoModelHas) {
             "[gguf] m.gguf: llama.attention.key_length: integers from 1 to 65536 are needed.");
 }
 
-TEST(GgufConfig, RefusesPartialRotationAndParts) {
+TEST(GgufConfig, RefusesPartialRotationAndOtherModels) {
   GgufBuilder b = llama();
   b.value("llama.rope.dimension_count", kU32, raw<uint32_t>(4));
   EXPECT_EQ(error_of(b),
             "[gguf] m.gguf: 4 of 8 features a head are rotated; all or none is implemented.");
   b = llama();
-  b.value("split.count", kU32, raw<uint32_t>(3));
-  EXPECT_EQ(error_of(b),
-            "[gguf] m.gguf is one of 3 parts of a model. Merge them (llama-gguf-split --merge).");
-  b = llama();
   b.values[0] = GgufBuilder().text("general.architecture", "mamba").values[0];
   EXPECT_EQ(error_of(b),
             "[gguf] m.gguf: general.architecture is mamba; implemented are llama, qwen2, qwen3, "
             "gpt2.");
+}
+
+TEST(GgufConfig, ReadsTheScalingOfItsKeys) {
+  const auto scaled = [](const std::string& type, float factor) {
+    GgufBuilder b = llama();
+    if (!type.empty()) b.text("llama.rope.scaling.type", type);
+    b.value("llama.rope.scaling.factor", kF32, raw(factor));
+    return b;
+  };
+  EXPECT_EQ(config_of(scaled("none", 4)).rope_scaling, RopeScaling());
+  EXPECT_EQ(config_of(scaled("linear", 1)).rope_scaling, RopeScaling());
+  EXPECT_EQ(config_of(scaled("", 4)).rope_scaling, (RopeScaling{RopeKind::linear, 4}));
+  RopeScaling yarn{.kind = RopeKind::yarn, .factor = 4, .context = 64};
+  yarn.amplitude = 0.1 * std::log(4.0) + 1;
+  EXPECT_EQ(config_of(scaled("yarn", 4)).rope_scaling, yarn);
+  GgufBuilder b = scaled("yarn", 4);
+  b.value("llama.rope.scaling.original_context_length", kU32, raw<uint32_t>(32));
+  b.value("llama.rope.scaling.attn_factor", kF32, raw(1.5F));
+  b.value("llama.rope.scaling.yarn_beta_fast", kF32, raw(8.0F));
+  yarn.context = 32, yarn.fast = 8, yarn.amplitude *= 1.5;
+  EXPECT_EQ(config_of(b).rope_scaling, yarn);
+  EXPECT_EQ(error_of(scaled("longrope", 4)),
+            "[gguf] m.gguf: llama.rope.scaling.type is longrope, which is not implemented; none, "
+            "linear and yarn are.");
+  b = scaled("yarn", 4);
+  b.stored("rope_freqs.weight", {4}, 0, floats({1, 1, 1, 1}));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: rope_freqs.weight and rope.scaling.type yarn together are not "
+            "implemented.");
+}
+
+TEST(GgufConfig, HasTheBiasesOfItsTensors) {
+  GgufBuilder b = llama();
+  b.stored("blk.0.attn_q.bias", {16}, 0, std::string(64, '\0'));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: blk.0 has biases on the inputs of attention, but none on the output, "
+            "which is not implemented for llama.");
+  b.stored("blk.0.attn_output.bias", {16}, 0, std::string(64, '\0'));
+  EXPECT_TRUE(config_of(b).attention_bias);
+  EXPECT_FALSE(config_of(b).mlp_bias);
+  b.stored("blk.0.ffn_down.bias", {16}, 0, std::string(64, '\0'));
+  EXPECT_TRUE(config_of(b).mlp_bias);
 }
 
 TEST(GgufConfig, KnowsTheScalingOfLlama3ByItsDivisors) {
@@ -119,7 +158,7 @@ TEST(GgufConfig, KnowsTheScalingOfLlama3ByItsDivisors) {
   const double turns = 1024 * 0.01 / (2 * 3.14159265358979), share = (turns - 1) / 3;
   const auto third = static_cast<float>(1 / ((1 - share) / 8 + share));
   b.stored("rope_freqs.weight", {4}, 0, floats({1, 1, third, 8}));
-  EXPECT_EQ(config_of(b).rope_scaling, (RopeScaling{8, 1, 4, 1024}));
+  EXPECT_EQ(config_of(b).rope_scaling, (RopeScaling{RopeKind::llama3, 8, 1024, 1, 4}));
   b = llama();
   b.stored("rope_freqs.weight", {4}, 0, floats({1, 1, 1, 1}));
   EXPECT_EQ(config_of(b).rope_scaling.factor, 1);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "support/error.h"
 
 namespace weir {
@@ -39,7 +41,8 @@ TEST(HuggingFaceConfig, HasTheDefaultsOfTheLibrary) {
 }
 
 TEST(HuggingFaceConfig, ReadsRotaryScalingInBothForms) {
-  const RopeScaling expected{.factor = 8, .low = 1, .high = 4, .context = 64};
+  const RopeScaling expected{
+      .kind = RopeKind::llama3, .factor = 8, .context = 64, .low = 1, .high = 4};
   const std::string numbers = R"("factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                  "original_max_position_embeddings": 64)";
   ModelConfig c = parse_hugging_face_config(
@@ -56,34 +59,184 @@ TEST(HuggingFaceConfig, ReadsRotaryScalingInBothForms) {
 
 TEST(HuggingFaceConfig, ListsAllThatIsNotImplemented) {
   EXPECT_EQ(
-      error_of(llama(R"(, "hidden_act": "gelu", "attention_bias": true, "mlp_bias": false,
-                 "rope_scaling": {"type": "yarn", "factor": 4, "beta": 1}, "num_experts": 8,
-                 "logit_scale": 2, "use_cache": false, "head_dim": 0,
+      error_of(llama(R"(, "hidden_act": "gelu", "attention_bias": 1, "mlp_bias": false,
+                 "rope_scaling": {"type": "dynamic", "factor": 4, "beta": 1}, "num_experts": 8,
+                 "logit_scale": 2, "use_cache": false, "head_dim": 0, "use_mrope": true,
+                 "embedding_scale": null, "rms_norm_eps": null, "quantization_config": {"bits": 4},
                  "layer_types": ["full_attention", "linear_attention"])")),
-      "[config.json] 7 problems:\n"
+      "[config.json] 10 problems:\n"
+      "  - c.json: head_dim is 0; an integer from 1 to 65536 is needed.\n"
+      "  - c.json: rms_norm_eps is null; a value is needed.\n"
+      "  - c.json: attention_bias is 1; true or false is needed.\n"
       "  - c.json: hidden_act is \"gelu\", which is not implemented; \"silu\" or \"swish\" "
       "is.\n"
-      "  - c.json: attention_bias is true, which is not implemented; false is.\n"
-      "  - c.json: rope_scaling.beta is not known.\n"
-      "  - c.json: rope_scaling is of type yarn, which is not implemented; default and llama3 "
-      "are.\n"
-      "  - c.json: head_dim is 0; an integer from 1 to 65536 is needed.\n"
-      "  - c.json: layer_types has \"linear_attention\"; full_attention and sliding_attention "
-      "are implemented.\n"
+      "  - c.json: use_mrope is true, which is not implemented; false or null is.\n"
+      "  - c.json: quantization_config is {\"bits\":4}, which is not implemented; null is.\n"
       "  - c.json: unknown keys, which might change the model: num_experts, logit_scale. "
-      "Remove those that do not concern the computation.");
+      "Remove those that do not concern the computation.\n"
+      "  - c.json: rope_scaling is of type dynamic, which is not implemented; default, linear, "
+      "llama3 and yarn are. Its frequencies depend on the length of the text.\n"
+      "  - c.json: rope_scaling.beta is not known.\n"
+      "  - c.json: layer_types has \"linear_attention\"; full_attention and sliding_attention "
+      "are implemented.");
 }
 
-TEST(HuggingFaceConfig, NamesWhatIsMissing) {
-  EXPECT_EQ(error_of(R"({"model_type": "llama", "hidden_size": 16, "vocab_size": 3,
-                         "num_attention_heads": 4})"),
-            "[config.json] 2 problems:\n"
-            "  - c.json: num_hidden_layers is missing.\n"
-            "  - c.json: intermediate_size is missing.");
+TEST(HuggingFaceConfig, NamesWhatIsNoConfiguration) {
   EXPECT_EQ(error_of(R"({"model_type": "mamba"})"),
             "[config.json] c.json: model_type is \"mamba\"; implemented are llama, mistral, qwen2, "
             "qwen3, gpt2.");
-  EXPECT_EQ(error_of("{"), "[config.json] c.json is no JSON object.");
+  EXPECT_EQ(error_of("[]"), "[config.json] c.json is no JSON object.");
+  EXPECT_EQ(error_of("{"),
+            "[config.json] c.json is not valid JSON: parse error at line 1, column 2: syntax error "
+            "while parsing object key - unexpected end of input; expected string literal.");
+  EXPECT_EQ(error_of(llama(",\n \"vocab_size\": 12")),
+            "[config.json] c.json: line 3, column 2: the key \"vocab_size\" is given twice in one "
+            "object. Remove one of them.");
+}
+
+TEST(HuggingFaceConfig, TakesWhatIsMissingFromTheClassOfTheModelType) {
+  ModelConfig c = parse_hugging_face_config(R"({"model_type": "mistral"})", "c.json");
+  EXPECT_EQ(c.layers, 32);
+  EXPECT_EQ(c.d_ff, 14336);
+  EXPECT_EQ(c.kv_heads, 8);
+  EXPECT_EQ(c.context, 131072);
+  EXPECT_EQ(c.window, 4096);
+  EXPECT_EQ(c.notes,
+            (std::vector<std::string>{
+                "c.json: the file leaves sizes out, for which the defaults of transformers are "
+                "taken: num_hidden_layers 32, hidden_size 4096, num_attention_heads 32, "
+                "num_key_value_heads 8, intermediate_size 14336, vocab_size 32000.",
+                "c.json: the file leaves sliding_window out: 4096, the default of transformers, is "
+                "taken."}));
+  c = parse_hugging_face_config(R"({"model_type": "mistral", "sliding_window": null})", "c");
+  EXPECT_EQ(c.window, 0);
+  c = parse_hugging_face_config(R"({"model_type": "qwen3", "hidden_size": 64})", "c");
+  EXPECT_EQ(c.kv_heads, 32);
+  EXPECT_EQ(c.d_head, 128);
+  EXPECT_EQ(c.vocabulary, 151936);
+  EXPECT_EQ(c.window, 0);
+  c = parse_hugging_face_config(R"({"model_type": "gpt2"})", "c");
+  EXPECT_EQ(c.layers, 12);
+  EXPECT_EQ(c.d_ff, 3072);
+  EXPECT_EQ(c.vocabulary, 50257);
+}
+
+TEST(HuggingFaceConfig, AcceptsWhatPublishedFilesCarry) {
+  const ModelConfig c = parse_hugging_face_config(
+      llama(R"(, "use_mrope": false, "_num_labels": 1, "auto_map": {"AutoModel": "a.B"},
+                "pretraining_tp": 2, "is_llama_config": true, "rope_interleaved": false,
+                "transformers.js_config": {"dtype": "q4"}, "unsloth_version": "2024.9",
+                "tokenizer_class": "LlamaTokenizer", "max_sequence_length": 2048, "top_p": 0.9,
+                "max_length": 20, "quantization_config": null, "pruned_heads": {}, "n_special": 0,
+                "sliding_window": null, "torch_dtype": "float16", "dtype": "bfloat16",
+                "num_labels": 2, "rope_scaling": null, "attention_bias": false)"),
+      "c.json");
+  EXPECT_EQ(c.notes.size(), 0U) << c.notes[0];
+}
+
+// The order of keys has no meaning in JSON.
+TEST(HuggingFaceConfig, SettlesContradictionsAsTheLibraryDoes) {
+  for (const char* text :
+       {R"(, "rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5})",
+        R"(, "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "rope_theta": 1e4)"}) {
+    const ModelConfig c = parse_hugging_face_config(llama(text), "c");
+    EXPECT_EQ(c.rope_base, 5e5);
+    EXPECT_EQ(c.notes, (std::vector<std::string>{
+                           "c: rope_theta is 10000.0, but rope_parameters.rope_theta 500000.0: the "
+                           "latter is taken, as transformers does."}));
+  }
+  ModelConfig c = parse_hugging_face_config(
+      llama(R"(, "rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2},
+                "rope_parameters": {"rope_theta": 77})"),
+      "c");
+  EXPECT_EQ(c.rope_base, 10000);
+  EXPECT_EQ(c.rope_scaling, RopeScaling());
+  EXPECT_EQ(
+      c.notes,
+      (std::vector<std::string>{
+          "c: rope_parameters and rope_scaling differ: the latter is taken whole, as transformers "
+          "does.",
+          "c: rope_scaling.type is \"linear\", but rope_type \"default\": the latter is taken, as "
+          "transformers does.",
+          "c: rope_scaling.factor is passed over: rope_type default does not use it."}));
+  c = parse_hugging_face_config(
+      R"({"model_type": "gpt2", "num_attention_heads": 3, "n_layer": 2, "n_embd": 12, "n_head": 4,
+          "vocab_size": 7, "n_positions": 16, "n_ctx": 32})",
+      "g");
+  EXPECT_EQ(c.heads, 3);
+  EXPECT_EQ(c.notes,
+            (std::vector<std::string>{
+                "g: n_head is 4, but num_attention_heads 3, another name of it: the latter "
+                "is taken, as transformers does.",
+                "g: n_ctx is 32, but n_positions 16: the latter is taken, as transformers "
+                "does."}));
+}
+
+TEST(HuggingFaceConfig, ReadsLinearScalingAndYarn) {
+  ModelConfig c = parse_hugging_face_config(
+      llama(R"(, "rope_scaling": {"type": "linear", "factor": 2.5})"), "c");
+  EXPECT_EQ(c.rope_scaling, (RopeScaling{.kind = RopeKind::linear, .factor = 2.5}));
+  c = parse_hugging_face_config(
+      llama(R"(, "max_position_embeddings": 96, "rope_scaling": {"type": "yarn", "factor": 4,
+                "finetuned": true, "beta_fast": null, "beta_slow": 2})"),
+      "c");
+  RopeScaling expected{.kind = RopeKind::yarn, .factor = 4, .context = 96, .slow = 2};
+  expected.amplitude = 0.1 * std::log(4.0) + 1;
+  EXPECT_EQ(c.rope_scaling, expected);
+  EXPECT_EQ(stated_context(c), 384);
+  c = parse_hugging_face_config(
+      llama(R"(, "max_position_embeddings": 96, "rope_parameters": {"rope_type": "yarn",
+                "rope_theta": 5, "factor": null, "original_max_position_embeddings": 24,
+                "mscale": 2, "mscale_all_dim": 1, "truncate": false})"),
+      "c");
+  expected = {.kind = RopeKind::yarn, .factor = 4, .context = 24, .whole = false};
+  expected.amplitude = (0.2 * std::log(4.0) + 1) / (0.1 * std::log(4.0) + 1);
+  EXPECT_EQ(c.rope_scaling, expected);
+  c = parse_hugging_face_config(
+      llama(R"(, "rope_scaling": {"type": "yarn", "factor": 4, "attention_factor": 1.5})"), "c");
+  EXPECT_EQ(c.rope_scaling.amplitude, 1.5);
+  EXPECT_EQ(error_of(llama(R"(, "rope_scaling": {"type": "yarn", "attention_factor": 0})")),
+            "[config.json] 2 problems:\n"
+            "  - c.json: rope_scaling lacks factor, which rope_type yarn needs.\n"
+            "  - c.json: rope_scaling.attention_factor is 0; a positive number is needed.");
+}
+
+TEST(HuggingFaceConfig, HasWindowsWhereTheLibraryHasThem) {
+  const auto window = [](const std::string& more) {
+    return parse_hugging_face_config(
+               R"({"model_type": "qwen2", "num_hidden_layers": 2, "sliding_window": 8)" + more +
+                   "}",
+               "c.json")
+        .window;
+  };
+  EXPECT_EQ(window(""), 0);
+  EXPECT_EQ(window(R"(, "use_sliding_window": true)"), 0);  // from layer 28 on
+  EXPECT_EQ(window(R"(, "use_sliding_window": true, "max_window_layers": 1)"), 8);
+  EXPECT_EQ(window(R"(, "use_sliding_window": true, "max_window_layers": 0,
+                        "layer_types": ["full_attention", "full_attention"])"),
+            0);
+  EXPECT_EQ(error_of(R"({"model_type": "qwen2", "num_hidden_layers": 2, "sliding_window": 8,
+                         "layer_types": ["full_attention", "sliding_attention"]})"),
+            "[config.json] c.json: layer_types has sliding_attention, but use_sliding_window is "
+            "false; use_sliding_window true and a sliding_window are needed.");
+  EXPECT_EQ(error_of(llama(R"(, "layer_types": ["full_attention"])")),
+            "[config.json] c.json: layer_types has 1 layers, num_hidden_layers is 2; the same "
+            "number is needed.");
+}
+
+TEST(HuggingFaceConfig, HasBiasesWhereTheLibraryHasThem) {
+  ModelConfig c =
+      parse_hugging_face_config(llama(R"(, "attention_bias": true, "mlp_bias": true)"), "c");
+  EXPECT_TRUE(c.attention_bias && c.mlp_bias);
+  c = parse_hugging_face_config(R"({"model_type": "mistral", "sliding_window": 5, "hidden_size": 32,
+      "num_hidden_layers": 1, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 5,
+      "intermediate_size": 8, "max_position_embeddings": 64, "attention_bias": true,
+      "head_dim": 2})",
+                                "c");
+  EXPECT_FALSE(c.attention_bias);
+  EXPECT_EQ(c.notes,
+            (std::vector<std::string>{"c: attention_bias is passed over: transformers does "
+                                      "not read it in a model of type mistral."}));
 }
 
 TEST(HuggingFaceConfig, RefusesSizesThatNoModelHas) {
@@ -120,7 +273,17 @@ TEST(HuggingFaceConfig, IsReadBackAsItWasWritten) {
       c.kv_heads = 2;
       c.d_head = 10;
       c.rope_base = 777;
-      c.rope_scaling = {.factor = 3, .low = 2, .high = 5, .context = 32};
+      c.rope_scaling = {.kind = RopeKind::llama3, .factor = 3, .context = 32, .low = 2, .high = 5};
+      if (architecture == Architecture::qwen2) c.rope_scaling = {RopeKind::linear, 1.5};
+      if (architecture == Architecture::qwen3)
+        c.rope_scaling = {.kind = RopeKind::yarn,
+                          .factor = 3,
+                          .context = 32,
+                          .fast = 16,
+                          .slow = 2,
+                          .amplitude = 1.25,
+                          .whole = false};
+      c.attention_bias = architecture == Architecture::qwen3;
       c.window = 9;
     }
     const ModelConfig r = parse_hugging_face_config(hugging_face_config(c, "float32"), "c");
@@ -138,6 +301,7 @@ TEST(HuggingFaceConfig, IsReadBackAsItWasWritten) {
     EXPECT_EQ(r.rope_base, c.rope_base);
     EXPECT_EQ(r.rope_scaling, c.rope_scaling);
     EXPECT_EQ(r.window, c.window);
+    EXPECT_EQ(r.attention_bias, c.attention_bias);
     EXPECT_EQ(r.tied, c.tied);
   }
 }

@@ -108,14 +108,18 @@ std::vector<Sample> samples_of(Op op) {
     case Op::layer_norm:
       return {{{m, v}, {{"eps", 1e-5}}}, {{f32({2, 3, 4}), v, v}, {{"eps", 0.1}}}};
     case Op::rope:
-      return {{{q}, {{"base", 100.0}}},
-              {{q}, {{"base", 100.0}, {"inverse", true}}},
-              {{q},
-               {{"base", 100.0},
-                {"factor", 8.0},
-                {"low", 1.0},
-                {"high", 4.0},
-                {"context", int64_t{12}}}}};
+      return {
+          {{q}, {{"base", 100.0}}},
+          {{q}, {{"base", 100.0}, {"inverse", true}}},
+          {{q},
+           {{"base", 100.0},
+            {"factor", 8.0},
+            {"low", 1.0},
+            {"high", 4.0},
+            {"context", int64_t{12}}}},
+          {{q}, {{"base", 100.0}, {"factor", 3.0}}},
+          {{q},
+           {{"base", 100.0}, {"factor", 8.0}, {"begin", 0.0}, {"end", 1.5}, {"amplitude", 1.25}}}};
     case Op::attention:
       return {{{q, q, q}, {{"causal", true}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}}},

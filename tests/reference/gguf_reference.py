@@ -19,7 +19,8 @@ OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "io"
 # Where the f16 scales of a block are.
 SCALES = {
     Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0],
-    Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
+    Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208], Type.Q2_K: [80, 82], Type.Q3_K: [108],
+    Type.IQ4_NL: [0], Type.IQ4_XS: [0], Type.TQ1_0: [52], Type.TQ2_0: [64], Type.MXFP4: [],
 }  # fmt: skip
 ROWS, COLUMNS = 2, 512
 
@@ -35,6 +36,9 @@ def quantised(rng, kind):
     blocks = rng.integers(0, 256, (ROWS * COLUMNS // elements, size), dtype=np.uint8)
     for offset in SCALES[kind]:
         blocks[:, offset : offset + 2] = scales(rng, len(blocks)).view(np.uint8).reshape(-1, 2)
+    if kind == Type.MXFP4:  # its scale is a power of two by itself; near 2^127 the values overflow
+        blocks[:, 0] = rng.integers(100, 150, len(blocks))
+        blocks[:4, 0] = 0, 1, 2, 250
     return blocks.reshape(ROWS, COLUMNS // elements * size)
 
 

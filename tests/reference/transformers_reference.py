@@ -1,6 +1,6 @@
 """Writes tiny random models of every architecture with what `transformers` computes from them.
 
-    python transformers_reference.py [OUT_DIR]
+    python transformers_reference.py [OUT_DIR [CASE ...]]
 
 Each row of CASES becomes a folder as Hugging Face publishes models (config.json, safetensors), with
 reference.safetensors (tokens, logits, loss, gradients at hooks, in f64) and a record `weir.measure/1`
@@ -98,6 +98,12 @@ LLAMA3 = {
     "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
 }
 
+LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 3.0}
+YARN = {
+    "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 16,
+    "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 0.5,
+}
+
 CASES = {
     # Heads wider than d_model / heads; grouped queries; every V-scale and softmax-1.
     "llama": Case(
@@ -113,6 +119,29 @@ CASES = {
     "mistral": Case(
         decoder(MistralConfig, 4, 4, 4, sliding_window=16, vocab_size=23), seed=3,
         dtype=torch.float16, shard="3KB", gguf=True,
+    ),
+    # Biases everywhere, and positions that are divided.
+    "llama_bias": Case(
+        decoder(
+            LlamaConfig, 4, 2, 4, rope_parameters=LINEAR, attention_bias=True, mlp_bias=True,
+        ),
+        seed=9, length=12, gguf=True,
+    ),
+    # YaRN with an amplitude of its own; biases without those of the MLP.
+    "qwen3_yarn": Case(
+        decoder(Qwen3Config, 4, 2, 8, rope_parameters=YARN, attention_bias=True, vocab_size=23),
+        seed=10, length=14, dtype=torch.bfloat16,
+    ),
+    # YaRN where GGUF says all of it.
+    "qwen2_yarn": Case(
+        decoder(
+            Qwen2Config, 2, 1, 8, tie_word_embeddings=True, vocab_size=19,
+            rope_parameters={
+                "rope_type": "yarn", "rope_theta": 50.0, "factor": 2.0,
+                "original_max_position_embeddings": 32,
+            },
+        ),
+        seed=11, length=12, dtype=torch.float16, gguf=True,
     ),
     # Biases on q, k and v.
     "qwen2": Case(
@@ -223,7 +252,13 @@ def write_gguf(case: Case, model, path: pathlib.Path) -> None:
         writer.add_layer_norm_rms_eps(c.rms_norm_eps)
         writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
         writer.add_rope_dimension_count(sizes.head_dim)
-        if c.rope_parameters["rope_type"] == "llama3":
+        kind = c.rope_parameters["rope_type"]
+        if kind in ("linear", "yarn"):
+            writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+            writer.add_rope_scaling_factor(c.rope_parameters["factor"])
+        if kind == "yarn":
+            writer.add_rope_scaling_orig_ctx_len(c.rope_parameters["original_max_position_embeddings"])
+        if kind == "llama3":
             plain = dict(c.rope_parameters, rope_type="default")
             divisors = inverse_frequencies(Frequencies(plain, sizes.head_dim))
             divisors = divisors / inverse_frequencies(Frequencies(c.rope_parameters, sizes.head_dim))
@@ -329,8 +364,9 @@ def main() -> None:
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name, case in CASES.items():
-        write_case(name, case, out)
+    chosen = sys.argv[2:] or CASES
+    for name in chosen:
+        write_case(name, CASES[name], out)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,39 @@ def rms_norm_forward(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return module.weight * (x / torch.sqrt(mean_square + module.variance_epsilon))
 
 
+def yarn_frequencies(rope: dict, plain: torch.Tensor) -> torch.Tensor:
+    """YaRN: pairs of features that turn often in the original context keep their frequency, those that turn
+    seldom have it divided by the factor, and a ramp over the number of the pair leads from one to the other."""
+    d = 2 * len(plain)
+
+    def pair(turns: float) -> float:
+        wavelength = rope["original_max_position_embeddings"] / turns
+        return d * math.log(wavelength / (2 * math.pi)) / (2 * math.log(rope["rope_theta"]))
+
+    begin, end = pair(rope.get("beta_fast") or 32), pair(rope.get("beta_slow") or 1)
+    if rope.get("truncate", True):
+        begin, end = math.floor(begin), math.ceil(end)
+    begin, end = max(begin, 0), min(end, d - 1)
+    width = (end - begin) or 0.001
+    ramp = ((torch.arange(d // 2, dtype=torch.float64) - begin) / width).clamp(0, 1)
+    return plain / rope["factor"] * ramp + plain * (1 - ramp)
+
+
+def attention_scaling(rope: dict) -> float:
+    """What YaRN multiplies queries and keys by."""
+    if rope["rope_type"] != "yarn":
+        return 1.0
+    if rope.get("attention_factor") is not None:
+        return rope["attention_factor"]
+
+    def scale(m: float) -> float:
+        return 0.1 * m * math.log(rope["factor"]) + 1.0 if rope["factor"] > 1 else 1.0
+
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
+    return scale(1.0)
+
+
 def inverse_frequencies(config) -> torch.Tensor:
     """The rotary frequencies in f64; `llama3` by its three cases of wavelengths."""
     rope = config.rope_parameters
@@ -65,6 +98,10 @@ def inverse_frequencies(config) -> torch.Tensor:
     plain = 1.0 / rope["rope_theta"] ** (torch.arange(0, d, 2, dtype=torch.float64) / d)
     if rope["rope_type"] == "default":
         return plain
+    if rope["rope_type"] == "linear":
+        return plain / rope["factor"]
+    if rope["rope_type"] == "yarn":
+        return yarn_frequencies(rope, plain)
     assert rope["rope_type"] == "llama3", rope
     low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
     context = rope["original_max_position_embeddings"]
@@ -90,11 +127,13 @@ def patch_to_f64(model: nn.Module) -> None:
         elif kind.endswith("RotaryEmbedding"):
             frequencies = inverse_frequencies(model.config)
             torch.testing.assert_close(module.inv_freq.double(), frequencies, rtol=1e-6, atol=0)
+            scale = attention_scaling(model.config.rope_parameters)
+            assert math.isclose(module.attention_scaling, scale, rel_tol=1e-12)
 
-            def tables(x, position_ids, frequencies=frequencies):
+            def tables(x, position_ids, frequencies=frequencies, scale=scale):
                 angle = position_ids[..., None].double() * frequencies
                 angle = torch.cat((angle, angle), dim=-1)
-                return angle.cos(), angle.sin()
+                return angle.cos() * scale, angle.sin() * scale
 
             module.forward = tables
 

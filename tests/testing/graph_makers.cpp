@@ -250,13 +250,19 @@ void GraphGenerator::make_row(Op op) {
     operands[0] = resized(x.value, {one_of({1, 2}), 3, 2, one_of({2, 4})});
     attrs.set("base", 100.0);
     if (random_.chance(0.3)) attrs.set("inverse", true);
-    if (random_.chance(0.3)) {
-      attrs.set("factor", 8.0);
+    const int64_t kind = one_of({0, 1, 2, 3});
+    if (kind > 0) attrs.set("factor", 8.0);
+    if (kind == 2) {
       attrs.set("low", 1.0);
       attrs.set("high", 4.0);
       attrs.set("context", int64_t{12});
     }
-    bound = 2 * x.bound;
+    if (kind == 3) {
+      attrs.set("begin", 0.0);
+      attrs.set("end", 1.5);
+      attrs.set("amplitude", 1.25);
+    }
+    bound = 3 * x.bound;
   }
   if (op == Op::v_scale) {
     bool full = options_.differentiable || random_.chance(0.5), learned = random_.chance(0.5);

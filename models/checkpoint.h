@@ -39,6 +39,8 @@ class Checkpoint {
   /// Bytes of the largest tensor as it is stored; while one is read, so much of a file is in
   /// memory.
   int64_t largest_stored_bytes() const;
+  /// The files that the weights are in.
+  std::vector<std::string> weight_files() const { return weights_->files(); }
   /// The file, if it is GGUF, else null.
   const GgufFile* gguf() const { return gguf_.get(); }
 

@@ -33,6 +33,11 @@ class SafetensorsWeights : public StoredWeights {
     }
     files_.push_back(std::move(file));
   }
+  std::vector<std::string> files() const override {
+    std::vector<std::string> paths;
+    for (const auto& file : files_) paths.push_back(file->path());
+    return paths;
+  }
   void read(size_t index, float* out) const override {
     const auto& [file, entry] = places_.at(index);
     to_f32(entry->dtype, file->bytes(*entry), out);
@@ -58,6 +63,7 @@ class GgufWeights : public StoredWeights {
       entries_.push_back(&entry);
     }
   }
+  std::vector<std::string> files() const override { return {file_->path()}; }
   void read(size_t index, float* out) const override {
     file_->to_f32(*entries_.at(index), out);
     file_->release(*entries_.at(index));

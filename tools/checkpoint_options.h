@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lab/model_run.h"
+#include "lab/provenance.h"
 #include "tools/command.h"
 
 namespace weir {
@@ -19,7 +20,13 @@ struct CheckpointOptions {
   /// The target, and the rewrites given or, where none is, those the model was trained with.
   CompileOptions compile_options(const Checkpoint& checkpoint) const;
   RunSettings run_settings() const;
+  /// Command, target and model; the input is still to be added.
+  Provenance provenance(const Checkpoint& checkpoint) const;
 };
+
+/// The text that was given, and the tokenizer that read it.
+void add_text(Provenance& provenance, const std::vector<std::string>& inputs,
+              const Tokenizer& tokenizer);
 
 /// The files of one --text option, whose parts commas divide.
 std::vector<std::string> text_files(const std::string& option);

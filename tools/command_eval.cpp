@@ -30,7 +30,12 @@ int run_eval(const EvalArguments& options) {
                     .run = options.checkpoint.run_settings()};
   if (task.context == 0) task.context = std::min<int64_t>(1024, checkpoint->config().context);
   if (task.stride == 0) task.stride = task.context;
-  Evaluator evaluator(source, text_ids(text_files(options.text), *tokenizer), task);
+  Provenance provenance = options.checkpoint.provenance(*checkpoint);
+  const std::vector<std::string> files = text_files(options.text);
+  add_text(provenance, files, *tokenizer);
+  const std::vector<int32_t> ids = text_ids(files, *tokenizer);
+  const auto origin = nlohmann::ordered_json::parse(provenance_json(provenance, ids));
+  Evaluator evaluator(source, ids, task);
   print_plan(evaluator.run());
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluator.evaluate();
@@ -46,6 +51,7 @@ int run_eval(const EvalArguments& options) {
   if (!options.json.empty()) {
     const nlohmann::ordered_json record = {
         {"format", "weir.eval/1"},
+        {"provenance", origin},
         {"model", source.sizes.name},
         {"text", options.text},
         {"tokenizer", tokenizer->description()},

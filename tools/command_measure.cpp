@@ -29,14 +29,20 @@ struct MeasureArguments {
   std::vector<std::string> probes, maps;
 };
 
-TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint) {
+// The batch, and in `provenance` what it was made of.
+TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint,
+                    Provenance& provenance) {
   if (options.tokens.empty() == options.text.empty())
     user_error("measure", "give either --tokens FILE.npy or --text FILE.");
-  if (!options.tokens.empty())
+  if (!options.tokens.empty()) {
+    provenance.input_kind = "tokens";
+    provenance.input_files = {options.tokens};
     return read_token_array(options.tokens, checkpoint.config().vocabulary);
+  }
   const auto tokenizer = checkpoint.tokenizer();
-  return first_windows(text_ids(text_files(options.text), *tokenizer), options.batch,
-                       options.length);
+  const std::vector<std::string> files = text_files(options.text);
+  add_text(provenance, files, *tokenizer);
+  return first_windows(text_ids(files, *tokenizer), options.batch, options.length);
 }
 
 int64_t sink_of(const std::string& text) {
@@ -109,11 +115,14 @@ int run_measure(const MeasureArguments& options) {
     user_error("measure", "--profile times compiled kernels, of which --interpret has none.");
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
-  const TokenBatch batch = input_of(options, *checkpoint);
+  Provenance provenance = options.checkpoint.provenance(*checkpoint);
+  const TokenBatch batch = input_of(options, *checkpoint, provenance);
   MeasureTask task{.options = options.checkpoint.compile_options(*checkpoint),
                    .probes = options.probes,
                    .run = options.checkpoint.run_settings()};
   std::vector<std::pair<int64_t, int64_t>> heads = chosen_heads(options.maps);
+  task.provenance =
+      provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
   fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", source.sizes.name, source.sizes.layers,
              source.sizes.heads, batch.batch, batch.length);
   if (options.sink == "auto") {

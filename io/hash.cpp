@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
+
+#include "io/file.h"
 #include "support/error.h"
 
 namespace weir {
@@ -32,6 +35,18 @@ uint64_t Hasher::hash_64() const { return XXH3_64bits_digest(state_->xxh); }
 std::string Hasher::hex_128() const {
   XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh);
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+std::string hash_of_file(const std::string& path) {
+  constexpr size_t part = size_t{8} << 20;
+  const MappedFile file(path);
+  Hasher hasher;
+  for (size_t begin = 0; begin < file.size(); begin += part) {
+    const size_t size = std::min(part, file.size() - begin);
+    hasher.add(file.text().substr(begin, size));
+    file.release(file.bytes().subspan(begin, size));
+  }
+  return hasher.hex_128();
 }
 
 }  // namespace weir

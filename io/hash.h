@@ -8,6 +8,9 @@
 namespace weir {
 
 uint64_t hash_64(std::string_view bytes);
+/// 32 hexadecimal digits of a file's bytes, those that `xxhsum -H128` prints; memory does not grow
+/// with the file. User error if it cannot be read.
+std::string hash_of_file(const std::string& path);
 
 /// Hash of a sequence of bytes that arrives in parts; how it is cut into parts does not matter.
 class Hasher {

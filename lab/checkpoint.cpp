@@ -25,13 +25,6 @@ constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kState = "state.json";
 
-std::string hash_of(const fs::path& file) {
-  MappedFile mapped(file.string());
-  Hasher hasher;
-  hasher.add(mapped.text());
-  return hasher.hex_128();
-}
-
 // A renamed folder is on the disk only when its parent is.
 void flush_folder(const fs::path& folder) {
   int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY);
@@ -127,13 +120,13 @@ fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
   write_arrays(temporary / kModel, weights);
   write_arrays(temporary / kOptimizer, optimizer);
   for (const auto& [name, text] : info.texts) write_file((temporary / name).string(), text);
-  Json state = {
-      {"format", kFormat},
-      {"step", info.step},
-      {"target", info.target},
-      {"xxh3_128",
-       {{kModel, hash_of(temporary / kModel)}, {kOptimizer, hash_of(temporary / kOptimizer)}}},
-      {"config", Json::parse(info.config)}};
+  Json state = {{"format", kFormat},
+                {"step", info.step},
+                {"target", info.target},
+                {"xxh3_128",
+                 {{kModel, hash_of_file(temporary / kModel)},
+                  {kOptimizer, hash_of_file(temporary / kOptimizer)}}},
+                {"config", Json::parse(info.config)}};
   write_file((temporary / kState).string(), state.dump(2) + "\n");
   flush_folder(temporary);
   fs::remove_all(final_path);
@@ -182,7 +175,7 @@ CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<Sta
     const fs::path file = checkpoint / name;
     if (!fs::exists(file))
       user_error("checkpoint", "{} is missing.{}", file.string(), way_out(checkpoint));
-    const std::string expected = state["xxh3_128"].value(name, ""), found = hash_of(file);
+    const std::string expected = state["xxh3_128"].value(name, ""), found = hash_of_file(file);
     if (found != expected)
       user_error("checkpoint", "{} is damaged: its hash is {}, but {} says {}.{}", file.string(),
                  found, kState, expected, way_out(checkpoint));

@@ -90,8 +90,10 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   if (!loaded_) run_->unload();
   MeasuredModel sizes = source_.sizes;
   sizes.parameters = run_->parameters();
-  result.record =
-      values.record(sizes, {.batch = batch_.batch, .length = batch_.length, .loss = loss});
+  result.record = values.record(sizes, {.batch = batch_.batch,
+                                        .length = batch_.length,
+                                        .loss = loss,
+                                        .provenance = task_.provenance});
   for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.values().at(id));
   result.run_seconds = seconds_since(start);
   return result;

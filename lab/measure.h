@@ -15,6 +15,7 @@ struct MeasureTask {
   CompileOptions options = {};           ///< target and rewrites of the model
   std::vector<std::string> probes = {};  ///< further ones, whose values are kept
   RunSettings run = {};
+  std::string provenance = {};  ///< for the record (lab/provenance.h)
   /// Whether weights and memory stay for another measurement; else they are given back before the
   /// record is written.
   bool keep_loaded = false;

@@ -75,20 +75,17 @@ ReportRun as_run(const json& record, const MeasureReport& report) {
 
 std::string table_html(const json& record) {
   const LayerTable table = layer_table(record);
-  std::string text = "<table class=\"summary\"><thead><tr>";
-  for (const std::string& cell : table.header)
-    text += "<th scope=\"col\">" + escaped(cell) + "</th>";
-  text += "</tr></thead><tbody>";
-  for (const auto& row : table.rows) {
-    text += "<tr><th scope=\"row\">" + escaped(row[0]) + "</th>";
-    for (size_t c = 1; c < row.size(); ++c) {
-      const bool massive = c + 1 == row.size() && row[c].find(" at ") != std::string::npos;
-      const std::string cell = massive ? "<b>" + escaped(row[c]) + "</b>" : escaped(row[c]);
-      text += (c + 1 == row.size() ? "<td class=\"words\">" : "<td>") + cell + "</td>";
-    }
-    text += "</tr>";
+  std::vector<Cell> header;
+  for (const std::string& cell : table.header) header.push_back({escaped(cell)});
+  std::vector<std::vector<Cell>> rows;
+  for (const auto& texts : table.rows) {
+    std::vector<Cell>& row = rows.emplace_back();
+    for (const std::string& text : texts) row.push_back({escaped(text)});
+    row.back().words = true;
+    if (texts.back().find(" at ") != std::string::npos)
+      row.back().html = "<b>" + row.back().html + "</b>";
   }
-  return text + "</tbody></table>";
+  return number_table(header, rows);
 }
 
 /// "2-8, 11": runs of ascending numbers.
@@ -143,21 +140,32 @@ std::string massive_html(const json& record, const std::vector<std::string>& tex
     notes.push_back(fmt::format("massive activations: the {} largest of {} places", kMassiveShown,
                                 places.size()));
   const auto T = record["tokens"]["length"].get<int64_t>();
-  std::string rows;
+  std::vector<std::vector<Cell>> rows;
   for (size_t i = 0; i < std::min(kMassiveShown, places.size()); ++i) {
     const MassivePlace& place = places[i];
-    rows += fmt::format(
-        "<tr><td>{}</td><td>{}</td><td class=\"words\"><code>{}</code></td><td>{}</td><td>{}</td>"
-        "<td class=\"words\">{}</td></tr>",
-        short_number(place.value), place.token,
-        escaped(texts.at(static_cast<size_t>(place.sequence * T + place.token))), place.sequence,
-        place.feature, ranges(place.layers));
+    const std::string& token = texts.at(static_cast<size_t>(place.sequence * T + place.token));
+    rows.push_back({{short_number(place.value)},
+                    {fmt::format("{}", place.token)},
+                    {"<code>" + escaped(token) + "</code>", true},
+                    {fmt::format("{}", place.sequence)},
+                    {fmt::format("{}", place.feature)},
+                    {ranges(place.layers), true}});
   }
-  return "<table class=\"summary\"><thead><tr><th scope=\"col\">value</th><th "
-         "scope=\"col\">token</th><th scope=\"col\" class=\"words\">text</th><th "
-         "scope=\"col\">sequence</th><th scope=\"col\">feature</th><th scope=\"col\" "
-         "class=\"words\">massive in layers</th></tr></thead><tbody>" +
-         rows + "</tbody></table>";
+  return number_table({{"value"},
+                       {"token"},
+                       {"text", true},
+                       {"sequence"},
+                       {"feature"},
+                       {"massive in layers", true}},
+                      rows);
+}
+
+std::string caveat_of(const json& record) {
+  const json& settings = record["settings"];
+  const json& null_score = record["layers"][0]["sink_score_null"];
+  return sink_rate_caveat(settings["sink_threshold"].get<double>(),
+                          null_score.is_number() ? null_score.get<double>() : NAN,
+                          settings["sink_window"].get<int64_t>());
 }
 
 /// What the numbers say, in sentences.
@@ -171,14 +179,16 @@ std::string story_html(const json& record) {
       massive.push_back(static_cast<int64_t>(l));
   }
   std::string text = fmt::format(
-      "<p>Mean loss {:.4f} nats over {} targets. Over all layers, {:.0f} % of heads and sequences "
-      "sink at token {}. ",
-      numbers.loss,
-      record["tokens"]["batch"].get<int64_t>() * record["tokens"]["length"].get<int64_t>(),
-      100 * numbers.mean_sink_rate, sink);
-  text += sinking.empty()
-              ? "In no layer does half of the heads. "
-              : fmt::format("Half of the heads or more do in layers {}. ", ranges(sinking));
+      "<p>Mean loss {:.4f} nats over {} targets. ", numbers.loss,
+      record["tokens"]["batch"].get<int64_t>() * record["tokens"]["length"].get<int64_t>());
+  if (const std::string caveat = caveat_of(record); !caveat.empty())
+    text += "<b>" + escaped(caveat) + "</b> ";
+  else
+    text += fmt::format("Over all layers, {:.0f} % of heads and sequences sink at token {}. {}",
+                        100 * numbers.mean_sink_rate, sink,
+                        sinking.empty() ? "In no layer does half of the heads. "
+                                        : fmt::format("Half of the heads or more do in layers {}. ",
+                                                      ranges(sinking)));
   text += fmt::format(
       "The gradient at token {} is {} times that of its neighbours (median over layers; quartiles "
       "{} and {}). ",
@@ -200,6 +210,12 @@ std::string row_sum_html(const json& layer) {
          "divided "
          "by their row's sum, and <b>row sum</b> is the mean of that sum over sequences and "
          "queries.";
+}
+
+std::string origin_html(const ordered_json& origin) {
+  if (origin.empty()) return "";
+  return "<details open><summary>Where the numbers come from</summary>" + key_table(origin) +
+         "</details>";
 }
 
 std::string notes_html(const std::vector<std::string>& notes) {
@@ -236,6 +252,10 @@ std::string measure_page(const MeasureReport& report) {
                        {"mlp", scatter(record, "mlp", "resid_mid")}}}};
   ordered_json versions = record["model"];
   for (const auto& [name, version] : build_versions()) versions[name] = version;
+  // What the record says of its origin; the command stands above the table.
+  ordered_json origin = record.value("provenance", json::object());
+  origin.erase("command");
+  origin.erase("versions");
   const json& first = record["layers"][0];
   const auto null_of = [&](const char* key) { return escaped(plain(five_digits(first[key]))); };
   std::map<std::string, std::string> texts = {
@@ -258,8 +278,14 @@ std::string measure_page(const MeasureReport& report) {
       {"command", escaped(report.command)},
       {"settings", key_table(record["settings"])},
       {"versions", key_table(versions)},
+      {"origin", origin_html(origin)},
       {"notes", notes_html(curves.notes)},
       {"row_sum", row_sum_html(first)},
+      {"one_layer", record["layers"].size() == 1
+                        ? "<p>This model has one layer: numbers that would be curves over layers "
+                          "are listed.</p>"
+                        : ""},
+      {"rate_caveat", escaped(caveat_of(record))},
       {"null_score", null_of("sink_score_null")},
       {"null_mass", null_of("sink_mass_null")}};
   for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",

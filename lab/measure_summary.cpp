@@ -8,6 +8,7 @@
 
 #include "lab/report_summary.h"
 #include "lab/statistics.h"
+#include "support/text.h"
 
 namespace weir {
 namespace {
@@ -79,6 +80,14 @@ LayerTable layer_table(const json& record) {
   return table;
 }
 
+std::string sink_rate_caveat(double threshold, double null_score, int64_t queries) {
+  if (!(null_score > threshold)) return "";
+  return fmt::format(
+      "The sink rate says nothing here: over {} {} uniform attention itself has a sink score of "
+      "{}, above the threshold of {}. Longer sequences lower it.",
+      queries, queries == 1 ? "query" : "queries", short_number(null_score), shortest(threshold));
+}
+
 std::string measure_table(const std::string& text) {
   const json record = json::parse(text);
   const LayerTable table = layer_table(record);
@@ -96,18 +105,21 @@ std::string measure_table(const std::string& text) {
   std::string result = line(table.header);
   for (const auto& row : table.rows) result += line(row);
   const LayerNumbers all = layer_numbers(record);
-  const json& first = record["layers"][0];
+  const json &first = record["layers"][0], &settings = record["settings"];
+  const std::string caveat =
+      sink_rate_caveat(number(settings["sink_threshold"]), number(first["sink_score_null"]),
+                       settings["sink_window"].get<int64_t>());
   return result +
          fmt::format(
              "\nloss {:.4f} nats; sink rate {:.3f}; R_GS median {} (quartiles {} to {}); largest "
              "norm ratio {}\n"
              "token {} against tokens 1-15; uniform attention would give a sink score of {} and a "
-             "mass of {}\n",
+             "mass of {}\n{}",
              all.loss, all.mean_sink_rate, short_number(all.ratio_median),
              short_number(all.ratio_quartiles[0]), short_number(all.ratio_quartiles[1]),
              short_number(all.norm_ratio_max), record["settings"]["sink_token"].get<int64_t>(),
              short_number(number(first["sink_score_null"])),
-             short_number(number(first["sink_mass_null"])));
+             short_number(number(first["sink_mass_null"])), caveat.empty() ? "" : caveat + "\n");
 }
 
 }  // namespace weir

@@ -1,5 +1,6 @@
 #pragma once
 // The numbers of a measurement that a person looks at first, a row a layer.
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -23,6 +24,10 @@ struct LayerTable {
   std::vector<std::vector<std::string>> rows;
 };
 LayerTable layer_table(const nlohmann::json& record);
+
+/// Where uniform attention alone exceeds the threshold of a sink, which it does in very short
+/// sequences, a sentence that the sink rate says nothing; else "".
+std::string sink_rate_caveat(double threshold, double null_score, int64_t queries);
 
 /// The table and the summary for the terminal.
 std::string measure_table(const std::string& record);

@@ -130,6 +130,9 @@ class LayerRecord {
     }
     json_["sink_score_null"] = number(score / static_cast<double>(cut_.sink_window));
     json_["sink_mass_null"] = number(mass);
+    // One where such attention exceeds the threshold too, so that the sink rate says nothing.
+    json_["sink_rate_null"] =
+        score / static_cast<double>(cut_.sink_window) > cut_.sink_threshold ? 1 : 0;
   }
 
   void norms() {
@@ -274,6 +277,7 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
   const MetricSettings cut = cut_to(settings, measurement.length);
   Json record = {{"format", "weir.measure/1"}};
   if (measurement.step) record["step"] = *measurement.step;
+  if (!measurement.provenance.empty()) record["provenance"] = Json::parse(measurement.provenance);
   record["model"] = {
       {"name", model.name},   {"layers", model.layers},         {"d_model", model.d_model},
       {"heads", model.heads}, {"kv_heads", model.kv_heads},     {"d_head", model.d_head},

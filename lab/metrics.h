@@ -55,6 +55,7 @@ struct Measurement {
   std::optional<int64_t> step = {};  ///< of a training run; absent for a checkpoint
   int64_t batch = 0, length = 0;
   double loss = 0;
+  std::string provenance = {};  ///< a JSON object (lab/provenance.h); "": the record has none
 };
 
 /// The record as one line of JSON without its end. `values` has what metric_requests asks for;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "support/error.h"
 
 namespace weir {
@@ -53,9 +55,34 @@ std::string plain(const ordered_json& value) {
 
 void for_each_leaf(const ordered_json& value, const std::string& path,
                    const std::function<void(const std::string&, const ordered_json&)>& use) {
+  const bool objects = value.is_array() && !value.empty() &&
+                       std::all_of(value.begin(), value.end(),
+                                   [](const ordered_json& element) { return element.is_object(); });
+  if (objects) {
+    for (size_t i = 0; i < value.size(); ++i)
+      for_each_leaf(value[i], fmt::format("{}[{}]", path, i), use);
+    return;
+  }
   if (!value.is_object()) return use(path, value);
   for (const auto& [key, child] : value.items())
     for_each_leaf(child, path.empty() ? key : fmt::format("{}.{}", path, key), use);
+}
+
+std::string number_table(const std::vector<Cell>& header,
+                         const std::vector<std::vector<Cell>>& rows) {
+  const auto class_of = [](const Cell& cell) { return cell.words ? " class=\"words\"" : ""; };
+  std::string text = "<table class=\"summary cards\"><thead><tr>";
+  for (const Cell& cell : header)
+    text += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(cell), cell.html);
+  text += "</tr></thead><tbody>";
+  for (const std::vector<Cell>& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c)
+      text += fmt::format(c == 0 ? "<tr><th scope=\"row\" data-label=\"{0}\">{2}</th>"
+                                 : "<td data-label=\"{0}\"{1}>{2}</td>",
+                          header.at(c).html, class_of(row[c]), row[c].html);
+    text += "</tr>";
+  }
+  return text + "</tbody></table>";
 }
 
 std::string key_table(const ordered_json& value) {

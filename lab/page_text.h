@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace weir {
 
@@ -14,10 +15,19 @@ std::string escaped(std::string_view text);
 std::string script_json(const nlohmann::json& value);
 /// A string as it is, anything else as JSON.
 std::string plain(const nlohmann::ordered_json& value);
-/// Calls use("a.b.c", leaf) for every leaf of nested objects, in their order.
+/// Calls use("a.b[0].c", leaf) for every leaf of nested objects and arrays of objects, in order.
 void for_each_leaf(
     const nlohmann::ordered_json& value, const std::string& path,
     const std::function<void(const std::string&, const nlohmann::ordered_json&)>& use);
+/// A cell of a table of numbers; `words` are aligned to the left.
+struct Cell {
+  std::string html;
+  bool words = false;
+};
+/// A table with a heading for each column and one for each row, its first cell. On a narrow screen
+/// a row becomes a card, in which each cell stands behind its column's heading (report.css).
+std::string number_table(const std::vector<Cell>& header,
+                         const std::vector<std::vector<Cell>>& rows);
 /// A table of all leaves.
 std::string key_table(const nlohmann::ordered_json& value);
 /// The template with every {{name}} replaced by its text; internal error if one is missing.

@@ -23,30 +23,27 @@ std::string table_html(const nlohmann::json& profile) {
       step / profile.at("steps").get<double>(), 100 * kernels / step,
       profile.at("peak_operations_per_second").get<double>() / 1e9,
       profile.value("memory_bytes_per_second", 0.0) / 1e9);
-  text +=
-      "<div class=\"scroll\"><table class=\"summary\"><thead><tr><th scope=\"col\">kernel</th>"
-      "<th scope=\"col\" class=\"words\">makes</th><th scope=\"col\">share of time</th>"
-      "<th scope=\"col\">runs</th><th scope=\"col\">ms a run</th><th scope=\"col\">Gflop/s</th>"
-      "<th scope=\"col\">share of peak</th><th scope=\"col\">GB/s</th></tr></thead><tbody>";
-  size_t shown = 0;
+  const std::vector<Cell> header = {{"kernel"},   {"makes", true}, {"share of time"}, {"runs"},
+                                    {"ms a run"}, {"Gflop/s"},     {"share of peak"}, {"GB/s"}};
+  std::vector<std::vector<Cell>> rows;
   for (const nlohmann::json& kernel : profile.at("kernels")) {
-    if (++shown > kTableRows) break;
+    if (rows.size() == kTableRows) break;
     const double runs = kernel.at("runs").get<double>();
-    text += fmt::format(
-        "<tr><th scope=\"row\" title=\"{}\">{}</th><td class=\"words\">{} {}</td><td>{:.1f} %</td>"
-        "<td>{:.0f}</td><td>{:.4g}</td><td>{:.1f}</td><td>{:.1f} %</td><td>{:.1f}</td></tr>",
-        escaped(kernel.at("kernel").get<std::string>()),
-        escaped(kernel.at("schedule").get<std::string>()),
-        escaped(kernel.at("makes").get<std::string>()),
-        escaped(kernel.at("shape").get<std::string>()),
-        100 * kernel.at("share_of_time").get<double>(), runs,
-        1e3 * kernel.at("seconds").get<double>() / runs,
-        kernel.at("operations_per_second").get<double>() / 1e9,
-        100 * kernel.at("share_of_peak").get<double>(),
-        kernel.at("bytes_per_second").get<double>() / 1e9);
+    rows.push_back({{fmt::format("<span title=\"{}\">{}</span>",
+                                 escaped(kernel.at("kernel").get<std::string>()),
+                                 escaped(kernel.at("schedule").get<std::string>()))},
+                    {fmt::format("{} {}", escaped(kernel.at("makes").get<std::string>()),
+                                 escaped(kernel.at("shape").get<std::string>())),
+                     true},
+                    {fmt::format("{:.1f} %", 100 * kernel.at("share_of_time").get<double>())},
+                    {fmt::format("{:.0f}", runs)},
+                    {fmt::format("{:.4g}", 1e3 * kernel.at("seconds").get<double>() / runs)},
+                    {fmt::format("{:.1f}", kernel.at("operations_per_second").get<double>() / 1e9)},
+                    {fmt::format("{:.1f} %", 100 * kernel.at("share_of_peak").get<double>())},
+                    {fmt::format("{:.1f}", kernel.at("bytes_per_second").get<double>() / 1e9)}});
   }
-  return text +
-         "</tbody></table></div><div class=\"definition\"><p>Kernels of one structure are one row. "
+  return text + "<div class=\"scroll\">" + number_table(header, rows) +
+         "</div><div class=\"definition\"><p>Kernels of one structure are one row. "
          "Operations and bytes are those that a kernel cannot do without: scores that attention "
          "computes again do not count, every operand counts once. What is in the caches moves "
          "faster "

@@ -35,18 +35,15 @@ std::string arms_list(const ReportRun& run) {
 
 std::string summary_html(const std::vector<ArmSummary>& arms) {
   const SummaryColumns columns = summary_columns(arms);
-  std::string text = "<table class=\"summary\"><thead><tr>";
-  for (const std::string& cell : columns.header)
-    text += "<th scope=\"col\">" + escaped(cell) + "</th>";
-  text += "</tr></thead><tbody>";
+  std::vector<Cell> header;
+  for (const std::string& cell : columns.header) header.push_back({escaped(cell)});
+  std::vector<std::vector<Cell>> rows;
   for (size_t a = 0; a < columns.rows.size(); ++a) {
-    text += fmt::format("<tr><th scope=\"row\"><span class=\"swatch arm{}\"></span>{}</th>", a % 8,
-                        escaped(columns.rows[a][0]));
-    for (size_t c = 1; c < columns.rows[a].size(); ++c)
-      text += "<td>" + escaped(columns.rows[a][c]) + "</td>";
-    text += "</tr>";
+    std::vector<Cell>& row = rows.emplace_back();
+    for (const std::string& cell : columns.rows[a]) row.push_back({escaped(cell)});
+    row[0].html = fmt::format("<span class=\"swatch arm{}\"></span>{}", a % 8, row[0].html);
   }
-  return text + "</tbody></table>";
+  return number_table(header, rows);
 }
 
 /// What the first arm did from its first to its last measured step.
@@ -67,7 +64,8 @@ std::string first_arm_story(const ReportRun& run, const ArmSummary& base) {
       short_number(base.gradient_sink_ratio.first), short_number(base.gradient_sink_ratio.last),
       short_number(base.gradient_sink_ratio.median), short_number(base.value_ratio.first),
       short_number(base.value_ratio.last),
-      formed
+      !base.rate_caveat.empty() ? escaped(base.rate_caveat)
+      : formed
           ? fmt::format("At least one head ends above the threshold of {}: an attention sink "
                         "formed.",
                         shortest(threshold))
@@ -83,25 +81,26 @@ std::string comparison_html(const ArmSummary& base, const ArmSummary& arm, size_
       fmt::format("<h3><span class=\"swatch arm{}\"></span>{} against {}</h3><p><b>{}</b> {}.</p>",
                   index % 8, escaped(arm.name), escaped(base.name), escaped(arm.name),
                   escaped(comparison_sentence(comparisons)));
-  text += fmt::format(
-      "<details{2}><summary>The numbers</summary><div class=\"scroll\">"
-      "<table class=\"summary\"><thead><tr><th scope=\"col\">quantity</th><th "
-      "scope=\"col\">{0}, last</th><th scope=\"col\">{1}, last</th><th scope=\"col\">{0}, "
-      "median</th><th scope=\"col\">{1}, median</th><th scope=\"col\" "
-      "class=\"words\">verdict</th></tr></thead>"
-      "<tbody>",
-      escaped(base.name), escaped(arm.name), open ? " open" : "");
+  const std::string names[] = {escaped(base.name), escaped(arm.name)};
+  const std::vector<Cell> header = {{"quantity"},
+                                    {names[0] + ", last"},
+                                    {names[1] + ", last"},
+                                    {names[0] + ", median"},
+                                    {names[1] + ", median"},
+                                    {"verdict", true}};
+  std::vector<std::vector<Cell>> rows;
   for (const Comparison& c : comparisons) {
     const bool loss = std::isnan(c.base_median) && &c == &comparisons[0];
-    text += fmt::format(
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td "
-        "class=\"words\">{}</td></tr>",
-        escaped(c.quantity), loss ? loss_text(c.base_last) : short_number(c.base_last),
-        loss ? loss_text(c.arm_last) : short_number(c.arm_last),
-        loss ? "" : short_number(c.base_median), loss ? "" : short_number(c.arm_median),
-        escaped(c.words));
+    rows.push_back({{escaped(c.quantity)},
+                    {loss ? loss_text(c.base_last) : short_number(c.base_last)},
+                    {loss ? loss_text(c.arm_last) : short_number(c.arm_last)},
+                    {loss ? "" : short_number(c.base_median)},
+                    {loss ? "" : short_number(c.arm_median)},
+                    {escaped(c.words), true}});
   }
-  text += "</tbody></table></div></details>";
+  text += fmt::format(
+      "<details{}><summary>The numbers</summary><div class=\"scroll\">{}</div></details>",
+      open ? " open" : "", number_table(header, rows));
   if (!std::isnan(arm.value_scaled_ratio.last))
     text += fmt::format(
         "<p>V-scale acts after the values are measured above: behind it, the sink token's value "
@@ -116,6 +115,19 @@ std::string effect_title(const ReportRun& run) {
   const bool scaled = std::any_of(run.arms.begin() + 1, run.arms.end(), has_v_scale);
   return scaled && !has_v_scale(run.arms[0]) ? "What V-scale did and did not change"
                                              : "What the arms did and did not change";
+}
+
+/// How many heads the figures over all of them have, and that one layer has no curves by layer.
+std::string drawn_heads(const json& model) {
+  return model.at("heads").get<int64_t>() == 1
+             ? "Drawn: the one head."
+             : "Drawn: the mean over heads, and the largest head.";
+}
+
+std::string one_layer_note(const json& model) {
+  return model.at("layers").get<int64_t>() == 1
+             ? "<p>This model has one layer, so there are no figures by layer.</p>"
+             : "";
 }
 
 /// Over which measured steps the medians of the comparison run.
@@ -216,6 +228,9 @@ std::string report_page(const ReportRun& run) {
       {"arms", arms_list(run)},
       {"summary", summary_html(arms)},
       {"story", first_arm_story(run, arms[0])},
+      {"drawn_heads", drawn_heads(first.model)},
+      {"one_layer", one_layer_note(first.model)},
+      {"rate_caveat", escaped(arms[0].rate_caveat)},
       {"effect_title", effect_title(run)},
       {"effect", effect_html(arms)},
       {"configuration", key_table(run.config)},

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "lab/measure_summary.h"
 #include "lab/report.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -63,6 +64,10 @@ ArmSummary summarise_arm(const ReportArm& arm) {
   result.sink_mass = over_steps(arm, "sink_mass", mean_of);
   result.sink_score_null = mean_of(arm.measured.back().by_layer.at("sink_score_null"));
   result.sink_mass_null = mean_of(arm.measured.back().by_layer.at("sink_mass_null"));
+  result.rate_caveat =
+      sink_rate_caveat(arm.settings.at("sink_threshold").get<double>(), result.sink_score_null,
+                       std::min(arm.settings.value("sink_window", int64_t{64}),
+                                arm.tokens.at("length").get<int64_t>()));
   result.gradient_sink_ratio = over_steps(arm, "gradient_sink_ratio", median_of);
   result.norm_ratio = over_steps(arm, "norm.resid_post.ratio", largest_of);
   result.value_ratio = over_steps(arm, "norm.value.ratio", median_of);
@@ -221,7 +226,8 @@ SummaryColumns summary_columns(const std::vector<ArmSummary>& arms) {
 }
 
 std::string summary_table(const std::filesystem::path& run_directory) {
-  const SummaryColumns columns = summary_columns(summarise(read_run(run_directory)));
+  const std::vector<ArmSummary> arms = summarise(read_run(run_directory));
+  const SummaryColumns columns = summary_columns(arms);
   std::string text;
   const auto line = [&](const std::vector<std::string>& cells) {
     for (size_t c = 0; c < cells.size(); ++c) {
@@ -234,6 +240,7 @@ std::string summary_table(const std::filesystem::path& run_directory) {
   };
   line(columns.header);
   for (const auto& row : columns.rows) line(row);
+  if (!arms[0].rate_caveat.empty()) text += arms[0].rate_caveat + "\n";
   return text;
 }
 

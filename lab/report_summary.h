@@ -24,6 +24,8 @@ struct ArmSummary {
   OverSteps gradient_sink_ratio;                    ///< median over layers
   OverSteps norm_ratio;                             ///< resid_post, largest over layers
   OverSteps value_ratio, value_scaled_ratio;        ///< median over layers; NaN without V-scale
+  /// Where uniform attention exceeds the threshold of a sink, the sentence that says so; else "".
+  std::string rate_caveat;
   int64_t last_step;
   size_t measured_steps, late_steps;
 };

@@ -49,6 +49,9 @@ class Checkpoint {
   /// Bytes of the largest tensor as it is stored; while one is read, so much of a file is in
   /// memory.
   int64_t largest_stored_bytes() const;
+  /// The files that the weights are in.
+  std::vector<std::string> weight_files() const { return weights_->files(); }
+
   /// The tokenizer that comes with the model; user error if there is none.
   std::unique_ptr<Tokenizer> tokenizer() const;
 

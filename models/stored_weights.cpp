@@ -34,6 +34,11 @@ class SafetensorsWeights : public StoredWeights {
     }
     files_.push_back(std::move(file));
   }
+  std::vector<std::string> files() const override {
+    std::vector<std::string> paths;
+    for (const auto& file : files_) paths.push_back(file->path());
+    return paths;
+  }
   void read(size_t index, float* out) const override {
     const auto& [file, entry] = places_.at(index);
     to_f32(entry->dtype, file->bytes(*entry), out);
@@ -60,6 +65,7 @@ class GgufWeights : public StoredWeights {
         places_.push_back({file.get(), &entry});
       }
   }
+  std::vector<std::string> files() const override { return {file_->path()}; }
   void read(size_t index, float* out) const override {
     const auto& [file, entry] = places_.at(index);
     file->to_f32(*entry, out);

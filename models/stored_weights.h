@@ -22,6 +22,8 @@ class StoredWeights {
  public:
   virtual ~StoredWeights() = default;
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  /// The files that they are in.
+  virtual std::vector<std::string> files() const = 0;
   /// Elements of tensors()[index] in C order, widened to f32. From any thread. The stored bytes do
   /// not stay in memory.
   virtual void read(size_t index, float* out) const = 0;

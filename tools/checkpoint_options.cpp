@@ -48,6 +48,22 @@ RunSettings CheckpointOptions::run_settings() const {
   return settings;
 }
 
+Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
+  return {.command = command_line(),
+          .target = interpret ? "interpreter, f64" : print(chosen_target(true)),
+          .model = checkpoint.path(),
+          .weight_files = checkpoint.weight_files()};
+}
+
+void add_text(Provenance& provenance, const std::vector<std::string>& inputs,
+              const Tokenizer& tokenizer) {
+  provenance.input_kind = "text";
+  provenance.input_files = TextSource(inputs).files();
+  provenance.tokenizer = tokenizer.description();
+  provenance.tokenizer_fingerprint = tokenizer.fingerprint();
+  provenance.separator = tokenizer.end_of_text();
+}
+
 std::vector<std::string> text_files(const std::vector<std::string>& given) {
   std::vector<std::string> files;
   for (const std::string& option : given) {

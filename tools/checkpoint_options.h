@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lab/model_run.h"
+#include "lab/provenance.h"
 #include "tools/command.h"
 #include "tools/rewrite_options.h"
 
@@ -21,6 +22,8 @@ struct CheckpointOptions {
   /// The target, and the rewrites given or, where none is, those the model was trained with.
   CompileOptions compile_options(const Checkpoint& checkpoint) const;
   RunSettings run_settings() const;
+  /// Command, target and model; the input is still to be added.
+  Provenance provenance(const Checkpoint& checkpoint) const;
 };
 
 inline constexpr const char* kTextMeaning =
@@ -32,6 +35,9 @@ inline constexpr int64_t kMaxLength = int64_t{1} << 20;
 std::vector<std::string> text_files(const std::vector<std::string>& given);
 /// Adds what TextSource says of files that are not there.
 void check_text(const std::vector<std::string>& given, UsageProblems& problems);
+/// The text that was given, and the tokenizer that read it.
+void add_text(Provenance& provenance, const std::vector<std::string>& inputs,
+              const Tokenizer& tokenizer);
 
 /// What the run will take and how the batch is cut, before it runs; then what was compiled.
 void print_plan(const ModelRun& run);

@@ -46,9 +46,13 @@ int run_eval(const EvalArguments& options) {
                     .run = options.checkpoint.run_settings()};
   if (task.context == 0) task.context = std::min<int64_t>(1024, checkpoint->config().context);
   if (task.stride == 0) task.stride = task.context;
-  std::vector<int32_t> ids = text_ids(text_files(options.text), *tokenizer);
+  Provenance provenance = options.checkpoint.provenance(*checkpoint);
+  const std::vector<std::string> files = text_files(options.text);
+  add_text(provenance, files, *tokenizer);
+  const std::vector<int32_t> ids = text_ids(files, *tokenizer);
+  const auto origin = nlohmann::ordered_json::parse(provenance_json(provenance, ids));
   check_windows(options, task, static_cast<int64_t>(ids.size()));
-  Evaluator evaluator(source, std::move(ids), task);
+  Evaluator evaluator(source, ids, task);
   print_plan(evaluator.run());
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluator.evaluate();
@@ -64,6 +68,7 @@ int run_eval(const EvalArguments& options) {
   if (!options.json.empty()) {
     const nlohmann::ordered_json record = {
         {"format", "weir.eval/1"},
+        {"provenance", origin},
         {"model", source.sizes.name},
         {"text", join(options.text, ",")},
         {"tokenizer", tokenizer->description()},

@@ -31,12 +31,18 @@ struct MeasureArguments {
   std::vector<std::string> probes, maps;
 };
 
-TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint) {
-  if (!options.tokens.empty())
+// The batch, and in `provenance` what it was made of.
+TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint,
+                    Provenance& provenance) {
+  if (!options.tokens.empty()) {
+    provenance.input_kind = "tokens";
+    provenance.input_files = {options.tokens};
     return read_token_array(options.tokens, checkpoint.config().vocabulary);
+  }
   const auto tokenizer = checkpoint.tokenizer();
-  return first_windows(text_ids(text_files(options.text), *tokenizer), options.batch,
-                       options.length);
+  const std::vector<std::string> files = text_files(options.text);
+  add_text(provenance, files, *tokenizer);
+  return first_windows(text_ids(files, *tokenizer), options.batch, options.length);
 }
 
 template <typename T>
@@ -162,6 +168,7 @@ int run_measure(const MeasureArguments& options) {
   MeasureTask task{.probes = options.probes, .run = options.checkpoint.run_settings()};
   std::vector<Head> heads = chosen_heads(options.maps);
   TokenBatch batch;
+  Provenance provenance = options.checkpoint.provenance(*checkpoint);
   // What only the checkpoint can tell, still before anything is computed.
   UsageProblems problems("measure");
   check_heads(heads, source.sizes, problems);
@@ -170,9 +177,11 @@ int run_measure(const MeasureArguments& options) {
     problems.collect([&] { check_probes(source, length, task.options, options.probes); });
   };
   if (options.tokens.empty()) check(options.length);  // text may be long
-  problems.collect([&] { batch = input_of(options, *checkpoint); });
+  problems.collect([&] { batch = input_of(options, *checkpoint, provenance); });
   if (!options.tokens.empty() && batch.length > 0) check(batch.length);
   problems.raise();
+  task.provenance =
+      provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
   fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", source.sizes.name, source.sizes.layers,
              source.sizes.heads, batch.batch, batch.length);
   if (options.sink == "auto") {

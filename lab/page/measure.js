@@ -45,7 +45,7 @@ const layerName = () => (finite(state.layer) ? `layer ${state.layer}` :
 
 function nullLine(value, x0, x1) {
   return { type: "scatter", mode: "lines", x: [x0, x1], y: [value, value], customdata: [value, value],
-    text: ["uniform causal attention", "uniform causal attention"], name: "null",
+    text: ["uniform causal attention", "uniform causal attention"], name: "uniform causal attention",
     line: { color: css("--soft"), width: 1.5, dash: "dot" },
     hovertemplate: "%{text}: %{customdata:.4~g}<extra></extra>" };
 }
@@ -75,8 +75,9 @@ function drawTokens(panel) {
     const rows = at("token", line.key);
     if (!rows) continue;
     if (state.layer === "each")
-      rows.forEach((row, l) => traces.push(curve(`layer ${l}`, x, [...row], shown, { mode: "lines", width: 1.1,
-        colour: withOpacity(tokenColour(), 0.2 + 0.8 * l / Math.max(1, layerCount - 1)), dash: line.dash })));
+      rows.forEach((row, l) => traces.push({ ...curve(`${line.label}, layer ${l}`, x, [...row], shown, { mode: "lines",
+        width: 1.1, colour: withOpacity(tokenColour(), 0.2 + 0.8 * l / Math.max(1, layerCount - 1)), dash: line.dash }),
+      showlegend: l === 0 || l === layerCount - 1 }));
     else
       traces.push(curve(line.label, x, x.map((_, t) => overLayers(rows.map((row) => row[t]))), shown,
         { dash: line.dash }));
@@ -88,11 +89,14 @@ function drawTokens(panel) {
 
 /** A bar for every head of a layer: of the chosen one, or of the layer whose heads sink most. */
 function drawHeadBars(panel) {
-  const rates = at("layer", "sink_rate");
-  const layer = finite(state.layer) ? state.layer : rates.indexOf(Math.max(...rates.filter(finite)));
+  const rates = at("layer", "sink_rate"), sinking = rates.some((rate) => rate > 0);
+  const decisive = sinking ? rates : at("layer", "sink_score");
+  const layer = finite(state.layer) ? state.layer : decisive.indexOf(Math.max(...decisive.filter(finite)));
   const values = at("head", panel.key)[Math.max(0, layer)];
-  panel.about.textContent = `layer ${layer}${finite(state.layer) ? "" : ", where most heads sink"} · dotted: uniform attention`;
-  const bars = { type: "bar", x: values.map((_, h) => h), y: values, marker: { color: tokenColour() },
+  panel.about.textContent = `layer ${layer}${finite(state.layer) ? ""
+    : sinking ? ", where most heads sink" : ", where the mean score is largest"} · dotted: uniform attention`;
+  const bars = { type: "bar", x: values.map((_, h) => h), y: values, text: values.map((_, h) => `head ${h}`),
+    textposition: "none", marker: { color: tokenColour() },
     hovertemplate: `layer ${layer}, head %{x}: %{y:.4~g}<extra></extra>` };
   const reference = nullLine(at("layer", panel.nulls)[0], -0.5, heads - 0.5);
   render(panel.plot, [bars, reference], {
@@ -152,7 +156,7 @@ function drawMapPanel(panel) {
 const pair = (key) => [{ key: `${key}.sink`, label: `token ${sink}` },
   { key: `${key}.others`, label: others, dash: "dot", other: true }];
 const pairStyles = [`blue: token ${sink}`, "orange, dotted: others"];
-const layersPanel = (panel) => ({ draw: drawLayers, wide: 3, ...panel });
+const layersPanel = (panel) => ({ draw: drawLayers, wide: 3, overLayers: true, ...panel });
 const tokensPanel = (panel) => ({ draw: drawTokens, wide: 3, byLayer: true, ...panel });
 const headLines = (key) => (heads > 1 ? [{ key, label: "mean over heads" },
   { key: `${key}_max`, label: "largest head", dash: "dash" }] : [{ key, label: "the head" }]);
@@ -162,14 +166,16 @@ const figures = [
     layersPanel({ title: "Sink rate", unit: "share of heads", fromZero: true, lines: [{ key: "sink_rate", label: "sink rate" }] }),
     layersPanel({ title: "Sink mass", unit: "mass", log: true, nulls: "sink_mass_null", lines: headLines("sink_mass"),
       styles: ["solid: mean over heads", "dashed: largest head", "grey: uniform attention"] }),
-    { draw: drawHeadBars, key: "sink_score", nulls: "sink_score_null", unit: "score", title: "Sink score of each head", wide: 3, byLayer: true },
-    { draw: drawHeadBars, key: "sink_mass", nulls: "sink_mass_null", unit: "mass", title: "Sink mass of each head", wide: 3, byLayer: true },
-    ...(layerCount * heads > 1 ? [
+    ...(heads > 1 ? [
+      { draw: drawHeadBars, key: "sink_score", nulls: "sink_score_null", unit: "score", title: "Sink score of each head", wide: 3, byLayer: true },
+      { draw: drawHeadBars, key: "sink_mass", nulls: "sink_mass_null", unit: "mass", title: "Sink mass of each head", wide: 3, byLayer: true }] : []),
+    ...(layerCount > 1 ? [
       { draw: drawHeads, key: "sink_score", unit: "sink score", top: 1, title: "Sink score by layer and head", wide: 3 },
       { draw: drawHeads, key: "sink_mass", unit: "sink mass", title: "Sink mass by layer and head", wide: 3 }] : []),
     ...(at("layer", "row_sum") ? [
       layersPanel({ title: "Sum of a row's weights", unit: "sum", fromZero: true, lines: [{ key: "row_sum", label: "mean over heads" }] }),
-      { draw: drawHeads, key: "row_sum", unit: "row sum", top: 1, title: "Sum of a row's weights by layer and head", wide: 3 }] : []) ] },
+      ...(layerCount > 1 ? [{ draw: drawHeads, key: "row_sum", unit: "row sum", top: 1,
+        title: "Sum of a row's weights by layer and head", wide: 3 }] : [])] : []) ] },
   { id: "gradient", panels: () => [
     layersPanel({ title: "Gradient-sink ratio", unit: "R_GS", log: true, lines: [{ key: "gradient_sink_ratio", label: "R_GS" }] }),
     tokensPanel({ title: "Gradient at the attention input", unit: "gradient norm", lines: [{ key: "grad.attn_in", label: "gradient" }] })] },
@@ -198,10 +204,29 @@ const figures = [
 
 // ---- building and redrawing the page ----
 
+/** Curves over the layers of a model with one would be single points: their numbers, as a list. */
+function listNumbers(panels, place) {
+  const list = element("ul", "numbers", place);
+  for (const panel of panels) {
+    const values = panel.lines.filter((line) => at("layer", line.key)).map((line) => {
+      const value = at("layer", line.key)[0];
+      return `${panel.lines.length > 1 ? `${line.label} ` : ""}${finite(value) ? tickText(value) : "not a number"}`;
+    });
+    if (panel.nulls) values.push(`uniform causal attention ${tickText(at("layer", panel.nulls)[0])}`);
+    element("li", "", list).textContent = `${panel.title} (${panel.unit}): ${values.join(", ")}`;
+  }
+}
+
 function buildFigure(figure) {
   const place = document.querySelector(`#${figure.id} .panels`);
   state.choice[figure.id] ??= 0;
   figure.built = figure.panels();
+  if (layerCount === 1) {
+    const single = figure.built.filter((panel) => panel.overLayers);
+    figure.built = figure.built.filter((panel) => !panel.overLayers);
+    if (single.length) listNumbers(single, place);
+    if (!figure.built.length && single.length) return;
+  }
   if (figure.choices && figure.built.length) {
     const label = element("label", "choice", place), select = element("select", "", label);
     label.prepend("Show ");
@@ -215,7 +240,7 @@ function buildFigure(figure) {
     const box = element("div", `panel span${panel.wide}`, place);
     panel.heading = element("h4", "", box);
     panel.heading.textContent = panel.title;
-    panel.about = element("div", "key", box);
+    panel.about = element("span", "about", element("div", "key", box));
     panel.about.textContent = (panel.styles ?? []).join(" · ");
     panel.plot = element("div", "plot", box);
   }
@@ -235,9 +260,12 @@ function start() {
     state.layer = /^\d+$/.test(layer.value) ? Number(layer.value) : layer.value;
     drawAll((panel) => panel.byLayer);
   });
-  document.getElementById("controls").hidden = layerCount === 1;
+  document.getElementById("layer-control").hidden = layerCount === 1;
+  document.getElementById("controls").hidden = false;
   figures.forEach(buildFigure);
   drawAll();
+  buildSaving();
+  followPrinting(drawAll);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 }
 

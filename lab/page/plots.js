@@ -36,15 +36,22 @@ function layout(extra) {
   return merged;
 }
 
-const plotOptions = { responsive: true, displaylogo: false,
-  modeBarButtons: [["toImage", "resetScale2d"]] };
+const plotOptions = () => ({ responsive: true, displaylogo: false, modeBarButtons: [[
+  { name: "save", title: "Save as PNG", icon: Plotly.Icons.camera, click: savePicture }, "resetScale2d"]] });
 
 /** Draws into a plot's place. Plotly works on in the background; what it does to a place that has
  * left the page meanwhile does not matter, errors included. */
 function render(plot, traces, extra) {
-  const drawn = Plotly.react(plot, traces, layout(extra), plotOptions)
-    .catch((error) => { if (plot.isConnected) throw error; });
+  plot.setAttribute("role", "img");
+  plot.setAttribute("aria-label", inWords(plot, traces));
+  const drawn = Plotly.react(plot, traces, layout({ ...extra, ...sheetSize(plot) }), plotOptions())
+    .then(() => leaveOutOfTabOrder(plot)).catch((error) => { if (plot.isConnected) throw error; });
   plot.pending = Promise.allSettled([plot.pending, drawn]);
+}
+
+/** The buttons over a figure are for a pointer; the keyboard has those of #controls. */
+function leaveOutOfTabOrder(plot) {
+  for (const button of plot.querySelectorAll(".modebar-btn")) button.tabIndex = -1;
 }
 
 /** Frees a plot that has left the page, once Plotly is through with it. */
@@ -110,6 +117,121 @@ function element(tag, className, parent) {
   if (className) made.className = className;
   parent?.append(made);
   return made;
+}
+
+// ---- figures in words ----
+
+/** The heading of a plot's panel, and the line under it. */
+function captionOf(plot) {
+  const text = (part) => plot.closest(".panel")?.querySelector(part)?.textContent.trim() ?? "";
+  return { title: text("h4"), about: text(".about") };
+}
+
+const inLegend = (trace) => Boolean(trace.name) && trace.showlegend !== false;
+
+/** "baseline: 0.07 at step 0, 0.69 at step 500, most 0.71 at step 400", from the numbers drawn. */
+function traceInWords(trace) {
+  const numberText = (value) => `${+value.toPrecision(3)}`;
+  const plain = (text) => text.replaceAll("<br>", ", ").replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+  if (trace.type === "heatmap") {
+    const cells = trace.z.flatMap((row, i) => row.map((value, j) => ({ value, text: trace.text[i][j] })))
+      .filter((cell) => finite(cell.value)).sort((a, b) => a.value - b.value);
+    return cells.length ? `smallest: ${plain(cells[0].text)}; largest: ${plain(cells[cells.length - 1].text)}`
+      : "no number";
+  }
+  const values = trace.orientation === "h" ? trace.x : trace.customdata ?? trace.y;
+  const points = values.map((value, i) => ({ value, at: plain(trace.text?.[i] ?? "") }))
+    .filter((point) => finite(point.value));
+  const name = trace.name ? `${trace.name}: ` : "";
+  if (!points.length) return `${name}no number`;
+  const first = points[0], last = points[points.length - 1];
+  const least = points.reduce((a, b) => (b.value < a.value ? b : a)), most = points.reduce((a, b) => (b.value > a.value ? b : a));
+  const said = (what, { value, at }) => `${what}${numberText(value)}${at && ` at ${at}`}`;
+  if (least.value === most.value) return name + numberText(first.value);
+  if (trace.mode === "markers" || trace.type === "bar")
+    return `${name}${points.length} values, ${said("least ", least)}, ${said("most ", most)}`;
+  const parts = [said("", first), said("", last)];
+  if (most !== first && most !== last) parts.push(said("most ", most));
+  if (least !== first && least !== last) parts.push(said("least ", least));
+  return name + parts.join(", ");
+}
+
+/** What a figure shows, for those who do not see it. */
+function inWords(plot, traces) {
+  const { title, about } = captionOf(plot), most = 12;
+  const curves = traces.filter((trace) => trace.showlegend !== false);
+  const said = curves.slice(0, most).map(traceInWords);
+  if (curves.length > most) said.push(`and ${curves.length - most} more curves`);
+  return `${[title, about].filter(Boolean).join(", ")}. ${said.join(". ")}.`;
+}
+
+// ---- figures saved alone ----
+
+/** A figure with what stands around it in the page: heading, legend, background. */
+function picture(plot) {
+  const { title, about } = captionOf(plot);
+  const subtitle = [document.querySelector("h1").textContent, about].filter(Boolean).join(" \u00b7 ");
+  const width = 1000, height = Math.max(600, (plot.layout.height ?? 0) + 150);
+  return { data: plot.data, layout: { ...plot.layout, width, height, showlegend: plot.data.some(inLegend),
+    title: { text: `<b>${escapeHtml(title)}</b><br><span style="font-size:12px">${escapeHtml(subtitle)}</span>`,
+      x: 0.03, xanchor: "left", font: { size: 17 } },
+    legend: { orientation: "h", x: 0, y: -0.14, yanchor: "top", font: { size: 12 } },
+    margin: { l: 70, r: 30, t: 80, b: 120 }, paper_bgcolor: css("--page"), plot_bgcolor: css("--page") } };
+}
+
+async function savePicture(plot) {
+  const { data, layout: { width, height, ...rest } } = picture(plot);
+  const link = document.createElement("a");
+  link.href = await Plotly.toImage({ data, layout: { ...rest, width, height } }, { format: "png", width, height, scale: 2 });
+  link.download = `${captionOf(plot).title.replace(/[^A-Za-z0-9]+/g, "-").toLowerCase() || "figure"}.png`;
+  link.click();
+}
+
+/** The controls by which the keyboard saves any figure. */
+function buildSaving() {
+  const choice = document.getElementById("picture");
+  const plots = () => [...document.querySelectorAll(".panel:not([hidden]) > .plot")];
+  const fill = () => {
+    const chosen = choice.selectedIndex;
+    choice.replaceChildren(...plots().map((plot, i) => {
+      const { title, about } = captionOf(plot);
+      return new Option(`${title}${about && ` (${about})`}`, i);
+    }));
+    choice.selectedIndex = Math.max(0, Math.min(chosen, choice.length - 1));
+  };
+  fill();
+  choice.addEventListener("focus", fill);
+  document.getElementById("save").addEventListener("click", () => savePicture(plots()[choice.selectedIndex]));
+}
+
+// ---- printing ----
+
+const root = document.documentElement;
+
+/** Plotly keeps a plot's size when it draws again, unless it is told another. */
+const sheetSize = (plot) => (root.classList.contains("printing") ? { width: plot.clientWidth } : {});
+
+/**
+ * While the page is printed its figures have the width of a sheet and light colours. They also
+ * scale, as sheets differ.
+ */
+function followPrinting(redraw) {
+  const drawings = () => document.querySelectorAll(".plot .main-svg");
+  addEventListener("beforeprint", () => {
+    root.classList.add("printing");
+    redraw();
+    for (const drawing of drawings()) {
+      const width = drawing.getAttribute("width"), height = drawing.getAttribute("height");
+      drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      drawing.closest(".plot").style.setProperty("--shape", `${width} / ${height}`);
+    }
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("printing");
+    redraw();
+    for (const drawing of drawings()) drawing.removeAttribute("viewBox");
+    document.querySelectorAll(".panel:not([hidden]) > .plot").forEach((plot) => Plotly.Plots.resize(plot));
+  });
 }
 
 // ---- attention maps ----

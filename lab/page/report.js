@@ -70,6 +70,9 @@ function countAxis(values, title, panel, logarithmic = state.axis === "log") {
 
 // ---- traces ----
 
+/** What a curve is called in a legend. */
+const curveName = (arm, line) => [arms.length > 1 || !line.label ? arm.name : "", line.label ?? ""].filter(Boolean).join(", ");
+
 function trace(arm, line, x, y, shown, extra = {}) {
   const colour = armColour(arm);
   const single = x.length < 2;
@@ -77,7 +80,7 @@ function trace(arm, line, x, y, shown, extra = {}) {
   const weight = arms.length > 1 ? 1 - arm.index / (arms.length - 1) : 0;
   return {
     type: "scatter", mode: single || (line.markers ?? true) ? "lines+markers" : "lines", x, y,
-    customdata: y, text: shown, name: arm.name,
+    customdata: y, text: shown, name: curveName(arm, line),
     line: { color: colour, width: (line.style === "dotted" ? 1.6 : 2) + 1.3 * weight, dash: dashOf[line.style ?? "solid"] },
     marker: { color: line.style === "dotted" ? css("--card") : colour, size: (x.length > 30 ? 3 : 5) + 2.5 * weight,
       symbol: symbols[arm.index % 8], line: { color: colour, width: 1.4 } },
@@ -89,7 +92,7 @@ function trace(arm, line, x, y, shown, extra = {}) {
 
 function reference(x0, x1, value, label) {
   return { type: "scatter", mode: "lines", x: [x0, x1], y: [value, value], customdata: [value, value],
-    text: [label, label], line: { color: css("--soft"), width: 1.5, dash: "dot" },
+    text: [label, label], name: label, line: { color: css("--soft"), width: 1.5, dash: "dot" },
     hovertemplate: "%{text}: %{customdata:.4~g}<extra></extra>" };
 }
 
@@ -107,8 +110,10 @@ function stepTraces(panel) {
           const depth = arm.layers > 1 ? l / (arm.layers - 1) : 1;
           const opacity = state.layer === "each" ? 0.25 + 0.75 * depth : 0.22;
           traces.push(trace(arm, line, x, rows.map((row) => row[l]), shown(`layer ${l}`),
-            { mode: "lines", line: { color: withOpacity(armColour(arm), opacity), width: 1.1,
-              dash: dashOf[line.style ?? "solid"] } }));
+            { mode: "lines", name: `${curveName(arm, line)}, layer ${l}`,
+              showlegend: state.layer === "each" && (l === 0 || l === arm.layers - 1),
+              line: { color: withOpacity(armColour(arm), opacity), width: 1.1,
+                dash: dashOf[line.style ?? "solid"] } }));
         }
       }
       if (state.layer !== "each") {
@@ -131,21 +136,14 @@ function medianTrace(arm, line, x, y) {
 /** Values of every layer at the chosen step. */
 function layerTraces(panel) {
   const traces = [];
-  const armsNow = shownArms();
-  armsNow.forEach((arm, position) => {
+  for (const arm of shownArms()) {
     const index = indexOfStep(arm.layer.steps, state.step);
     for (const line of panel.lines) {
-      const rows = layerSeries(arm, line.key);
-      if (!rows) continue;
-      const y = rows[index];
-      const shift = layerCount === 1 ? (position + 1) / (armsNow.length + 1) - 0.5 : 0;
-      traces.push(trace(arm, line, y.map((_, l) => l + shift), y,
-        y.map((_, l) => `step ${arm.layer.steps[index]}, layer ${l}`),
-        { ...(layerCount === 1 && { mode: "markers", marker: {
-          color: line.style === "dotted" ? css("--card") : armColour(arm), size: 11,
-          symbol: symbols[arm.index % 8], line: { color: armColour(arm), width: 2 } } }) }));
+      const y = layerSeries(arm, line.key)?.[index];
+      if (y) traces.push(trace(arm, line, y.map((_, l) => l), y,
+        y.map((_, l) => `step ${arm.layer.steps[index]}, layer ${l}`)));
     }
-  });
+  }
   return traces;
 }
 
@@ -189,11 +187,9 @@ const kinds = {
     span: () => [place(allSteps[0]), place(allSteps[allSteps.length - 1])],
   },
   layers: {
-    about: () => (layerCount === 1 ? `at step ${state.step}` : `by layer, at step ${state.step}`),
+    about: () => `by layer, at step ${state.step}`,
     traces: layerTraces,
-    axis: () => (layerCount === 1
-      ? { tickvals: [0], ticktext: ["layer 0"], range: [-0.6, 0.6] }
-      : { title: { text: "layer" }, dtick: Math.ceil(layerCount / 12), range: [-0.4, layerCount - 0.6] }),
+    axis: () => ({ title: { text: "layer" }, dtick: Math.ceil(layerCount / 12), range: [-0.4, layerCount - 0.6] }),
     span: () => [-0.6, layerCount - 0.4],
   },
   tokens: {
@@ -224,6 +220,7 @@ function drawPanel(panel) {
   const traces = kind.traces(panel);
   panel.heading.textContent = panel.title;
   panel.about.textContent = [kind.about(), ...(panel.styles ?? [])].join(" · ");
+  panel.names?.replaceChildren(...shownArms().flatMap((arm) => [swatch(arm), `${arm.name} `]));
   const references = (panel.nulls ?? []).flatMap((key) => {
     const row = arms[0].layer.series[key]?.[0];
     return row ? [reference(...kind.span(), overLayers(row), "uniform causal attention")] : [];
@@ -274,16 +271,19 @@ const heads = arms[0].head.series.sink_score[0][0].length;
 const sinkLines = (key) => (heads > 1 ? withLargest(key) : [{ key, faint: true }]);
 const sinkStyles = heads > 1 ? ["solid: mean over heads", "dashed: largest head"] : [];
 
-/** A panel over steps (wide) and the same by layer (narrow). */
-const stepsAndLayers = (panel) => {
-  const panels = [{ ...panel, kind: "steps", wide: 4 }, { ...panel, kind: "layers", wide: 2 }];
-  return layerCount === 1 ? panels.map((one) => Object.assign(one, { group: panels })) : panels;
-};
+/** A panel over steps (wide) and the same by layer (narrow), which one layer does not need. */
+const byLayer = layerCount > 1;
+const stepsAndLayers = (panel, alone = 3) => (byLayer
+  ? [{ ...panel, kind: "steps", wide: 4 }, { ...panel, kind: "layers", wide: 2 }]
+  : [{ ...panel, kind: "steps", wide: alone }]);
+
+const scaled = arms.some((arm) => arm.layer.series["norm.value_scaled.sink"]);
+const valueStyles = scaled ? ["solid: value", "dashed: after V-scale"] : [];
 
 const pathPanels = (kind) => ["q", "k", "v"].map((path) => ({
   kind, wide: 2, log: true, title: { q: "Query path", k: "Key path", v: "Value path" }[path],
   unit: "gradient norm",
-  styles: kind === "tokens" ? (path === "v" ? ["dashed: after V-scale"] : []) : solidDotted,
+  styles: kind === "tokens" ? (path === "v" && scaled ? ["dashed: after V-scale"] : []) : solidDotted,
   lines: kind === "tokens"
     ? [{ key: `grad.${path}` }, ...(path === "v" ? [{ key: "grad.v_scaled", style: "dashed", label: "after V-scale" }] : [])]
     : pair(`grad.${path}`),
@@ -296,7 +296,6 @@ const branchPanels = (kind, branch) => ["bloat", "compress", "change"].map((name
   kind, wide: 2, log: true, title: `${name}, ${branch === "attn" ? "attention" : "MLP"} branch`,
   unit: "ratio", lines: pair(`${name}_${branch}`), styles: solidDotted }));
 
-const both = ["over training", "by layer"];
 const figures = [
   { id: "loss", choices: ["loss", "gradient norm", "learning rate", "tokens per second"],
     panels: (choice) => {
@@ -307,19 +306,19 @@ const figures = [
     } },
   { id: "sink", panels: () => [
     ...stepsAndLayers({ title: "Sink score", unit: "score", fromZero: true, lines: sinkLines("sink_score"),
-      nulls: ["sink_score_null"], styles: [...sinkStyles, "grey: uniform attention"] }),
+      nulls: ["sink_score_null"], styles: [...sinkStyles, "grey: uniform attention"] }, 2),
     ...stepsAndLayers({ title: "Sink mass", unit: "mass", log: true, lines: sinkLines("sink_mass"),
-      nulls: ["sink_mass_null"], styles: [...sinkStyles, "grey: uniform attention"] }),
+      nulls: ["sink_mass_null"], styles: [...sinkStyles, "grey: uniform attention"] }, 2),
     ...stepsAndLayers({ title: "Entropy of attention", unit: "nats", fromZero: true,
-      lines: [{ key: "attention_entropy", faint: true }] }),
+      lines: [{ key: "attention_entropy", faint: true }] }, 2),
     ...(layerCount * heads > 1 ? arms.map((arm) => ({ draw: drawHeads, arm, wide: 3 })) : []) ] },
   { id: "gradient", panels: () => [
     ...stepsAndLayers({ title: "Gradient-sink ratio", unit: "R_GS", log: true,
       lines: [{ key: "gradient_sink_ratio", faint: true, median: true }] })
       .map((panel) => ({ ...panel, styles: panel.kind === "steps" ? ["dashed: median over measured steps"] : [] })),
-    { kind: "tokens", wide: 6, log: true, title: "Gradient at the attention input",
+    { kind: "tokens", wide: byLayer ? 6 : 3, log: true, title: "Gradient at the attention input",
       unit: "gradient norm", lines: [{ key: "grad.attn_in" }] }] },
-  { id: "norms", choices: both, panels: (choice) => [
+  { id: "norms", ...(byLayer && { choices: ["over training", "by layer"] }), panels: (choice) => [
     ...normPanels(choice === 0 ? "steps" : "layers"),
     { kind: choice === 0 ? "steps" : "layers", wide: 2, log: true, title: "resid_post, ratio",
       unit: `token ${sink} / others`, lines: [{ key: "norm.resid_post.ratio", faint: true }] }] },
@@ -327,16 +326,16 @@ const figures = [
     ...stepsAndLayers({ title: `Value norm, token ${sink} over others`, unit: "ratio", log: true,
       lines: [{ key: "norm.value.ratio", faint: true, label: "value" },
         { key: "norm.value_scaled.ratio", style: "dashed", label: "after V-scale" }],
-      styles: ["solid: value", "dashed: after V-scale"] }),
-    { kind: "tokens", wide: 6, log: true, title: "Value norm", unit: "norm",
-      lines: [{ key: "norm.value" }, { key: "norm.value_scaled", style: "dashed", label: "after V-scale" }],
-      styles: ["solid: value", "dashed: after V-scale"] }] },
-  { id: "paths", panels: () => [...pathPanels("tokens"), ...pathPanels("steps"),
-    ...pathPanels("layers")] },
+      styles: valueStyles }),
+    { kind: "tokens", wide: byLayer ? 6 : 3, log: true, title: "Value norm", unit: "norm",
+      lines: [{ key: "norm.value", label: "value" },
+        { key: "norm.value_scaled", style: "dashed", label: "after V-scale" }],
+      styles: valueStyles }] },
+  { id: "paths", panels: () => ["tokens", "steps", ...(byLayer ? ["layers"] : [])].flatMap(pathPanels) },
   { id: "map", choices: mapChoices, panels: () => arms.flatMap((arm) =>
     arm.maps.map((map) => ({ draw: drawMap, arm, map, wide: 3 }))) },
-  { id: "branches", choices: ["attention branch", "MLP branch"], panels: (choice) => [
-    ...branchPanels("steps", choice ? "mlp" : "attn"), ...branchPanels("layers", choice ? "mlp" : "attn")] },
+  { id: "branches", choices: ["attention branch", "MLP branch"], panels: (choice) =>
+    ["steps", ...(byLayer ? ["layers"] : [])].flatMap((kind) => branchPanels(kind, choice ? "mlp" : "attn")) },
   { id: "outliers", panels: () => [
     ...stepsAndLayers({ title: "Size of features", unit: "|x|", log: true, lines: [
       { key: "resid_post_max_abs", label: "largest" },
@@ -369,7 +368,9 @@ function buildFigure(figure) {
     const box = element("div", `panel span${panel.wide}`, place);
     panel.box = box;
     panel.heading = element("h4", "", box);
-    panel.about = element("div", "key", box);
+    const key = element("div", "key", box);
+    if (arms.length > 1 && !panel.arm) panel.names = element("span", "names", key);
+    panel.about = element("span", "about", key);
     panel.plot = element("div", "plot", box);
   }
 }
@@ -442,6 +443,8 @@ function start() {
   buildControls();
   figures.forEach(buildFigure);
   drawAll();
+  buildSaving();
+  followPrinting(drawAll);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 }
 

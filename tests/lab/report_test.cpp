@@ -124,8 +124,11 @@ TEST_F(Report, ShowsWhereTheTimeGoesWhereThereIsAProfile) {
   EXPECT_THAT(html, HasSubstr("5 steps, 2 threads: 0.2 s a step, 50.0 % of it in kernels"));
   EXPECT_THAT(html, HasSubstr("blocks.*.hook_&lt;mlp&gt;_out f32[4,8]"));
   // 4e9 operations and 1e8 bytes in 0.05 s.
-  EXPECT_THAT(html, HasSubstr("<td>100.0 %</td><td>10</td><td>50</td><td>80.0</td>"
-                              "<td>80.0 %</td><td>2.0</td>"));
+  EXPECT_THAT(html, HasSubstr("<td data-label=\"share of time\">100.0 %</td>"
+                              "<td data-label=\"runs\">10</td><td data-label=\"ms a run\">50</td>"
+                              "<td data-label=\"Gflop/s\">80.0</td>"
+                              "<td data-label=\"share of peak\">80.0 %</td>"
+                              "<td data-label=\"GB/s\">2.0</td>"));
 }
 
 TEST_F(Report, ADamagedProfileIsNamed) {
@@ -215,6 +218,28 @@ TEST_F(Report, LongSequencesAndManyLayersAreThinnedAndItIsSaid) {
   EXPECT_THAT(html, HasSubstr("attention map of baseline: 300 tokens as"));
   EXPECT_THAT(html, HasSubstr("token curves of baseline:"));
   EXPECT_LT(html.size(), 8'000'000u);
+}
+
+TEST_F(Report, SaysWhereASinkRateMeansNothing) {
+  test::write_sample_run(folder_, {.length = 9, .last_step = 8});
+  EXPECT_THAT(own_page(), Not(HasSubstr("The sink rate says nothing here")));
+  change_record(5, [](json& record) { record["layers"][0]["sink_score_null"] = 0.3143; });
+  const char* sentence =
+      "The sink rate says nothing here: over 9 queries uniform attention itself has a sink score "
+      "of 0.314, above the threshold of 0.3.";
+  const std::string html = own_page();
+  EXPECT_THAT(html, HasSubstr(sentence));
+  EXPECT_THAT(html, Not(HasSubstr("attention sink formed")));
+  EXPECT_THAT(summary_table(folder_), HasSubstr(sentence));
+}
+
+TEST_F(Report, NamesWhatAFewHeadsAndLayersHave) {
+  test::write_sample_run(folder_, {.length = 16, .last_step = 8});
+  EXPECT_THAT(own_page(), testing::AllOf(HasSubstr("Drawn: the one head."),
+                                         HasSubstr("This model has one layer")));
+  test::write_sample_run(folder_, {.layers = 2, .heads = 2, .length = 16, .last_step = 8});
+  EXPECT_THAT(own_page(), testing::AllOf(HasSubstr("and the largest head."),
+                                         Not(HasSubstr("This model has one layer"))));
 }
 
 TEST_F(Report, DamagedLineIsNamed) {

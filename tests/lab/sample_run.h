@@ -102,6 +102,7 @@ class SampleRecord {
                    {"attention_entropy", heads(3.4, 1.2, l)},
                    {"sink_score_null", 0.074},
                    {"sink_mass_null", 5.43},
+                   {"sink_rate_null", 0},
                    {"norm", norm},
                    {"grad_norm", gradient},
                    {"gradient_sink_ratio", ratio},

@@ -77,6 +77,7 @@ def attention_metrics(config: Config, pattern: torch.Tensor, settings: dict) -> 
         "attention_entropy": entropy.mean((0, 2)).numpy(),
         "sink_score_null": mean(uniform[: settings["sink_window"]]),
         "sink_mass_null": float(uniform.sum()),
+        "sink_rate_null": int(mean(uniform[: settings["sink_window"]]) > SINK_THRESHOLD),
     }
     if config.attention != "softmax":
         out["row_sum"] = row_sum.mean((0, 2, 3)).numpy()

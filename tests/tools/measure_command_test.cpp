@@ -4,8 +4,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "io/hash.h"
 #include "io/npy.h"
 #include "io/safetensors.h"
+#include "lab/measure_summary.h"
 #include "lab/reference_case.h"
 #include "tools/command_test_util.h"
 
@@ -40,6 +42,8 @@ class MeasureCommand : public weir::test::Command {
     int compared = 0;
     Json record = json_of(name), expected = Json::parse(text_of(reference));
     record["model"]["name"] = expected["model"]["name"];
+    EXPECT_TRUE(record["provenance"].is_object());
+    record.erase("provenance");
     weir::test::expect_agree(record, expected, 1e-4, name, compared);
     EXPECT_GT(compared, 60);
   }
@@ -314,6 +318,69 @@ TEST_F(EvalCommand, VScaleConstantsAreGivenAndRecorded) {
   EXPECT_THAT(result.out, HasSubstr("blocks.1.attn.hook_v_scaled"));
   EXPECT_EQ(result.out.find("blocks.0.attn.hook_v_scaled"), std::string::npos);
   EXPECT_EQ(weir("probes --layers 3 " + scaled).status, 2);
+}
+
+TEST_F(EvalCommand, RecordsSayWhatTheyComeFrom) {
+  const std::string measure =
+      fmt::format("measure --model {} --text b.txt --batch 2 --length 16 --no-report", model_);
+  ASSERT_EQ(weir(measure + " --json a.json").status, 0);
+  ASSERT_EQ(weir(measure + " --json b.json --threads 1").status, 0);
+  Json a = json_of("a.json"), b = json_of("b.json");
+  const Json from = a["provenance"];
+  EXPECT_THAT(from["command"].get<std::string>(), HasSubstr("weir measure --model "));
+  EXPECT_THAT(from["command"].get<std::string>(), ::testing::EndsWith("--json a.json"));
+  EXPECT_THAT(from["time"].get<std::string>(), ::testing::MatchesRegex("20..-..-..T..:..:..Z"));
+  EXPECT_TRUE(from["versions"]["weir"].is_string());
+  EXPECT_THAT(from["target"].get<std::string>(), HasSubstr("x86-64"));
+  EXPECT_THAT(from["model"]["path"].get<std::string>(), StartsWith("/"));
+  const std::string weights = model_ + "/model.safetensors";
+  ASSERT_EQ(from["model"]["weights"].size(), 1);
+  EXPECT_EQ(from["model"]["weights"][0]["xxh3_128"], weir::hash_of_file(weights));
+  EXPECT_EQ(from["model"]["weights"][0]["bytes"], fs::file_size(weights));
+  EXPECT_EQ(from["input"]["kind"], "text");
+  EXPECT_EQ(from["input"]["file_count"], 1);
+  EXPECT_EQ(from["input"]["files"][0]["path"], fs::canonical(folder_ / "b.txt").string());
+  EXPECT_EQ(from["input"]["files"][0]["xxh3_128"],
+            weir::hash_of_file((folder_ / "b.txt").string()));
+  EXPECT_THAT(from["input"]["tokenizer"]["description"].get<std::string>(), HasSubstr("BPE"));
+  EXPECT_TRUE(from["tokens"]["begin_token"].is_null());
+  EXPECT_TRUE(from["tokens"]["separator"].is_number_integer());
+  // The first 33 ids of the text in two rows of 17, of which one is shared.
+  const weir::NpyArray ids = weir::read_npy((folder_ / "b.npy").string());
+  const auto all = ids.as<int32_t>();
+  std::vector<int32_t> rows(all.begin(), all.begin() + 17);
+  rows.insert(rows.end(), all.begin() + 16, all.begin() + 33);
+  weir::Hasher hasher;
+  hasher.add({reinterpret_cast<const char*>(rows.data()), rows.size() * sizeof(int32_t)});
+  EXPECT_EQ(from["tokens"]["xxh3_128"], hasher.hex_128());
+  // The rest of a record does not depend on when and where.
+  a.erase("provenance");
+  b.erase("provenance");
+  EXPECT_EQ(a, b);
+
+  ASSERT_EQ(weir("eval --model " + model_ + " --text b.txt --context 16 --json e.json").status, 0);
+  const Json eval = json_of("e.json")["provenance"];
+  EXPECT_EQ(eval["model"], from["model"]);
+  EXPECT_EQ(eval["input"], from["input"]);
+  EXPECT_NE(eval["tokens"]["xxh3_128"], from["tokens"]["xxh3_128"]) << "all ids, not two windows";
+}
+
+TEST_F(MeasureCommand, ShortSequencesHaveNoSinkRate) {
+  write_reference_ids("llama");  // of 9 tokens
+  const Result result =
+      weir("measure --model " + model("llama") + " --tokens ids.npy --json out.json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const char* sentence =
+      "The sink rate says nothing here: over 9 queries uniform attention itself has a sink score "
+      "of 0.314, above the threshold of 0.3. Longer sequences lower it.";
+  EXPECT_THAT(result.out, HasSubstr(std::string(sentence) + "\n"));
+  EXPECT_EQ(json_of("out.json")["layers"][1]["sink_rate_null"], 1);
+  const std::string page = text_of(folder_ / "out.html");
+  EXPECT_THAT(page, HasSubstr(fmt::format("<b>{}</b>", sentence)));
+  EXPECT_THAT(page, Not(HasSubstr("of heads and sequences sink at")));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">input.files[0].xxh3_128</th>"));
+  // Ten tokens have one: the mean of 1/(t + 1) is 0.293 there.
+  EXPECT_EQ(weir::sink_rate_caveat(0.3, 0.2929, 10), "");
 }
 
 TEST_F(EvalCommand, CountsEveryTokenOnceWhateverTheStride) {

@@ -197,6 +197,7 @@ std::string key_hint(const std::string& name) {
 void set_config_key(RunConfig& config, const std::string& name, const std::string& text,
                     UsageProblems& problems) {
   const ConfigKey* key = find_config_key(name);
+  if (name == "arms") return problems.add("an arm has no arms of its own.");
   if (!key) {
     problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.", name,
                              key_hint(name)));

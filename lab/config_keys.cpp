@@ -199,8 +199,8 @@ void set_config_key(RunConfig& config, const std::string& name, const std::strin
   const ConfigKey* key = find_config_key(name);
   if (name == "arms") return problems.add("an arm has no arms of its own.");
   if (!key) {
-    problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.", name,
-                             key_hint(name)));
+    problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.",
+                             short_text(name), key_hint(name)));
     return;
   }
   const KeySlot slot = key->slot(config);

@@ -198,7 +198,7 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
   for (const std::string& word : words) {
     size_t equals = word.find('=');
     if (equals == std::string::npos) {
-      problems.add(fmt::format("'{}' is no key=value.", word));
+      problems.add(fmt::format("'{}' is no key=value.", short_text(word)));
       continue;
     }
     std::string key = word.substr(0, equals), value = word.substr(equals + 1);
@@ -209,8 +209,8 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
              earlier == assignments.end())
       assignments.emplace_back(key, value);
     else if (earlier->second != value)
-      problems.add(
-          fmt::format("{} is given as {} and as {}; give one.", key, earlier->second, value));
+      problems.add(fmt::format("{} is given as {} and as {}; give one.", key,
+                               short_text(earlier->second), short_text(value)));
   }
   check_label(assignments, problems);
   assign(config, assignments, problems);

@@ -197,9 +197,10 @@ std::string key_hint(const std::string& name) {
 void set_config_key(RunConfig& config, const std::string& name, const std::string& text,
                     UsageProblems& problems) {
   const ConfigKey* key = find_config_key(name);
+  if (name == "arms") return problems.add("an arm has no arms of its own.");
   if (!key) {
-    problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.", name,
-                             key_hint(name)));
+    problems.add(fmt::format("unknown key '{}'.{} `weir train --help` lists all keys.",
+                             short_text(name), key_hint(name)));
     return;
   }
   const KeySlot slot = key->slot(config);

@@ -12,14 +12,17 @@
 #include "io/file.h"
 #include "lab/config_diff.h"
 #include "lab/data.h"
+#include "lab/memory.h"
 #include "lab/profile_json.h"
 #include "lab/progress.h"
 #include "lab/record_values.h"
 #include "lab/run_folder.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
+#include "models/model.h"
 #include "support/error.h"
 #include "support/log.h"
+#include "support/text.h"
 #include "support/usage_error.h"
 
 namespace weir {
@@ -87,6 +90,7 @@ class ArmRun {
 
   // Everything that can be wrong with the model and the probes, before anything is written.
   void check() const {
+    check_state_memory();
     const Activity activity(name_ + ": planning");
     make_training_graphs(config_, options_.target, !measured_.empty());
   }
@@ -141,6 +145,22 @@ class ArmRun {
   }
 
  private:
+  // Weights and optimizer state are there whatever the plan is; a model beyond that is not planned,
+  // which would take long.
+  void check_state_memory() const {
+    const int64_t parameters = build_model(config_.model, 1, 1).parameter_count();
+    const int64_t tensors = config_.optimizer.kind == "adamw" ? 3 : 2;
+    const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
+    const int64_t limit =
+        config_.memory.empty() ? free_memory() : known(parse_bytes(config_.memory));
+    if (bytes > static_cast<double>(limit))
+      user_error(
+          "train",
+          "the model of arm {} has {} parameters: weights and optimizer state alone take {}, "
+          "but only {} may be used. Take smaller sizes (model.*), or allow more (memory=).",
+          name_, parameters, human_bytes(bytes), human_bytes(static_cast<double>(limit)));
+  }
+
   fs::path checkpoints() const { return folder_ / "checkpoints"; }
   bool is_measured(int64_t step) const {
     return (config_.measure.metrics || !config_.measure.probes.empty()) &&

@@ -113,18 +113,6 @@ struct Read {
   }
 };
 
-// Values in messages stay short and on one line.
-std::string shown(const std::string& text) {
-  constexpr size_t longest = 80;
-  std::string line;
-  for (char c : text.substr(0, longest))
-    line += static_cast<unsigned char>(c) < 32 || c == 127 ? ' ' : c;
-  // No part of a character stays at the cut.
-  if (text.size() > longest)
-    while (!line.empty() && (static_cast<unsigned char>(line.back()) & 0x80) != 0) line.pop_back();
-  return text.size() > longest ? line + "..." : line;
-}
-
 }  // namespace
 
 ValueRule within(double low, double high) {
@@ -179,19 +167,31 @@ ValueRule output_folder() {
   return rule;
 }
 
+std::string short_text(const std::string& text) {
+  constexpr size_t longest = 80;
+  std::string line;
+  for (char c : text.substr(0, longest))
+    line += static_cast<unsigned char>(c) < 32 || c == 127 ? ' ' : c;
+  // No part of a character stays at the cut.
+  if (text.size() > longest)
+    while (!line.empty() && (static_cast<unsigned char>(line.back()) & 0x80) != 0) line.pop_back();
+  return text.size() > longest ? line + "..." : line;
+}
+
 std::string no_choice(const std::string& name, const std::string& text,
                       const std::vector<std::string>& choices) {
   std::string list = choices.front();
   for (size_t i = 1; i < choices.size(); ++i)
     list += (i + 1 == choices.size() ? " or " : ", ") + choices[i];
-  return fmt::format("{} is '{}'. Use {}.{}", name, shown(text), list, did_you_mean(text, choices));
+  return fmt::format("{} is '{}'. Use {}.{}", name, short_text(text), list,
+                     did_you_mean(text, choices));
 }
 
 std::string read_value(const std::string& name, const std::string& text, const ValueSlot& slot,
                        const ValueRule& rule) {
   if (std::visit(Read{text, rule}, slot)) return "";
   if (!rule.choices.empty()) return no_choice(name, text, rule.choices);
-  return fmt::format("{} is '{}', but {} is needed.", name, shown(text),
+  return fmt::format("{} is '{}', but {} is needed.", name, short_text(text),
                      std::visit(Needed{rule}, slot));
 }
 

@@ -55,6 +55,8 @@ ValueRule output_folder();
 /// `name`, which has what was given and what is needed: the slot is then unchanged.
 std::string read_value(const std::string& name, const std::string& text, const ValueSlot& slot,
                        const ValueRule& rule);
+/// A value as messages show it: on one line, cut behind 80 bytes.
+std::string short_text(const std::string& text);
 /// The sentence about a value that is none of the choices, with the nearest of them.
 std::string no_choice(const std::string& name, const std::string& text,
                       const std::vector<std::string>& choices);

@@ -16,6 +16,7 @@
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
+#include "support/value_rule.h"
 #include "tools/command.h"
 
 namespace weir {
@@ -66,9 +67,9 @@ OptionTable& command_of(const Commands& commands, const std::string& name) {
     throw UsageError(
         fmt::format("'{}' comes before a command, or is no option. Use weir COMMAND "
                     "[options].",
-                    name));
-  throw UsageError(fmt::format("'{}' is no command. There are {}.{}", name, join(names, ", "),
-                               did_you_mean(name, names)));
+                    short_text(name)));
+  throw UsageError(fmt::format("'{}' is no command. There are {}.{}", short_text(name),
+                               join(names, ", "), did_you_mean(name, names)));
 }
 
 int run(const std::vector<std::string>& words, std::string& help) {

@@ -119,7 +119,7 @@ std::string OptionTable::unknown(const std::string& name) const {
   if (more.empty())
     more = aliased.empty() ? did_you_mean(name, names)
                            : fmt::format(" Did you mean {}?", join(aliased, " or "));
-  return fmt::format("there is no option {}.{}", name, more);
+  return fmt::format("there is no option {}.{}", short_text(name), more);
 }
 
 void OptionTable::take(Option& option, const std::string& text, UsageProblems& problems) {
@@ -153,8 +153,8 @@ size_t OptionTable::read_option(const std::vector<std::string>& words, size_t at
   }
   if (option->is_flag) {
     if (equals != std::string::npos)
-      problems.add(
-          fmt::format("{} takes no value, but '{}' is given.", name, words[at].substr(equals + 1)));
+      problems.add(fmt::format("{} takes no value, but '{}' is given.", name,
+                               short_text(words[at].substr(equals + 1))));
     take(*option, "true", problems);
     return at + 1;
   }
@@ -181,7 +181,7 @@ void OptionTable::read_word(const std::string& word, UsageProblems& problems) {
   for (Option& option : rows_)
     if (option.positional() && (option.given.empty() || option.is_list()))
       return take(option, word, problems);
-  problems.add(fmt::format("'{}' is one word too many for weir {}.", word, command_));
+  problems.add(fmt::format("'{}' is one word too many for weir {}.", short_text(word), command_));
 }
 
 void OptionTable::read(const std::vector<std::string>& words) {

@@ -83,6 +83,7 @@ void read_rewrites(Reading& r, const std::string& key, const Json& value) {
 struct Key {
   const char* name;
   Read read;
+  bool shapes = false;  ///< a size of weights
 };
 
 // clang-format off
@@ -90,13 +91,13 @@ struct Key {
 const std::vector<Key>& llama_keys() {
   using C = ModelConfig;
   static const std::vector<Key> keys = {
-      {"num_hidden_layers", size(&C::layers, kMostLayers)},
-      {"hidden_size", size(&C::d_model, kMostWidth)},
-      {"num_attention_heads", size(&C::heads, kMostHeads)},
-      {"num_key_value_heads", size(&C::kv_heads, kMostHeads)},
-      {"head_dim", size(&C::d_head, kMostHeads)},
-      {"intermediate_size", size(&C::d_ff, kMostWidth)},
-      {"vocab_size", size(&C::vocabulary, kMostWidth)},
+      {"num_hidden_layers", size(&C::layers, kMostLayers), true},
+      {"hidden_size", size(&C::d_model, kMostWidth), true},
+      {"num_attention_heads", size(&C::heads, kMostHeads), true},
+      {"num_key_value_heads", size(&C::kv_heads, kMostHeads), true},
+      {"head_dim", size(&C::d_head, kMostHeads), true},
+      {"intermediate_size", size(&C::d_ff, kMostWidth), true},
+      {"vocab_size", size(&C::vocabulary, kMostWidth), true},
       {"max_position_embeddings", size(&C::context, kMostContext)},
       {"rms_norm_eps", number(&C::rms_eps)},
       {"initializer_range", number(&C::init_deviation)},
@@ -116,12 +117,12 @@ const std::vector<Key>& llama_keys() {
 const std::vector<Key>& gpt2_keys() {
   using C = ModelConfig;
   static const std::vector<Key> keys = {
-      {"n_layer", size(&C::layers, kMostLayers)},
-      {"n_embd", size(&C::d_model, kMostWidth)},
-      {"n_head", size(&C::heads, kMostHeads)},
+      {"n_layer", size(&C::layers, kMostLayers), true},
+      {"n_embd", size(&C::d_model, kMostWidth), true},
+      {"n_head", size(&C::heads, kMostHeads), true},
       {"n_inner", size(&C::d_ff, kMostWidth)},
-      {"n_positions", size(&C::context, kMostWidth)},
-      {"vocab_size", size(&C::vocabulary, kMostWidth)},
+      {"n_positions", size(&C::context, kMostWidth), true},
+      {"vocab_size", size(&C::vocabulary, kMostWidth), true},
       {"layer_norm_epsilon", number(&C::rms_eps)},
       {"initializer_range", number(&C::init_deviation)},
       {"tie_word_embeddings", flag(&C::tied)},
@@ -230,7 +231,7 @@ void read_own(Reading& r, const std::vector<Key>& keys) {
       continue;
     }
     if (!stated && !r.library.at("defaults").contains(key.name)) continue;
-    if (!stated && value.is_number_integer() && key.name != std::string("max_position_embeddings"))
+    if (!stated && key.shapes && !value.is_null())
       assumed.push_back(fmt::format("{} {}", key.name, value.dump()));
     key.read(r, key.name, value);
   }
@@ -258,12 +259,12 @@ void read_rest(Reading& r, const std::vector<Key>& own) {
         join(unknown, ", "));
 }
 
-// How many layers attend through a window, by layer_types or, without it, from
+// How many layers attend through a window, by layer_types or, without it, all or those from
 // max_window_layers on.
 int64_t windowed_layers(Reading& r, bool use) {
   const Json& types = r.given("layer_types");
   int64_t from = 0;
-  if (types.is_null() && use) {
+  if (types.is_null() && use && r.library.at("defaults").contains("max_window_layers")) {
     const Json& first = r.value("max_window_layers");
     if (!first.is_number_unsigned())
       r.problem("max_window_layers is {}; an integer >= 0 is needed.", first.dump());
@@ -291,19 +292,18 @@ void check_layer_types(Reading& r) {
 void read_window(Reading& r) {
   const size_t before = r.problems.size();
   check_layer_types(r);
-  if (r.problems.size() != before) return;
+  if (r.problems.size() != before || r.model_type == "llama") return;
   const bool qwen = r.library.at("defaults").contains("use_sliding_window");
-  bool use = r.model_type == "mistral";
+  bool use = !qwen;
   if (qwen) r.read_flag("use_sliding_window", r.value("use_sliding_window"), use);
   const Json& window = r.value("sliding_window");
-  const int64_t layers = qwen ? windowed_layers(r, use) : use ? r.config.layers : 0;
-  if (layers == 0 || (window.is_null() && !qwen)) return;
-  if (window.is_null() && r.given("layer_types").is_null()) return;
-  if (!use || window.is_null())
-    return r.problem(
-        "layer_types has sliding_attention, but {}; use_sliding_window true and a sliding_window "
-        "are needed.",
-        use ? "sliding_window is null" : "use_sliding_window is false");
+  const bool none = !use || window.is_null();
+  const int64_t chosen = windowed_layers(r, !none);
+  if (chosen > 0 && none)
+    return r.problem("layer_types has sliding_attention, but {}; {}a sliding_window {} needed.",
+                     use ? "sliding_window is null" : "use_sliding_window is false",
+                     qwen ? "use_sliding_window true and " : "", qwen ? "are" : "is");
+  if (none || (qwen && chosen == 0)) return;
   r.read_size("sliding_window", window, kMostWidth, r.config.window);
   if (!r.file.contains("sliding_window"))
     r.note("the file leaves sliding_window out: {}, the default of transformers, is taken.",

@@ -219,6 +219,11 @@ TEST(HuggingFaceConfig, HasWindowsWhereTheLibraryHasThem) {
                          "layer_types": ["full_attention", "sliding_attention"]})"),
             "[config.json] c.json: layer_types has sliding_attention, but use_sliding_window is "
             "false; use_sliding_window true and a sliding_window are needed.");
+  EXPECT_EQ(
+      error_of(R"({"model_type": "mistral", "num_hidden_layers": 1, "sliding_window": null,
+                         "layer_types": ["sliding_attention"]})"),
+      "[config.json] c.json: layer_types has sliding_attention, but sliding_window is null; a "
+      "sliding_window is needed.");
   EXPECT_EQ(error_of(llama(R"(, "layer_types": ["full_attention"])")),
             "[config.json] c.json: layer_types has 1 layers, num_hidden_layers is 2; the same "
             "number is needed.");

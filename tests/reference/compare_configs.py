@@ -47,8 +47,8 @@ CLASSES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config,
 LENGTH = 20
 
 
-def rope(rng: random.Random) -> dict | None:
-    kind = rng.choice(["none", "default", "linear", "llama3", "yarn", "yarn", "dynamic", "longrope"])
+def rope(rng: random.Random, *others: str) -> dict | None:
+    kind = rng.choice(["none", "default", "linear", "llama3", "yarn", "yarn", *others])
     if kind == "none":
         return None
     scaling = {"rope_type": kind, "rope_theta": rng.choice([50.0, 1e4, 5e5])}
@@ -98,7 +98,7 @@ def sizes(kind: str, rng: random.Random) -> dict:
         }
     if kind == "qwen2":
         del size["head_dim"]
-    if (scaling := rope(rng)) and "long" not in scaling["rope_type"]:
+    if scaling := rope(rng):
         size["rope_parameters"] = scaling
     return size
 
@@ -163,7 +163,7 @@ def change(kind: str, config: dict, rng: random.Random) -> list[str]:
             elif key.endswith("factor"):
                 config[key] = rng.choice([1.0, 0.5, None])
             else:
-                scaling = rope(rng)
+                scaling = rope(rng, "dynamic", "longrope")
                 if scaling and rng.random() < 0.4:
                     scaling.pop("rope_theta")
                 if scaling and rng.random() < 0.2:
@@ -181,7 +181,7 @@ def change(kind: str, config: dict, rng: random.Random) -> list[str]:
                 config[key] = rng.choice([1, 2])
         elif action == "layers" and kind != "gpt2":
             key = "layer_types"
-            config[key] = [rng.choice(["full_attention", "sliding_attention"]) for _ in range(rng.choice([1, 2]))]
+            config[key] = [rng.choice(["full_attention", "sliding_attention"]) for _ in range(rng.choice([1, 2]) if rng.random() < 0.2 else config["num_hidden_layers"])]
         elif action == "order":
             items = list(config.items())
             rng.shuffle(items)
@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(CLASSES))
     parser.add_argument("--keep", type=pathlib.Path, help="leave the folders here")
+    parser.add_argument("--all", action="store_true", help="list what both refuse, too")
     parser.add_argument("--first", type=int, default=0, help="number of the first variation")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -277,7 +278,7 @@ def main() -> None:
                 outcome, text = compare(kind, index, options, scratch)
                 outcomes[outcome].append(text)
             print(f"{kind}: " + ", ".join(f"{len(texts)} {name}" for name, texts in sorted(outcomes.items())))
-            for name in ("DIFFERENT", "BARE", "library", "refused"):
+            for name in ("DIFFERENT", "BARE", "library", "refused") + (("both",) if options.all else ()):
                 for text in outcomes[name]:
                     print(f"  {name}  {text}")
             sys.stdout.flush()

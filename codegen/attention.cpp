@@ -30,7 +30,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Buffers of the region's inputs and outputs as the node uses them.
 struct ForwardBuffers {
   int q, k, v;
-  int out = -1, lse = -1;  ///< -1: not returned
+  int out = -1, rows = -1;  ///< -1: not returned
 };
 
 // Everything lies with queries along the vectors: scores and weights as [key][query], output sums
@@ -46,7 +46,7 @@ class AttentionForward {
       : s_(shape),
         use_(buffers),
         lanes_(target.lanes()),
-        normalizer_(make_normalizer_code(shape.normalizer)),
+        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)),
         score_tile_(block_tile(target, shape.key_block, shape.T, kUnitVectors)),
         sum_tile_(block_tile(target, shape.d, shape.T, kUnitVectors)),
         width_(int64_t{score_tile_.vectors} * lanes_) {
@@ -227,7 +227,8 @@ class AttentionForward {
     emit_block_copy(
         e, {padded, s_.d, head_rows(e, frame_->buffers[use_.k], b_, g_, j0, s_.S, s_.G, s_.d),
             scratch_matrix(keys_, key_stride_), e.add(count, -1), [&](Emitted*, Emitted* value) {
-              return e.ir().CreateFMul(value, e.f32_like(value, s_.key_factor()));
+              const double factor = s_.score_scale.keys;
+              return factor == 1 ? value : e.ir().CreateFMul(value, e.f32_like(value, factor));
             }});
     emit_block_copy(
         e, {count, s_.d, head_rows(e, frame_->buffers[use_.v], b_, g_, j0, s_.S, s_.G, s_.d),
@@ -361,13 +362,16 @@ class AttentionForward {
     Emitter& e = *e_;
     Emitted* rows = e.min_index(e.index(width_), e.sub(e.index(s_.T), unit.first));
     Values references = load_row(unit.reference), sums = load_row(unit.weight_sum), factors;
-    Emitted* statistic = e.add(e.mul(e.add(e.mul(b_, s_.H), unit.h), s_.T), unit.first);
+    // In [B,H,2,T]: references of the head, then its sums.
+    Emitted* at = e.add(e.mul(e.add(e.mul(b_, s_.H), unit.h), 2 * s_.T), unit.first);
     for (int v = 0; v < score_tile_.vectors; ++v) {
-      auto [divisor, lse] = normalizer_->finish(e, {references[v], sums[v]});
+      Emitted* divisor = normalizer_->divisor(e, {references[v], sums[v]});
       factors.push_back(e.ir().CreateFDiv(e.f32(1, lanes_), divisor));
-      if (use_.lse < 0) continue;
+      if (use_.rows < 0) continue;
       Emitted* present = e.mask_below(e.sub(rows, e.index(v * lanes_)), lanes_);
-      e.store(Storage::f32, lse, frame_->buffers[use_.lse], e.add(statistic, v * lanes_), present);
+      Emitted* buffer = frame_->buffers[use_.rows];
+      e.store(Storage::f32, references[v], buffer, e.add(at, v * lanes_), present);
+      e.store(Storage::f32, sums[v], buffer, e.add(at, s_.T + v * lanes_), present);
     }
     if (use_.out < 0) return;
     store_row(unit.weight_sum, factors);
@@ -399,8 +403,6 @@ class AttentionForward {
 
 }  // namespace
 
-double AttentionShape::key_factor() const { return scale * kLog2E; }
-
 AttentionShape attention_shape(const Graph& region, const Node& node) {
   const Shape& q = region.type(node.inputs[0]).shape;
   const Shape& k = region.type(node.inputs[1]).shape;
@@ -412,6 +414,7 @@ AttentionShape attention_shape(const Graph& region, const Node& node) {
           q[3],
           node.attrs.get_bool("causal"),
           node.attrs.get_float("scale"),
+          score_scale(node.attrs),
           normalizer_of(node.attrs),
           node.attrs.get_int("key_block")};
 }
@@ -454,7 +457,7 @@ KernelCode attention_kernel(const Graph& region, const Target& target) {
   use.v = input(2);
   int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o)
-    (region.outputs()[o].value.result == 0 ? use.out : use.lse) = base + static_cast<int>(o);
+    (region.outputs()[o].value.result == 0 ? use.out : use.rows) = base + static_cast<int>(o);
   AttentionForward kernel(attention_shape(region, *attention), use, target);
   size_t buffers = region.inputs().size() + region.outputs().size();
   return {kernel.tiles(), kernel.scratch_bytes(), "attention " + structural_key(region),

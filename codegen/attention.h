@@ -2,8 +2,9 @@
 // Attention forward and backward by blocks of queries and keys that stay in cache; no array of
 // [queries, keys] exists in memory. Statistics of the weights come from inside.
 //
-// Numerics, set by the node and not by the blocking of queries: a score (to base 2) is one FMA
-// chain over the features of query and scaled key, the same forward and backward; keys are taken
+// Numerics, set by the node and not by the blocking of queries: a score is one FMA chain over the
+// features of query and key, the same forward and backward (and in a product, where the pattern is
+// computed), and is scaled when the row's reference has been subtracted; keys are taken
 // `key_block` at a time, after each of which the running maximum, sum and output are rescaled; the
 // weights of a block are summed in order; an output is one FMA chain over the keys of a block from
 // the rescaled value. Backward, chains run over keys (dq), and over the group's heads and then
@@ -17,7 +18,7 @@ namespace weir {
 /// The kernel of a region that holds one attention node. A user error for dtypes other than f32.
 KernelCode attention_kernel(const Graph& region, const Target& target);
 
-/// The kernel of a region of attention_grad, attention_stats, or both for the same q, k and lse;
+/// The kernel of a region of attention_grad, attention_stats, or both for the same q, k and rows;
 /// outputs that the region does not return are not computed.
 KernelCode attention_backward_kernel(const Graph& region, const Target& target);
 

@@ -19,7 +19,7 @@ using Emitted = llvm::Value;
 
 // Positions among the kernel's buffers; -1: not wanted.
 struct BackwardBuffers {
-  int q = -1, k = -1, v = -1, out = -1, lse = -1, dout = -1;
+  int q = -1, k = -1, v = -1, out = -1, rows = -1, dout = -1;
   int dq = -1, dk = -1, dv = -1;
   int mass = -1, square = -1, entropy = -1, sink = -1, largest = -1, row_sum = -1;
   int64_t sink_key = 0;
@@ -53,7 +53,7 @@ class AttentionBackward {
         stride_(scratch_stride(shape.d, lanes_)),
         query_rows_(std::max(score_tile_.padded(query_block_), query_tile_.padded(query_block_))),
         key_rows_(key_tile_.padded(shape.key_block)),
-        normalizer_(make_normalizer_code(shape.normalizer)),
+        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)),
         divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {
     panel_blocks_ = choose_panel(target);
     const bool gradients = use_.gradients();
@@ -69,8 +69,10 @@ class AttentionBackward {
     weights_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
     if (gradients) score_grads_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
     if (gradients) deltas_ = parts_.add(s_.group() * s_.T);
-    if (divides_) row_factors_ = parts_.add(s_.group() * s_.T);
-    if (divides_) row_logs_ = parts_.add(s_.group() * s_.T);
+    row_factors_ = parts_.add(s_.group() * s_.T);
+    if (divides_) share_factors_ = parts_.add(s_.group() * s_.T);
+    if (divides_) shares_ = parts_.add(query_rows_ * packed_);
+    if (use_.entropy >= 0) row_logs_ = parts_.add(s_.group() * s_.T);
   }
 
   int64_t tiles() const { return s_.B * s_.G; }
@@ -119,6 +121,10 @@ class AttentionBackward {
   Emitted* statistic_row(Emitted* h, Emitted* t) {
     return e_->add(e_->mul(e_->add(e_->mul(b_, s_.H), h), s_.T), t);
   }
+  // Index of its reference in [B,H,2,T]; its sum lies T behind.
+  Emitted* reference_at(Emitted* h, Emitted* t) {
+    return e_->add(e_->mul(e_->add(e_->mul(b_, s_.H), h), 2 * s_.T), t);
+  }
 
   // A block of queries of one head, and the first of them among the rows of the task.
   struct Queries {
@@ -151,7 +157,8 @@ class AttentionBackward {
   void emit_task() {
     Emitter& e = *e_;
     for_each_head([&](Emitted* in_group, Emitted* h) {
-      e.for_loop(e.index(0), e.index(s_.T), 1, [&](Emitted* t) { emit_start(in_group, h, t); });
+      e.for_loop(e.index(0), e.index(s_.T), lanes_,
+                 [&](Emitted* t) { emit_start(in_group, h, t); });
       if (use_.columns())
         e.for_loop(e.index(0), e.index(s_.S), 1, [&](Emitted* j) {
           Emitted* at = e.add(e.mul(e.add(e.mul(b_, s_.H), h), s_.S), j);
@@ -164,15 +171,32 @@ class AttentionBackward {
                [&](Emitted* panel) { emit_panel(panel); });
   }
 
-  // The starting values of a row's statistics.
+  // Of a vector of rows: the starting values of their statistics, and what is computed from their
+  // references and sums once for all keys.
   void emit_start(Emitted* in_group, Emitted* h, Emitted* t) {
     Emitter& e = *e_;
     Emitted* row = statistic_row(h, t);
-    if (use_.entropy >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.entropy), row);
-    if (use_.largest >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.largest), row);
-    if (use_.sink >= 0) e.store(Storage::f32, e.f32(0), buffer(use_.sink), row);
+    Emitted* present = e.mask_below(e.sub(e.index(s_.T), t), lanes_);
+    for (int position : {use_.entropy, use_.largest, use_.sink})
+      if (position >= 0) e.store(Storage::f32, e.f32(0, lanes_), buffer(position), row, present);
+    const auto load = [&](Emitted* at) {
+      return e.load(Storage::f32, buffer(use_.rows), at, lanes_, present);
+    };
+    Emitted* at = reference_at(h, t);
+    const RowState state{load(at), load(e.add(at, s_.T))};
+    Emitted* divisor = normalizer_->divisor(e, state);
     Emitted* in_task = e.add(e.mul(in_group, s_.T), t);
-    emit_row_sum(in_task, row);
+    const auto keep = [&](int64_t part, Emitted* value) {
+      e.store(Storage::f32, value, scratch(part), in_task, present);
+    };
+    Emitted* one = e.f32(1, lanes_);
+    keep(row_factors_, e.ir().CreateFDiv(one, divisor));
+    if (use_.row_sum >= 0)
+      e.store(Storage::f32, e.ir().CreateFDiv(state.sum, divisor), buffer(use_.row_sum), row,
+              present);
+    if (divides_) keep(share_factors_, e.ir().CreateFDiv(one, state.sum));
+    if (use_.entropy >= 0)
+      keep(row_logs_, e.ir().CreateFMul(emit_log(e, state.sum), e.f32(kLog2E, lanes_)));
   }
 
   // delta = <dout, out> of a block of rows.
@@ -194,26 +218,11 @@ class AttentionBackward {
     });
   }
 
-  void emit_row_sum(Emitted* in_task, Emitted* row) {
-    Emitter& e = *e_;
-    if (!divides_ && use_.row_sum < 0) return;
-    Emitted* sum = normalizer_->row_sum(e, e.load(Storage::f32, buffer(use_.lse), row, 1));
-    if (use_.row_sum >= 0) e.store(Storage::f32, sum, buffer(use_.row_sum), row);
-    if (!divides_) return;
-    e.store(Storage::f32, e.ir().CreateFDiv(e.f32(1), sum), scratch(row_factors_), in_task);
-    Emitted* log2 = e.ir().CreateFMul(emit_log(e, sum), e.f32(kLog2E));
-    e.store(Storage::f32, log2, scratch(row_logs_), in_task);
-  }
-  // What a statistic takes for a weight (or its logarithm) of a row: divided by the row's sum.
-  Emitted* normalised(Emitted* weight, Emitted* in_task) {
-    if (!divides_) return weight;
-    return e_->ir().CreateFMul(weight, e_->load_broadcast(Storage::f32, scratch(row_factors_),
-                                                          in_task, Emitter::lanes_of(weight)));
-  }
-  Emitted* normalised_log(Emitted* log2, Emitted* in_task) {
-    if (!divides_) return log2;
-    return e_->ir().CreateFSub(log2, e_->load_broadcast(Storage::f32, scratch(row_logs_), in_task,
-                                                        Emitter::lanes_of(log2)));
+  // Where the weights lie that statistics are of: divided by their row's sum.
+  int64_t shares() const { return divides_ ? shares_ : weights_; }
+  // One of the numbers kept by row, in every lane.
+  Emitted* by_row(int64_t part, Emitted* in_task, int lanes) {
+    return e_->load_broadcast(Storage::f32, scratch(part), in_task, lanes);
   }
 
   void emit_panel(Emitted* panel) {
@@ -330,7 +339,7 @@ class AttentionBackward {
       return e.byte_address(scratch(part), e.mul(keys.i, 4 * packed_ * s_.d));
     };
     emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.k, keys.j0),
-                         across(keys_across_), s_.key_factor());
+                         across(keys_across_), s_.score_scale.keys);
     if (use_.gradients())
       emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.v, keys.j0),
                            across(values_across_));
@@ -484,7 +493,7 @@ class AttentionBackward {
   void emit_row(const Queries& queries, Emitted* row, const Keys& keys, bool masks) {
     Emitter& e = *e_;
     Emitted *at = e.mul(row, packed_), *in_task = e.add(queries.in_task, row);
-    Emitted *t = e.add(queries.t0, row), *statistic = statistic_row(queries.h, t);
+    Emitted *t = e.add(queries.t0, row), *of_row = reference_at(queries.h, t);
     Emitted *information = e.f32(0, lanes_), *largest = e.i32(0, lanes_);
     int lanes = 0;
     for (int64_t c = 0; c < packed_; c += lanes) {
@@ -492,43 +501,48 @@ class AttentionBackward {
       lanes = lanes_;
       while (lanes < 4 * lanes_ && c + 2 * lanes <= packed_) lanes *= 2;
       Emitted* zero = e.f32(0, lanes);
-      Emitted* lse = e.load_broadcast(Storage::f32, buffer(use_.lse), statistic, lanes);
-      lse = e.ir().CreateFMul(lse, e.f32(kLog2E, lanes));
+      Emitted* reference = e.load_broadcast(Storage::f32, buffer(use_.rows), of_row, lanes);
       Emitted* mask = masks ? seen(keys, c, t, lanes) : nullptr;
       Emitted* score = e.load(Storage::f32, scratch(weights_), e.add(at, c), lanes);
-      auto [weight, log2] = normalizer_->weight(e, score, lse);
-      if (masks) weight = e.select(mask, weight, zero);
-      e.store(Storage::f32, weight, scratch(weights_), e.add(at, c));
-      if (use_.entropy >= 0 && masks) log2 = e.select(mask, log2, zero);
+      Emitted* relative = normalizer_->relative_weight(e, score, reference);
+      const auto divided = [&](int64_t factors, int64_t to) {
+        Emitted* weight = e.ir().CreateFMul(relative, by_row(factors, in_task, lanes));
+        if (masks) weight = e.select(mask, weight, zero);
+        e.store(Storage::f32, weight, scratch(to), e.add(at, c));
+        return weight;
+      };
+      Emitted* weight = divided(row_factors_, weights_);
+      Emitted* share = divides_ ? divided(share_factors_, shares_) : weight;
+      Emitted* log2 = zero;
+      if (use_.entropy >= 0) {
+        log2 = e.ir().CreateFSub(normalizer_->log2_weight(e, score, reference),
+                                 by_row(row_logs_, in_task, lanes));
+        if (masks) log2 = e.select(mask, log2, zero);
+      }
       for (int v = 0; v < lanes; v += lanes_)
-        add_to_row(in_task, e.slice(weight, v, lanes_), e.slice(log2, v, lanes_), information,
-                   largest);
+        add_to_row(e.slice(share, v, lanes_), e.slice(log2, v, lanes_), information, largest);
       if (!use_.gradients()) continue;
-      Emitted* delta = e.load_broadcast(Storage::f32, scratch(deltas_), in_task, lanes);
+      Emitted* delta = by_row(deltas_, in_task, lanes);
       Emitted* grad = e.load(Storage::f32, scratch(score_grads_), e.add(at, c), lanes);
       grad = normalizer_->score_gradient(e, weight, grad, delta);
       grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes));
       if (masks) grad = e.select(mask, grad, zero);
       e.store(Storage::f32, grad, scratch(score_grads_), e.add(at, c));
     }
-    emit_row_statistics(statistic, in_task, row, information, largest, keys);
+    emit_row_statistics(statistic_row(queries.h, t), row, information, largest, keys);
   }
 
-  // A vector of weights to the row's sums by lane.
-  void add_to_row(Emitted* in_task, Emitted* weight, Emitted* log2, Emitted*& information,
-                  Emitted*& largest) {
+  // A vector of shares to the row's sums by lane.
+  void add_to_row(Emitted* share, Emitted* log2, Emitted*& information, Emitted*& largest) {
     Emitter& e = *e_;
-    if (use_.entropy >= 0) {
-      Emitted* share = normalised(weight, in_task);
-      information = e.fma(e.ir().CreateFNeg(share), normalised_log(log2, in_task), information);
-    }
-    // Weights are not negative, so their bits are in their order; those of a NaN are the largest.
+    if (use_.entropy >= 0) information = e.fma(e.ir().CreateFNeg(share), log2, information);
+    // Shares are not negative, so their bits are in their order; those of a NaN are the largest.
     if (use_.largest >= 0)
-      largest = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, largest, e.bits(weight));
+      largest = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, largest, e.bits(share));
   }
 
-  void emit_row_statistics(Emitted* at, Emitted* in_task, Emitted* row, Emitted* information,
-                           Emitted* largest, const Keys& keys) {
+  void emit_row_statistics(Emitted* at, Emitted* row, Emitted* information, Emitted* largest,
+                           const Keys& keys) {
     Emitter& e = *e_;
     if (use_.entropy >= 0) {
       Emitted* old = e.load(Storage::f32, buffer(use_.entropy), at, 1);
@@ -540,16 +554,15 @@ class AttentionBackward {
         return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, a, b);
       };
       Emitted* old = e.load(Storage::f32, buffer(use_.largest), at, 1);
-      Emitted* here = normalised(e.from_bits(e.reduce(largest, larger)), in_task);
-      e.store(Storage::f32, e.from_bits(larger(e.bits(old), e.bits(here))), buffer(use_.largest),
-              at);
+      Emitted* here = e.reduce(largest, larger);
+      e.store(Storage::f32, e.from_bits(larger(e.bits(old), here)), buffer(use_.largest), at);
     }
     if (use_.sink >= 0) {
       Emitted* sink = e.sub(e.index(use_.sink_key), keys.j0);
       e.if_then(e.ir().CreateICmpULT(sink, keys.count), [&] {
-        Emitted* weight =
-            e.load(Storage::f32, scratch(weights_), e.add(e.mul(row, packed_), sink), 1);
-        e.store(Storage::f32, normalised(weight, in_task), buffer(use_.sink), at);
+        Emitted* share =
+            e.load(Storage::f32, scratch(shares()), e.add(e.mul(row, packed_), sink), 1);
+        e.store(Storage::f32, share, buffer(use_.sink), at);
       });
     }
   }
@@ -574,13 +587,12 @@ class AttentionBackward {
         e.index(0), queries.rows, 1, sums, [&](Emitted* row, const Emitter::Values& carried) {
           Emitter::Values next;
           for (int64_t c = 0; c < packed_; c += lanes_) {
-            Emitted* weight =
-                e.load(Storage::f32, scratch(weights_), e.add(e.mul(row, packed_), c), lanes_);
-            weight = normalised(weight, e.add(queries.in_task, row));
+            Emitted* share =
+                e.load(Storage::f32, scratch(shares()), e.add(e.mul(row, packed_), c), lanes_);
             for (int position : positions) {
               Emitted* sum = carried[next.size()];
-              next.push_back(position == use_.mass ? e.ir().CreateFAdd(sum, weight)
-                                                   : e.fma(weight, weight, sum));
+              next.push_back(position == use_.mass ? e.ir().CreateFAdd(sum, share)
+                                                   : e.fma(share, share, sum));
             }
           }
           return next;
@@ -605,8 +617,11 @@ class AttentionBackward {
   // Places in the scratch memory.
   ScratchParts parts_;
   int64_t keys_across_ = 0, values_across_ = 0, keys_ = 0, key_sums_ = 0, value_sums_ = 0;
-  int64_t queries_ = 0, out_grads_ = 0, query_sums_ = 0, weights_ = 0, score_grads_ = 0;
-  int64_t deltas_ = 0, row_factors_ = 0, row_logs_ = 0;
+  int64_t queries_ = 0, out_grads_ = 0, query_sums_ = 0, weights_ = 0, shares_ = 0,
+          score_grads_ = 0;
+  // By row: <dout, out>; of relative weights to weights, and to shares of the row's sum; the
+  // logarithm to base 2 of the sum of relative weights.
+  int64_t deltas_ = 0, row_factors_ = 0, share_factors_ = 0, row_logs_ = 0;
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;
@@ -631,13 +646,13 @@ BackwardBuffers backward_buffers(const Graph& region) {
     use.q = input_position(region, node.inputs[0]);
     use.k = input_position(region, node.inputs[1]);
     if (node.op == Op::attention_stats) {
-      use.lse = input_position(region, node.inputs[2]);
+      use.rows = input_position(region, node.inputs[2]);
       use.sink_key = node.attrs.get_int("sink");
       continue;
     }
     use.v = input_position(region, node.inputs[2]);
     use.out = input_position(region, node.inputs[3]);
-    use.lse = input_position(region, node.inputs[4]);
+    use.rows = input_position(region, node.inputs[4]);
     use.dout = input_position(region, node.inputs[5]);
   }
   int base = static_cast<int>(region.inputs().size());

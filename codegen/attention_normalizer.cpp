@@ -13,75 +13,64 @@ using Emitted = llvm::Value;
 // The reference is the largest score so far.
 class Softmax : public NormalizerCode {
  public:
+  using NormalizerCode::NormalizerCode;
+
   RowState start(Emitter& e, int lanes) const override {
     return {e.f32(-std::numeric_limits<double>::infinity(), lanes), e.f32(0, lanes)};
   }
 
   Advance advance(Emitter& e, Emitted* reference, Emitted* largest) const override {
     Emitted* next = running_maximum(e, largest, reference);
-    return {next, emit_exp2(e, e.ir().CreateFSub(reference, next))};
-  }
-  Emitted* relative_weight(Emitter& e, Emitted* score, Emitted* reference) const override {
-    return emit_exp2(e, e.ir().CreateFSub(score, reference));
+    return {next, relative_weight(e, reference, next)};
   }
 
-  Finish finish(Emitter& e, const RowState& state) const override {
-    return {state.sum, natural(e, state.reference, emit_log(e, state.sum))};
-  }
-
-  Weight weight(Emitter& e, Emitted* score, Emitted* lse) const override {
-    Emitted* log2 = e.ir().CreateFSub(score, lse);
-    Emitted* weight = emit_exp2(e, log2);
-    Emitted* least = e.f32_like(log2, -127);  // the weight is zero from there on
-    return {weight, e.select(e.ir().CreateFCmpOLT(log2, least), least, log2)};
-  }
-
-  Emitted* score_gradient(Emitter& e, Emitted* weight, Emitted* gradient,
-                          Emitted* delta) const override {
-    return e.ir().CreateFMul(weight, e.ir().CreateFSub(gradient, delta));
-  }
-
-  // One, unless the row has no finite lse: a NaN stays to be seen.
-  Emitted* row_sum(Emitter& e, Emitted* lse) const override {
-    return e.ir().CreateFAdd(e.f32_like(lse, 1), e.ir().CreateFSub(lse, lse));
-  }
-
- protected:
-  /// The natural logarithm of 2^reference times something, given that something's.
-  static Emitted* natural(Emitter& e, Emitted* reference, Emitted* log) {
-    return e.fma(reference, e.f32_like(reference, kLn2), log);
-  }
+  Emitted* divisor(Emitter&, const RowState& row) const override { return row.sum; }
 };
 
-// Softmax with one more score, of zero, that has no value. The maximum includes it from the start.
-// Its exponential joins the sum at the end only: a sum far below one would be lost beside it.
+// Softmax with one more score, of zero, that has no value. It joins at the end only, by the
+// divisor: a sum far below it would be lost beside it. The reference is finite even in a row of
+// nothing but minus infinity, whose weights are zero.
 class Softmax1 : public Softmax {
  public:
+  using Softmax::Softmax;
+
   RowState start(Emitter& e, int lanes) const override {
-    return {e.f32(0, lanes), e.f32(0, lanes)};
+    return {e.f32(std::numeric_limits<float>::lowest(), lanes), e.f32(0, lanes)};
   }
 
-  Finish finish(Emitter& e, const RowState& state) const override {
-    Emitted *maximum = state.reference, *sum = state.sum;
-    Emitted* divisor = e.ir().CreateFAdd(sum, emit_exp2(e, e.ir().CreateFNeg(maximum)));
-    Emitted* lse = natural(e, maximum, emit_log(e, divisor));
-    Emitted* at_zero = e.ir().CreateFCmpOEQ(maximum, e.f32_like(maximum, 0));
-    return {divisor, e.select(at_zero, emit_log1p(e, sum), lse)};
-  }
-
-  Emitted* row_sum(Emitter& e, Emitted* lse) const override {
-    return e.ir().CreateFNeg(emit_expm1(e, e.ir().CreateFNeg(lse)));
+  Emitted* divisor(Emitter& e, const RowState& row) const override {
+    return e.ir().CreateFAdd(row.sum,
+                             relative_weight(e, e.f32_like(row.reference, 0), row.reference));
   }
 };
 
 }  // namespace
 
-std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer) {
+llvm::Value* NormalizerCode::relative_weight(Emitter& e, Emitted* score, Emitted* reference) const {
+  return emit_exp2(e, e.ir().CreateFSub(score, reference), log2_scale_);
+}
+
+llvm::Value* NormalizerCode::log2_weight(Emitter& e, Emitted* score, Emitted* reference) const {
+  Emitted* difference = e.ir().CreateFSub(score, reference);
+  Emitted* log2 = e.ir().CreateFMul(difference, e.f32_like(difference, log2_scale_));
+  Emitted* least = e.f32_like(log2, -127);  // the weight is zero from there on
+  return e.select(e.ir().CreateFCmpOLT(log2, least), least, log2);
+}
+
+llvm::Value* NormalizerCode::score_gradient(Emitter& e, Emitted* weight, Emitted* gradient,
+                                            Emitted* delta) const {
+  Emitted* whole = e.ir().CreateFCmpOEQ(weight, e.f32_like(weight, 1));
+  Emitted* other = e.select(whole, gradient, delta);
+  return e.ir().CreateFMul(weight, e.ir().CreateFSub(gradient, other));
+}
+
+std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer,
+                                                     double difference_scale) {
   switch (normalizer) {
     case AttentionNormalizer::softmax:
-      return std::make_unique<Softmax>();
+      return std::make_unique<Softmax>(difference_scale);
     case AttentionNormalizer::softmax_1:
-      return std::make_unique<Softmax1>();
+      return std::make_unique<Softmax1>(difference_scale);
   }
   internal_error_at("unknown normaliser");
 }

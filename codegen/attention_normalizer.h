@@ -1,8 +1,8 @@
 #pragma once
 // The slots of the attention kernels in which normalisers differ (ir/normalizer.h). A kernel knows
-// blocks of rows and keys and their products; what a score weighs, it asks here. Scores come scaled
-// and masked (minus infinity), and as logarithms to base 2: multiplied by log2(e), so that 2^score
-// is the exponential of what the model calls a score. A row's lse is a natural logarithm.
+// blocks of rows and keys and their products; what a score weighs, it asks here. Scores come as
+// products of queries and keys, masked (minus infinity) and not scaled: the scale multiplies their
+// difference from the reference of the row, on the way to an exponential to base 2.
 #include <memory>
 
 #include "codegen/emitter.h"
@@ -10,17 +10,19 @@
 
 namespace weir {
 
-constexpr double kLog2E = 1.4426950408889634;  ///< what scores are multiplied by
+constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.6931471805599453;
 
-/// What rows carry from one block of keys to the next, a row a lane: the score that weights are
-/// relative to, and their sum.
+/// What rows carry from one block of keys to the next and hand on at the end, a row a lane: the
+/// score that weights are relative to, and the sum of relative weights.
 struct RowState {
   llvm::Value *reference, *sum;
 };
 
 class NormalizerCode {
  public:
+  /// `difference_scale`: of ScoreScale.
+  explicit NormalizerCode(double difference_scale) : log2_scale_(difference_scale * kLog2E) {}
   virtual ~NormalizerCode() = default;
 
   /// Rows before their first block of keys.
@@ -31,29 +33,24 @@ class NormalizerCode {
     llvm::Value *reference, *rescale;
   };
   virtual Advance advance(Emitter& e, llvm::Value* reference, llvm::Value* largest) const = 0;
-  /// The weight of a score relative to a reference.
-  virtual llvm::Value* relative_weight(Emitter& e, llvm::Value* score,
-                                       llvm::Value* reference) const = 0;
-  /// After the last block: what the weighted sum is divided by, and the row's lse.
-  struct Finish {
-    llvm::Value *divisor, *lse;
-  };
-  virtual Finish finish(Emitter& e, const RowState& state) const = 0;
+  /// What relative weights, and sums of them, are divided by.
+  virtual llvm::Value* divisor(Emitter& e, const RowState& row) const = 0;
 
-  /// The weight of a score given the row's lse times log2(e), and its logarithm to base 2, which is
-  /// finite where the weight is zero.
-  struct Weight {
-    llvm::Value *weight, *log2;
-  };
-  virtual Weight weight(Emitter& e, llvm::Value* score, llvm::Value* lse) const = 0;
-  /// dL/dscore from dL/dweight, delta being the row's sum of weight times dL/dweight.
-  virtual llvm::Value* score_gradient(Emitter& e, llvm::Value* weight, llvm::Value* gradient,
-                                      llvm::Value* delta) const = 0;
-  /// The sum of a row's weights, from its lse.
-  virtual llvm::Value* row_sum(Emitter& e, llvm::Value* lse) const = 0;
+  /// The weight of a score relative to a reference.
+  llvm::Value* relative_weight(Emitter& e, llvm::Value* score, llvm::Value* reference) const;
+  /// Its logarithm to base 2, which is finite where the weight is zero.
+  llvm::Value* log2_weight(Emitter& e, llvm::Value* score, llvm::Value* reference) const;
+  /// dL/dscore from dL/dweight, delta being the row's sum of weight times dL/dweight. Exactly zero
+  /// where the weight is one, that is, all of its row.
+  llvm::Value* score_gradient(Emitter& e, llvm::Value* weight, llvm::Value* gradient,
+                              llvm::Value* delta) const;
+
+ private:
+  double log2_scale_;  ///< 2^(log2_scale_ x) is the exponential of x, scaled
 };
 
-std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer);
+std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer,
+                                                     double difference_scale);
 
 /// The larger of two numbers; one that is no number does not count if it is `value`, so that a
 /// running maximum stays one. (What depends on it is no number either, by its weight.)

@@ -11,12 +11,11 @@ struct AttentionShape {
   int64_t H, G, d;  ///< query heads, key heads, features
   bool causal;
   double scale;
+  ScoreScale score_scale;  ///< how the kernels apply it
   AttentionNormalizer normalizer;
   int64_t key_block;  ///< keys between two rescalings
 
   int64_t group() const { return H / G; }
-  /// What keys are multiplied by, so that their products with queries are scores to base 2.
-  double key_factor() const;
 };
 
 /// From the operands q, k of any attention node; internal error without `key_block`.

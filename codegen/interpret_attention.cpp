@@ -1,4 +1,5 @@
 // Attention with the whole weight matrix of one head at a time.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -10,6 +11,35 @@
 namespace weir::reference {
 namespace {
 
+// What scores are taken relative to, given the largest of those that a query sees.
+double reference_of(AttentionNormalizer normalizer, double largest) {
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      return largest;
+    case AttentionNormalizer::softmax_1:
+      return std::max<double>(largest, std::numeric_limits<float>::lowest());
+  }
+  internal_error_at("unknown normaliser");
+}
+
+// What the exponentials of a row are divided by, `sum` being theirs.
+double divisor(AttentionNormalizer normalizer, double reference, double sum) {
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      return sum;
+    case AttentionNormalizer::softmax_1:
+      return sum + std::exp(-reference);
+  }
+  internal_error_at("unknown normaliser");
+}
+
+// The logarithm of the divisor, as seen from scores that no reference is taken from.
+double log_sum_exp(AttentionNormalizer normalizer, double reference, double sum) {
+  if (normalizer == AttentionNormalizer::softmax_1 && reference <= 0)
+    return std::log1p(sum * std::exp(reference));
+  return reference + std::log(divisor(normalizer, reference, sum));
+}
+
 // Sizes of one attention and the places of its heads. Query head h reads key head h / (H / G).
 class Heads {
  public:
@@ -18,7 +48,8 @@ class Heads {
         q_(call.in(0)),
         k_(call.in(1)),
         causal_(attrs_.get_bool("causal")),
-        scale_(attrs_.get_float("scale")) {}
+        scale_(attrs_.get_float("scale")),
+        score_scale_(score_scale(attrs_)) {}
 
   int64_t batch() const { return q_.shape()[0]; }
   int64_t queries() const { return q_.shape()[1]; }
@@ -53,76 +84,104 @@ class Heads {
   }
   /// Where (b, h) starts in a [B,H,T] or [B,H,S] tensor.
   int64_t row(int64_t b, int64_t h) const { return (b * heads() + h) * queries(); }
+  /// Where (b, h) starts in a [B,H,2,T] tensor of references and sums.
+  int64_t reference(int64_t b, int64_t h) const { return 2 * row(b, h); }
+  int64_t sum(int64_t b, int64_t h) const { return 2 * row(b, h) + queries(); }
   int64_t column(int64_t b, int64_t h) const { return (b * heads() + h) * keys(); }
 
-  /// scale q k^T, [T,S]; hidden entries are minus infinity.
-  Matrix scores(int64_t b, int64_t h) const {
-    Matrix s = scale_ * (of_query(q_, b, h) * of_key(k_, b, h).transpose());
+  /// q k^T with the part of the scale that comes before, [T,S]; hidden entries are minus infinity.
+  Matrix products(int64_t b, int64_t h) const {
+    Matrix s = of_query(q_, b, h) * (score_scale_.keys * of_key(k_, b, h).transpose());
     for (int64_t t = 0; t < queries(); ++t)
       for (int64_t j = visible(t); j < keys(); ++j)
         s(t, j) = -std::numeric_limits<double>::infinity();
     return s;
   }
-  /// exp(scores - lse), [T,S]; hidden entries are 0 even if lse is not finite.
-  Matrix weights(int64_t b, int64_t h, const HostTensor& lse) const {
-    Matrix a = scores(b, h);
-    for (int64_t t = 0; t < queries(); ++t)
+  /// The weights given each row's reference and sum, [T,S]; hidden entries are 0 even if those are
+  /// not finite.
+  Matrix weights(int64_t b, int64_t h, const HostTensor& rows) const {
+    return weights(b, h, rows, normalizer());
+  }
+  /// The same, divided by the sum of their row.
+  Matrix shares(int64_t b, int64_t h, const HostTensor& rows) const {
+    return weights(b, h, rows, AttentionNormalizer::softmax);
+  }
+  double difference_scale() const { return score_scale_.difference; }
+
+ private:
+  Matrix weights(int64_t b, int64_t h, const HostTensor& rows,
+                 AttentionNormalizer normalizer) const {
+    Matrix a = products(b, h);
+    for (int64_t t = 0; t < queries(); ++t) {
+      const double reference_t = rows.data[reference(b, h) + t];
+      const double divisor_t =
+          divisor(normalizer, score_scale_.difference * reference_t, rows.data[sum(b, h) + t]);
       for (int64_t j = 0; j < keys(); ++j)
-        a(t, j) = hidden(t, j) ? 0 : std::exp(a(t, j) - lse.data[row(b, h) + t]);
+        a(t, j) = hidden(t, j)
+                      ? 0
+                      : std::exp(score_scale_.difference * (a(t, j) - reference_t)) / divisor_t;
+    }
     return a;
   }
 
- private:
   const Attrs& attrs_;
   const HostTensor &q_, &k_;
   bool causal_;
   double scale_;
+  ScoreScale score_scale_;
 };
-
-// What the normaliser subtracts from the scores that a query sees.
-double log_sum_exp(const Eigen::ArrayXd& scores, AttentionNormalizer normalizer) {
-  double largest = scores.maxCoeff();
-  switch (normalizer) {
-    case AttentionNormalizer::softmax:
-      return largest + std::log((scores - largest).exp().sum());
-    case AttentionNormalizer::softmax_1:
-      if (largest <= 0) return std::log1p(scores.exp().sum());
-      return largest + std::log(std::exp(-largest) + (scores - largest).exp().sum());
-  }
-  internal_error_at("unknown normaliser");
-}
 
 }  // namespace
 
 Results attention(const Call& call) {
   Heads heads(call);
-  HostTensor out = zeros(call.type(0)), lse = zeros(call.type(1));
+  HostTensor out = zeros(call.type(0)), rows = zeros(call.type(1));
   heads.each([&](int64_t b, int64_t h) {
-    Matrix scores = heads.scores(b, h);
+    Matrix products = heads.products(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
-      Eigen::ArrayXd row = scores.row(t).head(heads.visible(t)).transpose().array();
-      lse.data[heads.row(b, h) + t] = log_sum_exp(row, heads.normalizer());
+      Eigen::ArrayXd row = products.row(t).head(heads.visible(t)).transpose().array();
+      const double reference = reference_of(heads.normalizer(), row.maxCoeff());
+      rows.data[heads.reference(b, h) + t] = reference;
+      double& sum = rows.data[heads.sum(b, h) + t];
+      for (double product : row) sum += std::exp(heads.difference_scale() * (product - reference));
     }
-    heads.of_query(out, b, h).noalias() = heads.weights(b, h, lse) * heads.of_key(call.in(2), b, h);
+    heads.of_query(out, b, h).noalias() =
+        heads.weights(b, h, rows) * heads.of_key(call.in(2), b, h);
   });
-  return results(std::move(out), std::move(lse));
+  return results(std::move(out), std::move(rows));
+}
+
+Results attention_lse(const Call& call) {
+  const HostTensor& rows = call.in(0);
+  HostTensor lse = zeros(call.type());
+  const double scale = score_scale(call.attrs()).difference;
+  const int64_t queries = rows.shape()[3], heads = rows.shape()[0] * rows.shape()[1];
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t t = 0; t < queries; ++t)
+      lse.data[h * queries + t] =
+          log_sum_exp(normalizer_of(call.attrs()), scale * rows.data[2 * h * queries + t],
+                      rows.data[(2 * h + 1) * queries + t]);
+  return results(std::move(lse));
 }
 
 // With weights a and g = dout: dv = a^T g, ds = a * (g v^T - sum(g * out)), dq = scale ds k,
-// dk = scale ds^T q. Key and value gradients sum over the query heads of their group.
+// dk = scale ds^T q. Key and value gradients sum over the query heads of their group. A weight of
+// one is all of its row, so that ds is zero there: it is exactly so.
 Results attention_grad(const Call& call) {
   Heads heads(call);
   const HostTensor &q = call.in(0), &k = call.in(1), &v = call.in(2), &out = call.in(3);
-  const HostTensor &lse = call.in(4), &dout = call.in(5);
+  const HostTensor &rows = call.in(4), &dout = call.in(5);
   HostTensor dq = zeros(call.type(0)), dk = zeros(call.type(1)), dv = zeros(call.type(2));
   heads.each([&](int64_t b, int64_t h) {
-    Matrix a = heads.weights(b, h, lse);
+    Matrix a = heads.weights(b, h, rows);
     auto g = heads.of_query(dout, b, h);
     Vector inner = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
     Matrix ds = g * heads.of_key(v, b, h).transpose();
     for (int64_t t = 0; t < heads.queries(); ++t)
       for (int64_t s = 0; s < heads.keys(); ++s)
-        ds(t, s) = heads.hidden(t, s) ? 0 : heads.scale() * a(t, s) * (ds(t, s) - inner(t));
+        ds(t, s) = heads.hidden(t, s) ? 0
+                   : a(t, s) == 1     ? ds(t, s) - ds(t, s)
+                                      : heads.scale() * a(t, s) * (ds(t, s) - inner(t));
     heads.of_query(dq, b, h).noalias() += ds * heads.of_key(k, b, h);
     heads.of_key(dk, b, h).noalias() += ds.transpose() * heads.of_query(q, b, h);
     heads.of_key(dv, b, h).noalias() += a.transpose() * g;
@@ -130,20 +189,53 @@ Results attention_grad(const Call& call) {
   return results(std::move(dq), std::move(dk), std::move(dv));
 }
 
+// What the weights and the scores of attention get as gradients: da = g v^T of all keys, seen or
+// not, since a weight of zero may still be asked what it would have changed.
+Results attention_score_grad(const Call& call) {
+  Heads heads(call);
+  const HostTensor &v = call.in(2), &out = call.in(3), &rows = call.in(4), &dout = call.in(5);
+  HostTensor of_scores = zeros(call.type(0)), of_weights = zeros(call.type(1));
+  heads.each([&](int64_t b, int64_t h) {
+    const auto matrix = [&](HostTensor& all) {
+      return view(all, heads.row(b, h) * heads.keys(), heads.queries(), heads.keys(), heads.keys());
+    };
+    Matrix a = heads.weights(b, h, rows);
+    auto g = heads.of_query(dout, b, h);
+    Vector inner = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
+    Matrix da = g * heads.of_key(v, b, h).transpose();
+    matrix(of_weights) = da;
+    for (int64_t t = 0; t < heads.queries(); ++t)
+      for (int64_t s = 0; s < heads.keys(); ++s)
+        da(t, s) =
+            heads.hidden(t, s) ? 0 : a(t, s) * (da(t, s) - (a(t, s) == 1 ? da(t, s) : inner(t)));
+    matrix(of_scores) = da;
+  });
+  return results(std::move(of_scores), std::move(of_weights));
+}
+
+Results attention_scores(const Call& call) {
+  Heads heads(call);
+  HostTensor scores = zeros(call.type());
+  heads.each([&](int64_t b, int64_t h) {
+    view(scores, heads.row(b, h) * heads.keys(), heads.queries(), heads.keys(), heads.keys()) =
+        heads.difference_scale() * heads.products(b, h);
+  });
+  return results(std::move(scores));
+}
+
 Results attention_stats(const Call& call) {
   Heads heads(call);
-  const HostTensor& lse = call.in(2);
+  const HostTensor& rows = call.in(2);
   int64_t sink = call.attrs().get_int("sink");
   HostTensor sums = zeros(call.type(0)), squares = zeros(call.type(1));
   HostTensor entropy = zeros(call.type(2)), sinks = zeros(call.type(3));
   HostTensor largest = zeros(call.type(4)), row_sums = zeros(call.type(5));
-  bool as_they_are = info(heads.normalizer()).rows_sum_to_one;
   heads.each([&](int64_t b, int64_t h) {
-    Matrix a = heads.weights(b, h, lse);
+    const Eigen::VectorXd sums_by_row = heads.weights(b, h, rows).rowwise().sum();
+    Matrix a = heads.shares(b, h, rows);
     int64_t row = heads.row(b, h), column = heads.column(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
-      row_sums.data[row + t] = a.row(t).sum();
-      if (!as_they_are) a.row(t) /= row_sums.data[row + t];
+      row_sums.data[row + t] = sums_by_row[t];
       for (int64_t s = 0; s < heads.visible(t); ++s) {
         sums.data[column + s] += a(t, s);
         squares.data[column + s] += a(t, s) * a(t, s);

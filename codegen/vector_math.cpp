@@ -104,17 +104,18 @@ Value* emit_exp(Emitter& e, Value* x) {
   return ir.CreateFMul(p, power_of_two(e, ir.CreateSub(whole, half)));
 }
 
-Value* emit_exp2(Emitter& e, Value* x) {
+Value* emit_exp2(Emitter& e, Value* x, double factor) {
   llvm::IRBuilder<>& ir = e.ir();
   // From these bounds on the result is 0 or inf; a NaN fails both comparisons and stays.
-  Value* low = e.f32_like(x, -127);
-  Value* high = e.f32_like(x, 128);
+  Value* low = e.f32_like(x, -127 / factor);
+  Value* high = e.f32_like(x, 128 / factor);
   Value* bounded = e.select(ir.CreateFCmpOLT(x, low), low, x);
   bounded = e.select(ir.CreateFCmpOGT(bounded, high), high, bounded);
-  // x = n + r with |r| <= 1/2.
+  // factor x = n + r with |r| <= 1/2.
   Value* shift = e.f32_like(x, exponent_shift);
-  Value* shifted = ir.CreateFAdd(bounded, shift);
-  Value* r = ir.CreateFSub(bounded, ir.CreateFSub(shifted, shift));
+  Value* scale = e.f32_like(x, factor);
+  Value* shifted = e.fma(bounded, scale, shift);
+  Value* r = e.fma(bounded, scale, ir.CreateFSub(shift, shifted));
   Value* near_one = e.fma(power_slope(e, r), r, e.f32_like(x, 1.0));
   return ir.CreateFMul(near_one, power_of_shifted(e, shifted));
 }

@@ -25,8 +25,8 @@ int main() {
   auto heads = [&](const Tensor& w) { return reshape(linear(n1, w), {B, T, H, d}); };
   Tensor q = rope(heads(w_q), 10000), k = rope(heads(w_k), 10000);
   Tensor v = heads(w_v).named("attn.hook_v");
-  auto [z, lse] = attention(q, k, v, /*causal=*/true, /*scale=*/0.25);
-  attention_pattern(q, k, lse, true, 0.25).named("attn.hook_pattern");  // computed if probed only
+  auto [z, rows] = attention(q, k, v, /*causal=*/true, /*scale=*/0.25);
+  attention_pattern(q, k, rows, true, 0.25).named("attn.hook_pattern");  // computed if probed only
   Tensor mid = x + linear(reshape(z, {B, T, D}), w_o);
   Tensor n2 = rms_norm(mid, g2, 1e-5);
   Tensor y = mid + linear(swiglu(linear(n2, w_gate), linear(n2, w_up)), w_down);

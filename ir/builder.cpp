@@ -246,11 +246,20 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, boo
   std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v}, attrs, where);
   return {results[0], results[1]};
 }
-Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
+Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale, AttentionNormalizer normalizer, Where where) {
   Attrs attrs{{"causal", causal}, {"scale", scale}};
   set_normalizer(attrs, normalizer);
-  return add_one(Op::attention_pattern, {q, k, lse}, attrs, where);
+  return add_one(Op::attention_pattern, {q, k, rows}, attrs, where);
+}
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale, Where where) {
+  return add_one(Op::attention_scores, {q, k}, {{"causal", causal}, {"scale", scale}}, where);
+}
+Tensor attention_lse(const Tensor& rows, double scale, AttentionNormalizer normalizer,
+                     Where where) {
+  Attrs attrs{{"scale", scale}};
+  set_normalizer(attrs, normalizer);
+  return add_one(Op::attention_lse, {rows}, attrs, where);
 }
 Tensor v_scale(const Tensor& v, double c, const std::string& variant, Where where) {
   return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);

@@ -131,17 +131,26 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},
             Where where = Where::current());
 struct AttentionResult {
   Tensor out;  ///< [B,T,H,d]
-  Tensor lse;  ///< [B,H,T] weights are exp(score - lse)
+  /// [B,H,2,T]: what weights are computed from again, a reference score and a sum for each row
+  /// (ir/normalizer.h).
+  Tensor rows;
 };
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale,
                           AttentionNormalizer normalizer = AttentionNormalizer::softmax,
                           Where where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
-Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& lse, bool causal,
+Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale,
                          AttentionNormalizer normalizer = AttentionNormalizer::softmax,
                          Where where = Where::current());
+/// Its scores [B,H,T,S] likewise, minus infinity where a query does not see a key.
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
+                        Where where = Where::current());
+/// The log-sum-exp [B,H,T] of that attention's rows: weights are exp(score - lse).
+Tensor attention_lse(const Tensor& rows, double scale,
+                     AttentionNormalizer normalizer = AttentionNormalizer::softmax,
+                     Where where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                Where where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,

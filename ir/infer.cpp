@@ -302,7 +302,9 @@ class Inference {
   void check_heads() {
     normalizer_of(attrs_);  // a user error if there is no such normaliser
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
-    size_t operands = op_ == Op::attention || op_ == Op::attention_grad ? 3 : 2;
+    const bool values =
+        op_ == Op::attention || op_ == Op::attention_grad || op_ == Op::attention_score_grad;
+    size_t operands = values ? 3 : 2;
     for (size_t i = 0; i < operands; ++i) {
       need_float(i);
       need_rank(i, 4, layouts[i]);
@@ -321,36 +323,67 @@ class Inference {
           "{} are given.",
           text(0), text(1), k[1], q[1]);
   }
-  Type lse_type() const {
+  /// [B,H,T]: one number a row of scores.
+  Type by_row() const {
     const Shape& q = in(0).shape;
     return {in(0).dtype, {q[0], q[2], q[1]}};
   }
+  /// [B,H,T,S].
+  Type all_weights() const {
+    Type weights = by_row();
+    weights.shape.push_back(in(1).shape[1]);
+    return weights;
+  }
+  Type rows_type() const {
+    Type rows = by_row();
+    rows.shape.insert(rows.shape.begin() + 2, 2);
+    return rows;
+  }
   std::vector<Type> attention() {
     check_heads();
-    return {in(0), lse_type()};
+    return {in(0), rows_type()};
   }
-  std::vector<Type> attention_grad() {
+  Type attention_lse() {
+    normalizer_of(attrs_);
+    need_float(0);
+    need_rank(0, 4, "row statistics in [B,H,2,T]");
+    const Shape& rows = in(0).shape;
+    if (rows[2] != 2)
+      fail("{} are no row statistics of attention: those are [B,H,2,T], two numbers a row.",
+           text(0));
+    return {in(0).dtype, {rows[0], rows[1], rows[3]}};
+  }
+  void check_gradient_operands() {
     check_heads();
     need_type(3, in(0), "output");
-    need_type(4, lse_type(), "log-sum-exp");
+    need_type(4, rows_type(), "row statistics");
     need_type(5, in(0), "output gradient");
+  }
+  std::vector<Type> attention_grad() {
+    check_gradient_operands();
     return {in(0), in(1), in(2)};
+  }
+  std::vector<Type> attention_score_grad() {
+    check_gradient_operands();
+    return {all_weights(), all_weights()};
+  }
+  Type attention_scores() {
+    check_heads();
+    return all_weights();
   }
   std::vector<Type> attention_stats() {
     check_heads();
-    need_type(2, lse_type(), "log-sum-exp");
+    need_type(2, rows_type(), "row statistics");
     int64_t keys = in(1).shape[1], sink = attrs_.get_int("sink");
     if (sink < 0 || sink >= keys) fail("sink token {} is none of the {} keys.", sink, keys);
-    Type rows = lse_type(), columns = rows;
+    Type rows = by_row(), columns = rows;
     columns.shape[2] = keys;
     return {columns, columns, rows, rows, rows, rows};
   }
   Type attention_pattern() {
     check_heads();
-    need_type(2, lse_type(), "log-sum-exp");
-    Type result = lse_type();
-    result.shape.push_back(in(1).shape[1]);
-    return result;
+    need_type(2, rows_type(), "row statistics");
+    return all_weights();
   }
   Type v_scale() {
     last_axis();
@@ -487,8 +520,14 @@ std::vector<Type> Inference::infer() {
       return {rope()};
     case Op::attention:
       return attention();
+    case Op::attention_lse:
+      return {attention_lse()};
     case Op::attention_grad:
       return attention_grad();
+    case Op::attention_score_grad:
+      return attention_score_grad();
+    case Op::attention_scores:
+      return {attention_scores()};
     case Op::attention_stats:
       return attention_stats();
     case Op::attention_pattern:

@@ -46,6 +46,12 @@ AttentionNormalizer parse_normalizer(const std::string& text) {
              did_you_mean(wanted, known), join(known, ", "));
 }
 
+ScoreScale score_scale(const Attrs& attrs) {
+  const double scale = attrs.get_float("scale");
+  constexpr double kSmallest = 0x1p-100;
+  return scale >= kSmallest ? ScoreScale{1, scale} : ScoreScale{scale, 1};
+}
+
 AttentionNormalizer normalizer_of(const Attrs& attrs) {
   if (!attrs.has(kNormalizer)) return AttentionNormalizer::softmax;
   return parse_normalizer(attrs.get_string(kNormalizer));

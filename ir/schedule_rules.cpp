@@ -105,7 +105,7 @@ class ScheduleRules {
       Attrs attrs = region_.node(id).attrs;
       attrs.erase("sink");
       if (region_.node(id).inputs != std::vector<Value>{of[0], of[1], of[4]})
-        report_(id, "statistics in the backward kernel are of its own q, k and lse");
+        report_(id, "statistics in the backward kernel are of its own q, k and rows");
       else if (attrs != region_.node(anchor).attrs)
         report_(id, "statistics in the backward kernel are of the same attention");
     }

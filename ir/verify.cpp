@@ -133,7 +133,7 @@ class StageRules {
     }
   }
 
-  // Weights are exp(score - lse), so whose lse it is decides how they are to be read.
+  // What the rows of an attention say of its weights depends on its normaliser.
   void same_normalizer(int32_t id) {
     const Node& n = graph_.node(id);
     for (Value input : n.inputs) {
@@ -142,8 +142,8 @@ class StageRules {
       const char *of = normalizer_name(normalizer_of(from.attrs)),
                  *own = normalizer_name(normalizer_of(n.attrs));
       if (std::string_view(of) != own)
-        report_(id, fmt::format("{} has the normalizer {} of the attention whose log-sum-exp it "
-                                "takes, not {}",
+        report_(id, fmt::format("{} has the normalizer {} of the attention whose rows it takes, "
+                                "not {}",
                                 op_name(n.op), of, own));
     }
   }

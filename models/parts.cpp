@@ -1,7 +1,6 @@
 #include "models/parts.h"
 
 #include <cmath>
-#include <limits>
 
 #include "support/error.h"
 
@@ -69,19 +68,11 @@ Tensor ModelParts::attend(const Tensor& q, const Tensor& k, const Tensor& v,
   q.named(hooks + "hook_rot_q");
   k.named(hooks + "hook_rot_k");
   double scale = 1.0 / std::sqrt(static_cast<double>(c_.d_head));
-  auto [z, lse] = attention(q, k, v, true, scale);
+  auto [z, rows] = attention(q, k, v, true, scale);
   z.named(hooks + "hook_z");
-  lse.named(hooks + "hook_lse");
-  attention_pattern(q, k, lse, true, scale).named(hooks + "hook_pattern");
-
-  // The query heads of one key head are rows of one product.
-  int64_t rows = c_.heads / c_.kv_heads * T_;
-  Tensor queries = reshape(transpose(q, {0, 2, 1, 3}), {B_, c_.kv_heads, rows, c_.d_head});
-  Tensor scores = matmul(queries, transpose(k, {0, 2, 1, 3}), {.transpose_b = true});
-  scores = reshape(scores, {B_, c_.heads, T_, T_}) * scale;
-  Tensor visible = ge(b_.iota(2, i32({1, 1, T_, 1})), b_.iota(3, i32({1, 1, 1, T_})));
-  select(visible, scores, b_.constant(-std::numeric_limits<double>::infinity()))
-      .named(hooks + "hook_attn_scores");
+  attention_lse(rows, scale).named(hooks + "hook_lse");
+  attention_pattern(q, k, rows, true, scale).named(hooks + "hook_pattern");
+  attention_scores(q, k, true, scale).named(hooks + "hook_attn_scores");
   return reshape(z, {B_, T_, c_.heads * c_.d_head});
 }
 

@@ -8,7 +8,7 @@
 namespace weir {
 namespace {
 
-bool is_lse_of_attention(const Graph& graph, Value value) {
+bool are_rows_of_attention(const Graph& graph, Value value) {
   while (graph.node(value).op == Op::identity || graph.node(value).op == Op::stop_gradient)
     value = graph.node(value).inputs[0];
   return graph.node(value).op == Op::attention && value.result == 1;
@@ -32,7 +32,7 @@ GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer n
     const Node& node = graph->node(id);
     bool reads_weights = info(node.op).find_attribute(kNormalizer) &&
                          std::any_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
-                           return is_lse_of_attention(*graph, input);
+                           return are_rows_of_attention(*graph, input);
                          });
     if (node.op != Op::attention && !reads_weights) return std::nullopt;
     Attrs attrs = node.attrs;

@@ -5,9 +5,9 @@
 
 namespace weir {
 
-/// The graph with the normaliser in every attention, and in what reads the weights by its lse
-/// (attention_pattern, attention_stats). User errors: no attention in the graph; a graph that is
-/// differentiated already.
+/// The graph with the normaliser in every attention, and in what reads the weights by its rows
+/// (attention_pattern, attention_stats, attention_lse). User errors: no attention in the graph; a
+/// graph that is differentiated already.
 GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer normalizer);
 
 }  // namespace weir

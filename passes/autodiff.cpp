@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "passes/attention_probes.h"
 #include "passes/autodiff_rules.h"
 #include "passes/decompose.h"
 #include "support/error.h"
@@ -130,6 +131,13 @@ class Path {
   std::vector<bool> ancestors_;
 };
 
+// A wanted gradient of what an attention computes inside.
+struct Observation {
+  std::string name;
+  Value shown;
+  int32_t attention;
+};
+
 class Differentiation {
  public:
   Differentiation(const GraphPtr& graph, Value loss, const Path& path)
@@ -143,9 +151,19 @@ class Differentiation {
     problems_.raise();
   }
 
+  // The gradient of a value that shows the weights or scores of an attention, under the name given.
+  void observe(const std::string& name, Value shown, int32_t attention) {
+    const Value out{attention, 0}, rows{attention, 1};
+    Node moved = old_.node(attention);
+    moved.inputs = to_[moved.inputs];
+    observed_.emplace_back(
+        name, observed_gradient(to_, old_.node(shown), moved, to_[out], to_[rows], settled(out)));
+  }
+
   // Carries names and outputs over, adds the gradients of `wrt` as outputs and drops what rules
   // built for operands that did not want it.
   GraphPtr finish(const std::vector<std::string>& wrt) {
+    for (const auto& [name, value] : observed_) to_.name(value, gradient_name(name));
     for (const std::string& name : wrt) {
       Value input = known(old_.find_input(name)), dx = settled(input);
       to_.name(dx, gradient_name(name));
@@ -206,7 +224,7 @@ class Differentiation {
   const Path& path_;
   std::map<Value, std::vector<std::string>> names_;
   std::vector<std::vector<std::optional<Value>>> gradients_;
-  std::vector<std::pair<std::string, Value>> wrt_;
+  std::vector<std::pair<std::string, Value>> wrt_, observed_;
   Problems problems_{"autodiff"};
 };
 
@@ -265,6 +283,12 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
   GraphPtr forward = prepare_forward(graph, find_loss(*graph, options.loss));
   Value loss = known(forward->find_output(options.loss));
   auto wanted = find_wanted(*forward, options);
+  std::vector<Observation> observations;
+  for (auto& [name, value] : wanted)
+    if (auto attention = observed_attention(*forward, value)) {
+      observations.push_back({name, value, *attention});
+      value = {*attention, 0};  // has a gradient if its output has
+    }
   std::vector<Value> sources;
   for (const auto& [name, value] : wanted)
     if (is_float(forward->type(value).dtype)) sources.push_back(value);
@@ -281,7 +305,9 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
           "or build it from ops that have one.",
           described(*forward, {id, 0})));
   problems.raise();
-  return Differentiation(forward, loss, path).finish(options.wrt);
+  Differentiation differentiation(forward, loss, path);
+  for (const Observation& o : observations) differentiation.observe(o.name, o.shown, o.attention);
+  return differentiation.finish(options.wrt);
 }
 
 std::set<std::string> differentiable_names(const GraphPtr& graph, const std::string& loss) {
@@ -289,8 +315,10 @@ std::set<std::string> differentiable_names(const GraphPtr& graph, const std::str
   GraphPtr forward = prepare_forward(graph, known(graph->find_output(loss)));
   Path path(*forward, known(forward->find_output(loss)), {});
   std::set<std::string> found;
-  for (const auto& [name, value] : forward->names())
-    if (path.reaches(value)) found.insert(name);
+  for (const auto& [name, value] : forward->names()) {
+    const auto attention = observed_attention(*forward, value);
+    if (path.reaches(attention ? Value{*attention, 0} : value)) found.insert(name);
+  }
   for (int32_t id : forward->inputs())
     if (path.reaches({id, 0})) found.insert(forward->input_name(id));
   return found;

@@ -27,12 +27,14 @@ std::string gradient_name(const std::string& name);
 /// `<name>.grad`, and so has every input in `wrt`. Composites the loss depends on that have no rule
 /// of their own are replaced by their decomposition first, and linear_cross_entropy by
 /// linear_cross_entropy_grad, which gives loss and gradients at once; names stay.
+/// A wanted value that shows the weights or scores of an attention (attention_pattern,
+/// attention_scores), on which no loss depends, gets the gradient at them inside the attention.
 /// A value's gradient is the sum of the contributions of its uses, added one by one in descending
 /// order of the using node and, within it, ascending order of operand.
 ///
 /// User errors, all of a kind at once: a name that does not exist; a wanted value that does not
 /// influence the loss; ops on the way that have no gradient; a gradient that reaches the
-/// log-sum-exp of an attention.
+/// row statistics of an attention.
 GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& options);
 
 /// The named values and inputs of a built graph whose gradient `differentiate` can give: those that

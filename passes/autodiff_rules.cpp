@@ -71,8 +71,8 @@ GradientRule gradient_rule(Op op) {
       return unary<WEIR_FORMULA(return p.div(dy, x);)>();
     case Op::sqrt:
       return unary<WEIR_FORMULA(return p.div(p.mul(dy, 0.5), y);)>();
-    case Op::rsqrt:  // -y^3 / 2
-      return unary<WEIR_FORMULA(return p.mul(dy, p.mul(p.mul(p.mul(y, y), y), -0.5));)>();
+    case Op::rsqrt:  // -dy y^3 / 2; y^3 alone leaves the range of f32 where y is 10^-13 or 10^13
+      return unary<WEIR_FORMULA(return p.mul(p.mul(p.mul(p.mul(dy, y), -0.5), y), y);)>();
     case Op::tanh:
       return unary<WEIR_FORMULA(return p.mul(dy, one_minus(p, p.mul(y, y)));)>();
     case Op::sigmoid:
@@ -158,7 +158,10 @@ GradientRule gradient_rule(Op op) {
       return kDecompose;
     case Op::linear_cross_entropy:  // becomes linear_cross_entropy_grad before differentiation
     case Op::embedding_grad:
+    case Op::attention_lse:
     case Op::attention_grad:
+    case Op::attention_score_grad:
+    case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_pattern:
     case Op::adamw:

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "ir/edit.h"
+#include "passes/emit.h"
 
 namespace weir {
 
@@ -37,6 +37,9 @@ class GradientMath {
   Value sum(Value x, std::vector<int64_t> axes);
   Value sum_last(Value x) { return sum(x, {type(x).rank() - 1}); }
   Value mean_last(Value x);
+  Value mean_square_last(Value x, double eps) {
+    return Emit(editor_, where_).mean_square_last(x, eps);
+  }
   Value reshape(Value x, const Shape& shape);
   Value broadcast(Value x, const Shape& shape);
   Value transpose(Value x, const std::vector<int64_t>& permutation);

@@ -52,8 +52,8 @@ void pull_back_softmax(Pullback& p) {
 // dx = r (g - xhat mean(g xhat)), dgamma = sum over rows of dy xhat.
 void pull_back_rms_norm(Pullback& p) {
   Value x = p.in(0), dy = p.dy();
-  Value mean = p.mean_last(p.mul(x, x));
-  Value r = p.add_op(Op::rsqrt, {p.add(mean, p.scalar_like(p.attrs().get_float("eps"), x))});
+  const double eps = p.attrs().get_float("eps");
+  Value r = p.add_op(Op::rsqrt, {p.add(p.mean_square_last(x, eps), p.scalar_like(eps, x))});
   Value xhat = p.mul(x, r);
   p.give(0, [&] {
     Value g = p.mul(dy, p.in(1));
@@ -66,8 +66,8 @@ void pull_back_rms_norm(Pullback& p) {
 void pull_back_layer_norm(Pullback& p) {
   Value x = p.in(0), dy = p.dy();
   Value centred = p.sub(x, p.mean_last(x));
-  Value variance = p.mean_last(p.mul(centred, centred));
-  Value r = p.add_op(Op::rsqrt, {p.add(variance, p.scalar_like(p.attrs().get_float("eps"), x))});
+  const double eps = p.attrs().get_float("eps");
+  Value r = p.add_op(Op::rsqrt, {p.add(p.mean_square_last(centred, eps), p.scalar_like(eps, x))});
   Value xhat = p.mul(centred, r);
   p.give(0, [&] {
     Value g = p.mul(dy, p.in(1));
@@ -90,7 +90,8 @@ void pull_back_rope(Pullback& p) {
 void pull_back_attention(Pullback& p) {
   if (p.upstream(1)) {
     p.problem(
-        "the loss depends on the log-sum-exp of an attention, through which no gradient flows. Put "
+        "the loss depends on the row statistics of an attention, through which no gradient flows. "
+        "Put "
         "stop_gradient on it, or build the scores from matmul and softmax.");
     return;
   }

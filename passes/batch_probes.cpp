@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "passes/attention_probes.h"
 #include "passes/emit.h"
 #include "support/error.h"
 
@@ -69,15 +70,16 @@ BatchProbes::BatchProbes(const Graph& graph, const std::vector<ResolvedProbe>& p
   }
 }
 
-// A stand-in for the probed value of the same type; a pattern keeps its op.
+// A stand-in for the probed value of the same type; what probes cut before it is computed keeps its
+// op.
 Value BatchProbes::source(GraphEditor& scratch, const ResolvedProbe& probe) const {
   Value value = known(find_probed(graph_, probe));
   while (graph_.node(value).op == Op::identity) value = graph_.node(value).inputs[0];
   const Node& node = graph_.node(value);
-  if (node.op != Op::attention_pattern) return scratch.constant(0, graph_.type(value));
+  if (!is_whole_attention(graph_, value)) return scratch.constant(0, graph_.type(value));
   std::vector<Value> operands;
   for (Value operand : node.inputs) operands.push_back(scratch.constant(0, graph_.type(operand)));
-  return scratch.add(node.op, operands, node.attrs);
+  return scratch.add_node(node.op, operands, node.attrs)[value.result];
 }
 
 void BatchProbes::accumulate(ModelProgram& p, const ResolvedProbe& probe, Value x) const {

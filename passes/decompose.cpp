@@ -42,13 +42,13 @@ Value softmax(const Emit& e, Value x) {
 }
 
 Value rms_norm(const Emit& e, Value x, Value gamma, double eps) {
-  Value inverse = e.rsqrt(e.add(e.mean_last(e.mul(x, x)), eps));
+  Value inverse = e.rsqrt(e.add(e.mean_square_last(x, eps), eps));
   return e.mul(e.mul(x, inverse), gamma);
 }
 
 Value layer_norm(const Emit& e, const Values& in, double eps) {
   Value centred = e.sub(in[0], e.mean_last(in[0]));
-  Value inverse = e.rsqrt(e.add(e.mean_last(e.mul(centred, centred)), eps));
+  Value inverse = e.rsqrt(e.add(e.mean_square_last(centred, eps), eps));
   Value scaled = e.mul(e.mul(centred, inverse), in[1]);
   return in.size() == 3 ? e.add(scaled, in[2]) : scaled;
 }
@@ -180,8 +180,14 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
       return {rope(e, in[0], attrs)};
     case Op::attention:
       return decompose_attention(e, in, attrs);
+    case Op::attention_lse:
+      return decompose_attention_lse(e, in, attrs);
     case Op::attention_grad:
       return decompose_attention_grad(e, in, attrs);
+    case Op::attention_score_grad:
+      return decompose_attention_score_grad(e, in, attrs);
+    case Op::attention_scores:
+      return decompose_attention_scores(e, in, attrs);
     case Op::attention_stats:
       return decompose_attention_stats(e, in, attrs);
     case Op::attention_pattern:

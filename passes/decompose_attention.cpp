@@ -36,10 +36,13 @@ Value fold_rows(const Emit& e, Value a, const Sizes& s) {
   return e.reshape(a, {s.batch, s.groups, s.heads / s.groups * s.queries, s.keys});
 }
 
-// scale q k^T as [B,H,T,S].
-Value scores_of(const Emit& e, Value q, Value k, const Sizes& s, double scale) {
+// q k^T as [B,H,T,S], with the part of the scale that comes before. A compiled product is the chain
+// of multiply-adds over features that the attention kernels compute, so that it can be compared
+// with their rows' references to the last bit.
+Value products_of(const Emit& e, Value q, Value k, const Sizes& s, const ScoreScale& scale) {
+  if (scale.keys != 1) k = e.mul(k, scale.keys);
   Value product = e.matmul(fold_queries(e, q, s), swap_heads(e, k), false, true);
-  return e.mul(e.reshape(product, {s.batch, s.heads, s.queries, s.keys}), scale);
+  return e.reshape(product, {s.batch, s.heads, s.queries, s.keys});
 }
 
 // x where key s may be seen by query t, else `otherwise`.
@@ -50,18 +53,6 @@ Value masked(const Emit& e, Value x, const Sizes& s, bool causal, double otherwi
   return e.select(e.ge(row, column), x, e.scalar(otherwise, x));
 }
 
-struct Weights {
-  Value log;  ///< log a[t,s]; 0 where masked, so that products with a stay finite
-  Value a;    ///< [B,H,T,S]; 0 where masked
-};
-
-Weights weights_of(const Emit& e, Value q, Value k, Value lse, const Sizes& s, const Attrs& attrs) {
-  bool causal = attrs.get_bool("causal");
-  Value rows = e.reshape(lse, {s.batch, s.heads, s.queries, 1});
-  Value log = masked(e, e.sub(scores_of(e, q, k, s, attrs.get_float("scale")), rows), s, causal, 0);
-  return {log, masked(e, e.exp(log), s, causal, 0)};
-}
-
 // log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
 Value log1p(const Emit& e, Value x) {
   Value one = e.scalar(1, x), u = e.add(x, one), rounded = e.sub(u, one);
@@ -70,33 +61,63 @@ Value log1p(const Emit& e, Value x) {
   return e.select(is_one, x, e.mul(e.log(u), quotient));
 }
 
-struct Row {
-  Value maximum;  ///< what scores are taken relative to
-  Value divisor;  ///< of the weights exp(score - maximum)
-  Value lse;
-};
-
-// The last axis of `scores` by its normaliser; every row sees at least one key.
-Row normalised_row(const Emit& e, Value scores, AttentionNormalizer normalizer) {
-  Row row;
-  row.maximum = e.max_last(scores);
+// What products are taken relative to, given the largest that a query sees.
+Value reference_of(const Emit& e, Value largest, AttentionNormalizer normalizer) {
   switch (normalizer) {
     case AttentionNormalizer::softmax:
-      row.maximum = e.frozen(row.maximum);
-      row.divisor = e.sum_last(e.exp(e.sub(scores, row.maximum)));
-      row.lse = e.add(row.maximum, e.log(row.divisor));
-      return row;
-    case AttentionNormalizer::softmax_1: {
-      Value zero = e.scalar(0, scores);
-      row.maximum = e.frozen(e.maximum(row.maximum, zero));
-      Value sum = e.sum_last(e.exp(e.sub(scores, row.maximum)));
-      row.divisor = e.add(sum, e.exp(e.neg(row.maximum)));
-      row.lse =
-          e.select(e.eq(row.maximum, zero), log1p(e, sum), e.add(row.maximum, e.log(row.divisor)));
-      return row;
-    }
+      return e.frozen(largest);
+    case AttentionNormalizer::softmax_1:
+      return e.frozen(e.maximum(largest, e.scalar(std::numeric_limits<float>::lowest(), largest)));
   }
   internal_error_at("unknown normaliser");
+}
+
+// Of rows of scores, any shape of one number a row.
+struct Row {
+  Value reference;  ///< not scaled yet
+  Value sum;        ///< of exp(score - reference)
+};
+
+// What the exponentials of a row are divided by.
+Value divisor_of(const Emit& e, const Row& row, AttentionNormalizer normalizer,
+                 const ScoreScale& scale) {
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      return row.sum;
+    case AttentionNormalizer::softmax_1:
+      return e.add(row.sum, e.exp(e.mul(row.reference, -scale.difference)));
+  }
+  internal_error_at("unknown normaliser");
+}
+
+// The two halves of rows[B,H,2,T], each in the shape given.
+Row split_rows(const Emit& e, Value rows, const Shape& shape) {
+  return {e.reshape(e.slice_axis(rows, 2, 0, 1), shape),
+          e.reshape(e.slice_axis(rows, 2, 1, 2), shape)};
+}
+
+struct Weights {
+  Value difference;  ///< score - reference; 0 where masked, so that products with a stay finite
+  Value sum;         ///< [B,H,T,1] of relative weights
+  Value a;           ///< [B,H,T,S]; 0 where masked
+  Value share;       ///< the same divided by the row's sum
+};
+
+Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
+                   const Attrs& attrs) {
+  const bool causal = attrs.get_bool("causal");
+  const ScoreScale scale = score_scale(attrs);
+  Weights w;
+  const Row row = split_rows(e, rows, {s.batch, s.heads, s.queries, 1});
+  w.sum = row.sum;
+  Value difference = e.sub(products_of(e, q, k, s, scale), row.reference);
+  w.difference = masked(e, e.mul(difference, scale.difference), s, causal, 0);
+  const auto divided = [&](Value divisor) {
+    return masked(e, e.div(e.exp(w.difference), divisor), s, causal, 0);
+  };
+  w.a = divided(divisor_of(e, row, normalizer_of(attrs), scale));
+  w.share = divided(row.sum);
+  return w;
 }
 
 }  // namespace
@@ -104,31 +125,91 @@ Row normalised_row(const Emit& e, Value scores, AttentionNormalizer normalizer) 
 std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& in,
                                        const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
-  // Every row sees at least one key, so its maximum is finite and exp(-inf - maximum) is 0.
-  Value scores = masked(e, scores_of(e, in[0], in[1], s, attrs.get_float("scale")), s,
-                        attrs.get_bool("causal"), -std::numeric_limits<double>::infinity());
-  Row row = normalised_row(e, scores, normalizer_of(attrs));
-  Value a = e.div(e.exp(e.sub(scores, row.maximum)), row.divisor);
+  const ScoreScale scale = score_scale(attrs);
+  const AttentionNormalizer normalizer = normalizer_of(attrs);
+  // Every row sees at least one key, so its reference is finite and exp(-inf - reference) is 0.
+  Value products = masked(e, products_of(e, in[0], in[1], s, scale), s, attrs.get_bool("causal"),
+                          -std::numeric_limits<double>::infinity());
+  Row row;
+  row.reference = reference_of(e, e.max_last(products), normalizer);
+  Value relative = e.exp(e.mul(e.sub(products, row.reference), scale.difference));
+  row.sum = e.sum_last(relative);
+  Value a = e.div(relative, divisor_of(e, row, normalizer, scale));
   Value out = e.matmul(fold_rows(e, a, s), swap_heads(e, in[2]));
-  return {unfold_queries(e, out, s), e.reshape(row.lse, {s.batch, s.heads, s.queries})};
+  const Shape half = {s.batch, s.heads, 1, s.queries};
+  return {unfold_queries(e, out, s),
+          e.concat({e.reshape(row.reference, half), e.reshape(row.sum, half)}, 2)};
 }
 
-// With delta_t = <dout_t, out_t>: da = dout v^T, ds = a (da - delta), dv = a^T dout,
-// dq = scale ds k, dk = scale ds^T q.
+std::vector<Value> decompose_attention_lse(const Emit& e, const std::vector<Value>& in,
+                                           const Attrs& attrs) {
+  const Shape rows = e.shape(in[0]);
+  const AttentionNormalizer normalizer = normalizer_of(attrs);
+  const ScoreScale scale = score_scale(attrs);
+  const Row row = split_rows(e, in[0], {rows[0], rows[1], rows[3]});
+  Value lse =
+      e.add(e.mul(row.reference, scale.difference), e.log(divisor_of(e, row, normalizer, scale)));
+  if (normalizer == AttentionNormalizer::softmax_1) {
+    // Beside the 1 of a score of zero a small sum would be lost.
+    Value sum = e.mul(row.sum, e.exp(e.mul(row.reference, scale.difference)));
+    lse = e.select(e.le(row.reference, 0.0), log1p(e, sum), lse);
+  }
+  return {lse};
+}
+
+namespace {
+
+// Folded: query heads of a group as rows of one product.
+struct ScoreGradients {
+  Value upstream;  ///< dout
+  Value a;         ///< weights
+  Value da, ds;    ///< gradients at weights, at scores
+};
+
+// With delta_t = <dout_t, out_t>: da = dout v^T, ds = a (da - delta). A weight of one is all of its
+// row: its ds is exactly zero.
+ScoreGradients score_gradients(const Emit& e, const std::vector<Value>& in, const Sizes& s,
+                               const Attrs& attrs) {
+  Value q = in[0], k = in[1], v = in[2], out = in[3], rows = in[4], dout = in[5];
+  ScoreGradients g;
+  g.a = fold_rows(e, weights_of(e, q, k, rows, s, attrs).a, s);
+  g.upstream = fold_queries(e, dout, s);
+  Value delta = e.sum_last(e.mul(g.upstream, fold_queries(e, out, s)));
+  g.da = e.matmul(g.upstream, swap_heads(e, v), false, true);
+  Value whole = e.eq(g.a, e.scalar(1, g.a));
+  g.ds = e.mul(g.a, e.sub(g.da, e.select(whole, g.da, delta)));
+  return g;
+}
+
+}  // namespace
+
+// dv = a^T dout, dq = scale ds k, dk = scale ds^T q.
 std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Value>& in,
                                             const Attrs& attrs) {
-  Value q = in[0], k = in[1], v = in[2], out = in[3], lse = in[4], dout = in[5];
+  Value q = in[0], k = in[1];
   Sizes s = sizes_of(e, q, k);
-  double scale = attrs.get_float("scale");
-  Value a = fold_rows(e, weights_of(e, q, k, lse, s, attrs).a, s);
-  Value upstream = fold_queries(e, dout, s);
-  Value delta = e.sum_last(e.mul(upstream, fold_queries(e, out, s)));
-  Value da = e.matmul(upstream, swap_heads(e, v), false, true);
-  Value ds = e.mul(e.mul(a, e.sub(da, delta)), scale);
+  ScoreGradients g = score_gradients(e, in, s, attrs);
+  Value ds = e.mul(g.ds, attrs.get_float("scale"));
   Value dq = e.matmul(ds, swap_heads(e, k));
   Value dk = e.matmul(ds, fold_queries(e, q, s), true, false);
-  Value dv = e.matmul(a, upstream, true, false);
+  Value dv = e.matmul(g.a, g.upstream, true, false);
   return {unfold_queries(e, dq, s), swap_heads(e, dk), swap_heads(e, dv)};
+}
+
+std::vector<Value> decompose_attention_score_grad(const Emit& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs) {
+  Sizes s = sizes_of(e, in[0], in[1]);
+  ScoreGradients g = score_gradients(e, in, s, attrs);
+  const Shape all = {s.batch, s.heads, s.queries, s.keys};
+  return {e.reshape(g.ds, all), e.reshape(g.da, all)};
+}
+
+std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<Value>& in,
+                                              const Attrs& attrs) {
+  Sizes s = sizes_of(e, in[0], in[1]);
+  const ScoreScale scale = score_scale(attrs);
+  Value scores = e.mul(products_of(e, in[0], in[1], s, scale), scale.difference);
+  return {masked(e, scores, s, attrs.get_bool("causal"), -std::numeric_limits<double>::infinity())};
 }
 
 std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
@@ -136,19 +217,18 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
   Sizes s = sizes_of(e, in[0], in[1]);
   Weights weights = weights_of(e, in[0], in[1], in[2], s, attrs);
   Value row_sum = e.sum_last(weights.a);
-  if (!info(normalizer_of(attrs)).rows_sum_to_one)
-    weights = {e.sub(weights.log, e.log(row_sum)), e.div(weights.a, row_sum)};
+  Value log = e.sub(weights.difference, e.log(weights.sum));
   int64_t sink = attrs.get_int("sink");
   Shape columns = {s.batch, s.heads, s.keys}, rows = {s.batch, s.heads, s.queries};
-  Value mass = e.reduce_sum(weights.a, {2});
-  Value squares = e.reduce_sum(e.mul(weights.a, weights.a), {2});
-  Value entropy = e.neg(e.sum_last(e.mul(weights.a, weights.log)));
-  Value column = e.slice_axis(weights.a, 3, sink, sink + 1);
+  Value mass = e.reduce_sum(weights.share, {2});
+  Value squares = e.reduce_sum(e.mul(weights.share, weights.share), {2});
+  Value entropy = e.neg(e.sum_last(e.mul(weights.share, log)));
+  Value column = e.slice_axis(weights.share, 3, sink, sink + 1);
   return {e.reshape(mass, columns),
           e.reshape(squares, columns),
           e.reshape(entropy, rows),
           e.reshape(column, rows),
-          e.reshape(e.max_last(weights.a), rows),
+          e.reshape(e.max_last(weights.share), rows),
           e.reshape(row_sum, rows)};
 }
 

@@ -7,8 +7,14 @@ namespace weir {
 // Attention with weights a[t,s] = softmax(scale q k^T), masked to s <= t if causal.
 std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& in,
                                        const Attrs& attrs);
+std::vector<Value> decompose_attention_lse(const Emit& e, const std::vector<Value>& in,
+                                           const Attrs& attrs);
 std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Value>& in,
                                             const Attrs& attrs);
+std::vector<Value> decompose_attention_score_grad(const Emit& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs);
+std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<Value>& in,
+                                              const Attrs& attrs);
 std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
                                              const Attrs& attrs);
 std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,

@@ -1,6 +1,7 @@
 #pragma once
 // Short names for appending primitives to a graph in the making, so that a decomposition or a
 // gradient rule reads as its formula: `e.mul(x, e.sigmoid(x))`.
+#include <cmath>
 #include <concepts>
 
 #include "ir/edit.h"
@@ -68,6 +69,18 @@ class Emit {
   Value max_last(Value x) const { return reduce_max(x, {type(x).rank() - 1}); }
   /// The mean over the last axis.
   Value mean_last(Value x) const { return div(sum_last(x), static_cast<double>(shape(x).back())); }
+  /// The mean of squares over the last axis, to which `eps` will be added. In rows that are long
+  /// the numbers are made small by a power of two first, which changes no bit, so that the sum of
+  /// squares of a root mean square of 10^18 stays in the range of f32.
+  Value mean_square_last(Value x, double eps) const {
+    const auto count = static_cast<double>(shape(x).back());
+    constexpr double kLong = 256;  // 10^36 times this is in range
+    // Small numbers are not lost if eps counts beside them.
+    if (count <= kLong || eps < 1e-30) return mean_last(mul(x, x));
+    const double factor = std::exp2(-std::ceil(std::log2(count / kLong) / 2));
+    Value small = mul(x, factor);
+    return div(sum_last(mul(small, small)), count * factor * factor);
+  }
 
   /// x in another shape; x itself if it has that shape.
   Value reshape(Value x, Shape to) const {

@@ -10,14 +10,17 @@
 //   sum(axes) mean(axes) max(axes) min(axes) norm(axes)   norm is l2
 //   abs square                     of each element
 //   select(axis=i) select(axis=i..j) slice(axis,start,limit)   elements of one axis; j is included
+// (a norm squares in f32: it is inf for elements from 1.8e19 on and loses those below 1e-19)
 // and first of an attention pattern, without the pattern in memory:
 //   column_mass column_square      sum over queries of a and of a^2: [B,H,S]
 //   entropy row_max                of a query's row, in nats: [B,H,T]
 //   sink_column sink_column(s)     a[t,s] of every query t on key s (0 if not given): [B,H,T]
 //   row_sum                        sum over keys of a: [B,H,T]
-// All of these but row_sum are of normalised weights, a / row_sum, where the attention's normaliser
-// has rows that do not sum to one (softmax-1). The pattern itself is raw: hook_pattern : sum(query)
-// is the column mass of the weights as they are.
+// The pattern and attn_scores themselves, and their gradients (.grad), are arrays [B,H,T,S] that
+// take memory, part of the stated peak; slice(head,...) and slice(batch,...) as the first
+// reductions compute the part asked for alone. All of these but row_sum are of normalised weights,
+// a / row_sum, where the attention's normaliser has rows that do not sum to one (softmax-1). The
+// pattern itself is raw: hook_pattern : sum(query) is the column mass of the weights as they are.
 #include <string>
 #include <string_view>
 #include <vector>

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "ir/alias.h"
+#include "passes/attention_probes.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
 #include "support/error.h"
@@ -21,19 +22,14 @@ bool is_gradient_name(const Graph& graph, const std::string& name) {
   return name.ends_with(kSuffix) && graph.stage() >= Stage::differentiated;
 }
 
-bool is_pattern(const Graph& graph, Value value) {
-  return graph.node(through_identity(graph, value)).op == Op::attention_pattern;
-}
-
 // Axes by rank: activations are [B,T,D] or [B,T,H,d]; attention's own results have their layout,
 // and so have scores and weights that a model computes itself, which only their hook name tells.
 std::vector<std::string> axis_names(const Graph& graph, const std::string& name, Value value) {
   Value source = through_identity(graph, value);
   bool by_name = name.ends_with("hook_pattern") || name.ends_with("hook_attn_scores");
-  if (is_pattern(graph, source) || (by_name && graph.type(value).rank() == 4))
+  if (is_whole_attention(graph, source) || (by_name && graph.type(value).rank() == 4))
     return {"batch", "head", "query", "key"};
-  if (graph.node(source).op == Op::attention && source.result == 1)
-    return {"batch", "head", "query"};
+  if (graph.node(source).op == Op::attention_lse) return {"batch", "head", "query"};
   int64_t rank = graph.type(value).rank();
   if (rank == 3 && !graph.is_input(value)) return {"batch", "token", "feature"};
   if (rank == 4 && !graph.is_input(value)) return {"batch", "token", "head", "feature"};
@@ -54,8 +50,9 @@ class Chain {
     ProbeReduction canonical = reduction;
     ProbeStep step{reduction.kind, {}, reduction.start, reduction.limit};
     if (is_pattern_statistic(reduction.kind)) {
-      if (!pattern_ || !probe_.steps.empty())
+      if (!probe_.steps.empty())
         return fail(reduction, "is a statistic of a whole attention pattern and comes first");
+      if (!pattern_) return fail(reduction, not_a_pattern(reduction));
       statistic(reduction);
       if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
         return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
@@ -96,6 +93,16 @@ class Chain {
     return false;
   }
 
+  std::string not_a_pattern(const ProbeReduction& reduction) const {
+    std::string text =
+        "is computed by the kernels of an attention node, and this value is not the pattern of one";
+    if (axes_ != std::vector<std::string>{"batch", "head", "query", "key"}) return text;
+    const std::string whole = without_kernel(reduction);
+    text += whole.empty() ? ", nor do other reductions give it"
+                          : fmt::format("; {} gives it of the whole array", whole);
+    return text + ". Weights by attention and attention_pattern (ir/builder.h) have it";
+  }
+
   void statistic(const ProbeReduction& reduction) {
     bool by_key = reduction.kind == ReductionKind::column_mass ||
                   reduction.kind == ReductionKind::column_square;
@@ -131,62 +138,6 @@ class Chain {
   std::vector<std::string> texts_;
   std::string problem_;
 };
-
-// Batches and single heads (or whole groups) of a pattern are cut before it is computed.
-std::optional<Value> sliced_pattern(const Emit& e, Value x, const ProbeStep& step) {
-  const Node node = e.editor().graph().node(x);
-  if (node.op != Op::attention_pattern || step.kind != ReductionKind::slice) return std::nullopt;
-  Value q = node.inputs[0], k = node.inputs[1], lse = node.inputs[2];
-  int64_t axis = step.axes[0], group = e.shape(q)[2] / e.shape(k)[2];
-  if (axis == 0) {
-    q = e.slice_axis(q, 0, step.start, step.limit);
-    k = e.slice_axis(k, 0, step.start, step.limit);
-    lse = e.slice_axis(lse, 0, step.start, step.limit);
-  } else if (axis == 1) {
-    int64_t first = step.start / group, last = (step.limit - 1) / group;
-    bool whole_groups = step.start % group == 0 && step.limit % group == 0;
-    if (first != last && !whole_groups) return std::nullopt;
-    q = e.slice_axis(q, 2, step.start, step.limit);
-    k = e.slice_axis(k, 2, first, last + 1);
-    lse = e.slice_axis(lse, 1, step.start, step.limit);
-  } else {
-    return std::nullopt;
-  }
-  return e.op(Op::attention_pattern, {q, k, lse}, node.attrs);
-}
-
-// The results of attention_stats, computed without the pattern.
-Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink) {
-  const Node node = editor.graph().node(pattern);
-  WEIR_CHECK(node.op == Op::attention_pattern, "statistics of a {}", op_name(node.op));
-  Attrs attrs = node.attrs;
-  attrs.set("sink", sink);
-  auto results = editor.add_node(Op::attention_stats, node.inputs, attrs, node.where);
-  switch (kind) {
-    case ReductionKind::column_mass:
-      return results[0];
-    case ReductionKind::column_square:
-      return results[1];
-    case ReductionKind::entropy:
-      return results[2];
-    case ReductionKind::sink_column:
-      return results[3];
-    case ReductionKind::row_max:
-      return results[4];
-    case ReductionKind::row_sum:
-      return results[5];
-    case ReductionKind::sum:
-    case ReductionKind::mean:
-    case ReductionKind::max:
-    case ReductionKind::min:
-    case ReductionKind::norm:
-    case ReductionKind::abs:
-    case ReductionKind::square:
-    case ReductionKind::slice:
-      break;
-  }
-  internal_error_at("not a statistic of attention");
-}
 
 std::vector<Hook> hooks_of(const GraphPtr& graph, const std::string& loss) {
   std::set<std::string> differentiable;
@@ -322,7 +273,8 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::square:
       return e.mul(x, x);
     case ReductionKind::slice:
-      if (auto sliced = sliced_pattern(e, x, step)) return *sliced;
+      if (auto cut = cut_whole_attention(editor, x, step.axes[0], step.start, step.limit))
+        return *cut;
       return e.slice_axis(x, step.axes[0], step.start, step.limit);
     case ReductionKind::column_mass:
     case ReductionKind::column_square:

@@ -260,7 +260,11 @@ TEST(InterpretOps, CausalAttentionOfOneHeadByHand) {
   Attrs attrs{{"causal", true}, {"scale", 1.0}};
   auto results = run_op(Op::attention, {q, k, v}, attrs);
   EXPECT_TRUE(test::close(results[0], HostTensor{f32({1, 2, 1, 1}), {8, 5}}));
-  EXPECT_TRUE(test::close(results[1], HostTensor{f32({1, 1, 2}), {0, std::log(4.0)}}));
+  // Relative to the larger score of a query: 1, and 1/3 + 1.
+  EXPECT_TRUE(
+      test::close(results[1], HostTensor{f32({1, 1, 2, 2}), {0, std::log(3.0), 1, 4.0 / 3}}));
+  HostTensor lse = run_op(Op::attention_lse, {results[1]}, {{"scale", 1.0}})[0];
+  EXPECT_TRUE(test::close(lse, HostTensor{f32({1, 1, 2}), {0, std::log(4.0)}}));
   HostTensor pattern = run_op(Op::attention_pattern, {q, k, results[1]}, attrs)[0];
   EXPECT_TRUE(test::close(pattern, HostTensor{f32({1, 1, 2, 2}), {1, 0, 0.25, 0.75}}));
 }

@@ -337,7 +337,7 @@ TEST(Verify, StatisticsInTheBackwardKernelAreOfItsOwnAttention) {
         "Z, L = kernel q, k {schedule=\"attention\"} region (q: f32[1,4,2,8], k: f32[1,4,1,8])\n"
         "A, B = attention q, k, k {causal=true, key_block=8, scale=1}\nreturn A, B\n"
         "A, B, C, D = kernel q, k, Z, L {schedule=\"attention_grad\"} region (q: f32[1,4,2,8], "
-        "k: f32[1,4,1,8], z: f32[1,4,2,8], l: f32[1,2,4])\n"
+        "k: f32[1,4,1,8], z: f32[1,4,2,8], l: f32[1,2,2,4])\n"
         "A, B, C = attention_grad q, k, k, z, l, z {causal=true, key_block=8, scale=1}\n"
         "D, E, F, G, H, I = attention_stats " +
             operands + " {causal=true, key_block=8, " + more +
@@ -345,7 +345,7 @@ TEST(Verify, StatisticsInTheBackwardKernelAreOfItsOwnAttention) {
     return text.substr(0, text.find(", unlike node"));
   };
   EXPECT_EQ(kernel("q, k, l"), "no error");
-  EXPECT_EQ(kernel("z, k, l"), "statistics in the backward kernel are of its own q, k and lse");
+  EXPECT_EQ(kernel("z, k, l"), "statistics in the backward kernel are of its own q, k and rows");
   EXPECT_EQ(kernel("q, k, l", "normalizer=\"softmax-1\", "),
             "statistics in the backward kernel are of the same attention");
 }

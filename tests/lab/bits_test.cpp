@@ -57,6 +57,7 @@ GraphPtr training_step(const Model& model, bool with_probes, int64_t memory = 0)
     requests.push_back(parse_probe_request("blocks.*.attn.hook_{q,k,v,z,result} : norm(feature)"));
     requests.push_back(parse_probe_request("*hook_{embed,logits,mlp_out,pattern}"));
     requests.push_back(parse_probe_request("model.*.weight.grad"));
+    requests.push_back(parse_probe_request("blocks.*.attn.hook_{attn_scores,pattern}.grad"));
     training.probes = resolve_probes(graph, requests);
     differentiation.named = probed_gradients(graph, training.probes);
   }

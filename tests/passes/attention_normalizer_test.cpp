@@ -29,7 +29,7 @@ TEST(AttentionNormalizer, ReplacesItInEveryAttentionAndPattern) {
       EXPECT_EQ(normalizer_of(node.attrs), softmax_1) << op_name(node.op);
       ++replaced;
     }
-  EXPECT_EQ(replaced, 4);  // attention and hook_pattern of two layers
+  EXPECT_EQ(replaced, 6);  // attention, hook_lse and hook_pattern of two layers
   for (const auto& [name, value] : before->names()) EXPECT_TRUE(after->find(name)) << name;
   EXPECT_EQ(apply_attention_normalizer(after, softmax_1), after);
   EXPECT_EQ(*apply_attention_normalizer(after, softmax), *before);
@@ -118,7 +118,7 @@ TEST(AttentionNormalizer, Errors) {
       "C = attention_pattern q, q, B {causal=true, scale=0.5}\nreturn C\n";
   EXPECT_THAT(user_error_of([&] { verify_user(*parse_graph(text, "text"), "text"); }),
               testing::HasSubstr("attention_pattern has the normalizer softmax-1 of the attention "
-                                 "whose log-sum-exp it takes, not softmax"));
+                                 "whose rows it takes, not softmax"));
 }
 
 }  // namespace

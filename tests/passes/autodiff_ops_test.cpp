@@ -149,7 +149,10 @@ std::vector<Sample> samples_of(Op op) {
     case Op::eq:
     case Op::ne:
     case Op::embedding_grad:
+    case Op::attention_lse:
     case Op::attention_grad:
+    case Op::attention_score_grad:
+    case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_pattern:
     case Op::linear_cross_entropy_grad:

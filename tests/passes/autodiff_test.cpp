@@ -235,8 +235,8 @@ TEST(Autodiff, ListsEveryOpWithoutAGradientOnTheWay) {
   Builder b("g");
   Tensor q = b.input("q", f32({1, 3, 1, 2})), aside = b.input("aside", f32({1, 3, 1, 2}));
   Tensor ids = b.input("ids", i32({3}));
-  auto [out, lse] = attention(q, q, q, true, 1.0);
-  Tensor pattern = b.add(Op::attention_pattern, {q, q, lse}, {{"causal", true}, {"scale", 1.0}},
+  auto [out, rows] = attention(q, q, q, true, 1.0);
+  Tensor pattern = b.add(Op::attention_pattern, {q, q, rows}, {{"causal", true}, {"scale", 1.0}},
                          Where::current())[0]
                        .named("hook_pattern");
   Tensor gradient = b.add(Op::embedding_grad, {ids, reshape(q, {3, 2})}, {{"vocabulary", 4}},
@@ -253,13 +253,13 @@ TEST(Autodiff, ListsEveryOpWithoutAGradientOnTheWay) {
   EXPECT_EQ(error_of(graph, {.wrt = {"aside"}}), "no error");
 }
 
-TEST(Autodiff, AGradientIntoTheLogSumExpIsAnError) {
+TEST(Autodiff, AGradientIntoRowStatisticsIsAnError) {
   Builder b("g");
   Tensor q = b.input("q", f32({1, 3, 1, 2}));
-  auto [out, lse] = attention(q, q, q, true, 1.0);
-  b.output("loss", sum_all(out) + sum_all(lse));
+  auto [out, rows] = attention(q, q, q, true, 1.0);
+  b.output("loss", sum_all(out) + sum_all(rows));
   EXPECT_THAT(error_of(b.finish(), {.wrt = {"q"}}),
-              HasSubstr("the loss depends on the log-sum-exp of an attention, through which no "
+              HasSubstr("the loss depends on the row statistics of an attention, through which no "
                         "gradient flows. Put stop_gradient on it"));
 }
 

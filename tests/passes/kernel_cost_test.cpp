@@ -67,15 +67,16 @@ TEST(KernelCost, StatisticsBesideABackwardKernelComeFree) {
     Builder b("region");
     const Type type = f32({1, 8, 2, 4});
     Tensor q = b.input("q", type), k = b.input("k", type), v = b.input("v", type);
-    Tensor z = b.input("z", type), lse = b.input("lse", f32({1, 2, 8})), dz = b.input("dz", type);
+    Tensor z = b.input("z", type), rows = b.input("rows", f32({1, 2, 2, 8})),
+           dz = b.input("dz", type);
     Attrs attrs{{"causal", true}, {"scale", 0.5}};
     if (gradient) {
-      auto out = b.add(Op::attention_grad, {q, k, v, z, lse, dz}, attrs, Where::current());
+      auto out = b.add(Op::attention_grad, {q, k, v, z, rows, dz}, attrs, Where::current());
       b.output("dq", out[0]);
     }
     Attrs with_sink = attrs;
     with_sink.set("sink", int64_t{0});
-    b.output("mass", b.add(Op::attention_stats, {q, k, lse}, with_sink, Where::current())[0]);
+    b.output("mass", b.add(Op::attention_stats, {q, k, rows}, with_sink, Where::current())[0]);
     return region_cost(*b.finish()).products;
   };
   const double one = 2.0 * 2 * 8 * 8 * 4 / 2;

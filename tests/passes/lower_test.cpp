@@ -52,7 +52,7 @@ TEST(Lower, SplitsMixedReductionsAndStampsLanes) {
 TEST(Lower, StampsAttentionAndDropsNamedOnlyCode) {
   Builder b("g");
   Tensor q = b.input("q", f32({1, 64, 2, 32})), k = b.input("k", f32({1, 64, 2, 32}));
-  auto [out, lse] = attention(q, k, k, true, 0.2);
+  auto [out, rows] = attention(q, k, k, true, 0.2);
   exp(q).named("blocks.0.attn.hook_unused");
   b.output("out", out.named("blocks.0.attn.hook_z"));
   GraphPtr after = lower(with_stage(b.finish(), Stage::instrumented), parse_target("x86-64-v3"));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "codegen/interpret.h"
 #include "ir/builder.h"
@@ -88,7 +89,13 @@ TEST(Probes, HooksAreListedWithShapeAndGradient) {
   EXPECT_TRUE(find("blocks.1.attn.hook_v").has_gradient);
   EXPECT_EQ(find("blocks.0.attn.hook_pattern").axes,
             (std::vector<std::string>{"batch", "head", "query", "key"}));
-  EXPECT_FALSE(find("blocks.0.attn.hook_pattern").has_gradient);
+  EXPECT_TRUE(find("blocks.0.attn.hook_pattern").has_gradient);
+  EXPECT_TRUE(find("blocks.1.attn.hook_attn_scores").has_gradient);
+  EXPECT_EQ(find("blocks.1.attn.hook_attn_scores").axes,
+            (std::vector<std::string>{"batch", "head", "query", "key"}));
+  EXPECT_FALSE(find("blocks.0.attn.hook_lse").has_gradient);
+  EXPECT_EQ(find("blocks.0.attn.hook_lse").axes,
+            (std::vector<std::string>{"batch", "head", "query"}));
   EXPECT_TRUE(find("model.norm.weight").has_gradient);
 }
 
@@ -104,6 +111,115 @@ TEST(Probes, WeightsThatAModelComputesItselfHaveTheAxesOfAPattern) {
   EXPECT_EQ(hooks[0].axes, axes);
   EXPECT_EQ(hooks[1].axes, axes);
   EXPECT_EQ(hooks[2].axes, (std::vector<std::string>{"batch", "token", "head", "feature"}));
+}
+
+// One attention of two query heads a key head, by its node or written out in primitives, where
+// gradients of scores and weights lie on the way to the loss.
+GraphPtr attention_graph(bool by_hand, AttentionNormalizer normalizer) {
+  constexpr int64_t B = 2, T = 4, H = 4, G = 2, d = 3;
+  Builder b("attention");
+  Tensor q = b.input("q", f32({B, T, H, d})), k = b.input("k", f32({B, T, G, d})),
+         v = b.input("v", f32({B, T, G, d})), weights = b.input("weights", f32({B, T, H, d}));
+  Tensor z;
+  if (by_hand) {
+    // [B,T,H,d] as [B,G,H/G,T,d], keys and values of a head repeated for its group.
+    const auto queries = [&](const Tensor& x) {
+      return reshape(transpose(x, {0, 2, 1, 3}), {B, H, T, d});
+    };
+    const auto keys = [&](const Tensor& x) {
+      Tensor y = reshape(transpose(x, {0, 2, 1, 3}), {B, G, 1, T, d});
+      return reshape(concat({y, y}, 2), {B, H, T, d});
+    };
+    Tensor scores = matmul(queries(q), keys(k), {.transpose_b = true}) * 0.5;
+    Tensor visible = ge(b.iota(2, i32({1, 1, T, 1})), b.iota(3, i32({1, 1, 1, T})));
+    scores = select(visible, scores, b.constant(-std::numeric_limits<double>::infinity()));
+    scores.named("hook_attn_scores");
+    Tensor pattern;
+    if (normalizer == AttentionNormalizer::softmax) {
+      pattern = softmax(scores);
+    } else {
+      Tensor zero = b.constant(0, f32({B, H, T, 1}));
+      pattern = slice(softmax(concat({scores, zero}, 3)), {0, 0, 0, 0}, {B, H, T, T});
+    }
+    z = transpose(matmul(pattern.named("hook_pattern"), keys(v)), {0, 2, 1, 3});
+  } else {
+    auto [out, rows] = attention(q, k, v, true, 0.5, normalizer);
+    attention_scores(q, k, true, 0.5).named("hook_attn_scores");
+    attention_pattern(q, k, rows, true, 0.5, normalizer).named("hook_pattern");
+    z = out;
+  }
+  Tensor y = z * z * weights;
+  b.output("loss", reshape(reduce_sum(y, {0, 1, 2, 3}), {}));
+  return b.finish();
+}
+
+TEST(Probes, GradientsOfScoresAndPatternAreThoseOfAttentionWrittenOut) {
+  for (AttentionNormalizer normalizer : all_normalizers()) {
+    const std::vector<std::string> texts = {"hook_attn_scores.grad", "hook_pattern.grad",
+                                            "hook_attn_scores", "hook_pattern"};
+    const Tensors want = run(attention_graph(true, normalizer), texts, {}).probes,
+                  got = run(attention_graph(false, normalizer), texts, {}).probes;
+    ASSERT_EQ(want.size(), 4);
+    EXPECT_TRUE(close(got, want, {.relative = 1e-11, .absolute = 1e-14}));
+    // Scores of hidden keys have no gradient, their weights have one.
+    EXPECT_EQ(want.at("hook_attn_scores.grad:raw").at({0, 1, 0, 3}), 0);
+    EXPECT_NE(want.at("hook_pattern.grad:raw").at({0, 1, 0, 3}), 0);
+    // The first query sees one key: under softmax nothing changes its weight.
+    if (normalizer == AttentionNormalizer::softmax)
+      EXPECT_EQ(got.at("hook_attn_scores.grad:raw").at({1, 2, 0, 0}), 0);
+  }
+}
+
+TEST(Probes, GradientsOfScoresOfChosenHeadsAreComputedAlone) {
+  const GraphPtr built = attention_graph(false, AttentionNormalizer::softmax);
+  const std::vector<std::string> texts = {"hook_attn_scores.grad",
+                                          "hook_attn_scores.grad : slice(head,1,2)",
+                                          "hook_pattern.grad : slice(head,2,4), norm(key)",
+                                          "hook_pattern.grad : select(batch=1), select(head=3)"};
+  const Tensors probes = run(built, texts, {}).probes;
+  const HostTensor &all = probes.at("hook_attn_scores.grad:raw"),
+                   &one = probes.at("hook_attn_scores.grad:slice(head,1,2)");
+  EXPECT_EQ(one.type, f32({2, 1, 4, 4}));
+  EXPECT_EQ(one.at({1, 0, 3, 2}), all.at({1, 1, 3, 2}));
+  // With one head asked for, no array of all heads is in the program.
+  const auto resolved_one = resolved(built, {texts[3]});
+  const GraphPtr graph = insert_probes(
+      differentiate(built, {.named = probed_gradients(built, resolved_one)}), resolved_one);
+  CompileOptions options;
+  const GraphPtr planned = run_pipeline(graph, options).graph;
+  for (const Node& node : planned->nodes())
+    for (const Type& type : node.types)
+      EXPECT_LT(type.elements(), 2 * 4 * 4 * 4) << to_string(type);
+}
+
+TEST(Probes, GradientsOfScoresNeedAnAttentionThatTheLossDependsOn) {
+  Builder b("g");
+  Tensor q = b.input("q", f32({1, 3, 1, 2}));
+  auto [z, rows] = attention(q, q, q, true, 1);
+  attention_scores(q, q, true, 1).named("hook_attn_scores");
+  b.output("z", z);
+  b.output("loss", reshape(reduce_sum(q, {0, 1, 2, 3}), {}));
+  EXPECT_THAT(error_of([&] { resolved(b.finish(), {"hook_attn_scores.grad"}); }),
+              HasSubstr("hook_attn_scores has no gradient in this program"));
+}
+
+TEST(Probes, AStatisticOfAPatternWrittenOutSaysWhatItTakes) {
+  const GraphPtr graph = attention_graph(true, AttentionNormalizer::softmax);
+  const std::string text = error_of([&] {
+    resolved(graph, {"hook_pattern : column_square", "hook_pattern : entropy",
+                     "hook_pattern : sink_column(2)", "hook_attn_scores.grad : column_mass",
+                     "hook_pattern : sum(query), row_max"});
+  });
+  EXPECT_THAT(text, HasSubstr("column_square: is computed by the kernels of an attention node, and "
+                              "this value is not the pattern of one; square, sum(query) gives it "
+                              "of the whole array. Weights by attention and attention_pattern "
+                              "(ir/builder.h) have it."));
+  EXPECT_THAT(text, HasSubstr("entropy: is computed by the kernels of an attention node, and this "
+                              "value is not the pattern of one, nor do other reductions give it."));
+  EXPECT_THAT(text, HasSubstr("; select(key=2) gives it of the whole array."));
+  EXPECT_THAT(text, HasSubstr("column_mass: is computed by the kernels"));
+  EXPECT_THAT(text, HasSubstr("row_max: is a statistic of a whole attention pattern and comes "
+                              "first."));
 }
 
 TEST(Probes, GlobsResolveToUniqueIds) {
@@ -123,7 +239,7 @@ TEST(Probes, ListsEveryRequestThatDoesNotFit) {
   GraphPtr graph = small_llama();
   std::string text = error_of([&] {
     resolved(graph, {"blocks.0.atn.hook_v", "blocks.*.hook_resid_pre : norm(head)",
-                     "blocks.0.attn.hook_pattern.grad", "blocks.0.attn.hook_q : entropy",
+                     "blocks.0.attn.hook_lse.grad", "blocks.0.attn.hook_q : entropy",
                      "hook_embed : slice(token,2,9)", "hook_embed : sum(batch), sum(token,token)"});
   });
   EXPECT_THAT(text, HasSubstr("[probe] 6 problems:"));
@@ -132,8 +248,9 @@ TEST(Probes, ListsEveryRequestThatDoesNotFit) {
   EXPECT_THAT(text, HasSubstr("'blocks.*.hook_resid_pre : norm(head)' does not fit "
                               "blocks.0.hook_resid_pre f32[3,5,8]: norm(head): there is no axis "
                               "head; the axes are batch, token, feature (and 1 more hooks)."));
-  EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_pattern has no gradient in this program"));
-  EXPECT_THAT(text, HasSubstr("entropy: is a statistic of a whole attention pattern"));
+  EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_lse has no gradient in this program"));
+  EXPECT_THAT(text, HasSubstr("entropy: is computed by the kernels of an attention node, and this "
+                              "value is not the pattern of one."));
   EXPECT_THAT(text, HasSubstr("slice(token,2,9): axis token has 5 elements"));
   EXPECT_THAT(text, HasSubstr("an axis is named twice"));
 }

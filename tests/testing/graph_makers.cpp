@@ -82,7 +82,10 @@ void GraphGenerator::make(Op op) {
     case Op::v_scale:
       return make_row(op);
     case Op::attention:
+    case Op::attention_lse:
     case Op::attention_grad:
+    case Op::attention_score_grad:
+    case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_pattern:
       return make_attention(op);
@@ -289,13 +292,23 @@ void GraphGenerator::make_attention(Op op) {
   std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
   if (op == Op::attention) {
     keep(forward[0], 3);
-    if (!options_.differentiable) keep(forward[1], 20);  // lse takes no gradient
+    if (!options_.differentiable) keep(forward[1], 20);  // row statistics take no gradient
     return;
   }
-  if (op == Op::attention_grad) {
+  if (op == Op::attention_lse) {
+    attrs.erase("causal");
+    return keep(add(op, {forward[1]}, attrs), 20);
+  }
+  if (op == Op::attention_grad || op == Op::attention_score_grad) {
     Value g = resized(pick(3).value, type(q).shape);
-    return keep_all(editor_.add_node(op, {q, k, v, forward[0], forward[1], g}, attrs),
-                    {kLarge, kLarge, kLarge});
+    for (Value result : editor_.add_node(op, {q, k, v, forward[0], forward[1], g}, attrs))
+      keep(result, kLarge);
+    return;
+  }
+  if (op == Op::attention_scores) {
+    attrs.erase("normalizer");
+    attrs.set("causal", false);  // no infinities
+    return keep(add(op, {q, k}, attrs), kLarge);
   }
   if (op == Op::attention_pattern) return keep(add(op, {q, k, forward[1]}, attrs), 1);
   attrs.set("sink", random_.integer(0, keys - 1));

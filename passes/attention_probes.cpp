@@ -1,0 +1,137 @@
+#include "passes/attention_probes.h"
+
+#include <fmt/format.h>
+
+#include "ir/alias.h"
+#include "ir/normalizer.h"
+#include "passes/emit.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+// How an operand of attention is laid out.
+enum class Layout : uint8_t { queries, keys, rows };  // [B,T,H,d], [B,S,G,d], [B,H,2,T]
+
+std::vector<Layout> layouts_of(Op op) {
+  using enum Layout;
+  if (op == Op::attention_scores) return {queries, keys};
+  if (op == Op::attention_pattern) return {queries, keys, rows};
+  if (op == Op::attention_score_grad) return {queries, keys, keys, queries, rows, queries};
+  return {};
+}
+
+}  // namespace
+
+bool is_pattern(const Graph& graph, Value value) {
+  return graph.node(through_identity(graph, value)).op == Op::attention_pattern;
+}
+
+bool is_whole_attention(const Graph& graph, Value value) {
+  return !layouts_of(graph.node(value).op).empty();
+}
+
+std::optional<Value> cut_whole_attention(GraphEditor& editor, Value x, int64_t axis, int64_t start,
+                                         int64_t limit) {
+  const Node node = editor.graph().node(x);
+  const std::vector<Layout> layouts = layouts_of(node.op);
+  if (layouts.empty() || axis > 1) return std::nullopt;
+  Emit e(editor, node.where);
+  const int64_t group = e.shape(node.inputs[0])[2] / e.shape(node.inputs[1])[2];
+  const int64_t first = start / group, last = (limit - 1) / group;
+  const bool whole_groups = start % group == 0 && limit % group == 0;
+  if (axis == 1 && first != last && !whole_groups) return std::nullopt;
+  std::vector<Value> operands;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    const Value operand = node.inputs[i];
+    if (axis == 0)
+      operands.push_back(e.slice_axis(operand, 0, start, limit));
+    else if (layouts[i] == Layout::keys)
+      operands.push_back(e.slice_axis(operand, 2, first, last + 1));
+    else
+      operands.push_back(e.slice_axis(operand, layouts[i] == Layout::rows ? 1 : 2, start, limit));
+  }
+  return editor.add_node(node.op, operands, node.attrs, node.where)[x.result];
+}
+
+Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink) {
+  const Node node = editor.graph().node(pattern);
+  WEIR_CHECK(node.op == Op::attention_pattern, "statistics of a {}", op_name(node.op));
+  Attrs attrs = node.attrs;
+  attrs.set("sink", sink);
+  auto results = editor.add_node(Op::attention_stats, node.inputs, attrs, node.where);
+  switch (kind) {
+    case ReductionKind::column_mass:
+      return results[0];
+    case ReductionKind::column_square:
+      return results[1];
+    case ReductionKind::entropy:
+      return results[2];
+    case ReductionKind::sink_column:
+      return results[3];
+    case ReductionKind::row_max:
+      return results[4];
+    case ReductionKind::row_sum:
+      return results[5];
+    case ReductionKind::sum:
+    case ReductionKind::mean:
+    case ReductionKind::max:
+    case ReductionKind::min:
+    case ReductionKind::norm:
+    case ReductionKind::abs:
+    case ReductionKind::square:
+    case ReductionKind::slice:
+      break;
+  }
+  internal_error_at("not a statistic of attention");
+}
+
+std::string without_kernel(const ProbeReduction& statistic) {
+  switch (statistic.kind) {
+    case ReductionKind::column_mass:
+      return "sum(query)";
+    case ReductionKind::column_square:
+      return "square, sum(query)";
+    case ReductionKind::row_max:
+      return "max(key)";
+    case ReductionKind::row_sum:
+      return "sum(key)";
+    case ReductionKind::sink_column:
+      return fmt::format("select(key={})", statistic.start);
+    default:
+      return "";
+  }
+}
+
+std::optional<int32_t> observed_attention(const Graph& graph, Value value) {
+  const Node& node = graph.node(value);
+  if (node.op == Op::attention_pattern) {
+    const Value rows = through_identity(graph, node.inputs[2]);
+    if (graph.node(rows).op != Op::attention || rows.result != 1) return std::nullopt;
+    return rows.node;
+  }
+  if (node.op != Op::attention_scores) return std::nullopt;
+  std::optional<int32_t> found;
+  for (int32_t id = 0; id < graph.size(); ++id) {
+    const Node& other = graph.node(id);
+    if (other.op != Op::attention || other.inputs[0] != node.inputs[0] ||
+        other.inputs[1] != node.inputs[1] ||
+        other.attrs.get_bool("causal") != node.attrs.get_bool("causal") ||
+        other.attrs.get_float("scale") != node.attrs.get_float("scale"))
+      continue;
+    if (found) return std::nullopt;
+    found = id;
+  }
+  return found;
+}
+
+Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,
+                        Value rows, Value dout) {
+  std::vector<Value> operands = attention.inputs;
+  operands.insert(operands.end(), {out, rows, dout});
+  const std::vector<Value> gradients =
+      editor.add_node(Op::attention_score_grad, operands, attention.attrs, observed.where);
+  return gradients[observed.op == Op::attention_scores ? 0 : 1];
+}
+
+}  // namespace weir

@@ -1,0 +1,39 @@
+#pragma once
+// What probes know of attention: arrays of [queries, keys] that exist only because they are asked
+// for. They are cut before they are computed, their statistics are computed without them, and their
+// gradients are those of the attention whose weights or scores they show.
+#include <optional>
+
+#include "ir/edit.h"
+#include "passes/probe_request.h"
+
+namespace weir {
+
+/// Whether a value is the pattern of an attention node (through identities), whose statistics the
+/// attention kernels compute.
+bool is_pattern(const Graph& graph, Value value);
+
+/// Whether a value is a result of an op that computes whole arrays [B,H,T,S] of attention.
+bool is_whole_attention(const Graph& graph, Value value);
+
+/// Elements start .. limit-1 of one axis of such a value, computed alone: of a batch, of one head
+/// or of whole groups. Nothing for other values and cuts.
+std::optional<Value> cut_whole_attention(GraphEditor& editor, Value x, int64_t axis, int64_t start,
+                                         int64_t limit);
+
+/// One of the statistics of a pattern; all of one sink come from one node.
+Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink);
+
+/// How other reductions give a statistic of a whole array; "" for none.
+std::string without_kernel(const ProbeReduction& statistic);
+
+/// The attention node whose weights or scores a value shows, as an observation that the loss does
+/// not depend on: the attention that a pattern has its rows from, the only one of the same queries,
+/// keys and scale as scores have. Nothing for other values.
+std::optional<int32_t> observed_attention(const Graph& graph, Value value);
+
+/// The gradient at what such a value shows, given the gradient at the attention's output.
+Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,
+                        Value rows, Value dout);
+
+}  // namespace weir

@@ -156,8 +156,8 @@ void add_tokens(CLI::App& app, Action& action) {
   command
       ->add_option(
           "--tokenizer", options->tokenizer,
-          "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a .gguf file, or a "
-          "folder with one of these")
+          "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a tokenizer.model of "
+          "SentencePiece, a .gguf file, or a folder with one of these")
       ->required();
   auto* text = command->add_option(
       "--text", options->text,

@@ -9,7 +9,9 @@
 
 namespace weir {
 
-/// Finds added tokens: those that start with a byte are tried at it from the longest on.
+/// Finds added tokens: those that start with a byte are tried at it from the longest on. What a
+/// token finds does not depend on the white space that an earlier one took in, as in Hugging Face's
+/// tokenizers: a token found inside such white space is given too, and what follows it is text.
 class AddedMatcher {
  public:
   void add(const AddedToken& token) {
@@ -37,7 +39,6 @@ class AddedMatcher {
       if (from > begin) on_text(text.substr(begin, from - begin));
       on_token(found->id);
       begin = to;
-      at = std::max(at, to);
     }
     if (begin < text.size()) on_text(text.substr(begin));
   }

@@ -9,7 +9,8 @@
 namespace weir {
 namespace {
 
-constexpr int64_t kControl = 3;  // types of tokens: the numbers are the format's
+constexpr int64_t kUnknown = 2;  // types of tokens: the numbers are the format's
+constexpr int64_t kControl = 3;
 constexpr int64_t kUserDefined = 4;
 constexpr size_t kMaxTokens = 1 << 24;
 
@@ -22,12 +23,6 @@ struct Cutting {
   bool normal_form_c;
 };
 
-const char* const kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 const char* const kTekken =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
@@ -38,13 +33,13 @@ const std::array<Cutting, 11>& cuttings() {
       {"gpt-2", false, kGpt2Pattern, false, false},
       {"smollm", true, kGpt2Pattern, false, false},
       {"starcoder", true, kGpt2Pattern, false, false},
-      {"llama-bpe", false, kLlama3, true, false},
-      {"llama3", false, kLlama3, true, false},
-      {"llama-v3", false, kLlama3, true, false},
-      {"smaug-bpe", false, kLlama3, false, false},
-      {"dbrx", false, kLlama3, false, false},
-      {"qwen2", false, kQwen2, false, true},
-      {"deepseek-r1-qwen", false, kQwen2, false, true},
+      {"llama-bpe", false, kLlama3Pattern, true, false},
+      {"llama3", false, kLlama3Pattern, true, false},
+      {"llama-v3", false, kLlama3Pattern, true, false},
+      {"smaug-bpe", false, kLlama3Pattern, false, false},
+      {"dbrx", false, kLlama3Pattern, false, false},
+      {"qwen2", false, kQwen2Pattern, false, true},
+      {"deepseek-r1-qwen", false, kQwen2Pattern, false, true},
       {"tekken", false, kTekken, true, false},
   }};
   return table;
@@ -82,7 +77,8 @@ void read_tokens(const GgufFile& file, BpeModel& model, Problems& problems) {
     return;
   }
   for (size_t id = 0; id < kinds.size(); ++id)
-    if (kinds[id] == kControl || kinds[id] == kUserDefined)
+    if (kinds[id] == kControl || kinds[id] == kUserDefined ||
+        (model.characters && kinds[id] == kUnknown))
       model.added.push_back({.id = static_cast<int32_t>(id), .content = model.tokens[id]});
 }
 
@@ -103,7 +99,8 @@ void read_merges(const GgufFile& file, BpeModel& model, Problems& problems) {
 }
 
 /// The ids that the metadata states. Of a file that does not say whether a begin token is put
-/// before texts, llama.cpp puts one before those of the Llama 3 and Tekken cuttings.
+/// before texts, llama.cpp puts one before those of the Llama 3 and Tekken cuttings, and of
+/// SentencePiece.
 void read_special(const GgufFile& file, bool adds_begin, BpeModel& model, Problems& problems) {
   auto name = [&](const std::string& key, std::optional<NamedToken>& token) {
     const GgufValue* value = file.find("tokenizer.ggml." + key);
@@ -130,12 +127,48 @@ void read_special(const GgufFile& file, bool adds_begin, BpeModel& model, Proble
     special.adds_source = "llama.cpp's default";
 }
 
+/// SentencePiece's BPE by scores, as llama.cpp has it: a space is put before every stretch of text
+/// between added tokens.
+BpeModel llama_tokenizer(const GgufFile& file) {
+  BpeModel model;
+  model.source = file.path();
+  model.characters = true;
+  model.byte_fallback = true;
+  model.fuse_unknown = true;
+  Problems problems("gguf");
+  read_tokens(file, model, problems);
+  read_special(file, true, model, problems);
+  const std::vector<double> scores = file.at("tokenizer.ggml.scores").numbers();
+  if (scores.size() != model.tokens.size() || scores.empty())
+    problems.add(fmt::format("{}: there are {} scores for {} tokens.", file.path(), scores.size(),
+                             model.tokens.size()));
+  for (double score : scores) model.scores.push_back(static_cast<float>(score));
+  if (const GgufValue* unknown = file.find("tokenizer.ggml.unknown_token_id")) {
+    const int64_t id = unknown->whole();
+    if (id >= 0 && static_cast<size_t>(id) < model.tokens.size())
+      model.unknown = model.tokens[static_cast<size_t>(id)];
+    else
+      problems.add(fmt::format("{}: {} is {}, but there are {} tokens.", file.path(),
+                               unknown->key(), id, model.tokens.size()));
+  }
+  problems.raise();
+  const GgufValue* prefix = file.find("tokenizer.ggml.add_space_prefix");
+  const bool prefixed = prefix == nullptr || prefix->flag();
+  if (prefixed) model.normal_steps.push_back({NormalStep::Kind::prepend, "", " "});
+  model.normal_steps.push_back({NormalStep::Kind::replace, " ", std::string(kSpaceSign)});
+  model.decoding = {.space_signs = true, .bytes = true, .strip = prefixed ? 1U : 0U};
+  return model;
+}
+
 }  // namespace
 
 BpeModel gguf_tokenizer(const GgufFile& file) {
   const std::string_view kind = file.at("tokenizer.ggml.model").text();
+  if (kind == "llama") return llama_tokenizer(file);
   if (kind != "gpt2")
-    user_error("gguf", "{}: the tokenizer is of the model \"{}\"; gpt2 (byte-level BPE) is needed.",
+    user_error("gguf",
+               "{}: the tokenizer is of the model \"{}\"; gpt2 (byte-level BPE) or llama "
+               "(SentencePiece BPE) is needed. Give the model's tokenizer.json, or token ids.",
                file.path(), kind);
   BpeModel model;
   model.source = file.path();
@@ -148,7 +181,7 @@ BpeModel gguf_tokenizer(const GgufFile& file) {
   if (how.digits_first) model.steps.push_back({SplitStep::Kind::keep_all, digit_pattern()});
   model.steps.push_back({SplitStep::Kind::keep_all, how.pattern});
   model.ignore_merges = how.ignore_merges;
-  model.normal_form_c = how.normal_form_c;
+  if (how.normal_form_c) model.normal_steps.push_back({NormalStep::Kind::form_c, "", ""});
   return model;
 }
 

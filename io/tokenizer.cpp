@@ -4,7 +4,9 @@
 
 #include "io/bpe.h"
 #include "io/gguf_tokenizer.h"
+#include "io/sentencepiece_model.h"
 #include "io/tokenizer_files.h"
+#include "io/tokenizer_folder.h"
 #include "io/tokenizer_json.h"
 #include "support/error.h"
 
@@ -42,15 +44,6 @@ class ByteTokenizer final : public Tokenizer {
   SpecialTokens special_;
 };
 
-/// Adds what lies beside the file; a file of another name has no company.
-BpeModel with_special_tokens(BpeModel model, const std::filesystem::path& path) {
-  if (path.filename() == "tokenizer.json" || path.filename() == "vocab.json")
-    read_special_tokens(
-        path.parent_path().string(), [&](std::string_view text) { return token_id(model, text); },
-        model.special);
-  return model;
-}
-
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -61,23 +54,33 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 
 std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
 
+BpeModel load_bpe_model(const std::string& file) {
+  const std::filesystem::path path = file;
+  if (path.extension() == ".gguf") return gguf_tokenizer(GgufFile(file));
+  const bool sentencepiece = path.extension() == ".model", pair = path.filename() == "vocab.json";
+  BpeModel model = sentencepiece ? load_sentencepiece_model(file)
+                   : pair        ? load_vocabulary_folder(file)
+                                 : load_tokenizer_json(file);
+  if (path.filename() == "tokenizer.model")
+    add_tokens_past_vocabulary(path.parent_path().string(), model);
+  // A file of another name has no company.
+  if (pair || path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model")
+    read_special_tokens(
+        path.parent_path().string(), [&](std::string_view text) { return token_id(model, text); },
+        model.special);
+  return model;
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
   if (what == "bytes") return make_byte_tokenizer();
   const std::optional<std::string> found = tokenizer_path(what);
   if (!found)
     user_error("tokenizer",
                "the folder {} holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, "
-               "or a single .gguf file is needed (or say bytes).",
+               "or tokenizer.model, or a single .gguf file is needed (or say bytes).",
                what);
-  const std::filesystem::path path = *found;
-  if (path.extension() == ".gguf")
-    return make_bpe_tokenizer(gguf_tokenizer(GgufFile(path.string())));
-  if (path.filename() == "vocab.json")
-    return make_bpe_tokenizer(with_special_tokens(
-        load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()), path));
-  BpeModel model = load_tokenizer_json(path.string());
-  if (is_byte_model(model)) return make_byte_tokenizer();
-  return make_bpe_tokenizer(with_special_tokens(std::move(model), path));
+  BpeModel model = load_bpe_model(*found);
+  return is_byte_model(model) ? make_byte_tokenizer() : make_bpe_tokenizer(std::move(model));
 }
 
 }  // namespace weir

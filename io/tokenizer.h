@@ -24,6 +24,10 @@ class Tokenizer {
   /// vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
 
+  /// The bytes that one id stands for inside a text: decode() without what it leaves out at the
+  /// begin. UserError for an id outside the vocabulary.
+  virtual std::string token_bytes(int32_t id) const { return decode({&id, 1}); }
+
   /// One more than the largest id.
   virtual int32_t vocabulary_size() const = 0;
   /// The id that separates documents, if the vocabulary has one: special_tokens().end, otherwise
@@ -44,9 +48,9 @@ class Tokenizer {
 /// which text does not contain.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
-/// `what` is "bytes", a tokenizer.json, a vocab.json with its merges.txt beside it, a .gguf file,
-/// or a folder that holds tokenizer.json or the pair (tokenizer.json preferred). A tokenizer.json
-/// of the 256 bytes and nothing else is the byte tokenizer.
+/// `what` is "bytes", a tokenizer.json, a vocab.json with its merges.txt beside it, a
+/// tokenizer.model of SentencePiece, a .gguf file, or a folder that holds one of these (the first
+/// of this order). A tokenizer.json of the 256 bytes and nothing else is the byte tokenizer.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what);
 
 }  // namespace weir

@@ -7,7 +7,8 @@
 namespace weir {
 
 /// The file that load_tokenizer(what) reads (of a pair the vocab.json); nothing if a folder holds
-/// none. `what` is not "bytes".
+/// none. In a folder the order is tokenizer.json, vocab.json with merges.txt, tokenizer.model, a
+/// single .gguf file. `what` is not "bytes".
 std::optional<std::string> tokenizer_path(const std::string& what);
 
 /// Files by name with which `transformers`, `tokenizers` and Weir take text to the ids of

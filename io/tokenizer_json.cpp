@@ -1,13 +1,12 @@
 #include "io/tokenizer_json.h"
 
 #include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
 #include "io/json_member.h"
 #include "io/json_text.h"
-#include "io/split_pattern.h"
+#include "io/tokenizer_steps_json.h"
 #include "support/error.h"
 
 namespace weir {
@@ -89,7 +88,8 @@ void read_model(const Json& json, int64_t limit, BpeModel& model, Problems& prob
   // Early files do not say the type of their model.
   if (type != "BPE" && !(type.empty() && json.is_object() && json.contains("merges"))) {
     problems.add(
-        fmt::format("{}: the model is of type \"{}\"; BPE is needed.", model.source, type));
+        fmt::format("{}: the model is of type \"{}\"; BPE is needed. Give token ids instead.",
+                    model.source, type));
     return;
   }
   read_vocabulary(member(json, "vocab"), limit, model, problems);
@@ -101,11 +101,9 @@ void read_model(const Json& json, int64_t limit, BpeModel& model, Problems& prob
                     model.source, dropout.dump()));
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (std::string text = text_of(member(json, affix)); !text.empty())
-      problems.add(fmt::format("{}: model.{} is \"{}\"; byte-level BPE has none.", model.source,
-                               affix, text));
-  if (flag(json, "byte_fallback"))
-    problems.add(fmt::format("{}: model.byte_fallback is true; byte-level BPE has no need of it.",
-                             model.source));
+      problems.add(
+          fmt::format("{}: model.{} is \"{}\"; null is needed.", model.source, affix, text));
+  model.byte_fallback = flag(json, "byte_fallback");
   model.unknown = text_of(member(json, "unk_token"));
   model.fuse_unknown = flag(json, "fuse_unk");
   model.ignore_merges = flag(json, "ignore_merges");
@@ -113,132 +111,14 @@ void read_model(const Json& json, int64_t limit, BpeModel& model, Problems& prob
 
 void read_added(const Json& added, int64_t limit, BpeModel& model, Problems& problems) {
   for (const Json& json : added) {
-    AddedToken token;
-    token.content = text_of(member(json, "content"));
     const Json& id = member(json, "id");
-    if (!is_id(id, limit) || token.content.empty()) {
+    if (!is_id(id, limit) || text_of(member(json, "content")).empty()) {
       problems.add(fmt::format("{}: added token {} has no valid id and content.", model.source,
                                json.dump()));
       continue;
     }
-    token.id = id.get<int32_t>();
-    token.normalized = flag(json, "normalized");
-    token.single_word = flag(json, "single_word");
-    token.strip_left = flag(json, "lstrip");
-    token.strip_right = flag(json, "rstrip");
-    model.added.push_back(std::move(token));
+    model.added.push_back(added_token(json, id.get<int32_t>()));
   }
-}
-
-/// NFC, alone or as the only part of a Sequence.
-void read_normalizer(const Json& json, BpeModel& model, Problems& problems) {
-  if (json.is_null()) return;
-  const std::string type = text_of(member(json, "type"));
-  const Json& parts = member(json, "normalizers");
-  if (type == "Sequence" && parts.is_array() && parts.size() <= 1) {
-    if (!parts.empty()) read_normalizer(parts[0], model, problems);
-  } else if (type == "NFC") {
-    model.normal_form_c = true;
-  } else {
-    problems.add(fmt::format("{}: the normalizer \"{}\" is not implemented; NFC or null is needed.",
-                             model.source, type));
-  }
-}
-
-/// A literal as a regular expression.
-std::string quoted(const std::string& text) {
-  std::string out;
-  for (char character : text) {
-    if (static_cast<unsigned char>(character) < 0x80 &&
-        std::isalnum(static_cast<unsigned char>(character)) == 0)
-      out += '\\';
-    out += character;
-  }
-  return out;
-}
-
-void read_split(const Json& json, BpeModel& model, Problems& problems) {
-  SplitStep step;
-  const Json& pattern = member(json, "pattern");
-  step.pattern = text_of(member(pattern, "Regex"));
-  if (step.pattern.empty()) step.pattern = quoted(text_of(member(pattern, "String")));
-  if (step.pattern.empty())
-    problems.add(
-        fmt::format("{}: a Split has the pattern {}; {{\"Regex\": text}} or {{\"String\": "
-                    "text}} is needed.",
-                    model.source, pattern.dump()));
-  std::string behavior = text_of(member(json, "behavior"));
-  bool invert = flag(json, "invert");
-  if (behavior == "Isolated")
-    step.kind = SplitStep::Kind::keep_all;
-  else if (behavior == "Removed")
-    step.kind = invert ? SplitStep::Kind::keep_matches : SplitStep::Kind::keep_gaps;
-  else
-    problems.add(fmt::format("{}: a Split has the behavior \"{}\"; Isolated or Removed is needed.",
-                             model.source, behavior));
-  model.steps.push_back(std::move(step));
-}
-
-/// `last`: ByteLevel ends the chain, since what follows would see its alphabet instead of text.
-void read_pre_tokenizer(const Json& json, bool last, BpeModel& model, Problems& problems) {
-  std::string type = text_of(member(json, "type"));
-  if (type == "ByteLevel" && last) {
-    if (flag(json, "add_prefix_space", true))
-      model.steps.push_back({SplitStep::Kind::prefix_space, ""});
-    if (flag(json, "use_regex", true))
-      model.steps.push_back({SplitStep::Kind::keep_all, kGpt2Pattern});
-  } else if (type == "Split" && !last) {
-    read_split(json, model, problems);
-  } else if (type == "Digits" && !last) {
-    model.steps.push_back({SplitStep::Kind::keep_all, flag(json, "individual_digits")
-                                                          ? digit_pattern()
-                                                          : digit_pattern() + "+"});
-  } else if (type == "Sequence" && last && !member(json, "pretokenizers").empty()) {
-    const Json& parts = member(json, "pretokenizers");
-    for (size_t i = 0; i < parts.size(); ++i)
-      read_pre_tokenizer(parts[i], i + 1 == parts.size(), model, problems);
-  } else {
-    problems.add(fmt::format(
-        "{}: the pre-tokenizer has \"{}\" {}; ByteLevel, or a Sequence of Split "
-        "and Digits that ends with ByteLevel, is needed.",
-        model.source, type.empty() ? json.dump() : type, last ? "at its end" : "before its end"));
-  }
-}
-
-/// A token that a post-processor puts around a text, e.g. ["<s>", 0].
-std::optional<NamedToken> around(const Json& token) {
-  if (!token.is_array() || token.size() != 2 || !is_id(token[1], kMostIds)) return std::nullopt;
-  return NamedToken{token[1].get<int32_t>(), text_of(token[0]), "tokenizer.json: post_processor"};
-}
-
-/// The tokens that a TemplateProcessing puts around one text.
-void read_template(const Json& json, SpecialTokens& special) {
-  bool before = true;
-  for (const Json& piece : member(json, "single")) {
-    if (!member(piece, "Sequence").is_null()) before = false;
-    const std::string name = text_of(member(member(piece, "SpecialToken"), "id"));
-    const Json& ids = member(member(member(json, "special_tokens"), name.c_str()), "ids");
-    if (name.empty() || ids.size() != 1 || !is_id(ids[0], kMostIds)) continue;
-    std::optional<NamedToken>& token = before ? special.begin : special.end;
-    if (!token) token = NamedToken{ids[0].get<int32_t>(), name, "tokenizer.json: post_processor"};
-    (before ? special.adds_begin : special.adds_end) = true;
-  }
-}
-
-/// What the post-processor says about the begin and the end of texts; it is not applied.
-void read_post_processor(const Json& json, SpecialTokens& special) {
-  const std::string type = text_of(member(json, "type"));
-  if (type == "Sequence")
-    for (const Json& part : member(json, "processors")) read_post_processor(part, special);
-  if (type == "TemplateProcessing") read_template(json, special);
-  if (type == "RobertaProcessing" || type == "BertProcessing") {
-    special.begin = around(member(json, "cls"));
-    special.end = around(member(json, "sep"));
-    special.adds_begin = special.begin.has_value();
-    special.adds_end = special.end.has_value();
-  }
-  if (special.adds_begin || special.adds_end)
-    special.adds_source = "tokenizer.json: post_processor";
 }
 
 }  // namespace
@@ -261,10 +141,6 @@ BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string&
     break;
   }
   problems.raise();
-  for (size_t id = 0; id < model.tokens.size(); ++id)
-    if (model.tokens[id] == "<|endoftext|>")
-      model.added.push_back({static_cast<int32_t>(id), model.tokens[id], false});
-  model.steps.push_back({SplitStep::Kind::keep_all, kGpt2Pattern});
   return model;
 }
 
@@ -282,7 +158,8 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   read_model(member(json, "model"), limit, model, problems);
   read_added(added, limit, model, problems);
   read_normalizer(member(json, "normalizer"), model, problems);
-  read_pre_tokenizer(member(json, "pre_tokenizer"), true, model, problems);
+  read_pre_tokenizer(member(json, "pre_tokenizer"), model, problems);
+  read_decoder(member(json, "decoder"), model, problems);
   problems.raise();
   read_post_processor(member(json, "post_processor"), model.special);
   return model;

@@ -1,16 +1,18 @@
 #pragma once
 // What the Unicode versions of our libraries and of Hugging Face's tokenizers (0.23) know apart:
-// its patterns are those of Unicode 16, `Digits` is of 17, its normal form C of 9; PCRE2 10.42 is
-// of
-// 14. Source: UnicodeData.txt of these versions.
+// its patterns are those of Unicode 16, `Digits` is of 17, its normal form C of 9; Debian's
+// Oniguruma 6.9.8 is of 14. Source: both versions of Oniguruma asked for every character
+// (tests/reference/unicode_properties.py), UnicodeData.txt.
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace weir {
 
-/// Code points of a general category ("Lu", "L", "M", "N" ...) that came with Unicode 15 to 16, as
-/// ranges inside a class of a regular expression ("\x{1c89}\x{10d50}-\x{10d65}"); "" for none.
-std::string newer_in_category(std::string_view category);
+/// A class of a regular expression that means a property of Unicode 16 ("Lu", "L", "Han",
+/// "Alphabetic"; case, spaces, "_" and "-" do not matter), or all but it; nothing when the property
+/// has not changed since Unicode 14.
+std::optional<std::string> unicode_16_class(std::string_view property, bool negated);
 
 /// Numbers that came with Unicode 17, likewise.
 extern const char* const kNewestNumbers;

@@ -80,7 +80,7 @@ TokenBatch first_windows(const std::vector<int32_t>& ids, int64_t batch, int64_t
 
 std::string printable_token(const Tokenizer& tokenizer, int32_t id) {
   std::string shown;
-  for (char c : tokenizer.decode({&id, 1})) {
+  for (char c : tokenizer.token_bytes(id)) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '\n')
       shown += "\\n";

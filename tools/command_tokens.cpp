@@ -160,8 +160,8 @@ void add_tokens(Commands& commands) {
                      return text == "bytes" ||
                             (!text.empty() && std::filesystem::exists(text, error));
                    }),
-           "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a .gguf file, or a folder "
-           "with one of these")
+           "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a tokenizer.model of "
+           "SentencePiece, a .gguf file, or a folder with one of these")
       .needed();
   table
       .add("--text", &options->text, some_text(),

@@ -65,6 +65,19 @@ std::vector<std::string> tokenizer_seeds() {
   gguf.texts("tokenizer.ggml.tokens", {"a", "b", "ab", "<s>"});
   gguf.texts("tokenizer.ggml.merges", {"a b"});
   gguf.list<int32_t>("tokenizer.ggml.token_type", kI32, {1, 1, 1, 3});
+  const std::string characters =
+      R"({"model":{"type":"BPE","vocab":{"\u2581":0,"a":1,"b":2,"ab":3,"<0x0A>":4,"u":7},"unk_token":"u",)"
+      R"("merges":["a b"],"byte_fallback":true,"fuse_unk":true},"normalizer":{"type":"Sequence",)"
+      R"("normalizers":[{"type":"Prepend","prepend":"\u2581"},{"type":"Replace","pattern":)"
+      R"({"String":" "},"content":"\u2581"}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":)"
+      R"([{"type":"Split","pattern":{"Regex":"[^\\w&&b]\\b"},"behavior":"Contiguous","invert":true},)"
+      R"({"type":"Metaspace","prepend_scheme":"first"}]},"decoder":{"type":"Sequence","decoders":)"
+      R"([{"type":"ByteFallback"},{"type":"Strip","content":" ","start":1,"stop":0}]}})";
+  GgufBuilder llama;
+  llama.text("tokenizer.ggml.model", "llama");
+  llama.texts("tokenizer.ggml.tokens", {"a", "b", "ab", "<s>"});
+  llama.list<float>("tokenizer.ggml.scores", kF32, {0, 0, -1, 0});
+  llama.list<int32_t>("tokenizer.ggml.token_type", kI32, {1, 1, 1, 3});
   return {"{" + added + model +
               R"(},"normalizer":{"type":"NFC"},"pre_tokenizer":{)"
               R"("type":"ByteLevel","add_prefix_space":true}})",
@@ -74,7 +87,7 @@ std::vector<std::string> tokenizer_seeds() {
               R"x("Regex":"[^\\s\\p{L}]+|\\p{N}{1,3}|\\s+(?!\\S)"},"behavior":"Isolated"},)x"
               R"({"type":"Digits","individual_digits":true},{"type":"ByteLevel",)"
               R"("add_prefix_space":false,"use_regex":false}]}})",
-          gguf.build()};
+          characters, llama.build(), gguf.build()};
 }
 
 bool fuzz_npy(std::string_view bytes) try {

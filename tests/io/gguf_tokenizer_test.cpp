@@ -75,8 +75,10 @@ TEST(GgufTokenizer, WhatIsMissingOrUnknownIsNamed) {
     return text.starts_with("[gguf] x: ") ? text.substr(10) : text;
   };
   EXPECT_EQ(error(GgufBuilder()), "the metadata has no \"tokenizer.ggml.model\".");
-  EXPECT_EQ(error(GgufBuilder().text("tokenizer.ggml.model", "llama")),
-            "the tokenizer is of the model \"llama\"; gpt2 (byte-level BPE) is needed.");
+  EXPECT_EQ(
+      error(GgufBuilder().text("tokenizer.ggml.model", "t5")),
+      "the tokenizer is of the model \"t5\"; gpt2 (byte-level BPE) or llama (SentencePiece BPE) "
+      "is needed. Give the model's tokenizer.json, or token ids.");
   GgufBuilder builder;
   builder.text("tokenizer.ggml.model", "gpt2");
   EXPECT_THAT(error(builder), HasSubstr("has no \"tokenizer.ggml.pre\", so how text is cut"));
@@ -96,6 +98,65 @@ TEST(GgufTokenizer, WhatIsMissingOrUnknownIsNamed) {
   EXPECT_THAT(error(builder),
               testing::AllOf(HasSubstr("there are 2 token types for 3 tokens."),
                              HasSubstr("merge 2 is \"ab\"; two tokens and a space")));
+}
+
+/// The GGUF metadata of a SentencePiece model, as llama.cpp's converter writes it.
+GgufBuilder llama_metadata(const BpeModel& model) {
+  std::vector<int32_t> types;
+  for (size_t id = 0; id < model.tokens.size(); ++id) {
+    const std::string& token = model.tokens[id];
+    types.push_back(id == 0 ? 2 : id < 3 ? 3 : token.starts_with("<0x") ? 6 : 1);
+  }
+  GgufBuilder builder;
+  builder.text("tokenizer.ggml.model", "llama").text("tokenizer.ggml.pre", "default");
+  builder.texts("tokenizer.ggml.tokens", model.tokens);
+  builder.list("tokenizer.ggml.scores", kF32, model.scores);
+  builder.list("tokenizer.ggml.token_type", kI32, types);
+  builder.value("tokenizer.ggml.bos_token_id", kU32, raw<uint32_t>(1));
+  builder.value("tokenizer.ggml.unknown_token_id", kU32, raw<uint32_t>(0));
+  return builder;
+}
+
+// SentencePiece's own ids, where a text has no control token; between added tokens Hugging Face's
+// pipeline of Llama 2, which puts a space before every stretch of text as llama.cpp does.
+TEST(GgufTokenizer, SameIdsAsSentencePiece) {
+  const BpeModel model = load_bpe_model(kData + "spm.model");
+  auto tokenizer = make_bpe_tokenizer(gguf_tokenizer(file_of(llama_metadata(model))));
+  auto cases = nlohmann::json::parse(std::ifstream(kData + "cases.json"));
+  for (size_t i = 0; i < cases["inputs"].size(); ++i) {
+    if (!cases["inputs"][i].contains("text")) continue;
+    const std::string text = cases["inputs"][i]["text"];
+    EXPECT_EQ(tokenizer->encode(text), cases["ids"]["spm"][i].get<std::vector<int32_t>>()) << text;
+  }
+  const SpecialTokens& special = tokenizer->special_tokens();
+  EXPECT_EQ(special.begin->text, "<s>");
+  EXPECT_TRUE(special.adds_begin);
+  const std::vector<int32_t> ids = tokenizer->encode("the<s>flow");
+  EXPECT_EQ(ids, load_tokenizer(kData + "llama2.json")->encode("the<s>flow"));
+  EXPECT_EQ(tokenizer->decode(ids), "the<s> flow");
+  EXPECT_EQ(tokenizer->token_bytes(ids[0]).front(), ' ');
+}
+
+TEST(GgufTokenizer, AddSpacePrefixCanBeOff) {
+  const BpeModel model = load_bpe_model(kData + "spm.model");
+  GgufBuilder builder = llama_metadata(model);
+  builder.value("tokenizer.ggml.add_space_prefix", kBoolean, raw<uint8_t>(0));
+  auto tokenizer = make_bpe_tokenizer(gguf_tokenizer(file_of(builder)));
+  EXPECT_EQ(tokenizer->encode("the flow"),
+            load_tokenizer(kData + "gemma.json")->encode("the flow"));
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode(" the flow")), " the flow");
+}
+
+TEST(GgufTokenizer, LlamaNeedsScores) {
+  GgufBuilder builder;
+  builder.text("tokenizer.ggml.model", "llama");
+  builder.texts("tokenizer.ggml.tokens", {"<unk>", "a", "b"});
+  builder.list<float>("tokenizer.ggml.scores", kF32, {0, 0});
+  builder.value("tokenizer.ggml.unknown_token_id", kU32, raw<uint32_t>(3));
+  EXPECT_EQ(error_text([&] { gguf_tokenizer(file_of(builder)); }),
+            "[gguf] 2 problems:"
+            "\n  - x: there are 2 scores for 3 tokens."
+            "\n  - x: tokenizer.ggml.unknown_token_id is 3, but there are 3 tokens.");
 }
 
 TEST(GgufTokenizer, TypesAreOptional) {

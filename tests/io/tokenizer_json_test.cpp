@@ -17,7 +17,7 @@ Json small_json() {
   return Json::parse(R"({
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
     "added_tokens": [{"id": 3, "content": "<s>", "normalized": false}],
-    "normalizer": null,
+    "normalizer": null, "decoder": {"type": "Fuse"},
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}})");
 }
 
@@ -64,7 +64,7 @@ TEST(TokenizerJson, EveryUnsupportedPartIsNamed) {
     return error_of(json);
   };
   EXPECT_EQ(with("/model/type", "\"WordPiece\""),
-            "the model is of type \"WordPiece\"; BPE is needed.");
+            "the model is of type \"WordPiece\"; BPE is needed. Give token ids instead.");
   EXPECT_EQ(with("/model/vocab", "[]"),
             "the vocabulary is a JSON empty array; an object of token to id is needed.");
   EXPECT_EQ(with("/model/vocab/b", "-1"),
@@ -78,29 +78,44 @@ TEST(TokenizerJson, EveryUnsupportedPartIsNamed) {
   EXPECT_EQ(with("/model/dropout", "0.1"),
             "model.dropout is 0.1; null is needed, as ids must be the same every time.");
   EXPECT_EQ(with("/model/end_of_word_suffix", "\"</w>\""),
-            "model.end_of_word_suffix is \"</w>\"; byte-level BPE has none.");
-  EXPECT_EQ(with("/model/byte_fallback", "true"),
-            "model.byte_fallback is true; byte-level BPE has no need of it.");
+            "model.end_of_word_suffix is \"</w>\"; null is needed.");
   EXPECT_EQ(
       with("/added_tokens/0/id", "\"x\""),
       "added token {\"content\":\"<s>\",\"id\":\"x\",\"normalized\":false} has no valid id and "
       "content.");
-  EXPECT_EQ(with("/normalizer", "{\"type\":\"Lowercase\"}"),
-            "the normalizer \"Lowercase\" is not implemented; NFC or null is needed.");
   EXPECT_EQ(
-      with("/normalizer", R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"NFC"}]})"),
-      "the normalizer \"Sequence\" is not implemented; NFC or null is needed.");
+      with("/normalizer", "{\"type\":\"Lowercase\"}"),
+      "the normalizer \"Lowercase\" is not implemented; NFC, Prepend, Replace (without $ in its "
+      "content), a Sequence of them or null is needed.");
+  EXPECT_THAT(
+      with("/normalizer", R"x({"type":"Replace","pattern":{"Regex":"(a)"},"content":"$1"})x"),
+      HasSubstr("the normalizer \"Replace\" is not implemented"));
   EXPECT_EQ(
-      with("/pre_tokenizer/type", "\"Whitespace\""),
-      "the pre-tokenizer has \"Whitespace\" at its end; ByteLevel, or a Sequence of Split and "
-      "Digits that ends with ByteLevel, is needed.");
+      with("/pre_tokenizer/type", "\"Punctuation\""),
+      "the pre-tokenizer has \"Punctuation\" at its end; ByteLevel at the end, Split, Digits, "
+      "Metaspace, Whitespace, WhitespaceSplit, or a Sequence of them is needed.");
+  EXPECT_EQ(with("/pre_tokenizer", R"({"type":"Metaspace","replacement":"_"})"),
+            "a Metaspace has the replacement \"_\"; \"\u2581\" is needed.");
   std::string split = R"({"type":"Sequence","pretokenizers":[{"type":"Split",)";
   std::string end = R"(},{"type":"ByteLevel","add_prefix_space":false}]})";
   EXPECT_EQ(with("/pre_tokenizer",
-                 (split + R"("pattern":{"Regex":"a"},"behavior":"MergedWithNext")" + end).c_str()),
-            "a Split has the behavior \"MergedWithNext\"; Isolated or Removed is needed.");
+                 (split + R"("pattern":{"Regex":"a"},"behavior":"Merged")" + end).c_str()),
+            "a Split has the behavior \"Merged\"; Isolated, Removed, MergedWithPrevious, "
+            "MergedWithNext or Contiguous is needed.");
   EXPECT_EQ(with("/pre_tokenizer", (split + R"("pattern":{},"behavior":"Isolated")" + end).c_str()),
             "a Split has the pattern {}; {\"Regex\": text} or {\"String\": text} is needed.");
+}
+
+TEST(TokenizerJson, DecodersOfCharactersAreNeeded) {
+  Json json = small_json();
+  json["pre_tokenizer"] = nullptr;
+  json.erase("decoder");
+  EXPECT_EQ(
+      error_of(json),
+      "the decoder has null; Replace (\"\u2581\" by a space), ByteFallback, Fuse, Strip (spaces "
+      "at the begin), Metaspace or a Sequence of them is needed.");
+  json["decoder"] = Json::parse(R"({"type": "Strip", "content": "x", "start": 1, "stop": 0})");
+  EXPECT_THAT(error_of(json), HasSubstr("the decoder has {\"content\":\"x\","));
 }
 
 TEST(TokenizerJson, AllProblemsAreListedAtOnce) {
@@ -122,14 +137,15 @@ TEST(TokenizerJson, BadFilesAreReported) {
   TemporaryFolder empty;
   EXPECT_EQ(error_text([&] { load_tokenizer(empty.path()); }),
             "[tokenizer] the folder " + empty.path() +
-                " holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, or a "
-                "single .gguf file is needed (or say bytes).");
+                " holds no tokenizer: tokenizer.json, or vocab.json and merges.txt, or "
+                "tokenizer.model, or a single .gguf file is needed (or say bytes).");
   put_file(empty / "vocab.json", R"({"a":0,"b":1,"ab":2})");
   put_file(empty / "merges.txt", "#version: 0.2\na b\nab\n");
   EXPECT_EQ(error_text([&] { load_tokenizer(empty.path()); }),
             "[tokenizer] " + (empty / "merges.txt") +
                 ", line 3: \"ab\" is no merge; two tokens and one space between them are needed.");
   put_file(empty / "merges.txt", "#version: 0.2\na b\n\n");
+  put_file(empty / "tokenizer_config.json", R"({"tokenizer_class": "GPT2TokenizerFast"})");
   EXPECT_EQ(load_tokenizer(empty.path())->encode("ab"), (std::vector<int32_t>{2}));
 }
 

@@ -27,7 +27,8 @@ TEST_P(WrittenTokenizer, IsTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, WrittenTokenizer,
                          ::testing::Values("gpt2", "llama3", "qwen2", "digits", "partial",
-                                           "prefix_space", "removed", "stripping"),
+                                           "prefix_space", "removed", "stripping", "llama2",
+                                           "mistral", "gemma", "metaspace"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(TokenizerJson, RefusesStepsThatTheFormatLacks) {
@@ -44,10 +45,41 @@ TEST(TokenizerJson, RefusesStepsThatTheFormatLacks) {
   }
 }
 
+TEST(TokenizerJson, RefusesScoresThatTheFormatLacks) {
+  auto error = [](const BpeModel& model) { return error_text([&] { tokenizer_json(model); }); };
+  BpeModel model;
+  model.source = "x";
+  model.characters = true;
+  model.tokens = {"a", "b", "ab", "ba"};
+  model.scores = {0, 0, -1, -1};
+  EXPECT_EQ(
+      error(model),
+      "[tokenizer] x: the tokens \"ab\" and \"ba\" have the same score -1, so that their place "
+      "in the text decides; tokenizer.json cannot say that.");
+  model.scores = {0, 0, -1, -2};
+  EXPECT_EQ(nlohmann::json::parse(tokenizer_json(model))["model"]["merges"],
+            nlohmann::json::parse(R"([["a","b"],["b","a"]])"));
+  model.whole = {2};
+  EXPECT_EQ(
+      error(model),
+      "[tokenizer] x: tokens that are found in text or never made by joining cannot be written "
+      "as tokenizer.json; hand on the file itself.");
+}
+
 TEST(TokenizerJson, HasAConfigurationBesideIt) {
-  const auto json = nlohmann::json::parse(tokenizer_config_json("<|end|>"));
+  SpecialTokens special;
+  EXPECT_FALSE(nlohmann::json::parse(tokenizer_config_json(special)).contains("eos_token"));
+  special.end = NamedToken{7, "<|end|>", ""};
+  special.begin = NamedToken{8, "<s>", ""};
+  special.adds_begin = true;
+  auto json = nlohmann::json::parse(tokenizer_config_json(special));
   EXPECT_EQ(json.at("eos_token"), "<|end|>");
-  EXPECT_FALSE(nlohmann::json::parse(tokenizer_config_json("")).contains("eos_token"));
+  EXPECT_EQ(json.at("bos_token"), "<s>");
+  EXPECT_FALSE(json.contains("add_bos_token"));
+  special.adds_source = "somewhere";
+  json = nlohmann::json::parse(tokenizer_config_json(special));
+  EXPECT_EQ(json.at("add_bos_token"), true);
+  EXPECT_EQ(json.at("add_eos_token"), false);
 }
 
 }  // namespace

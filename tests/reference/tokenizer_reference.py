@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Makes tests/data/tokenizer: small byte-level BPE models and what Hugging Face's tokenizers gives.
+"""Makes tests/data/tokenizer: small BPE models and what Hugging Face's tokenizers and sentencepiece give.
 
-    pip install tokenizers==0.23.3 && python3 tests/reference/tokenizer_reference.py
+    pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf && python3 tests/reference/tokenizer_reference.py
 
 Trains 600 merges on the text below, then writes one tokenizer.json per pre-tokenizer (GPT-2's,
 GPT-2's with a prefix space, Llama 3's split with ignore_merges, digits as in SmolLM, Qwen's split with
 normal form C, GPT-2's with some bytes missing from the vocabulary and with added tokens that strip white
-space), the GPT-2 pair vocab.json and merges.txt, and cases.json with inputs and the ids of each. Bytes that are no UTF-8
-are given as hexadecimal and reach the reference as bytes.decode(errors="replace").
+space), the GPT-2 pair vocab.json and merges.txt with its
+tokenizer_config.json, and cases.json with inputs and the ids of each. Bytes that are no UTF-8
+are given as hexadecimal and reach the reference as bytes.decode(errors="replace"). Of a SentencePiece model
+trained on the same text it writes the file (spm.model, spm_spaces.model) and pipelines of Hugging Face over it
+(sentencepiece_models.py), and split_patterns.json: patterns, texts and how the library cuts them.
 """
 
 import json
 import pathlib
 import random
 
+import sentencepiece_models
 from random_text import random_bytes
+from split_patterns import split_cases
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "tokenizer"
@@ -180,10 +185,22 @@ def main():
         tokenizer = make(name, vocab, merges, pre_tokenizer, options)
         (OUT / f"{name}.json").write_text(tokenizer.to_str(pretty=False))
         ids[name] = [tokenizer.encode(text, add_special_tokens=False).ids for text in seen]
-    (OUT / "cases.json").write_text(json.dumps({"inputs": inputs, "ids": ids}, separators=(",", ":")))
+    proto = sentencepiece_models.train(TEXT)
+    spaces = sentencepiece_models.with_spaces_removed(proto)
+    for name, model in {"spm": proto, "spm_spaces": spaces}.items():
+        (OUT / f"{name}.model").write_bytes(model.SerializeToString())
+        ids[name] = [sentencepiece_models.encoder(model)(text) for text in seen]
+    decoded = {}
+    for name, tokenizer in sentencepiece_models.tokenizers(proto).items():
+        (OUT / f"{name}.json").write_text(tokenizer.to_str(pretty=False))
+        ids[name] = [tokenizer.encode(text, add_special_tokens=False).ids for text in seen]
+        decoded[name] = [tokenizer.decode(i, skip_special_tokens=False) for i in ids[name]]
+    (OUT / "split_patterns.json").write_text(json.dumps(split_cases(), separators=(",", ":")))
+    (OUT / "cases.json").write_text(json.dumps({"inputs": inputs, "ids": ids, "decoded": decoded}, separators=(",", ":")))
     pair = dict(vocab)
     pair["<|endoftext|>"] = len(vocab)
     (OUT / "vocab.json").write_text(json.dumps(pair))
+    (OUT / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}\n')
     lines = ["#version: 0.2"] + [f"{a} {b}" for a, b in merges]
     (OUT / "merges.txt").write_text("\n".join(lines) + "\n")
     # The added tokens are numbered in the same order in the pair, but it has only the first.

@@ -44,6 +44,8 @@ const std::vector<Key>& keys() {
       WEIR_KEY("threads", threads, "worker threads; 0 takes all cores"),
       WEIR_KEY("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only"),
       WEIR_KEY("keep_checkpoints", keep_checkpoints, "newest checkpoints of an arm that are kept; 0: all"),
+      WEIR_KEY("init", init, "checkpoint whose weights and model the run starts from; empty: random weights"),
+      WEIR_KEY("on_nonfinite", on_nonfinite, "a loss or gradients that are not finite: stop, or continue; the update is left out"),
       WEIR_KEY("model.name", model.name, "what the model is called"),
       WEIR_KEY("model.layers", model.layers, "blocks"),
       WEIR_KEY("model.d_model", model.d_model, "width of the residual stream"),
@@ -74,6 +76,8 @@ const std::vector<Key>& keys() {
       WEIR_KEY("optimizer.warmup", optimizer.warmup, "steps of linear warm-up"),
       WEIR_KEY("optimizer.schedule", optimizer.schedule, "cosine or constant"),
       WEIR_KEY("optimizer.final_rate", optimizer.final_rate, "rate at the last step, as a fraction of the peak"),
+      WEIR_KEY("optimizer.restart", optimizer.restart, "cosine: step at which a second one begins, e.g. the old steps of a resumed run; 0: none"),
+      WEIR_KEY("optimizer.restart_rate", optimizer.restart_rate, "rate at which it begins, as a fraction of the peak"),
       WEIR_KEY("measure.metrics", measure.metrics, "whether measured steps write the metric record"),
       WEIR_KEY("measure.steps", measure.steps, "the steps to measure; empty: 0, 1, 2, 4 ... 512, then every so often"),
       WEIR_KEY("measure.every", measure.every, "steps between measurements after 512"),
@@ -296,9 +300,12 @@ void check_ranges(const RunConfig& c, Problems& problems) {
   within("optimizer.decay", c.optimizer.decay, 0, 1e6);
   within("optimizer.clip", c.optimizer.clip, 0, 1e9);
   within("optimizer.final_rate", c.optimizer.final_rate, 0, 1);
+  at_least("optimizer.restart", c.optimizer.restart, 0);
+  within("optimizer.restart_rate", c.optimizer.restart_rate, 0, 1);
   if (!c.memory.empty() && !parse_bytes(c.memory))
     problems.add(
         fmt::format("memory is '{}', but a size such as 2GiB or 500M is needed.", c.memory));
+  check_choice(problems, "on_nonfinite", c.on_nonfinite, {"stop", "continue"});
   check_choice(problems, "optimizer.kind", c.optimizer.kind, {"adamw", "sgd"});
   check_choice(problems, "optimizer.schedule", c.optimizer.schedule, {"cosine", "constant"});
   check_choice(problems, "data.kind", c.data.kind, {"backcopy", "text"});
@@ -313,6 +320,11 @@ void check_together(const RunConfig& c, Problems& problems) {
       problems.add(fmt::format("{} is {}, but {} is {}: 0 to {} are there.", key, value, bound_name,
                                bound, bound - 1));
   };
+  if (c.optimizer.restart > 0 && c.optimizer.schedule != "cosine")
+    problems.add("optimizer.restart needs optimizer.schedule=cosine.");
+  if (c.optimizer.restart > 0 && c.optimizer.restart >= c.steps)
+    problems.add(fmt::format("optimizer.restart is {}, but the run ends after {} steps.",
+                             c.optimizer.restart, c.steps));
   below("measure.sink_token", c.measure.sink_token, "length", c.length);
   below("measure.map_layer", c.measure.map_layer, "model.layers", c.model.layers);
   below("measure.map_head", c.measure.map_head, "model.heads", c.model.heads);
@@ -466,11 +478,15 @@ double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t ste
   if (step < optimizer.warmup)
     return optimizer.rate * static_cast<double>(step + 1) / static_cast<double>(optimizer.warmup);
   if (optimizer.schedule == "constant") return optimizer.rate;
-  int64_t span = std::max<int64_t>(1, steps - optimizer.warmup);
-  double progress =
-      std::min(1.0, static_cast<double>(step - optimizer.warmup) / static_cast<double>(span));
-  double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
-  return optimizer.rate * (optimizer.final_rate + (1 - optimizer.final_rate) * cosine);
+  const bool again = optimizer.restart > 0 && step >= optimizer.restart;
+  // From the peak where warm-up ends, or from the restart, to the final rate at the last step.
+  const int64_t first = again ? optimizer.restart : optimizer.warmup;
+  const int64_t last = (optimizer.restart > 0 && !again ? optimizer.restart : steps) - 1;
+  const double progress =
+      step >= last ? 1.0 : static_cast<double>(step - first) / static_cast<double>(last - first);
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  const double peak = again ? optimizer.restart_rate : 1;
+  return optimizer.rate * (optimizer.final_rate + (peak - optimizer.final_rate) * cosine);
 }
 
 }  // namespace weir

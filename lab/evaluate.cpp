@@ -34,6 +34,18 @@ Evaluator::Evaluator(const ModelSource& source, std::vector<int32_t> ids, const 
       task_.run);
 }
 
+int64_t Evaluator::first_row_not_finite(const TokenBatch& batch) {
+  for (int64_t row = 0; row < batch.batch; ++row) {
+    TokenBatch alone = batch;
+    for (size_t at = 0; at < alone.targets.size(); ++at)
+      if (static_cast<int64_t>(at) / batch.length != row) alone.targets[at] = -1;
+    const bool counts = std::any_of(alone.targets.begin(), alone.targets.end(),
+                                    [](int32_t target) { return target >= 0; });
+    if (counts && !std::isfinite(run_->run(alone))) return row;
+  }
+  return 0;
+}
+
 Evaluation Evaluator::evaluate() {
   run_->load();
   const auto targets = static_cast<int64_t>(ids_.size()) - 1;
@@ -56,7 +68,10 @@ Evaluation Evaluator::evaluate() {
       }
       counted_to = std::min(targets, begin + task_.context);
     }
-    sum += run_->run(batch) * static_cast<double>(counted);
+    const double loss = run_->run(batch);
+    if (!std::isfinite(loss) && result.first_not_finite < 0)
+      result.first_not_finite = first + first_row_not_finite(batch);
+    sum += loss * static_cast<double>(counted);
     result.tokens += counted;
   }
   WEIR_CHECK(result.tokens == targets, "{} of {} targets were counted", result.tokens, targets);

@@ -14,6 +14,7 @@ struct DemoArguments {
   std::string out = "runs/demo";
   int64_t steps = 500;
   int threads = 0;
+  bool overwrite = false;
 };
 
 constexpr int64_t kEvery = 25;
@@ -40,7 +41,9 @@ int run_demo(const DemoArguments& options) {
       config.steps, config.out);
   std::fflush(stdout);
   TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
-  train_options.overwrite = true;
+  train_options.made_by = "demo";
+  train_options.replaces_own = true;
+  train_options.overwrite = options.overwrite;
   return finish_run(config, train(config, train_options));
 }
 
@@ -52,6 +55,8 @@ void add_demo(CLI::App& app, Action& action) {
       "demo", "train a small model with and without V-scale and report how its sink forms");
   command->add_option("--out", options->out, "folder of the run; an older demo in it is replaced")
       ->capture_default_str();
+  command->add_flag("--overwrite", options->overwrite,
+                    "replace a run in that folder that is no demo, too");
   command->add_option("--steps", options->steps, "optimiser steps of each arm")
       ->check(CLI::Range(int64_t{1}, int64_t{1000000}))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "io/file.h"
+#include "lab/initial_weights.h"
 #include "lab/report.h"
 #include "lab/train.h"
 #include "support/error.h"
@@ -59,7 +60,9 @@ RunConfig config_of_words(const std::string& command, const std::vector<std::str
       user_error(command, "'{}' is a second configuration file; give one, then key=value.", word);
     }
   }
-  return parse_config(json, assignments, base);
+  const std::string init = init_named_in(json, assignments);
+  if (init.empty() || init == base.init) return parse_config(json, assignments, base);
+  return parse_config(json, assignments, with_model_of(init, base));
 }
 
 int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
@@ -89,7 +92,8 @@ void add_train(CLI::App& app, Action& action) {
       "a JSON file, key=value words that go before it; resume=RUN for those of a run");
   command->add_flag("--resume", options->resume,
                     "continue the run in the folder `out` at its newest checkpoint");
-  command->add_flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
+  command->add_flag("--overwrite", options->overwrite,
+                    "replace the run in the folder `out`; files that Weir did not write stay");
   command->add_flag("--profile", options->profile,
                     "time every kernel; table in the report, ARM/profile.json in the run's folder");
   command->footer(
@@ -104,7 +108,10 @@ void add_train(CLI::App& app, Action& action) {
       "  weir train run.json optimizer.rate=3e-3 out=runs/hot\n"
       "  weir train out=runs/probed 'measure.probes=blocks.*.attn.hook_v.grad : batch_sum, "
       "norm(feature)'\n"
-      "  weir train resume=runs/text");
+      "  weir train resume=runs/text\n"
+      "  weir train resume=runs/text steps=600 optimizer.restart=300\n"
+      "  weir train init=runs/text/run/checkpoints/step000300 data.kind=text data.files=other/ \\\n"
+      "      data.tokenizer=gpt2/ length=256 batch=16 steps=100 out=runs/tuned");
   command->callback([options, &action] { action = [options] { return run_train(*options); }; });
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <exception>
 
 #include "lab/versions.h"
@@ -10,6 +11,7 @@
 #include "support/error.h"
 #include "support/text.h"
 #include "tools/command.h"
+#include "tools/standard_output.h"
 
 namespace weir {
 
@@ -99,10 +101,13 @@ int run(int argc, char** argv) {
 }  // namespace weir
 
 int main(int argc, char** argv) {
+  weir::prepare_standard_files();
+  int status = 1;
   try {
-    return weir::run(argc, argv);
+    status = weir::run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return 1;
+    // A failed print is told of below.
+    if (std::ferror(stdout) == 0) weir::print_error(error.what());
   }
+  return weir::finish_standard_output(status, argc > 1 ? fmt::format("weir {}", argv[1]) : "weir");
 }

@@ -1,0 +1,45 @@
+#include "tools/standard_output.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+
+namespace weir {
+
+void prepare_standard_files() {
+  // open() takes the lowest free number. For reading only, so that writing fails as it should.
+  while (true) {
+    const int descriptor = open("/dev/null", O_RDONLY);
+    if (descriptor < 0) break;
+    if (descriptor > STDERR_FILENO) {
+      close(descriptor);
+      break;
+    }
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+int finish_standard_output(int status, const std::string& command) {
+  errno = 0;
+  std::cout.flush();
+  const bool flushed = std::fflush(stdout) == 0;
+  const int reason = flushed ? 0 : errno;
+  if (flushed && std::ferror(stdout) == 0 && std::cout.good()) return status;
+  print_error(fmt::format(
+      "[output] what `{}` prints could not all be written to standard output{}.", command,
+      reason != 0 ? fmt::format(": {}", std::strerror(reason)) : std::string(": a write failed")));
+  return status == 0 ? 1 : status;
+}
+
+void print_error(const std::string& message) {
+  std::fprintf(stderr, "error: %s\n", message.c_str());
+}
+
+}  // namespace weir

@@ -8,6 +8,7 @@
 
 #include "ir/type.h"
 #include "passes/autodiff.h"
+#include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
@@ -92,7 +93,7 @@ std::string first_not_finite(const RunConfig& config, const BatchSource& source,
                        result.loss, first, bad, gradients.size());
   if (!std::isfinite(result.grad_norm))
     return fmt::format(
-        "the loss is {} and every gradient is finite; the sum of their squares is too large",
+        "the loss is {} and every gradient is finite, but the sum of their squares is not",
         result.loss);
   return "";
 }

@@ -26,15 +26,23 @@ void prepare_standard_files() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
-int finish_standard_output(int status, const std::string& command) {
+namespace {
+
+// A failed write is remembered without its reason, which one more byte asks for.
+int reason_of_failure() {
   errno = 0;
+  return write(STDOUT_FILENO, "\n", 1) < 0 ? errno : 0;
+}
+
+}  // namespace
+
+int finish_standard_output(int status, const std::string& command) {
   std::cout.flush();
-  const bool flushed = std::fflush(stdout) == 0;
-  const int reason = flushed ? 0 : errno;
-  if (flushed && std::ferror(stdout) == 0 && std::cout.good()) return status;
-  print_error(fmt::format(
-      "[output] what `{}` prints could not all be written to standard output{}.", command,
-      reason != 0 ? fmt::format(": {}", std::strerror(reason)) : std::string(": a write failed")));
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good()) return status;
+  const int reason = reason_of_failure();
+  print_error(
+      fmt::format("[output] what `{}` prints could not all be written to standard output{}.",
+                  command, reason != 0 ? fmt::format(": {}", std::strerror(reason)) : ""));
   return status == 0 ? 1 : status;
 }
 

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/checkpoint.h"
+#include "lab/fill_weight.h"
 #include "lab/initial_weights.h"
 #include "lab/lab_test_util.h"
 #include "lab/run_folder.h"
@@ -293,19 +294,21 @@ TEST(RunPlace, ARunStartsFromTheWeightsOfAnother) {
 
 TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {
   TemporaryFolder folder;
-  const std::vector<std::string> words = {"model.init_deviation=1e25"};
-  const std::string text = error_of([&] { train(tiny_run(folder / "run", words), quietly()); });
-  EXPECT_THAT(text, HasSubstr("[train] run: the loss of step 0 is nan; first not finite is "
-                              "blocks.0.hook_resid_mid [sequence,token,feature]: "));
-  EXPECT_THAT(text, HasSubstr(" at [0,0,0] ("));
-  EXPECT_THAT(text, HasSubstr("The run is stopped (on_nonfinite=stop), and the state before that "
-                              "step is kept in "));
+  train(tiny_run(folder / "small"), quietly());
+  const std::string huge = folder / "small/run/checkpoints/step000006";
+  test::fill_weight(huge, "model.layers.1.self_attn.v_proj.weight", 3e38f);
+  const std::string init = "init=" + huge;
   const fs::path run = folder.path() / "run";
-  EXPECT_TRUE(fs::exists(run / "run/checkpoints/step000000/state.json"));
+  const std::string text = error_of([&] { train(tiny_run(run.string(), {init}), quietly()); });
+  EXPECT_THAT(text, HasSubstr("[train] run: the loss of step 0 is nan; first not finite is "
+                              "blocks.1.hook_resid_mid [sequence,token,feature]: "));
+  EXPECT_THAT(text, HasSubstr("The run is stopped (on_nonfinite=stop), and the state before that "
+                              "step is kept in " +
+                              (run / "run/checkpoints/step000000").string()));
   EXPECT_FALSE(fs::exists(run / "run/complete"));
   const std::string start = read_all(run / "run/checkpoints/step000000/model.safetensors");
   ::testing::internal::CaptureStderr();
-  train(tiny_run(run.string(), {"model.init_deviation=1e25", "on_nonfinite=continue"}), resuming());
+  train(tiny_run(run.string(), {init, "on_nonfinite=continue"}), resuming());
   const std::string said = ::testing::internal::GetCapturedStderr();
   EXPECT_THAT(said, HasSubstr("warning: run: the loss of step 0 is nan. The updates of this step "
                               "and of any other like it are left out, and the run goes on"));

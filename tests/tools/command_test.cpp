@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "lab/fill_weight.h"
 #include "tools/command_test_util.h"
 
 namespace {
@@ -231,28 +232,30 @@ TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {
 }
 
 TEST_F(Command, ALossThatIsNotFiniteIsAFailureThatSaysWhere) {
-  const Result train = weir(
-      "train out=huge steps=2 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 "
-      "model.d_ff=24 data.kind=text data.files=text.txt model.init_deviation=1e25");
-  EXPECT_EQ(train.status, 1) << "no text yet";
   write("text.txt", "It is a truth universally acknowledged.");
-  const Result stopped = weir(
-      "train out=huge steps=2 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 "
-      "model.d_ff=24 data.kind=text data.files=text.txt model.init_deviation=1e25");
+  const std::string keys =
+      "steps=2 batch=2 length=8 data.kind=text data.files=text.txt optimizer.warmup=1 ";
+  ASSERT_EQ(
+      weir("train out=run model.d_model=16 model.d_head=8 model.heads=2 model.d_ff=24 " + keys)
+          .status,
+      0);
+  const std::string checkpoint = "run/run/checkpoints/step000002";
+  weir::test::fill_weight(folder_ / checkpoint, "model.layers.0.self_attn.v_proj.weight", 3e38f);
+  const Result stopped = weir("train out=huge init=" + checkpoint + " " + keys);
   EXPECT_EQ(stopped.status, 1);
   EXPECT_THAT(stopped.err, HasSubstr("error: [train] run: the loss of step 0 is nan; first not "
                                      "finite is blocks.0.hook_resid_mid"));
   const std::string model = "--model huge/run/checkpoints/step000000 --text text.txt ";
   const Result measured = weir("measure " + model + "--batch 2 --length 8 --json m.json");
   EXPECT_EQ(measured.status, 1);
-  EXPECT_THAT(measured.err, HasSubstr("error: [measure] the loss is NaN; first not finite is "));
-  EXPECT_THAT(measured.err, HasSubstr(" of layer 0: its norm is "));
+  EXPECT_THAT(measured.err, HasSubstr("error: [measure] the loss is NaN; first not finite is "
+                                      "attn_out of layer 0: its norm is "));
   EXPECT_THAT(text_of(folder_ / "m.json"), HasSubstr("\"loss\":\"NaN\""));
   EXPECT_TRUE(fs::exists(folder_ / "m.html"));
   const Result evaluated = weir("eval " + model + "--context 8 --json e.json");
   EXPECT_EQ(evaluated.status, 1);
   EXPECT_THAT(evaluated.err, HasSubstr("error: [eval] the loss is nan; first not finite is that of "
-                                       "window 0, tokens 0 to 7."));
+                                       "window "));
   EXPECT_THAT(text_of(folder_ / "e.json"), HasSubstr("\"loss\":\"NaN\""));
 }
 
@@ -291,7 +294,8 @@ TEST_F(Command, OutputThatIsLostIsAFailure) {
        {std::string("--help"), std::string("info --quick"), std::string("probes"), "dump " + small,
         std::string("run a.weir"), std::string("report run"),
         std::string("tokens --tokenizer bytes --text a.txt"), "train out=full " + train,
-        std::string("demo --steps 1 --out shown"), "convert run/run/checkpoints/step000001 hf",
+        std::string("demo --steps 1 --out shown"),
+        std::string("convert run/run/checkpoints/step000001 hf"),
         fmt::format("eval {} --text long.txt --context 8", model),
         fmt::format("measure {} --text long.txt --length 8 --batch 2", model)}) {
     fs::remove_all(folder_ / "full");

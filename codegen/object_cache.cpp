@@ -10,14 +10,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <vector>
 
-#include "support/env.h"
+#include "support/cache_folder.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -38,6 +37,9 @@ std::string hex128(std::string_view bytes) {
 std::string problem_with(const std::string& folder) {
   std::error_code error;
   fs::create_directories(fs::path(folder).parent_path(), error);
+  if (error)
+    return fmt::format("cannot make {}: {}", fs::path(folder).parent_path().string(),
+                       error.message());
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return std::strerror(errno);
   struct stat status;
   if (lstat(folder.c_str(), &status) != 0) return std::strerror(errno);
@@ -46,6 +48,30 @@ std::string problem_with(const std::string& folder) {
   if ((status.st_mode & 0777) != 0700)
     return fmt::format("its mode is {:04o}, needed is 0700", status.st_mode & 07777);
   return "";
+}
+
+// Whether a file is an object of the cache, by its name, and by its first bytes: others in the
+// folder may be a user's.
+bool has_object_name(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.size() == 34 && name.ends_with(".o") &&
+         name.find_first_not_of("0123456789abcdef") == 32;
+}
+bool has_object_content(const fs::path& file) {
+  std::string start(magic.size(), '\0');
+  std::ifstream stream(file, std::ios::binary);
+  return stream.read(start.data(), static_cast<std::streamsize>(start.size())) && start == magic;
+}
+
+/// 0, or the system's reason why not all of the text could be written.
+int write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return 0;
 }
 
 void drop_oldest(const std::string& folder) {
@@ -58,7 +84,7 @@ void drop_oldest(const std::string& folder) {
   uintmax_t total = 0;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() != ".o") continue;
+    if (!has_object_name(entry.path())) continue;
     const uintmax_t bytes = entry.file_size(error);
     if (error) continue;
     files.push_back({entry.path(), entry.last_write_time(error), bytes});
@@ -69,20 +95,14 @@ void drop_oldest(const std::string& folder) {
             [](const File& a, const File& b) { return a.used < b.used; });
   for (const File& file : files) {
     if (total <= most_bytes / 2) break;
-    fs::remove(file.path, error);
+    if (has_object_content(file.path)) fs::remove(file.path, error);
     total -= file.bytes;
   }
 }
 
 }  // namespace
 
-std::string default_object_cache() {
-  const std::string cache = environment("WEIR_CACHE");
-  if (cache == "off") return "";
-  if (!cache.empty()) return cache + "/objects";
-  const char* home = std::getenv("HOME");
-  return home && *home ? std::string(home) + "/.cache/weir/objects" : "";
-}
+std::string default_object_cache() { return cache_subfolder("objects"); }
 
 ObjectCache::ObjectCache(std::string folder, const Target& target)
     // Caches and cores too: tiles are chosen by them.
@@ -93,7 +113,8 @@ ObjectCache::ObjectCache(std::string folder, const Target& target)
   if (folder.empty()) return;
   const std::string problem = problem_with(folder);
   if (!problem.empty()) {
-    log_warning("object cache {} is not used: {}", folder, problem);
+    log_once(LogLevel::warning,
+             fmt::format("object cache {} is not used: {}. {}", folder, problem, cache_advice()));
     return;
   }
   folder_ = std::move(folder);
@@ -139,15 +160,15 @@ void ObjectCache::store(std::string_view key, std::string_view object) const {
   const std::string temporary = fmt::format("{}.{}.{}", file, getpid(), counter++);
   const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   const std::string text = std::string(magic) + hex128(rest) + rest;
-  bool written =
-      fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  if (fd >= 0 && close(fd) != 0) written = false;
-  if (written) written = rename(temporary.c_str(), file.c_str()) == 0;
-  if (written) return;
-  static std::atomic<bool> told{false};
-  if (!told.exchange(true))
-    log_warning("object cache: could not write {}: {}", file, std::strerror(errno));
+  int failed = fd >= 0 ? write_all(fd, text) : errno;
+  if (fd >= 0 && close(fd) != 0 && failed == 0) failed = errno;
+  if (failed == 0 && rename(temporary.c_str(), file.c_str()) != 0) failed = errno;
+  if (failed == 0) return;
   if (fd >= 0) unlink(temporary.c_str());
+  log_once(LogLevel::warning,
+           fmt::format("object cache: cannot write to {}: {}. What does not fit there is compiled "
+                       "again at the next start. {}",
+                       folder_, std::strerror(failed), cache_advice()));
 }
 
 }  // namespace weir

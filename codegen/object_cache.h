@@ -7,14 +7,14 @@
 
 namespace weir {
 
-/// Folder for compiled objects: $WEIR_CACHE/objects, else ~/.cache/weir/objects; "" when WEIR_CACHE
-/// is "off" or there is no home.
+/// Folder for compiled objects in support/cache_folder.h; "" when there is none.
 std::string default_object_cache();
 
 /// One file an object, named by the hash of (caller's key, target, LLVM version, build id of
 /// codegen). A file carries its full key and a checksum of its content; what does not match is not
 /// used. Problems with the disk never fail a compilation: they are logged once and the cache is
-/// left unused.
+/// left unused. The least recently used objects go when all together are too large; no other file
+/// in the folder is ever removed.
 class ObjectCache {
  public:
   /// Creates the folder with mode 0700 if need be. The cache stays unused when `folder` is "", or

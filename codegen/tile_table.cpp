@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "support/cache_folder.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -91,10 +92,13 @@ void TileTable::save(const std::string& cache, const Target& target) const {
     std::ofstream stream(temporary);
     stream << kFormat << "\n" << context(target) << "\n";
     for (const auto& [spec, tiles] : tiles_) stream << spec << ": " << text_of(tiles) << "\n";
-    stream.flush();
-    if (!stream || rename(temporary.c_str(), path.c_str()) != 0)
-      user_error("tune", "cannot write {}: {}. Name another folder by WEIR_CACHE.", path,
-                 std::strerror(errno));
+    errno = 0;
+    stream.close();
+    if (!stream || rename(temporary.c_str(), path.c_str()) != 0) {
+      const int reason = errno;
+      unlink(temporary.c_str());
+      user_error("tune", "cannot write {}: {}. {}", path, std::strerror(reason), cache_advice());
+    }
   }
 }
 

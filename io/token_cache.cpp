@@ -1,8 +1,10 @@
 #include "io/token_cache.h"
 
 #include <filesystem>
+#include <stdexcept>
 
 #include "io/hash.h"
+#include "support/cache_folder.h"
 #include "support/error.h"
 #include "support/log.h"
 
@@ -57,25 +59,26 @@ class TokenCache {
   }
 
   TokenStream open(const std::string& folder) {
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error)
-      user_error("tokens", "cannot make the cache folder {}: {}.", folder, error.message());
     std::string path =
         (std::filesystem::path(folder) / ("tokens-" + stream_.key_ + ".bin")).string();
     if (file_exists(path)) {
-      std::string problem = read(path);
+      std::string problem;
+      try {
+        problem = read(path);
+      } catch (const UserError& error) {
+        problem = error.what();
+      }
       if (problem.empty()) return std::move(stream_);
       log_warning("the token cache {} is damaged ({}); the text is tokenised again.", path,
                   problem);
     }
-    AtomicFile file(path);
-    CacheHeader header{};
-    file.write(header_bytes(header));
-    tokenise([&](std::span<const std::byte> ids) { file.write(ids); });
-    header = make_header();
-    file.write_at(0, header_bytes(header));
-    file.commit();
+    try {
+      make(folder, path);
+    } catch (const NotKept& reason) {
+      log_once(LogLevel::warning,
+               fmt::format("the tokenised text is not kept: {} {}", reason.what(), cache_advice()));
+      return in_memory();
+    }
     std::string problem = read(path);
     WEIR_CHECK(problem.empty(), "{} was just written: {}", path, problem);
     return std::move(stream_);
@@ -90,6 +93,41 @@ class TokenCache {
   }
 
  private:
+  /// The cache could not be written, which is no reason to fail.
+  struct NotKept : std::runtime_error {
+    using std::runtime_error::runtime_error;
+  };
+
+  template <typename Write>
+  static void kept(Write write) {
+    try {
+      write();
+    } catch (const UserError& error) {
+      throw NotKept(error.what());
+    }
+  }
+
+  void make(const std::string& folder, const std::string& path) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error)
+      throw NotKept(
+          fmt::format("[tokens] cannot make the cache folder {}: {}.", folder, error.message()));
+    std::optional<AtomicFile> file;
+    CacheHeader header{};
+    const std::span<const std::byte> head = header_bytes(header);
+    kept([&] {
+      file.emplace(path);
+      file->write(head);
+    });
+    tokenise([&](std::span<const std::byte> ids) { kept([&] { file->write(ids); }); });
+    header = make_header();
+    kept([&] {
+      file->write_at(0, head);
+      file->commit();
+    });
+  }
+
   size_t id_bytes() const { return stream_.narrow_ ? 2 : 4; }
   static std::span<const std::byte> header_bytes(const CacheHeader& header) {
     return std::as_bytes(std::span(&header, 1));

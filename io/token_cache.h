@@ -53,7 +53,8 @@ class TokenStream {
 
 /// The ids of a source. They come from `folder`/tokens-KEY.bin when that is sound (a damaged file
 /// is reported as a warning and made again), else the source is tokenised and the file written.
-/// With an empty `folder` nothing is kept. KEY covers the content of the sources (not their names),
+/// With an empty `folder` nothing is kept; a folder that cannot be written to is a warning, and
+/// nothing is kept either. KEY covers the content of the sources (not their names),
 /// the tokenizer and the separator, so that a change of any of them makes a new file. `separator`
 /// is by default the tokenizer's end of text. UserError: no separator, one outside the vocabulary,
 /// no text at all, an unreadable source.

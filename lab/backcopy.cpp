@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "io/hash.h"
 #include "lab/batches.h"
 #include "runtime/random.h"
 #include "support/error.h"
@@ -140,6 +141,12 @@ class Backcopy : public BatchSource {
   std::string token_text(int32_t id) const override {
     return id == start() ? "<s>" : names_.at(static_cast<size_t>(id));
   }
+  std::string fingerprint() const override {
+    Hasher hasher;
+    hasher.add(options_.text);
+    return options_.text.empty() ? "" : hasher.hex_128();
+  }
+
   std::string describe() const override {
     return fmt::format(
         "Bigram-Backcopy, {} triggers, {} symbols from {}", options_.triggers, names_.size(),

@@ -24,6 +24,9 @@ class BatchSource {
   virtual std::string token_text(int32_t id) const = 0;
   /// Files by name that turn text into these ids (io/tokenizer_files.h); none if it isn't text.
   virtual std::map<std::string, std::string> tokenizer_files() const { return {}; }
+  /// Hash of what the batches depend on besides the configuration: the bytes of files, the
+  /// tokenizer, how documents are divided. "" if there is nothing.
+  virtual std::string fingerprint() const { return ""; }
   /// One line for people: what it is, how large.
   virtual std::string describe() const = 0;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -109,14 +110,17 @@ void read_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
 
 std::string checkpoint_name(int64_t step) { return fmt::format("step{:06}", step); }
 
-fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
-                          const std::vector<StateArray>& weights,
-                          const std::vector<StateArray>& optimizer) {
-  const fs::path final_path = folder / checkpoint_name(info.step);
-  const fs::path temporary = folder / fmt::format(".{}.{}", checkpoint_name(info.step), getpid());
-  std::error_code ignored;
-  fs::remove_all(temporary, ignored);
-  fs::create_directories(temporary);
+std::vector<std::string> checkpoint_files(const CheckpointInfo& info) {
+  std::vector<std::string> names = {kModel, kOptimizer, kState};
+  for (const auto& [name, text] : info.texts) names.push_back(name);
+  return names;
+}
+
+namespace {
+
+void fill_checkpoint(const fs::path& temporary, const CheckpointInfo& info,
+                     const std::vector<StateArray>& weights,
+                     const std::vector<StateArray>& optimizer) {
   write_arrays(temporary / kModel, weights);
   write_arrays(temporary / kOptimizer, optimizer);
   for (const auto& [name, text] : info.texts) write_file((temporary / name).string(), text);
@@ -126,12 +130,68 @@ fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
                 {"xxh3_128",
                  {{kModel, hash_of_file(temporary / kModel)},
                   {kOptimizer, hash_of_file(temporary / kOptimizer)}}},
+                {"files", checkpoint_files(info)},
                 {"config", Json::parse(info.config)}};
   write_file((temporary / kState).string(), state.dump(2) + "\n");
   flush_folder(temporary);
-  fs::remove_all(final_path);
+}
+
+// Removes what Weir wrote in a checkpoint, as its state.json lists it, state.json last.
+void remove_files_of(const fs::path& checkpoint) {
+  std::vector<std::string> names = {kModel, kOptimizer, "config.json"};
+  std::error_code ignored;
+  if (fs::exists(checkpoint / kState, ignored)) {
+    const Json state = Json::parse(read_file((checkpoint / kState).string()), nullptr, false);
+    if (state.is_object() && state.contains("files") && state["files"].is_array())
+      for (const Json& name : state["files"])
+        if (name.is_string()) names.push_back(fs::path(name.get<std::string>()).filename());
+  }
+  names.emplace_back(kState);
+  for (const std::string& name : names)
+    if (!fs::is_directory(fs::symlink_status(checkpoint / name, ignored)))
+      fs::remove(checkpoint / name, ignored);
+}
+
+// Hidden folders: one that is being written, one whose place a new one takes, one that is removed.
+fs::path hidden_place(const fs::path& checkpoint, const char* what) {
+  return checkpoint.parent_path() / fmt::format(".{}.{}", checkpoint.filename().string(), what);
+}
+constexpr const char *kWritten = "part", *kReplaced = "old", *kRemoved = "gone";
+
+// Removes a hidden checkpoint; what others put there moves to `place`.
+void remove_hidden(const fs::path& checkpoint, const fs::path& place) {
+  remove_files_of(checkpoint);
+  std::error_code stays;
+  if (fs::remove(checkpoint, stays)) return;
+  if (!fs::exists(place)) return fs::rename(checkpoint, place);
+  for (const auto& entry : fs::directory_iterator(checkpoint))
+    if (!fs::exists(place / entry.path().filename()))
+      fs::rename(entry.path(), place / entry.path().filename(), stays);
+  fs::remove(checkpoint, stays);
+}
+
+}  // namespace
+
+fs::path write_checkpoint(const fs::path& folder, const CheckpointInfo& info,
+                          const std::vector<StateArray>& weights,
+                          const std::vector<StateArray>& optimizer) {
+  const fs::path final_path = folder / checkpoint_name(info.step);
+  const fs::path temporary = hidden_place(final_path, kWritten),
+                 replaced = hidden_place(final_path, kReplaced);
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  fs::create_directories(temporary);
+  try {
+    fill_checkpoint(temporary, info, weights, optimizer);
+  } catch (...) {
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  const bool again = fs::exists(final_path);
+  if (again) fs::rename(final_path, replaced);
   fs::rename(temporary, final_path);
   flush_folder(folder);
+  if (again) remove_hidden(replaced, final_path);
   return final_path;
 }
 
@@ -140,24 +200,51 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   if (!fs::is_directory(folder)) return found;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && name.starts_with("step")) found.push_back(entry.path());
+    const bool has_content = entry.is_directory() && (fs::exists(entry.path() / kModel) ||
+                                                      fs::exists(entry.path() / kOptimizer) ||
+                                                      fs::exists(entry.path() / kState));
+    if (has_content && step_of_checkpoint(entry.path()) >= 0) found.push_back(entry.path());
   }
-  auto step = [](const fs::path& path) {
-    return std::stoll("0" + path.filename().string().substr(4));
-  };
-  std::sort(found.begin(), found.end(),
-            [&](const fs::path& a, const fs::path& b) { return step(a) < step(b); });
+  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) {
+    return step_of_checkpoint(a) < step_of_checkpoint(b);
+  });
   return found;
+}
+
+int64_t step_of_checkpoint(const fs::path& checkpoint) {
+  const std::string name = checkpoint.filename().string();
+  int64_t step = -1;
+  const char* end = name.data() + name.size();
+  if (name.size() < 5 || !name.starts_with("step")) return -1;
+  const auto [stop, error] = std::from_chars(name.data() + 4, end, step);
+  return error == std::errc() && stop == end ? step : -1;
+}
+
+void remove_leftovers(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return;
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path());
+  for (const fs::path& path : names) {
+    const std::string name = path.filename().string();
+    if (!name.starts_with(".step") || !fs::is_directory(path)) continue;
+    const fs::path place = folder / path.stem().string().substr(1);
+    const std::string what = path.extension().string();
+    if (step_of_checkpoint(place) < 0) continue;
+    std::error_code ignored;
+    if (what == std::string(".") + kWritten) fs::remove_all(path, ignored);
+    if (what == std::string(".") + kReplaced && !fs::exists(place))
+      fs::rename(path, place);
+    else if (what == std::string(".") + kReplaced || what == std::string(".") + kRemoved)
+      remove_hidden(path, place);
+  }
 }
 
 void prune_checkpoints(const fs::path& folder, int64_t keep) {
   const std::vector<fs::path> found = list_checkpoints(folder);
   if (keep <= 0) return;
   for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); ++i) {
-    const fs::path hidden = folder / fmt::format(".{}.old", found[i].filename().string());
-    fs::remove_all(hidden);  // of a run that was killed while it removed
-    fs::rename(found[i], hidden);
-    fs::remove_all(hidden);
+    fs::rename(found[i], hidden_place(found[i], kRemoved));
+    remove_hidden(hidden_place(found[i], kRemoved), found[i]);
   }
 }
 

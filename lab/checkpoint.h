@@ -30,7 +30,14 @@ struct CheckpointInfo {
 
 std::string checkpoint_name(int64_t step);  ///< "step000500"
 
-/// Writes `folder`/stepNNNNNN and returns its path; an older one of that step is replaced.
+/// The step of a folder stepNNNNNN, -1 for any other name.
+int64_t step_of_checkpoint(const std::filesystem::path& checkpoint);
+
+/// Names of the files that a checkpoint consists of.
+std::vector<std::string> checkpoint_files(const CheckpointInfo& info);
+
+/// Writes `folder`/stepNNNNNN and returns its path; an older one of that step is replaced. What
+/// others put into the folder of a checkpoint stays, here and where one is removed.
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                        const CheckpointInfo& info,
                                        const std::vector<StateArray>& weights,
@@ -38,6 +45,9 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
 
 /// The checkpoints in `folder` by rising step; none if there is no such folder.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
+
+/// Clears up after a process that was killed while it wrote, replaced or removed a checkpoint.
+void remove_leftovers(const std::filesystem::path& folder);
 
 /// Removes all but the `keep` newest (at least one); 0 keeps all. None is ever seen half removed.
 void prune_checkpoints(const std::filesystem::path& folder, int64_t keep);

@@ -117,6 +117,11 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
       problems.add(fmt::format("{} is {}, but {} is {}: 0 to {} are there.", key, value, bound_name,
                                bound, bound - 1));
   };
+  if (c.optimizer.restart > 0 && c.optimizer.schedule != "cosine")
+    problems.add("optimizer.restart needs optimizer.schedule=cosine.");
+  if (c.optimizer.restart > 0 && c.optimizer.restart >= c.steps)
+    problems.add(fmt::format("optimizer.restart is {}, but the run ends after {} steps.",
+                             c.optimizer.restart, c.steps));
   below("measure.sink_token", c.measure.sink_token, "length", c.length);
   below("measure.map_layer", c.measure.map_layer, "model.layers", c.model.layers);
   below("measure.map_head", c.measure.map_head, "model.heads", c.model.heads);
@@ -336,11 +341,15 @@ double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t ste
   if (step < optimizer.warmup)
     return optimizer.rate * static_cast<double>(step + 1) / static_cast<double>(optimizer.warmup);
   if (optimizer.schedule == "constant") return optimizer.rate;
-  int64_t span = std::max<int64_t>(1, steps - optimizer.warmup);
-  double progress =
-      std::min(1.0, static_cast<double>(step - optimizer.warmup) / static_cast<double>(span));
-  double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
-  return optimizer.rate * (optimizer.final_rate + (1 - optimizer.final_rate) * cosine);
+  const bool again = optimizer.restart > 0 && step >= optimizer.restart;
+  // From the peak where warm-up ends, or from the restart, to the final rate at the last step.
+  const int64_t first = again ? optimizer.restart : optimizer.warmup;
+  const int64_t last = (optimizer.restart > 0 && !again ? optimizer.restart : steps) - 1;
+  const double progress =
+      step >= last ? 1.0 : static_cast<double>(step - first) / static_cast<double>(last - first);
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  const double peak = again ? optimizer.restart_rate : 1;
+  return optimizer.rate * (optimizer.final_rate + (peak - optimizer.final_rate) * cosine);
 }
 
 }  // namespace weir

@@ -36,6 +36,8 @@ struct OptimizerConfig {
   int64_t warmup = 100;             ///< steps of linear warm-up
   std::string schedule = "cosine";  ///< cosine or constant
   double final_rate = 0.1;          ///< at the last step, as a fraction of the peak
+  int64_t restart = 0;              ///< step at which a second cosine begins; 0: there is one
+  double restart_rate = 1;          ///< where it begins, as a fraction of the peak
 };
 
 struct MeasureConfig {
@@ -68,7 +70,10 @@ struct RunConfig {
   int64_t threads = 0;           ///< 0: all cores
   int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
   int64_t keep_checkpoints = 0;  ///< the newest that are kept; 0: all
-  ModelConfig model;             ///< vocabulary 0: as the data needs
+  std::string init;              ///< checkpoint whose weights the run starts from; empty: random
+  std::string on_nonfinite =
+      "stop";         ///< at a loss or gradients that are not finite: stop, continue
+  ModelConfig model;  ///< vocabulary 0: as the data needs
   DataConfig data;
   OptimizerConfig optimizer;
   MeasureConfig measure;
@@ -120,7 +125,9 @@ RunConfig standard_run(const std::string& model);
 /// The steps to measure, ascending, all below `steps` + 1: known before the run starts.
 std::vector<int64_t> measured_steps(const RunConfig& config);
 
-/// The learning rate at a step, counted from 0: linear warm-up, then the schedule.
+/// The learning rate at a step, counted from 0: linear warm-up, then the schedule, which reaches
+/// rate * final_rate at the last step, steps - 1. With `restart` that is so at step restart - 1
+/// already, and a second cosine goes from rate * restart_rate at step `restart` to the last step.
 double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t steps);
 
 }  // namespace weir

@@ -1,29 +1,15 @@
 #include "lab/data.h"
 
-#include <cstdlib>
-
 #include "io/file.h"
 #include "lab/text_batches.h"
-#include "support/env.h"
+#include "support/cache_folder.h"
 #include "support/error.h"
 
 namespace weir {
-namespace {
-
-// $WEIR_CACHE/tokens, else ~/.cache/weir/tokens; "" for none.
-std::string token_cache_folder() {
-  const std::string cache = environment("WEIR_CACHE");
-  if (cache == "off") return "";
-  if (!cache.empty()) return cache + "/tokens";
-  const char* home = std::getenv("HOME");
-  return home && *home ? std::string(home) + "/.cache/weir/tokens" : "";
-}
-
-}  // namespace
 
 std::unique_ptr<BatchSource> make_batches(const DataConfig& data, uint64_t seed) {
   if (data.kind == "text")
-    return make_text_batches({data.files, data.tokenizer, token_cache_folder(), seed});
+    return make_text_batches({data.files, data.tokenizer, cache_subfolder("tokens"), seed});
   std::string bigrams;
   if (!data.bigrams.empty()) {
     bigrams = read_text(data.bigrams);

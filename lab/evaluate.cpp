@@ -36,6 +36,18 @@ Evaluator::Evaluator(const ModelSource& source, std::vector<int32_t> ids, const 
       task_.run);
 }
 
+int64_t Evaluator::first_row_not_finite(const TokenBatch& batch) {
+  for (int64_t row = 0; row < batch.batch; ++row) {
+    TokenBatch alone = batch;
+    for (size_t at = 0; at < alone.targets.size(); ++at)
+      if (static_cast<int64_t>(at) / batch.length != row) alone.targets[at] = -1;
+    const bool counts = std::any_of(alone.targets.begin(), alone.targets.end(),
+                                    [](int32_t target) { return target >= 0; });
+    if (counts && !std::isfinite(run_->run(alone))) return row;
+  }
+  return 0;
+}
+
 Evaluation Evaluator::evaluate() {
   Activity activity("evaluating windows");
   run_->load();
@@ -59,7 +71,10 @@ Evaluation Evaluator::evaluate() {
       }
       counted_to = std::min(targets, begin + task_.context);
     }
-    sum += run_->run(batch) * static_cast<double>(counted);
+    const double loss = run_->run(batch);
+    if (!std::isfinite(loss) && result.first_not_finite < 0)
+      result.first_not_finite = first + first_row_not_finite(batch);
+    sum += loss * static_cast<double>(counted);
     result.tokens += counted;
     activity.at(std::min(windows_, first + rows_), windows_);
   }

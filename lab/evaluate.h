@@ -18,6 +18,7 @@ struct Evaluation {
   double perplexity = 0;  ///< exp(loss)
   int64_t tokens = 0;     ///< counted targets: all ids but the first
   int64_t windows = 0;
+  int64_t first_not_finite = -1;  ///< the first window whose loss is not finite; -1: none
 };
 
 class Evaluator {
@@ -33,6 +34,9 @@ class Evaluator {
   Evaluation evaluate();
 
  private:
+  /// Which sequence of a batch whose loss is not finite makes it so.
+  int64_t first_row_not_finite(const TokenBatch& batch);
+
   EvaluateTask task_;
   std::vector<int32_t> ids_;
   int64_t windows_ = 0, rows_ = 0;

@@ -1,7 +1,8 @@
 #pragma once
 // The report of a training run: one self-contained HTML file that opens offline, and a summary
 // table for the terminal. Both are made from the run's folder alone:
-//   run.json          arms (name, folder, overrides), command, versions, target, seed, seconds
+//   run.json          arms (name, folder, overrides, data), command, versions, target, seed, resumed,
+//                     seconds
 //   config.json       the resolved configuration
 //   ARM/metrics.jsonl one measured step a line: the record of `weir measure` plus "step"
 //   ARM/loss.jsonl    step, loss, lr, grad_norm, tokens_per_second of every training step

@@ -22,6 +22,9 @@ constexpr const char* path_keys[] = {"attn_in", "q", "k", "v"};
 constexpr const char* ratio_keys[] = {"bloat_attn", "compress_attn", "change_attn",
                                       "bloat_mlp",  "compress_mlp",  "change_mlp"};
 
+constexpr const char* kRepair =
+    "`weir train resume=FOLDER` with the run's folder computes again what is damaged or missing";
+
 /// A JSON value with where it was read, so that every complaint names file, line and field.
 class Field {
  public:
@@ -120,8 +123,8 @@ class RecordReader {
     MeasuredStep step;
     step.step = line["step"].integer();
     if (!arm_.measured.empty() && step.step <= arm_.measured.back().step)
-      line["step"].fail(fmt::format("steps must ascend, found {} after {}", step.step,
-                                    arm_.measured.back().step));
+      line["step"].fail(fmt::format("steps must ascend, found {} after {}. {}", step.step,
+                                    arm_.measured.back().step, kRepair));
     step.loss = line["loss"].number();
     const Field layers = line["layers"];
     if (layers.elements().size() != layers_)
@@ -225,11 +228,8 @@ void for_each_line(const fs::path& file, Use use) {
     try {
       value = json::parse(text);
     } catch (const json::parse_error& error) {
-      user_error(
-          "report",
-          "{}: this line is damaged at column {} of {}. Remove it, or resume the run so that "
-          "it is written again",
-          where, error.byte, text.size());
+      user_error("report", "{}: this line is damaged at column {} of {}. {}", where, error.byte,
+                 text.size(), kRepair);
     }
     use(Field(value, where));
   }
@@ -239,9 +239,11 @@ LossCurve read_losses(const fs::path& file) {
   LossCurve curve;
   for_each_line(file, [&](const Field& line) {
     const int64_t step = line["step"].integer();
-    if (!curve.step.empty() && step <= curve.step.back())
+    const int64_t expected = static_cast<int64_t>(curve.step.size());
+    if (step != expected)
       line["step"].fail(
-          fmt::format("steps must ascend, found {} after {}", step, curve.step.back()));
+          fmt::format("a line of every step is needed, found {} in the place of {}. {}", step,
+                      expected, kRepair));
     curve.step.push_back(step);
     curve.columns["loss"].push_back(line["loss"].number());
     for (const char* key : {"lr", "grad_norm", "tokens_per_second"})

@@ -1,12 +1,16 @@
 #include "lab/run_folder.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
@@ -27,49 +31,139 @@ Json number(double value) {
   return value;
 }
 
-// The lines of `text` whose step is below `keep_below`.
-std::string kept_lines(const fs::path& file, const std::string& text, int64_t keep_below) {
-  std::string kept;
-  size_t begin = 0;
-  for (int line = 1; begin < text.size(); ++line) {
-    size_t end = text.find('\n', begin);
-    if (end == std::string::npos) break;  // cut off while it was written
-    const std::string content = text.substr(begin, end - begin);
-    begin = end + 1;
-    Json json = Json::parse(content, nullptr, false);
-    if (!json.is_object() || !json.value("step", Json()).is_number_integer())
-      user_error("train", "{}:{} is damaged. Remove the line, or start the run anew (--overwrite).",
-                 file.string(), line);
-    if (json["step"].get<int64_t>() < keep_below) kept += content + "\n";
+// Takes the "step" of a line and nothing else of it: a record may be large.
+class StepOfLine : public nlohmann::json_sax<Json> {
+ public:
+  const std::optional<int64_t>& step() const { return step_; }
+
+  bool start_object(size_t) override {
+    ++depth_;
+    return true;
   }
-  return kept;
-}
+  bool end_object() override {
+    --depth_;
+    return true;
+  }
+  bool start_array(size_t) override {
+    ++depth_;
+    return depth_ > 1;  // a line is an object
+  }
+  bool end_array() override {
+    --depth_;
+    return true;
+  }
+  bool key(std::string& name) override {
+    at_step_ = depth_ == 1 && name == "step";
+    return true;
+  }
+  bool number_integer(int64_t value) override { return take(value); }
+  bool number_unsigned(uint64_t value) override { return take(static_cast<int64_t>(value)); }
+  bool null() override { return other(); }
+  bool boolean(bool) override { return other(); }
+  bool number_float(double, const std::string&) override { return other(); }
+  bool string(std::string&) override { return other(); }
+  bool binary(Json::binary_t&) override { return other(); }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
+  }
+
+ private:
+  bool take(int64_t value) {
+    if (at_step_ && depth_ == 1) step_ = value;
+    return other();
+  }
+  bool other() {
+    at_step_ = false;
+    return true;
+  }
+
+  int depth_ = 0;
+  bool at_step_ = false;
+  std::optional<int64_t> step_;
+};
 
 }  // namespace
 
-JsonLines::JsonLines(fs::path file, int64_t keep_below) : file_(std::move(file)) {
-  std::string kept;
-  if (keep_below > 0 && fs::exists(file_))
-    kept = kept_lines(file_, read_file(file_.string()), keep_below);
+JsonLines::JsonLines(fs::path file, const std::string& kept) : file_(std::move(file)) {
   write_file(file_.string(), kept);
-  stream_ = std::fopen(file_.c_str(), "ab");
-  if (!stream_) user_error("train", "cannot write {}: {}", file_.string(), std::strerror(errno));
+  descriptor_ = open(file_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (descriptor_ < 0) fail();
 }
 
 JsonLines::~JsonLines() {
-  if (stream_) std::fclose(stream_);
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+void JsonLines::fail() const {
+  user_error("train", "cannot write {}: {}.", file_.string(), std::strerror(errno));
 }
 
 void JsonLines::append(const std::string& line) {
   const std::string whole = line + "\n";
-  if (std::fwrite(whole.data(), 1, whole.size(), stream_) != whole.size() ||
-      std::fflush(stream_) != 0)
-    user_error("train", "cannot write {}: {}", file_.string(), std::strerror(errno));
+  const off_t before = lseek(descriptor_, 0, SEEK_END);
+  ssize_t written = -1;
+  do written = write(descriptor_, whole.data(), whole.size());
+  while (written < 0 && errno == EINTR);
+  if (written == static_cast<ssize_t>(whole.size())) return;
+  const int reason = written < 0 ? errno : ENOSPC;  // a part fits where the disk is full
+  if (written > 0 && ftruncate(descriptor_, before) != 0)
+    user_error("train", "cannot write {}: {}; its last line is cut off.", file_.string(),
+               std::strerror(errno));
+  errno = reason;
+  fail();
 }
 
 void JsonLines::flush() {
-  if (std::fflush(stream_) != 0 || fsync(fileno(stream_)) != 0)
-    user_error("train", "cannot write {}: {}", file_.string(), std::strerror(errno));
+  if (fsync(descriptor_) != 0) fail();
+}
+
+StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& wanted, int64_t below) {
+  StepLines lines;
+  std::map<int64_t, std::string_view> by_step;
+  std::optional<MappedFile> mapped;
+  if (fs::exists(file)) mapped.emplace(file.string());
+  const std::string_view text = mapped ? mapped->text() : "";
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size() - 1);
+    const std::string_view line = text.substr(begin, end + 1 - begin);
+    begin = end + 1;
+    StepOfLine reader;
+    const bool sound = line.ends_with('\n') && Json::sax_parse(line, &reader) && reader.step();
+    if (!sound) {
+      lines.as_written = false;
+      continue;
+    }
+    if (*reader.step() >= below) continue;
+    lines.as_written &= by_step.empty() || by_step.rbegin()->first < *reader.step();
+    by_step.emplace(*reader.step(), line);
+  }
+  for (const auto& [step, line] : by_step) lines.text += line;
+  for (int64_t step : wanted)
+    if (!lines.missing && !by_step.contains(step)) lines.missing = step;
+  return lines;
+}
+
+void check_lines(const fs::path& run) {
+  Problems problems("report");
+  for (const auto& entry : fs::directory_iterator(run)) {
+    const fs::path arm = entry.path();
+    if (!fs::exists(arm / "config.json") || !fs::exists(arm / "loss.jsonl")) continue;
+    const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
+    if (!config.measure.metrics) continue;
+    constexpr int64_t all = std::numeric_limits<int64_t>::max();
+    const std::string losses = read_step_lines(arm / "loss.jsonl", {}, all).text;
+    // The last step may be killed between its two lines.
+    const int64_t done = fs::exists(arm / "complete")
+                             ? config.steps + 1
+                             : std::count(losses.begin(), losses.end(), '\n') - 1;
+    std::vector<int64_t> wanted = measured_steps(config);
+    std::erase_if(wanted, [&](int64_t step) { return step >= done; });
+    if (const auto missing = read_step_lines(arm / "metrics.jsonl", wanted, all).missing)
+      problems.add(fmt::format(
+          "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
+          (arm / "metrics.jsonl").string(), *missing, run.string()));
+  }
+  problems.raise();
 }
 
 void write_run_json(const fs::path& folder, const RunConfig& config, const RunFacts& facts) {
@@ -77,14 +171,46 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
   for (const ArmConfig& arm : config.arms) {
     Json overrides = Json::object();
     for (const auto& [key, value] : arm.overrides) overrides[key] = value;
-    arms.push_back({{"name", arm.name}, {"folder", arm.name}, {"overrides", overrides}});
+    Json entry = {{"name", arm.name}, {"folder", arm.name}, {"overrides", overrides}};
+    if (const auto data = facts.data.find(arm.name); data != facts.data.end())
+      entry["data"] = {{"hash", data->second.hash}, {"what", data->second.what}};
+    arms.push_back(entry);
   }
   Json versions = Json::object();
   for (const auto& [name, version] : build_versions()) versions[name] = version;
   Json run = {{"arms", arms},           {"command", facts.command}, {"versions", versions},
               {"target", facts.target}, {"seed", config.seed},      {"started", facts.started}};
+  for (const auto& [when, command] : facts.resumed)
+    run["resumed"].push_back({{"at", when}, {"command", command}});
   if (facts.seconds > 0) run["seconds"] = facts.seconds;
-  write_file((folder / "run.json").string(), run.dump(2) + "\n");
+  write_file((folder / "run.json").string(),
+             run.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+RunFacts read_run_json(const fs::path& folder) {
+  const fs::path file = folder / "run.json";
+  const Json run = Json::parse(read_file(file.string()), nullptr, false);
+  if (!run.is_object())
+    user_error("train",
+               "{} is damaged: it is no JSON object. Start the run anew in another folder, or put "
+               "the file back.",
+               file.string());
+  const auto text = [](const Json& json, const char* key) {
+    return json.is_object() && json.contains(key) && json[key].is_string()
+               ? json[key].get<std::string>()
+               : "";
+  };
+  RunFacts facts{text(run, "command"), text(run, "target"), text(run, "started"), 0};
+  if (run.contains("seconds") && run["seconds"].is_number())
+    facts.seconds = run["seconds"].get<double>();
+  if (run.contains("resumed") && run["resumed"].is_array())
+    for (const Json& entry : run["resumed"])
+      facts.resumed.emplace_back(text(entry, "at"), text(entry, "command"));
+  if (run.contains("arms") && run["arms"].is_array())
+    for (const Json& arm : run["arms"])
+      if (arm.is_object() && arm.contains("data"))
+        facts.data[text(arm, "name")] = {text(arm["data"], "hash"), text(arm["data"], "what")};
+  return facts;
 }
 
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,

@@ -1,9 +1,12 @@
 #pragma once
 // The files of a run's folder (what lab/report reads): JSON Lines that grow line by line and can be
 // cut back to a step, run.json, and arrays of probes.
-#include <cstdio>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "codegen/host_tensor.h"
 #include "lab/config.h"
@@ -14,20 +17,40 @@ namespace weir {
 /// and a killed run loses none.
 class JsonLines {
  public:
-  /// Opens `file`, made anew or cut back to the lines whose "step" is below `keep_below`. A last
-  /// line that is cut off goes, too; any other damaged line is a user error.
-  JsonLines(std::filesystem::path file, int64_t keep_below);
+  /// Opens `file`, made anew with the lines `kept`.
+  JsonLines(std::filesystem::path file, const std::string& kept);
   ~JsonLines();
   JsonLines(const JsonLines&) = delete;
   JsonLines& operator=(const JsonLines&) = delete;
 
+  /// A line that cannot be written whole is taken back.
   void append(const std::string& line);
   /// Hands everything to the disk.
   void flush();
 
  private:
+  [[noreturn]] void fail() const;
+
   std::filesystem::path file_;
-  std::FILE* stream_ = nullptr;
+  int descriptor_ = -1;
+};
+
+/// What a file of lines by "step" holds of a run.
+struct StepLines {
+  std::string text;  ///< the sound lines of steps below a bound, each step once, ascending
+  std::optional<int64_t> missing;  ///< the first of the steps wanted that has no sound line
+  bool as_written = true;          ///< whether the file holds just that, up to the bound
+};
+
+/// Reads the lines whose step is below `below`. A line that is damaged, cut off or there twice
+/// counts as damage of the file, not as an error; one file that is missing has no lines.
+StepLines read_step_lines(const std::filesystem::path& file, const std::vector<int64_t>& wanted,
+                          int64_t below);
+
+/// The data of an arm: a run is continued with the same alone.
+struct DataFacts {
+  std::string hash;  ///< BatchSource::fingerprint()
+  std::string what;  ///< BatchSource::describe()
 };
 
 /// What run.json says of a run.
@@ -35,15 +58,22 @@ struct RunFacts {
   std::string command;  ///< how the run was started
   std::string target;
   std::string started;  ///< UTC, ISO 8601
-  double seconds = 0;   ///< 0 while the run is going on
+  double seconds = 0;   ///< of all processes that brought it to its end; 0 while it is going on
+  std::vector<std::pair<std::string, std::string>> resumed = {};  ///< when, and by what command
+  std::map<std::string, DataFacts> data = {};                     ///< by arm
 };
 
 void write_run_json(const std::filesystem::path& folder, const RunConfig& config,
                     const RunFacts& facts);
+/// What it says of its start, its resumptions and its data; what is missing there stays empty.
+RunFacts read_run_json(const std::filesystem::path& folder);
 
 /// {"step", "loss", "lr", "grad_norm", "tokens_per_second"} in one line.
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
+
+/// User error if a measured step that an arm has done has no line in its metrics.jsonl.
+void check_lines(const std::filesystem::path& run);
 
 /// maps.json: one attention map [1,1,T,T] with the texts of its tokens.
 void write_map(const std::filesystem::path& file, int64_t step, int64_t layer, int64_t head,

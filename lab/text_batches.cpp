@@ -59,6 +59,8 @@ class TextBatches : public BatchSource {
 
   std::map<std::string, std::string> tokenizer_files() const override { return tokenizer_files_; }
 
+  std::string fingerprint() const override { return stream_.key(); }
+
   std::string describe() const override {
     return fmt::format("text: {} documents of {} file{}, {} tokens, {}", stream_.document_count(),
                        files_, files_ == 1 ? "" : "s", stream_.size(), tokenizer_->description());

@@ -5,18 +5,22 @@
 #include <cmath>
 #include <csignal>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "codegen/object_cache.h"
 #include "codegen/profile.h"
 #include "io/file.h"
-#include "lab/config_diff.h"
 #include "lab/data.h"
+#include "lab/initial_weights.h"
 #include "lab/memory.h"
+#include "lab/nonfinite.h"
 #include "lab/profile_json.h"
 #include "lab/progress.h"
 #include "lab/record_values.h"
 #include "lab/run_folder.h"
+#include "lab/run_place.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
 #include "models/model.h"
@@ -92,30 +96,50 @@ class ArmRun {
   void check() const {
     check_state_memory();
     const Activity activity(name_ + ": planning");
-    make_training_graphs(config_, options_.target, !measured_.empty());
+    const TrainingGraphs graphs =
+        make_training_graphs(config_, options_.target, !measured_.empty());
+    if (!config_.init.empty() && !options_.resume)
+      read_initial_weights(config_.init, graphs.parameters, {});
   }
 
-  // Whether an earlier run brought the arm to its end.
-  bool is_complete() const { return fs::exists(folder_ / "complete"); }
+  DataFacts data() const { return {source_->fingerprint(), source_->describe()}; }
+
+  // Whether an earlier run brought the arm to its end, and all its lines are there.
+  bool is_complete() const {
+    if (!fs::exists(folder_ / "complete") || !fs::exists(folder_ / "config.json")) return false;
+    const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
+    const StepLines losses = lines("loss.jsonl", config_.steps);
+    const StepLines records = lines("metrics.jsonl", config_.steps + 1);
+    return done.steps == config_.steps && !losses.missing && losses.as_written &&
+           !records.missing && records.as_written;
+  }
 
   // Compiles; nothing is written yet.
   void prepare() {
     if (trainer_) return;
-    CompileSettings settings{.target = options_.target, .cache = default_object_cache()};
     {
       const Activity activity(name_ + ": planning and compiling");
-      trainer_ = std::make_unique<Trainer>(config_, *source_, settings, !measured_.empty());
+      trainer_ =
+          std::make_unique<Trainer>(config_, *source_, compile_settings(), !measured_.empty());
     }
     announce();
   }
+  // Gives back what prepare() took; the object cache makes doing it again cheap.
+  void release() { trainer_.reset(); }
 
-  TrainOutcome run(const SignalWatch& signals) {
+  TrainOutcome run(const SignalWatch& signals, Manifest& manifest) {
     prepare();
+    manifest_ = &manifest;
+    const fs::path complete = written("complete");
     fs::create_directories(folder_);
-    write_file((folder_ / "config.json").string(), config_json(config_) + "\n");
+    fs::remove(complete);
+    write_file(written("config.json").string(), config_json(config_) + "\n");
     const int64_t start = begin();
-    losses_ = std::make_unique<JsonLines>(folder_ / "loss.jsonl", start);
-    metrics_ = std::make_unique<JsonLines>(folder_ / "metrics.jsonl", start);
+    losses_ = std::make_unique<JsonLines>(written("loss.jsonl"), lines("loss.jsonl", start).text);
+    metrics_ =
+        std::make_unique<JsonLines>(written("metrics.jsonl"), lines("metrics.jsonl", start).text);
+    // A run that is resumed needs nothing but its own folder.
+    if (start == 0 && !config_.init.empty()) save(0);
     if (options_.profile) profile_.emplace(options_.target, *trainer_);
     std::optional<Progress> progress;
     if (!options_.quiet) progress.emplace(name_, start, config_.steps);
@@ -138,9 +162,10 @@ class ArmRun {
       const StepResult result =
           trainer_->measure(config_.steps, [&](const ProbeValue& value) { values.add(value); });
       record(config_.steps, result.loss, values);
+      check_finite(config_.steps, result);
     }
     metrics_->flush();
-    write_file((folder_ / "complete").string(), "");
+    write_file(complete.string(), "");
     return {0, name_, config_.steps};
   }
 
@@ -162,6 +187,25 @@ class ArmRun {
   }
 
   fs::path checkpoints() const { return folder_ / "checkpoints"; }
+  CompileSettings compile_settings() const {
+    return {.target = options_.target, .cache = default_object_cache()};
+  }
+  // A file of the arm that is about to be written.
+  fs::path written(const fs::path& name) { return manifest_->add(name_ / name); }
+
+  // The lines below a step that a file of the arm has, and should have.
+  StepLines lines(const std::string& file, int64_t below) const {
+    std::vector<int64_t> wanted;
+    if (file == "loss.jsonl") {
+      wanted.resize(static_cast<size_t>(std::min(below, config_.steps)));
+      std::iota(wanted.begin(), wanted.end(), 0);
+    } else if (config_.measure.metrics) {
+      for (int64_t step : measured_)
+        if (step < below) wanted.push_back(step);
+    }
+    return read_step_lines(folder_ / file, wanted, below);
+  }
+
   bool is_measured(int64_t step) const {
     return (config_.measure.metrics || !config_.measure.probes.empty()) &&
            std::binary_search(measured_.begin(), measured_.end(), step);
@@ -181,21 +225,47 @@ class ArmRun {
         report.distinct, report.from_cache, report.seconds);
   }
 
+  // The newest checkpoint whose steps all have their lines, none if there is none.
+  std::optional<fs::path> newest_sound_checkpoint() const {
+    std::vector<fs::path> found = list_checkpoints(checkpoints());
+    if (found.empty()) return std::nullopt;
+    const int64_t newest = step_of_checkpoint(found.back());
+    for (const char* file : {"loss.jsonl", "metrics.jsonl"}) {
+      const StepLines there = lines(file, newest);
+      if (!there.missing) {
+        if (!there.as_written)
+          log_warning("{}: {} has lines that are damaged or there twice; it is put in order", name_,
+                      (folder_ / file).string());
+        continue;
+      }
+      while (!found.empty() && step_of_checkpoint(found.back()) > *there.missing) found.pop_back();
+      log_warning(
+          "{}: {} lacks the line of step {}, though there is a checkpoint of step {}. The steps "
+          "are computed again from {}",
+          name_, (folder_ / file).string(), *there.missing, newest,
+          found.empty() ? "the start" : found.back().string());
+      if (found.empty()) return std::nullopt;
+    }
+    return found.back();
+  }
+
   // The state at the newest checkpoint, or the initial one; returns the next step.
   int64_t begin() {
     trainer_->initialise();
-    std::vector<fs::path> found;
-    if (options_.resume) found = list_checkpoints(checkpoints());
-    if (found.empty()) {
-      if (options_.resume) say("no checkpoint yet, from the start");
-      return 0;
+    const std::optional<fs::path> checkpoint =
+        options_.resume ? newest_sound_checkpoint() : std::nullopt;
+    if (options_.resume && !checkpoint) say("no checkpoint to go on from, from the start");
+    if (!checkpoint && !config_.init.empty()) {
+      read_initial_weights(config_.init, trainer_->graphs().parameters, trainer_->weights());
+      say("weights of {}", config_.init);
     }
+    if (!checkpoint) return 0;
     CheckpointInfo info =
-        read_checkpoint(found.back(), trainer_->weights(), trainer_->optimizer_state());
+        read_checkpoint(*checkpoint, trainer_->weights(), trainer_->optimizer_state());
     if (info.target != options_.target.isa())
       log_warning("{}: the checkpoint was made on {}, this is {}: the last bits may differ", name_,
                   info.target, options_.target.isa());
-    say("resumed at step {} from {}", info.step, found.back().string());
+    say("resumed at step {} from {}", info.step, checkpoint->string());
     return info.step;
   }
 
@@ -212,8 +282,10 @@ class ArmRun {
   void save(int64_t step) {
     losses_->flush();
     metrics_->flush();
-    write_checkpoint(checkpoints(), {step, config_json(config_), options_.target.isa(), texts()},
-                     trainer_->weights(), trainer_->optimizer_state());
+    const CheckpointInfo info{step, config_json(config_), options_.target.isa(), texts()};
+    for (const std::string& file : checkpoint_files(info))
+      written(fs::path("checkpoints") / checkpoint_name(step) / file);
+    write_checkpoint(checkpoints(), info, trainer_->weights(), trainer_->optimizer_state());
     prune_checkpoints(checkpoints(), config_.keep_checkpoints);
   }
 
@@ -221,7 +293,7 @@ class ArmRun {
   void write_profile() {
     if (!profile_) return;
     trainer_->set_profile({});
-    write_file((folder_ / "profile.json").string(), profile_->json(name_) + "\n");
+    write_file(written("profile.json").string(), profile_->json(name_) + "\n");
   }
 
   void one_step(int64_t step, std::optional<Progress>& progress) {
@@ -235,14 +307,51 @@ class ArmRun {
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double speed = static_cast<double>(config_.batch * config_.length) / seconds;
-    if (!std::isfinite(result.loss) && !warned_) {
-      log_warning("{}: the loss of step {} is {}; the run goes on", name_, step, result.loss);
-      warned_ = true;
-    }
     if (profile_) profile_->count(seconds);
     losses_->append(loss_line(step, result.loss, result.rate, result.grad_norm, speed));
     if (measured) record(step, result.loss, *values);
+    check_finite(step, result);
     if (progress) progress->step(step + 1, result.loss, speed, measured);
+  }
+
+  // A step with a loss or gradients that are not finite has left the state as it was; the run stops
+  // there with a checkpoint, or goes on.
+  void check_finite(int64_t step, const StepResult& result) {
+    if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+    const std::string what =
+        std::isfinite(result.loss)
+            ? fmt::format("the gradient norm of step {} is {}", step,
+                          nonfinite_text(result.grad_norm))
+            : fmt::format("the loss of step {} is {}", step, nonfinite_text(result.loss));
+    if (config_.on_nonfinite == "continue") {
+      if (!std::exchange(warned_, true))
+        log_warning(
+            "{}: {}. The updates of this step and of any other like it are left out, and the run "
+            "goes on (on_nonfinite=continue)",
+            name_, what);
+      return;
+    }
+    const fs::path checkpoint = checkpoints() / checkpoint_name(step);
+    if (step < config_.steps) save(step);
+    trainer_.reset();
+    user_error("train",
+               "{}: {}; {}. The run is stopped (on_nonfinite=stop), and the state before that step "
+               "is kept in {}. Start another run with a smaller optimizer.rate, or leave such "
+               "updates out: weir train resume={} on_nonfinite=continue",
+               name_, what, where_from(step, checkpoint), checkpoint.string(),
+               folder_.parent_path().string());
+  }
+
+  std::string where_from(int64_t step, const fs::path& checkpoint) const {
+    try {
+      const std::string found =
+          first_not_finite(config_, *source_, compile_settings(), step, [&](Trainer& trainer) {
+            read_checkpoint(checkpoint, trainer.weights(), trainer.optimizer_state());
+          });
+      return found.empty() ? "a second computation of it is finite, which is a bug in Weir" : found;
+    } catch (const UserError& error) {
+      return fmt::format("what is not finite first could not be looked for: {}", error.what());
+    }
   }
 
   RecordValues new_values() const {
@@ -261,14 +370,14 @@ class ArmRun {
     if (config_.measure.metrics)
       metrics_->append(values.record(graphs.sizes, {step, config_.batch, config_.length, loss}));
     if (!graphs.kept_probes.empty()) {
-      fs::create_directories(folder_ / "probes");
-      write_probes(folder_ / "probes" / (checkpoint_name(step) + ".npz"), values.values(),
-                   {graphs.kept_probes.begin(), graphs.kept_probes.end()});
+      const fs::path file = written(fs::path("probes") / (checkpoint_name(step) + ".npz"));
+      fs::create_directories(file.parent_path());
+      write_probes(file, values.values(), {graphs.kept_probes.begin(), graphs.kept_probes.end()});
     }
     if (step == measured_.back() && !graphs.map_probe.empty()) {
       std::vector<std::string> tokens;
       for (int32_t id : trainer_->sequence(step, 0)) tokens.push_back(source_->token_text(id));
-      write_map(folder_ / "maps.json", step, config_.measure.map_layer, config_.measure.map_head,
+      write_map(written("maps.json"), step, config_.measure.map_layer, config_.measure.map_head,
                 tokens, values.values().at(graphs.map_probe));
     }
   }
@@ -280,45 +389,59 @@ class ArmRun {
   RunConfig config_;
   std::vector<int64_t> measured_;
   std::unique_ptr<Trainer> trainer_;
+  Manifest* manifest_ = nullptr;
   std::unique_ptr<JsonLines> losses_, metrics_;
   std::optional<StepProfile> profile_;
   bool warned_ = false;
 };
 
-bool is_run(const fs::path& folder) {
-  return fs::exists(folder / "config.json") && fs::exists(folder / "run.json");
+// What further steps of a run that is resumed do to its learning rate.
+void say_what_is_raised(const RunConfig& config, const TrainOptions& options) {
+  const RunConfig started = config_of_run(config.out);
+  if (options.quiet || config.steps == started.steps) return;
+  const OptimizerConfig& o = config.optimizer;
+  log_info("steps {} instead of {}: the learning rate {}", config.steps, started.steps,
+           o.schedule == "constant"
+               ? fmt::format("stays {:g}", o.rate)
+               : fmt::format("follows a second cosine from {:g} at step {} to {:g} at step {}",
+                             learning_rate(o, o.restart, config.steps), o.restart,
+                             learning_rate(o, config.steps - 1, config.steps), config.steps - 1));
 }
 
-// Whether something that is no run lies in the folder, which nothing may delete.
-bool holds_something_else(const fs::path& folder) {
-  return fs::exists(folder) && !is_run(folder) &&
-         (!fs::is_directory(folder) || !fs::is_empty(folder));
-}
-
-// Whether the run may go into its folder; nothing is touched.
-void check_folder(const RunConfig& config, const TrainOptions& options) {
-  const fs::path folder = config.out;
-  if (holds_something_else(folder))
-    user_error("train", "{} exists and is no run. Choose another folder with out=FOLDER.",
-               folder.string());
-  const bool has_run = is_run(folder);
-  if (options.resume) {
-    if (!has_run)
-      user_error("train", "there is no run in {} to resume. Leave out --resume to start one.",
-                 folder.string());
-    check_same_config(config_of_run(config.out), config);
-  } else if (has_run && !options.overwrite) {
-    user_error("train",
-               "there is a run in {} already. Continue it with --resume, replace it with "
-               "--overwrite, or choose another folder with out=FOLDER.",
-               folder.string());
+// The arms of a run with their data, which have to be those that it was started with.
+std::vector<std::unique_ptr<ArmRun>> make_arms(const RunConfig& config, const TrainOptions& options,
+                                               RunFacts& facts) {
+  std::vector<std::unique_ptr<ArmRun>> arms;
+  Problems problems("train");
+  for (const ArmConfig& arm : config.arms) {
+    arms.push_back(std::make_unique<ArmRun>(arm.name, with_arm(config, arm), options,
+                                            fs::path(config.out) / arm.name));
+    const DataFacts now = arms.back()->data();
+    DataFacts& before = facts.data[arm.name];
+    if (before.hash != now.hash && !before.what.empty())
+      problems.add(fmt::format(
+          "the data of arm {} are not those that the run was started with: {} (hash {}) now, {} "
+          "(hash {}) at the start. Give it the files and the tokenizer of then, or start another "
+          "run with out=FOLDER.",
+          arm.name, now.what, now.hash, before.what, before.hash));
+    before = now;
   }
+  problems.raise();
+  return arms;
 }
 
-void make_folder(const RunConfig& config) {
-  if (is_run(config.out)) fs::remove_all(config.out);
-  fs::create_directories(config.out);
-  write_file((fs::path(config.out) / "config.json").string(), config_json(config) + "\n");
+// Checks and compiles all arms that are not complete, which are returned; the first is ready to
+// run.
+std::vector<std::unique_ptr<ArmRun>> prepared(std::vector<std::unique_ptr<ArmRun>> arms,
+                                              const TrainOptions& options) {
+  if (options.resume)
+    std::erase_if(arms, [](const std::unique_ptr<ArmRun>& arm) { return arm->is_complete(); });
+  for (const std::unique_ptr<ArmRun>& arm : arms) arm->check();
+  for (size_t i = arms.size(); i-- > 0;) {
+    arms[i]->prepare();
+    if (i > 0) arms[i]->release();
+  }
+  return arms;
 }
 
 }  // namespace
@@ -343,30 +466,35 @@ RunConfig config_of_run(const std::string& folder) {
 TrainOutcome train(const RunConfig& given, const TrainOptions& options) {
   RunConfig config = given;
   if (config.arms.empty()) config.arms.push_back({"run", {}});
-  check_folder(config, options);
-  std::vector<std::unique_ptr<ArmRun>> arms;
-  for (const ArmConfig& arm : config.arms) {
-    auto run = std::make_unique<ArmRun>(arm.name, with_arm(config, arm), options,
-                                        fs::path(config.out) / arm.name);
-    if (options.resume && run->is_complete()) continue;
-    run->check();
-    arms.push_back(std::move(run));
+  RunPlace place(config, options);
+  const fs::path folder = config.out;
+  RunFacts facts{options.command, "", utc_now(), 0};
+  if (options.resume) {
+    const std::string now = std::move(facts.started);
+    facts = read_run_json(folder);
+    facts.resumed.emplace_back(now, options.command);
+    say_what_is_raised(config, options);
   }
+  facts.target = print(options.target);
+  std::vector<std::unique_ptr<ArmRun>> arms = prepared(make_arms(config, options, facts), options);
   TrainOutcome outcome{0, config.arms.back().name, config.steps};
   if (arms.empty()) return outcome;
-  arms.front()->prepare();
-  if (!options.resume) make_folder(config);
-  RunFacts facts{options.command, print(options.target), utc_now(), 0};
-  write_run_json(config.out, config, facts);
-  const auto start = std::chrono::steady_clock::now();
   SignalWatch signals;
+  place.open(utc_now());
+  const double seconds_before = std::exchange(facts.seconds, 0);
+  place.manifest().add("report.html");
+  write_file(place.manifest().add("config.json").string(), config_json(config) + "\n");
+  place.manifest().add("run.json");
+  write_run_json(folder, config, facts);
+  const auto start = std::chrono::steady_clock::now();
   for (std::unique_ptr<ArmRun>& arm : arms) {
-    outcome = arm->run(signals);
+    outcome = arm->run(signals, place.manifest());
     if (outcome.signal != 0) return outcome;
     arm.reset();
   }
-  facts.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  write_run_json(config.out, config, facts);
+  facts.seconds = seconds_before +
+                  std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  write_run_json(folder, config, facts);
   return outcome;
 }
 

@@ -16,7 +16,9 @@ struct TrainOptions {
   Target target = host_target();
   std::string command = "weir train";  ///< as given, for run.json
   bool resume = false;                 ///< continue what is in the folder
-  bool overwrite = false;              ///< replace what is in the folder
+  bool overwrite = false;              ///< replace the run in the folder, as far as Weir wrote it
+  std::string made_by = "train";       ///< which command makes the run
+  bool replaces_own = false;           ///< replace a run that the same command made
   bool quiet = false;                  ///< no progress
   bool profile = false;                ///< ARM/profile.json says where the time of the steps went
   /// Called after every optimiser step with the number of steps done.
@@ -29,10 +31,12 @@ struct TrainOutcome {
   int64_t step = 0;
 };
 
-/// Runs all arms. A resumed run continues each arm at its newest checkpoint, and its files come out
-/// as those of an uninterrupted run, bit for bit but for tokens_per_second. User errors: a folder
-/// that holds a run already, a configuration other than the one it was started with (all keys), a
-/// damaged checkpoint, and what data, model, probes and memory give.
+/// Runs all arms. Nothing is written or removed before all of them have been checked and compiled
+/// (lab/run_place.h says what is removed). A resumed run continues each arm at its newest
+/// checkpoint, or at an older one where lines of its files are missing since, and its files come
+/// out as those of an uninterrupted run, bit for bit but for tokens_per_second. User errors: those
+/// of RunPlace, data other than what the run was started with, a damaged checkpoint, a loss that is
+/// not finite, and what data, model, probes and memory give.
 TrainOutcome train(const RunConfig& config, const TrainOptions& options);
 
 /// The configuration a run was started with; user error if there is none in the folder.

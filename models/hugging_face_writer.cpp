@@ -18,6 +18,45 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+// The files that a conversion writes: none of them is there before, and unless all could be written
+// none is there after it.
+class WrittenFiles {
+ public:
+  explicit WrittenFiles(fs::path folder) : folder_(std::move(folder)) {}
+  ~WrittenFiles() {
+    std::error_code ignored;
+    if (kept_ || !started_) return;
+    for (const std::string& name : names_) fs::remove(folder_ / name, ignored);
+    if (made_folder_) fs::remove(folder_, ignored);  // what others put there meanwhile stays
+  }
+  WrittenFiles(const WrittenFiles&) = delete;
+  WrittenFiles& operator=(const WrittenFiles&) = delete;
+
+  void name(const std::string& file) { names_.push_back(file); }
+  void make_folder() {
+    Problems problems("convert");
+    for (const std::string& name : names_)
+      if (fs::exists(fs::symlink_status(folder_ / name)))
+        problems.add(fmt::format("{} is there already. Give another folder, or move it elsewhere.",
+                                 (folder_ / name).string()));
+    problems.raise();
+    made_folder_ = !fs::exists(folder_);
+    std::error_code failed;
+    fs::create_directories(folder_, failed);
+    if (failed)
+      user_error("convert", "cannot make the folder {}: {}", folder_.string(), failed.message());
+    started_ = true;
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  fs::path folder_;
+  std::vector<std::string> names_;
+  bool made_folder_ = false, started_ = false, kept_ = false;
+};
+
 struct Shard {
   std::vector<const Parameter*> parameters;
   uint64_t bytes = 0;
@@ -73,7 +112,7 @@ void write_index(const fs::path& folder, const std::vector<Shard>& shards) {
       map[parameter->name] = shard_name(i, shards.size());
   }
   const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
-  write_file((folder / "model.safetensors.index.json").string(), index.dump(2) + "\n");
+  write_file((folder / kIndexFile).string(), index.dump(2) + "\n");
 }
 
 // Finite weights that become infinite in f16.
@@ -113,16 +152,20 @@ void write_hugging_face(const std::string& folder, const ModelConfig& config,
       user_error("convert", "{} holds a model already ({}). Give another folder, or remove it.",
                  folder, name);
   if (options.dtype == FileDtype::f16) check_range(parameters, read);
-  std::error_code failed;
-  fs::create_directories(path, failed);
-  if (failed) user_error("convert", "cannot make the folder {}: {}", folder, failed.message());
   const std::vector<Shard> shards = cut(parameters, options);
+  WrittenFiles files(path);
+  for (size_t i = 0; i < shards.size(); ++i) files.name(shard_name(i, shards.size()));
+  if (shards.size() > 1) files.name(kIndexFile);
+  for (const auto& [name, text] : options.texts) files.name(name);
+  files.name("config.json");
+  files.make_folder();
   for (size_t i = 0; i < shards.size(); ++i)
     write_shard(path / shard_name(i, shards.size()), shards[i], read, options.dtype);
   if (shards.size() > 1) write_index(path, shards);
   for (const auto& [name, text] : options.texts) write_file((path / name).string(), text);
   write_file((path / "config.json").string(),
              hugging_face_config(config, library_dtype(options.dtype)));
+  files.keep();
 }
 
 }  // namespace weir

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "passes/autodiff.h"
 #include "passes/batch_probes.h"
@@ -99,7 +100,7 @@ class TrainingStep {
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p[weight.gradient]);
     for (bool before : {true, false}) {
-      if (!before) update(p, gradients);
+      if (!before) update(p, gradients, p[known(graph_.find_output(options_.loss))]);
       for (const ResolvedProbe& probe : options_.probes)
         if (reads_state(probe) == before)
           emit_probe(p, probe, p[known(find_probed(graph_, probe))]);
@@ -142,13 +143,14 @@ class TrainingStep {
       if (belongs_to_step(probe) && !p.has(probe.name))
         p.state({probe.name, graph_.type(known(graph_.find_input(probe.name)))});
     for (const Weight& weight : weights_) p.state({gradient_output(weight.name), weight.type});
+    p.state({options_.loss, graph_.type(known(graph_.find_output(options_.loss)))});
     for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
     optimizer_inputs(p);
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p.at(gradient_output(weight.name)));
     for (const ResolvedProbe& probe : options_.probes)
       if (reads_state(probe)) emit_probe(p, probe, p.at(probe.name));
-    update(p, gradients);
+    update(p, gradients, p.at(options_.loss));
     for (const ResolvedProbe& probe : options_.probes) {
       if (reads_state(probe)) continue;
       if (belongs_to_step(probe))
@@ -226,7 +228,13 @@ class TrainingStep {
     return e.sqrt(total);
   }
 
-  void update(ModelProgram& p, const std::vector<Value>& gradients) const {
+  // Whether the norm (of gradients, hence all of them) and the loss are finite, as bool[].
+  static Value is_finite(const Emit& e, Value norm, Value loss) {
+    const Value size = e.as_dtype_of(e.abs(e.reshape(loss, {})), norm);
+    return e.le(e.add(norm, size), static_cast<double>(std::numeric_limits<float>::max()));
+  }
+
+  void update(ModelProgram& p, const std::vector<Value>& gradients, Value loss) const {
     const OptimizerOptions& o = options_.optimizer;
     Emit e(p.editor());
     Value norm = global_norm(e, gradients);
@@ -234,6 +242,7 @@ class TrainingStep {
     Value factor = e.scalar(1, norm);
     if (o.clip > 0)
       factor = e.minimum(e.div(e.scalar(o.clip, norm), e.add(norm, o.clip_epsilon)), factor);
+    const Value finite = is_finite(e, norm, loss);
     for (size_t i = 0; i < weights_.size(); ++i) {
       const Weight& weight = weights_[i];
       double decay = weight.decays ? o.weight_decay : 0;
@@ -251,9 +260,11 @@ class TrainingStep {
                                      {"weight_decay", decay}})
               : p.editor().add_node(Op::sgd, operands,
                                     {{"momentum", o.momentum}, {"weight_decay", decay}});
-      p.editor().output(weight.name, updated[0]);
-      for (size_t m = 0; m < moments.size(); ++m)
-        p.editor().output(moments[m].name, updated[m + 1]);
+      const auto output = [&](const std::string& name, Value value) {
+        p.editor().output(name, e.select(finite, value, p.at(name)));
+      };
+      output(weight.name, updated[0]);
+      for (size_t m = 0; m < moments.size(); ++m) output(moments[m].name, updated[m + 1]);
     }
   }
 

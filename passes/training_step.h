@@ -37,6 +37,7 @@ using TrainingPrograms = BatchPrograms;
 /// Added states: `adam.m.<w>` and `adam.v.<w>`, or `sgd.m.<w>`; with micro-batches the accumulators
 /// `grad.<w>`, `loss` and `probe.<id>`.
 /// Outputs: `loss`, `grad_norm` (before clipping) and every updated state under its own name.
+/// Where the norm or the loss is not finite, every state keeps its value: the update is left out.
 /// The norm is the root of the sum, in the order of the outputs, of each gradient's sum of squares.
 /// With micro-batches the loss and the gradients are sums over them (its loss_scale must be that of
 /// the whole step). A probe that reduces the batch is accumulated over them and completed in

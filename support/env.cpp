@@ -19,7 +19,11 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        "every pass; time print a table of pass times; stop=N stop after N passes; dir=PATH write "
        "dumps as files instead of to stderr"},
       {"WEIR_CACHE", "folder of compiled kernels and tokenised text; 'off' disables it",
-       "PATH or off; default ~/.cache/weir"},
+       "PATH or off; default $XDG_CACHE_HOME/weir, else ~/.cache/weir"},
+      {"XDG_CACHE_HOME", "folder of caches of all programs, if WEIR_CACHE names none",
+       "an absolute path"},
+      {"HOME", "the user's folder, whose .cache is taken if neither of these two is set",
+       "an existing folder"},
       {"WEIR_TARGET", "the CPU to compile for", "host, x86-64-v3 or x86-64-v4; default host",
        one_of({"host", "x86-64-v3", "x86-64-v4"})},
       {"WEIR_THREADS", "worker threads", "1 to 4096; default the number of cores",

@@ -1,6 +1,8 @@
 #include "support/log.h"
 
 #include <cstdio>
+#include <mutex>
+#include <set>
 
 #include "support/env.h"
 #include "support/error.h"
@@ -28,6 +30,16 @@ void log_message(LogLevel level, const std::string& message) {
                        : level == LogLevel::warning ? "warning: "
                                                     : "";
   std::fprintf(stderr, "%s%s\n", prefix, message.c_str());
+}
+
+void log_once(LogLevel level, const std::string& message) {
+  static std::mutex mutex;
+  static std::set<std::string> given;
+  {
+    const std::lock_guard lock(mutex);
+    if (!given.insert(message).second) return;
+  }
+  log_message(level, message);
 }
 
 }  // namespace weir

@@ -10,6 +10,9 @@ enum class LogLevel { error, warning, info, debug };
 
 void log_message(LogLevel level, const std::string& message);
 
+/// The same, but a message that was given before is not repeated.
+void log_once(LogLevel level, const std::string& message);
+
 template <typename... Args>
 void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_message(LogLevel::warning, fmt::format(format, std::forward<Args>(args)...));

@@ -14,6 +14,7 @@ struct DemoArguments {
   std::string out = "runs/demo";
   int64_t steps = 1000;
   int threads = 0;
+  bool overwrite = false;
 };
 
 constexpr int64_t kEvery = 50;
@@ -46,7 +47,9 @@ int run_demo(const DemoArguments& options) {
       config.steps, config.out);
   std::fflush(stdout);
   TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
-  train_options.overwrite = true;
+  train_options.made_by = "demo";
+  train_options.replaces_own = true;
+  train_options.overwrite = options.overwrite;
   return finish_run(config, train(config, train_options));
 }
 
@@ -61,6 +64,8 @@ void add_demo(Commands& commands) {
       .add("--out", &options->out, output_folder(),
            "folder of the run; an older demo in it is replaced")
       .with_default();
+  table.flag("--overwrite", options->overwrite,
+             "replace a run in that folder that is no demo, too");
   table.add("--steps", &options->steps, within(1, 1e6), "optimiser steps of each arm")
       .with_default();
   table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores")

@@ -8,9 +8,11 @@
 #include "io/file.h"
 #include "lab/evaluate.h"
 #include "lab/model_source.h"
+#include "lab/nonfinite.h"
 #include "lab/token_input.h"
 #include "support/text.h"
 #include "tools/checkpoint_options.h"
+#include "tools/standard_output.h"
 
 namespace weir {
 namespace {
@@ -34,6 +36,12 @@ void check_windows(const EvalArguments& options, const EvaluateTask& task, int64
     problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
                              task.stride, task.context));
   problems.raise();
+}
+
+// Records spell numbers that JSON does not have as texts.
+nlohmann::ordered_json record_number(double value) {
+  if (std::isfinite(value)) return value;
+  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
 }
 
 int run_eval(const EvalArguments& options) {
@@ -78,12 +86,18 @@ int run_eval(const EvalArguments& options) {
         {"tokens", result.tokens},
         {"v_scale", v_scale_variant_name(task.options.v_scale.variant)},
         {"attention", normalizer_name(task.options.attention)},
-        {"loss", result.loss},
-        {"perplexity", result.perplexity}};
+        {"loss", record_number(result.loss)},
+        {"perplexity", record_number(result.perplexity)}};
     write_file(options.json, record.dump() + "\n");
     fmt::print("Record: {}\n", options.json);
   }
-  return 0;
+  if (result.first_not_finite < 0) return 0;
+  const int64_t begin = result.first_not_finite * task.stride;
+  print_error(fmt::format(
+      "[eval] the loss is {}; first not finite is that of window {}, tokens {} to {}. "
+      "`weir measure` on that text names the layer.",
+      nonfinite_text(result.loss), result.first_not_finite, begin, begin + task.context - 1));
+  return 1;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "lab/measure.h"
 #include "lab/measure_report.h"
 #include "lab/measure_summary.h"
+#include "lab/nonfinite.h"
 #include "lab/profile_json.h"
 #include "lab/run_folder.h"
 #include "lab/token_input.h"
@@ -18,6 +19,7 @@
 #include "support/usage_error.h"
 #include "tools/checkpoint_options.h"
 #include "tools/paths.h"
+#include "tools/standard_output.h"
 
 namespace weir {
 namespace {
@@ -162,6 +164,15 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   check_text(options.text, problems);
 }
 
+// The exit status of a measurement that has been written down: a loss that is not finite is a
+// failure, and what is not finite first is named.
+int status_of(const std::string& record) {
+  if (record.find("\"loss\":\"") == std::string::npos) return 0;  // numbers have no quotes
+  const std::string loss = nlohmann::json::parse(record).at("loss").get<std::string>();
+  print_error(fmt::format("[measure] the loss is {}; {}.", loss, first_not_finite(record)));
+  return 1;
+}
+
 int run_measure(const MeasureArguments& options) {
   const auto checkpoint = options.checkpoint.open();
   const ModelSource source = checkpoint_source(checkpoint);
@@ -221,7 +232,7 @@ int run_measure(const MeasureArguments& options) {
                                   .maps = attention_maps(source, batch, task, heads)});
     fmt::print("Report: {}\n", std::filesystem::absolute(report).lexically_normal().string());
   }
-  return 0;
+  return status_of(result.record);
 }
 
 }  // namespace

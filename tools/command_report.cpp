@@ -4,6 +4,8 @@
 #include <filesystem>
 
 #include "lab/report.h"
+#include "lab/run_folder.h"
+#include "lab/run_place.h"
 #include "tools/command.h"
 
 namespace weir {
@@ -14,6 +16,7 @@ struct ReportArguments {
 };
 
 int run_report(const ReportArguments& options) {
+  if (is_run(options.run)) check_lines(options.run);
   std::filesystem::path html = options.out;
   if (html.empty()) html = std::filesystem::path(options.run) / "report.html";
   write_report(options.run, html);

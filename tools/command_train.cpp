@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/text_source.h"
 #include "lab/config_keys.h"
+#include "lab/initial_weights.h"
 #include "lab/report.h"
 #include "lab/train.h"
 #include "support/usage_error.h"
@@ -91,7 +92,12 @@ RunConfig config_of_words(const std::string& command, const std::vector<std::str
     problems.collect([&] { json.text = read_file(json.source); });
     if (!problems.empty()) json.source.clear();
   }
-  const RunConfig config = parse_config(json, assignments, base, problems);
+  RunConfig start = base;
+  problems.collect([&] {
+    const std::string init = init_named_in(json.text, assignments);
+    if (!init.empty() && init != base.init) start = with_model_of(init, base);
+  });
+  const RunConfig config = parse_config(json, assignments, start, problems);
   check_data(config.data, problems);
   if (problems.empty())
     for (const ArmConfig& arm : config.arms) check_data(with_arm(config, arm).data, problems);
@@ -131,7 +137,8 @@ void add_train(Commands& commands) {
             "a JSON file, key=value words that go before it; resume=RUN for those of a run");
   table.flag("--resume", options->resume,
              "continue the run in the folder `out` at its newest checkpoint");
-  table.flag("--overwrite", options->overwrite, "replace the run in the folder `out`");
+  table.flag("--overwrite", options->overwrite,
+             "replace the run in the folder `out`; files that Weir did not write stay");
   table.flag("--profile", options->profile,
              "time every kernel; table in the report, ARM/profile.json in the run's folder");
   table.exclude("--resume", "--overwrite");
@@ -148,7 +155,10 @@ void add_train(Commands& commands) {
       "  weir train run.json optimizer.rate=3e-3 out=runs/hot\n"
       "  weir train out=runs/probed 'measure.probes=blocks.*.attn.hook_v.grad : batch_sum, "
       "norm(feature)'\n"
-      "  weir train resume=runs/text");
+      "  weir train resume=runs/text\n"
+      "  weir train resume=runs/text steps=600 optimizer.restart=300\n"
+      "  weir train init=runs/text/run/checkpoints/step000300 data.kind=text data.files=other/ \\\n"
+      "      data.tokenizer=gpt2/ length=256 batch=16 steps=100 out=runs/tuned");
   table.action([options] { return run_train(*options); });
 }
 

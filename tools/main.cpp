@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <new>
@@ -18,6 +19,7 @@
 #include "support/usage_error.h"
 #include "support/value_rule.h"
 #include "tools/command.h"
+#include "tools/standard_output.h"
 
 namespace weir {
 
@@ -101,9 +103,10 @@ int run(const std::vector<std::string>& words, std::string& help) {
   return command.run();
 }
 
-// The one place where what no part of Weir has put into words gets them.
+// The one place where what no part of Weir has put into words gets them. A failed print to standard
+// output is told of at the end of the process.
 int failed(const std::string& message) {
-  fmt::print(stderr, "error: {}\n", message);
+  if (std::ferror(stdout) == 0) print_error(message);
   return 1;
 }
 
@@ -138,5 +141,8 @@ int run_and_explain(const std::vector<std::string>& words) {
 }  // namespace weir
 
 int main(int argc, char** argv) {
-  return weir::run_and_explain(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+  weir::prepare_standard_files();
+  const int status =
+      weir::run_and_explain(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+  return weir::finish_standard_output(status, argc > 1 ? fmt::format("weir {}", argv[1]) : "weir");
 }

@@ -49,6 +49,7 @@ class TemporaryFolder {
   }
   ~TemporaryFolder() { fs::remove_all(path_); }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
 
  private:
   std::string path_;
@@ -213,8 +214,43 @@ TEST(ObjectCache, EnvironmentChoosesTheFolder) {
   setenv("WEIR_CACHE", "/some/where", 1);
   EXPECT_EQ(default_object_cache(), "/some/where/objects");
   unsetenv("WEIR_CACHE");
-  setenv("HOME", "/home/x", 1);
-  EXPECT_EQ(default_object_cache(), "/home/x/.cache/weir/objects");
+  setenv("XDG_CACHE_HOME", "/shared/cache", 1);
+  EXPECT_EQ(default_object_cache(), "/shared/cache/weir/objects");
+  TemporaryFolder home;
+  setenv("HOME", home.path().c_str(), 1);
+  for (const char* ignored : {"relative/cache", ""}) {  // as its specification has it
+    setenv("XDG_CACHE_HOME", ignored, 1);
+    EXPECT_EQ(default_object_cache(), home / ".cache/weir/objects");
+  }
+  unsetenv("XDG_CACHE_HOME");
+  EXPECT_EQ(default_object_cache(), home / ".cache/weir/objects");
+  setenv("HOME", (home / "nobody").c_str(), 1);
+  EXPECT_EQ(default_object_cache(), "");
+  unsetenv("HOME");
+  EXPECT_EQ(default_object_cache(), "");
+  EXPECT_TRUE(fs::is_empty(home.path()));
+}
+
+TEST(ObjectCache, RemovesNothingButItsOwnObjects) {
+  TemporaryFolder folder;
+  chmod(folder.path().c_str(), 0700);
+  const auto large = [&](const std::string& name, const std::string& start) {
+    std::ofstream(folder / name) << start;
+    fs::resize_file(folder / name, uintmax_t{600} << 20);
+  };
+  large(std::string(32, '0') + ".o", "weir object 1\n");
+  large(std::string(32, '1') + ".o", "weir object 1\n");
+  large(std::string(32, '2') + ".o",
+        "\x7f"
+        "ELF");
+  large("mine.o",
+        "\x7f"
+        "ELF");
+  EXPECT_TRUE(ObjectCache(folder.path(), host_target()).used());
+  EXPECT_FALSE(fs::exists(folder / (std::string(32, '0') + ".o")) &&
+               fs::exists(folder / (std::string(32, '1') + ".o")));
+  EXPECT_TRUE(fs::exists(folder / (std::string(32, '2') + ".o")));
+  EXPECT_TRUE(fs::exists(folder / "mine.o"));
 }
 
 }  // namespace

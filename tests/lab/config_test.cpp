@@ -161,7 +161,25 @@ TEST(Config, RateWarmsUpAndDecays) {
   OptimizerConfig optimizer;
   EXPECT_DOUBLE_EQ(learning_rate(optimizer, 0, 500), 1e-4);
   EXPECT_DOUBLE_EQ(learning_rate(optimizer, 99, 500), 1e-2);
-  EXPECT_NEAR(learning_rate(optimizer, 500, 500), 1e-3, 1e-12);
+  // The last step, not the one after it, has the final rate exactly, whatever the numbers are.
+  EXPECT_EQ(learning_rate(optimizer, 499, 500), 1e-2 * 0.1);
+  EXPECT_GT(learning_rate(optimizer, 498, 500), 1e-2 * 0.1);
+  EXPECT_EQ(learning_rate(optimizer, 500, 500), 1e-2 * 0.1);
+  EXPECT_NEAR(learning_rate(optimizer, 100, 500), 1e-2, 1e-15);
+  // A second cosine leaves the first one as it is.
+  OptimizerConfig again = optimizer;
+  again.restart = 500;
+  again.restart_rate = 0.5;
+  for (int64_t step : {0, 99, 100, 321, 499})
+    EXPECT_EQ(learning_rate(again, step, 800), learning_rate(optimizer, step, 500));
+  EXPECT_DOUBLE_EQ(learning_rate(again, 500, 800), 0.5 * 1e-2);
+  EXPECT_EQ(learning_rate(again, 799, 800), 1e-2 * 0.1);
+  optimizer.final_rate = 0.37;
+  for (int64_t warmup : {0, 1, 6})
+    for (int64_t steps : {7, 8, 1000}) {
+      optimizer.warmup = warmup;
+      EXPECT_EQ(learning_rate(optimizer, steps - 1, steps), optimizer.rate * optimizer.final_rate);
+    }
 }
 
 }  // namespace

@@ -280,6 +280,8 @@ TEST_F(Report, WrongValuesAreNamed) {
   change_record(1, [](json& record) { record["settings"]["sink_threshold"] = 0.3; });
   change_record(2, [](json& record) { record["step"] = 0; });
   EXPECT_THAT(error(), HasSubstr("\"step\": steps must ascend, found 0 after 0"));
+  EXPECT_THAT(error(),
+              HasSubstr("`weir train resume=FOLDER` with the run's folder computes again"));
 }
 
 TEST_F(Report, MissingFilesAreNamed) {

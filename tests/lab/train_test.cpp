@@ -204,7 +204,8 @@ TEST(Train, SaysWhatIsWrongWithTheFolder) {
   std::string text = error_of([&] { train(other, resume); });
   EXPECT_THAT(text, HasSubstr("[train] 2 problems:"));
   EXPECT_THAT(text, HasSubstr("batch is 8, but the run was started with 4."));
-  EXPECT_THAT(text, HasSubstr("steps is 2, but the run was started with 1."));
+  EXPECT_THAT(text, HasSubstr("steps is 2, but the cosine of the learning rate falls over the 1 "
+                              "steps that the run was started with."));
   std::ofstream(folder / "letter.txt") << "dear reader";
   std::ofstream(folder / "config.json") << "{}";  // as models of others have it
   RunConfig precious = tiny_run(folder.path().string(), {"steps=1"});

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "codegen/interpret.h"
 #include "codegen/object_cache.h"
@@ -81,6 +82,37 @@ TEST(Trainer, LossCurveFollowsTheInterpreter) {
       if (inputs.contains(name)) inputs[name] = value;
   }
   EXPECT_NE(compiled.losses.front(), compiled.losses.back());
+}
+
+TEST(Trainer, AnUpdateThatIsNotFiniteIsLeftOut) {
+  for (const char* parts : {"micro_batches=1", "micro_batches=2"})
+    for (const char* kind : {"optimizer.kind=adamw", "optimizer.kind=sgd"}) {
+      RunConfig config = tiny_run("unused", {parts, kind});
+      auto source = make_batches(config.data, config.seed);
+      config = resolve_vocabulary(config, *source);
+      Trainer trainer(config, *source, {.cache = default_object_cache()}, false);
+      trainer.initialise();
+      trainer.step(0);
+      std::vector<StateArray> arrays = trainer.weights();
+      const std::vector<StateArray> moments = trainer.optimizer_state();
+      arrays.insert(arrays.end(), moments.begin(), moments.end());
+      float& poisoned = static_cast<float*>(arrays[1].data)[5];
+      const float good = poisoned;
+      poisoned = std::numeric_limits<float>::quiet_NaN();
+      const auto bytes = [&] {
+        std::string text;
+        for (const StateArray& array : arrays)
+          text.append(static_cast<const char*>(array.data),
+                      static_cast<size_t>(array.type.bytes()));
+        return text;
+      };
+      const std::string before = bytes();
+      EXPECT_TRUE(std::isnan(trainer.step(1).loss));
+      EXPECT_TRUE(bytes() == before) << parts << " " << kind;
+      poisoned = good;
+      EXPECT_TRUE(std::isfinite(trainer.step(1).loss));
+      EXPECT_FALSE(bytes() == before);
+    }
 }
 
 class SameBits : public ::testing::TestWithParam<const char*> {};

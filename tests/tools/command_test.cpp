@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "lab/fill_weight.h"
 #include "tools/command_test_util.h"
 
 namespace {
@@ -248,7 +249,226 @@ TEST_F(Command, DemoReportsBothArms) {
   EXPECT_THAT(demo.out, HasSubstr("baseline"));
   EXPECT_THAT(demo.out, HasSubstr("v-scale-full"));
   EXPECT_THAT(demo.out, HasSubstr("shown/report.html"));
-  EXPECT_EQ(weir("demo --steps 1 --out shown").status, 0) << "an older demo is replaced";
+  write("shown/notes.txt", "notes");
+  const Result again = weir("demo --steps 1 --out shown");
+  EXPECT_EQ(again.status, 0) << "an older demo is replaced";
+  EXPECT_THAT(again.err, HasSubstr("Weir did not write these files, they stay: notes.txt"));
+  EXPECT_EQ(text_of(folder_ / "shown/notes.txt"), "notes");
+}
+
+TEST_F(Command, DemoReplacesARunOnlyWhenTold) {
+  const std::string keys =
+      "train out=run steps=2 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 "
+      "model.d_ff=24 data.symbols=9 optimizer.warmup=1 measure.steps=0,2";
+  ASSERT_EQ(weir(keys).status, 0);
+  write("run/thesis.txt", "thesis");
+  const Result refused = weir("demo --steps 1 --out run");
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("there is a run in run that is no demo. Choose another folder "
+                                     "with --out, or replace it with --overwrite."));
+  EXPECT_TRUE(fs::exists(folder_ / "run/run/complete"));
+  fs::create_directory(folder_ / "other");
+  write("other/letter.txt", "letter");
+  EXPECT_THAT(weir("demo --steps 1 --out other --overwrite").err,
+              HasSubstr("other exists and is no run."));
+  EXPECT_EQ(weir("demo --steps 1 --out run --overwrite").status, 0);
+  EXPECT_FALSE(fs::exists(folder_ / "run/run"));
+  EXPECT_EQ(text_of(folder_ / "run/thesis.txt"), "thesis");
+  EXPECT_EQ(text_of(folder_ / "other/letter.txt"), "letter");
+}
+
+TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {
+  const std::string keys =
+      "train out=run steps=4 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 "
+      "model.d_ff=24 data.symbols=9 optimizer.warmup=1 checkpoint_every=1 measure.steps=0,2,4";
+  ASSERT_EQ(weir(keys).status, 0);
+  const std::string losses = text_of(folder_ / "run/run/loss.jsonl");
+  const std::string records = text_of(folder_ / "run/run/metrics.jsonl");
+  write("run/run/loss.jsonl", losses + losses.substr(0, losses.find('\n') + 1));
+  EXPECT_THAT(
+      weir("report run").err,
+      HasSubstr("run/run/loss.jsonl:5, \"step\": a line of every step is needed, found 0 in "
+                "the place of 4. `weir train resume=FOLDER` with the run's folder"));
+  EXPECT_EQ(weir("train resume=run").status, 0);
+  write("run/run/loss.jsonl", losses.substr(losses.find('\n') + 1));
+  EXPECT_THAT(weir("report run").err, HasSubstr("found 1 in the place of 0"));
+  EXPECT_THAT(weir("train resume=run").err,
+              HasSubstr("warning: run: run/run/loss.jsonl lacks the line of step 0, though there "
+                        "is a checkpoint of step 4. The steps are computed again from the start"));
+  const size_t first = records.find('\n') + 1, second = records.find('\n', first) + 1;
+  write("run/run/metrics.jsonl", records.substr(0, first) + records.substr(second));
+  EXPECT_THAT(weir("report run").err,
+              HasSubstr("error: [report] run/run/metrics.jsonl lacks the line of step 2. `weir "
+                        "train resume=run` computes again what is missing.\n"));
+  EXPECT_THAT(weir("train resume=run").err, HasSubstr("from run/run/checkpoints/step000002"));
+  EXPECT_EQ(text_of(folder_ / "run/run/metrics.jsonl"), records);
+  EXPECT_EQ(weir("report run").status, 0);
+}
+
+TEST_F(Command, ALossThatIsNotFiniteIsAFailureThatSaysWhere) {
+  write("text.txt", "It is a truth universally acknowledged.");
+  const std::string keys =
+      "steps=2 batch=2 length=8 data.kind=text data.files=text.txt optimizer.warmup=1 ";
+  ASSERT_EQ(
+      weir("train out=run model.d_model=16 model.d_head=8 model.heads=2 model.d_ff=24 " + keys)
+          .status,
+      0);
+  const std::string checkpoint = "run/run/checkpoints/step000002";
+  weir::test::fill_weight(folder_ / checkpoint, "model.layers.0.self_attn.v_proj.weight", 3e38f);
+  const Result stopped = weir("train out=huge init=" + checkpoint + " " + keys);
+  EXPECT_EQ(stopped.status, 1);
+  EXPECT_THAT(stopped.err, HasSubstr("error: [train] run: the loss of step 0 is nan; first not "
+                                     "finite is blocks.0.hook_resid_mid"));
+  const std::string model = "--model huge/run/checkpoints/step000000 --text text.txt ";
+  const Result measured = weir("measure " + model + "--batch 2 --length 8 --json m.json");
+  EXPECT_EQ(measured.status, 1);
+  EXPECT_THAT(measured.err, HasSubstr("error: [measure] the loss is NaN; first not finite is "
+                                      "attn_out of layer 0: its norm is "));
+  EXPECT_THAT(text_of(folder_ / "m.json"), HasSubstr("\"loss\":\"NaN\""));
+  EXPECT_TRUE(fs::exists(folder_ / "m.html"));
+  const Result evaluated = weir("eval " + model + "--context 8 --json e.json");
+  EXPECT_EQ(evaluated.status, 1);
+  EXPECT_THAT(evaluated.err, HasSubstr("error: [eval] the loss is nan; first not finite is that of "
+                                       "window "));
+  EXPECT_THAT(text_of(folder_ / "e.json"), HasSubstr("\"loss\":\"NaN\""));
+}
+
+TEST_F(Command, OfTwoProcessesOneHasTheRun) {
+  const std::string keys =
+      "steps=400 batch=16 length=32 model.d_model=32 model.d_head=16 model.heads=2 "
+      "model.d_ff=48 data.symbols=9 checkpoint_every=40 measure.steps=0,200,400 ";
+  EXPECT_EQ(weir_until("two/run/checkpoints/step000040", "KILL", "train out=two " + keys).status,
+            128 + 9);
+  const Result both = shell(fmt::format(
+      "({0} train resume=two > a 2>&1 & pid=$!; {0} train resume=two > b 2>&1; echo $? > two-b; "
+      "wait $pid; echo $? > two-a)",
+      WEIR_COMMAND));
+  EXPECT_EQ(both.status, 0);
+  const bool first = text_of(folder_ / "two-a") == "0\n";
+  EXPECT_EQ(text_of(folder_ / (first ? "two-b" : "two-a")), "1\n");
+  EXPECT_THAT(text_of(folder_ / (first ? "b" : "a")),
+              HasSubstr("error: [train] two is in use by process "));
+  EXPECT_EQ(weir("report two").status, 0);
+  EXPECT_FALSE(fs::exists(folder_ / "two/lock"));
+}
+
+TEST_F(Command, OutputThatIsLostIsAFailure) {
+  write("a.txt", "text\n");
+  const std::string small =
+      "--layers 1 --set model.d_model=16 --set model.d_head=8 "
+      "--set model.heads=2 --set model.d_ff=24 --set batch=2 --set length=8";
+  write("a.weir", weir("dump " + small).out);
+  const std::string train =
+      "steps=1 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 model.d_ff=24 "
+      "data.symbols=9 ";
+  ASSERT_EQ(weir("train out=run " + train).status, 0);
+  const std::string model = "--model run/run/checkpoints/step000001";
+  write("long.txt", std::string(200, 'a'));
+  for (const std::string& command :
+       {std::string("--help"), std::string("info --quick"), std::string("probes"), "dump " + small,
+        std::string("run a.weir"), std::string("report run"),
+        std::string("tokens --tokenizer bytes --text a.txt"), "train out=full " + train,
+        std::string("demo --steps 1 --out shown"),
+        std::string("convert run/run/checkpoints/step000001 hf"),
+        fmt::format("eval {} --text long.txt --context 8", model),
+        fmt::format("measure {} --text long.txt --length 8 --batch 2", model)}) {
+    fs::remove_all(folder_ / "full");
+    fs::remove_all(folder_ / "shown");
+    fs::remove_all(folder_ / "hf");
+    const std::string name = command[0] == '-' ? command : command.substr(0, command.find(' '));
+    const Result full = shell(fmt::format("({} {} > /dev/full)", WEIR_COMMAND, command));
+    EXPECT_EQ(full.status, 1) << command;
+    EXPECT_THAT(full.err, HasSubstr(fmt::format("error: [output] what `weir {}` prints could not "
+                                                "all be written to standard output",
+                                                name)));
+    fs::remove_all(folder_ / "full");
+    fs::remove_all(folder_ / "shown");
+    fs::remove_all(folder_ / "hf");
+    const Result closed = shell(fmt::format("({} {} >&-)", WEIR_COMMAND, command));
+    EXPECT_EQ(closed.status, 1) << command;
+    EXPECT_THAT(closed.err, HasSubstr("Bad file descriptor")) << command;
+  }
+  const Result pipe = shell(
+      fmt::format("({{ sleep 0.3; {} dump --train; echo $? > status; }} | true)", WEIR_COMMAND));
+  EXPECT_EQ(text_of(folder_ / "status"), "1\n");
+  EXPECT_THAT(pipe.err, HasSubstr("Broken pipe"));
+  // Standard error may be closed, too; a file never takes its place.
+  EXPECT_EQ(shell(fmt::format("({} report run --out r.html 2>&- >&-)", WEIR_COMMAND)).status, 1);
+  EXPECT_THAT(text_of(folder_ / "r.html"), StartsWith("<!"));
+  EXPECT_EQ(weir("probes").status, 0);
+}
+
+TEST_F(Command, AFileThatCannotBeWrittenWholeIsNotWritten) {
+  // The limit of a file's size is what a full disk is, without a disk.
+  const std::string train =
+      "batch=2 length=16 model.d_model=64 model.d_head=32 model.heads=2 model.d_ff=128 "
+      "data.symbols=9 optimizer.warmup=1 measure.steps=0,4 steps=4 ";
+  ASSERT_EQ(weir("train out=run " + train).status, 0);
+  fs::remove(folder_ / "run/report.html");
+  const auto limited = [&](int kilobytes, const std::string& command) {
+    return shell(
+        fmt::format("(ulimit -f {}; WEIR_CACHE=off {} {})", kilobytes, WEIR_COMMAND, command));
+  };
+  const Result report = limited(40, "report run");
+  EXPECT_EQ(report.status, 1);
+  EXPECT_EQ(report.err, "error: [file] cannot write run/report.html: File too large.\n");
+  const Result cut = limited(40, "train out=cut " + train);
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("model.safetensors: File too large."));
+  EXPECT_TRUE(fs::is_empty(folder_ / "cut/run/checkpoints"));
+  EXPECT_EQ(weir("train resume=cut").status, 0);
+  EXPECT_EQ(text_of(folder_ / "cut/run/metrics.jsonl"), text_of(folder_ / "run/run/metrics.jsonl"));
+  const Result record = limited(
+      1,
+      "measure --model run/run/checkpoints/step000004 --text run/run/loss.jsonl --length 16 "
+      "--batch 2 --no-report --json out.json");
+  EXPECT_EQ(record.status, 1);
+  EXPECT_THAT(record.err, HasSubstr("error: [file] cannot write out.json: File too large.\n"));
+  const Result converted = limited(40, "convert run/run/checkpoints/step000004 hf");
+  EXPECT_EQ(converted.status, 1);
+  EXPECT_THAT(converted.err, HasSubstr("model.safetensors: File too large."));
+  EXPECT_FALSE(fs::exists(folder_ / "hf"));
+  for (const auto& entry : fs::recursive_directory_iterator(folder_))
+    EXPECT_EQ(entry.path().string().find(".tmp."), std::string::npos) << entry.path();
+}
+
+TEST_F(Command, ACacheThatCannotBeWrittenIsAWarning) {
+  write("text.txt", std::string(300, 'a') + std::string(300, 'b'));
+  const std::string train =
+      " data.kind=text data.files=text.txt batch=2 length=8 model.d_model=16 model.d_head=8 "
+      "model.heads=2 model.d_ff=24 measure.steps=0 steps=1 ";
+  const auto with = [&](const std::string& variables, const std::string& out) {
+    return shell(fmt::format("(unset WEIR_CACHE XDG_CACHE_HOME HOME; {} {} train out={}{})",
+                             variables, WEIR_COMMAND, out, train));
+  };
+  write("file", "");
+  Result result = with("WEIR_CACHE=file/cache", "a");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("warning: object cache file/cache/objects is not used: cannot "
+                                    "make file/cache: Not a directory. The folder is named by "
+                                    "WEIR_CACHE: name another one, or say WEIR_CACHE=off.\n"));
+  EXPECT_THAT(result.err, HasSubstr("warning: the tokenised text is not kept: [tokens] cannot make "
+                                    "the cache folder file/cache/tokens: Not a directory."));
+  result = with("XDG_CACHE_HOME=$PWD/file", "b");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("The folder follows from XDG_CACHE_HOME: name another one by"));
+  result = with("HOME=$PWD/nobody", "c");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("nobody, which is no folder. Name one by WEIR_CACHE"));
+  EXPECT_FALSE(fs::exists(folder_ / "nobody"));
+  result = with("XDG_CACHE_HOME=$PWD/shared HOME=$PWD/nobody", "d");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.err.find("warning"), std::string::npos) << result.err;
+  EXPECT_TRUE(fs::is_directory(folder_ / "shared/weir/objects"));
+  EXPECT_TRUE(fs::is_directory(folder_ / "shared/weir/tokens"));
+  // A full disk: files there have no room for a single object.
+  result = shell(
+      fmt::format("(ulimit -f 8; WEIR_CACHE=$PWD/full {} train out=e {})", WEIR_COMMAND, train));
+  EXPECT_THAT(result.err, HasSubstr("warning: object cache: cannot write to"));
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "full"))
+    EXPECT_TRUE(entry.is_directory() || entry.path().extension() == ".o" ||
+                entry.path().extension() == ".bin")
+        << entry.path();
 }
 
 TEST_F(Command, TuneKeepsWhatItFindsUntilItIsForgotten) {

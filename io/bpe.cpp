@@ -67,6 +67,7 @@ class BpeTokenizer final : public Tokenizer {
   std::string decode(std::span<const int32_t> ids) const override;
   int32_t vocabulary_size() const override { return static_cast<int32_t>(bytes_.size()); }
   std::optional<int32_t> end_of_text() const override { return end_of_text_; }
+  const SpecialTokens& special_tokens() const override { return special_; }
   std::optional<int32_t> token_id(std::string_view text) const override;
   std::string fingerprint() const override { return fingerprint_; }
   std::string description() const override {
@@ -101,6 +102,7 @@ class BpeTokenizer final : public Tokenizer {
   AddedMatcher normalized_;
   std::vector<std::pair<SplitStep::Kind, std::optional<SplitPattern>>> steps_;
   std::optional<int32_t> end_of_text_;
+  SpecialTokens special_;
   std::string fingerprint_;
 
   class Borrowed;
@@ -191,6 +193,8 @@ BpeTokenizer::BpeTokenizer(BpeModel model) : source_(model.source) {
     steps_.emplace_back(step.kind,
                         has_pattern ? std::optional<SplitPattern>(step.pattern) : std::nullopt);
   }
+  special_ = std::move(model.special);
+  if (special_.end) end_of_text_ = special_.end->id;
   for (const char* name : kEndOfTextNames)
     if (!end_of_text_) end_of_text_ = token_id(name);
   fingerprint_ = model_fingerprint(model);
@@ -409,6 +413,14 @@ BpeModel byte_model() {
 bool is_byte_model(const BpeModel& model) {
   return model.merges.empty() && model.added.empty() && model.steps.empty() &&
          !model.normal_form_c && model.tokens == byte_model().tokens;
+}
+
+std::optional<int32_t> token_id(const BpeModel& model, std::string_view text) {
+  for (const AddedToken& token : model.added)
+    if (token.content == text) return token.id;
+  const auto found = std::find(model.tokens.begin(), model.tokens.end(), text);
+  if (text.empty() || found == model.tokens.end()) return std::nullopt;
+  return static_cast<int32_t>(found - model.tokens.begin());
 }
 
 std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeModel model) {

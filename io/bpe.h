@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "io/special_tokens.h"
 #include "io/tokenizer.h"
 
 namespace weir {
@@ -55,7 +56,12 @@ struct BpeModel {
   std::string unknown;
   /// Consecutive unknown bytes give one unknown token.
   bool fuse_unknown = false;
+  /// What the files say about begin and end; it changes no id and is no part of the fingerprint.
+  SpecialTokens special;
 };
+
+/// The id of a token by its spelling, added tokens first; nothing when the model has none.
+std::optional<int32_t> token_id(const BpeModel& model, std::string_view text);
 
 /// The 256 bytes in order and nothing else: the byte tokenizer as a file can hold it.
 BpeModel byte_model();

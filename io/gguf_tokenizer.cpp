@@ -102,6 +102,34 @@ void read_merges(const GgufFile& file, BpeModel& model, Problems& problems) {
   }
 }
 
+/// The ids that the metadata states. Of a file that does not say whether a begin token is put
+/// before texts, llama.cpp puts one before those of the Llama 3 and Tekken cuttings.
+void read_special(const GgufFile& file, bool adds_begin, BpeModel& model, Problems& problems) {
+  auto name = [&](const std::string& key, std::optional<NamedToken>& token) {
+    const GgufValue* value = file.find("tokenizer.ggml." + key);
+    if (value == nullptr) return;
+    const int64_t id = value->whole();
+    if (id >= 0 && static_cast<size_t>(id) < model.tokens.size())
+      token =
+          NamedToken{static_cast<int32_t>(id), model.tokens[static_cast<size_t>(id)], value->key()};
+    else
+      problems.add(fmt::format("{}: {} is {}, but there are {} tokens.", file.path(), value->key(),
+                               id, model.tokens.size()));
+  };
+  SpecialTokens& special = model.special;
+  name("bos_token_id", special.begin);
+  name("eos_token_id", special.end);
+  name("padding_token_id", special.pad);
+  const GgufValue* begin = file.find("tokenizer.ggml.add_bos_token");
+  const GgufValue* end = file.find("tokenizer.ggml.add_eos_token");
+  special.adds_begin = special.begin && (begin ? begin->flag() : adds_begin);
+  special.adds_end = special.end && end && end->flag();
+  if (begin || end)
+    special.adds_source = (begin ? begin : end)->key();
+  else if (special.adds_begin)
+    special.adds_source = "llama.cpp's default";
+}
+
 }  // namespace
 
 BpeModel gguf_tokenizer(const GgufFile& file) {
@@ -115,6 +143,7 @@ BpeModel gguf_tokenizer(const GgufFile& file) {
   Problems problems("gguf");
   read_tokens(file, model, problems);
   read_merges(file, model, problems);
+  read_special(file, how.ignore_merges, model, problems);
   problems.raise();
   if (how.digits_first) model.steps.push_back({SplitStep::Kind::keep_all, digit_pattern()});
   model.steps.push_back({SplitStep::Kind::keep_all, how.pattern});

@@ -13,6 +13,7 @@ namespace {
 
 class ByteTokenizer final : public Tokenizer {
  public:
+  ByteTokenizer() { special_.end = NamedToken{0, std::string(1, '\0'), "byte 0"}; }
   using Tokenizer::encode;
   void encode(std::string_view text, std::vector<int32_t>& ids) const override {
     ids.reserve(ids.size() + text.size());
@@ -29,13 +30,26 @@ class ByteTokenizer final : public Tokenizer {
   }
   int32_t vocabulary_size() const override { return 256; }
   std::optional<int32_t> end_of_text() const override { return 0; }
+  const SpecialTokens& special_tokens() const override { return special_; }
   std::optional<int32_t> token_id(std::string_view text) const override {
     if (text.size() != 1) return std::nullopt;
     return static_cast<unsigned char>(text[0]);
   }
   std::string fingerprint() const override { return "bytes"; }
   std::string description() const override { return "bytes, 256 entries"; }
+
+ private:
+  SpecialTokens special_;
 };
+
+/// Adds what lies beside the file; a file of another name has no company.
+BpeModel with_special_tokens(BpeModel model, const std::filesystem::path& path) {
+  if (path.filename() == "tokenizer.json" || path.filename() == "vocab.json")
+    read_special_tokens(
+        path.parent_path().string(), [&](std::string_view text) { return token_id(model, text); },
+        model.special);
+  return model;
+}
 
 }  // namespace
 
@@ -59,10 +73,11 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what) {
   if (path.extension() == ".gguf")
     return make_bpe_tokenizer(gguf_tokenizer(GgufFile(path.string())));
   if (path.filename() == "vocab.json")
-    return make_bpe_tokenizer(
-        load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()));
+    return make_bpe_tokenizer(with_special_tokens(
+        load_vocab_and_merges(path.string(), (path.parent_path() / "merges.txt").string()), path));
   BpeModel model = load_tokenizer_json(path.string());
-  return is_byte_model(model) ? make_byte_tokenizer() : make_bpe_tokenizer(std::move(model));
+  if (is_byte_model(model)) return make_byte_tokenizer();
+  return make_bpe_tokenizer(with_special_tokens(std::move(model), path));
 }
 
 }  // namespace weir

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/special_tokens.h"
+
 namespace weir {
 
 class Tokenizer {
@@ -24,8 +26,11 @@ class Tokenizer {
 
   /// One more than the largest id.
   virtual int32_t vocabulary_size() const = 0;
-  /// The id that separates documents, if the vocabulary has one.
+  /// The id that separates documents, if the vocabulary has one: special_tokens().end, otherwise
+  /// a token of a usual name ("<|endoftext|>", "<|end_of_text|>", "</s>").
   virtual std::optional<int32_t> end_of_text() const = 0;
+  /// Begin, end and padding token as the tokenizer's own files name them.
+  virtual const SpecialTokens& special_tokens() const = 0;
   /// The id of a whole token given as text, e.g. "<|endoftext|>".
   virtual std::optional<int32_t> token_id(std::string_view text) const = 0;
   /// Equal for tokenizers that give the same ids for every text, otherwise different (128-bit

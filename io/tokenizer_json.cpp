@@ -5,8 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
-#include "io/json_depth.h"
-#include "io/json_error.h"
+#include "io/json_member.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
 
@@ -16,31 +15,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMostIds = 1 << 24;
-
-Json parse(std::string_view text, const std::string& source) {
-  if (!json_is_shallow(text))
-    user_error("tokenizer", "{} is nested too deeply; it is no tokenizer.", source);
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    user_error("tokenizer", "{} is not valid JSON: {}.", source, json_reason(error.what()));
-  }
-}
-
-/// The member, or null when absent.
-const Json& member(const Json& object, const char* key) {
-  static const Json null;
-  if (!object.is_object()) return null;
-  auto found = object.find(key);
-  return found == object.end() ? null : *found;
-}
-
-bool flag(const Json& object, const char* key, bool otherwise = false) {
-  const Json& value = member(object, key);
-  return value.is_boolean() ? value.get<bool>() : otherwise;
-}
-
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 
 /// One more than the largest id of so many tokens. Published vocabularies have few holes, and an id
 /// far beyond the number of tokens would ask for a huge table.
@@ -230,13 +204,49 @@ void read_pre_tokenizer(const Json& json, bool last, BpeModel& model, Problems& 
   }
 }
 
+/// A token that a post-processor puts around a text, e.g. ["<s>", 0].
+std::optional<NamedToken> around(const Json& token) {
+  if (!token.is_array() || token.size() != 2 || !is_id(token[1], kMostIds)) return std::nullopt;
+  return NamedToken{token[1].get<int32_t>(), text_of(token[0]), "tokenizer.json: post_processor"};
+}
+
+/// The tokens that a TemplateProcessing puts around one text.
+void read_template(const Json& json, SpecialTokens& special) {
+  bool before = true;
+  for (const Json& piece : member(json, "single")) {
+    if (!member(piece, "Sequence").is_null()) before = false;
+    const std::string name = text_of(member(member(piece, "SpecialToken"), "id"));
+    const Json& ids = member(member(member(json, "special_tokens"), name.c_str()), "ids");
+    if (name.empty() || ids.size() != 1 || !is_id(ids[0], kMostIds)) continue;
+    std::optional<NamedToken>& token = before ? special.begin : special.end;
+    if (!token) token = NamedToken{ids[0].get<int32_t>(), name, "tokenizer.json: post_processor"};
+    (before ? special.adds_begin : special.adds_end) = true;
+  }
+}
+
+/// What the post-processor says about the begin and the end of texts; it is not applied.
+void read_post_processor(const Json& json, SpecialTokens& special) {
+  const std::string type = text_of(member(json, "type"));
+  if (type == "Sequence")
+    for (const Json& part : member(json, "processors")) read_post_processor(part, special);
+  if (type == "TemplateProcessing") read_template(json, special);
+  if (type == "RobertaProcessing" || type == "BertProcessing") {
+    special.begin = around(member(json, "cls"));
+    special.end = around(member(json, "sep"));
+    special.adds_begin = special.begin.has_value();
+    special.adds_end = special.end.has_value();
+  }
+  if (special.adds_begin || special.adds_end)
+    special.adds_source = "tokenizer.json: post_processor";
+}
+
 }  // namespace
 
 BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string& merges_path) {
   BpeModel model;
   model.source = vocab_path;
   Problems problems("tokenizer");
-  const Json vocabulary = parse(MappedFile(vocab_path).text(), vocab_path);
+  const Json vocabulary = parse_tokenizer_text(MappedFile(vocab_path).text(), vocab_path);
   read_vocabulary(vocabulary, id_limit(vocabulary.size()), model, problems);
   LineReader reader(merges_path);
   std::string line;
@@ -265,7 +275,7 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   BpeModel model;
   model.source = source;
   Problems problems("tokenizer");
-  Json json = parse(text, source);
+  const Json json = parse_tokenizer_text(text, source);
   const Json& added = member(json, "added_tokens");
   const int64_t limit = id_limit(member(member(json, "model"), "vocab").size() + added.size());
   read_model(member(json, "model"), limit, model, problems);
@@ -273,6 +283,7 @@ BpeModel parse_tokenizer_json(std::string_view text, const std::string& source) 
   read_normalizer(member(json, "normalizer"), model, problems);
   read_pre_tokenizer(member(json, "pre_tokenizer"), true, model, problems);
   problems.raise();
+  read_post_processor(member(json, "post_processor"), model.special);
   return model;
 }
 

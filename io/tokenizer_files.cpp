@@ -6,6 +6,7 @@
 #include "io/gguf_tokenizer.h"
 #include "io/tokenizer_json.h"
 #include "io/tokenizer_json_writer.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -29,6 +30,16 @@ std::string spelling(const BpeModel& model, int64_t id) {
   for (const AddedToken& token : model.added)
     if (token.id == id) return token.content;
   return "";
+}
+
+Files files_as_they_are(const fs::path& folder) {
+  Files files;
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
+        "chat_template.jinja", "chat_template.json", "generation_config.json"})
+    if (file_exists(folder / name)) files[name] = read_file(folder / name);
+  return files;
 }
 
 Files written(const BpeModel& model, const std::string& end_of_text) {
@@ -64,11 +75,8 @@ Files tokenizer_files(const std::string& what) {
   if (path.extension() == ".gguf") return of_gguf(*found);
   const bool pair = path.filename() == "vocab.json";
   Files files;
-  if (pair || path.filename() == "tokenizer.json")  // a file of another name has no company
-    for (const char* name :
-         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
-          "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json"})
-      if (file_exists(folder / name)) files[name] = read_file(folder / name);
+  // A file of another name has no company.
+  if (pair || path.filename() == "tokenizer.json") files = files_as_they_are(folder);
   if (!pair) files["tokenizer.json"] = read_file(path);
   const BpeModel model =
       pair ? load_vocab_and_merges(path, folder / "merges.txt") : load_tokenizer_json(path);
@@ -76,6 +84,19 @@ Files tokenizer_files(const std::string& what) {
   files.emplace("tokenizer_config.json", tokenizer_config_json(end ? spelling(model, *end) : ""));
   if (!files.contains("tokenizer.json")) files["tokenizer.json"] = tokenizer_json(model);
   return files;
+}
+
+TokenizerCopy copy_tokenizer(const std::string& model) {
+  TokenizerCopy copy;
+  if (fs::is_directory(model)) copy.texts = files_as_they_are(model);
+  try {
+    for (auto& [name, text] : tokenizer_files(model)) copy.texts.emplace(name, std::move(text));
+  } catch (const UserError& error) {
+    // Files that were copied are whole, whether or not they are understood.
+    if (!copy.texts.contains("tokenizer.json") && !copy.texts.contains("tokenizer.model"))
+      copy.missing = error.what();
+  }
+  return copy;
 }
 
 }  // namespace weir

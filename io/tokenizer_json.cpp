@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "io/json_member.h"
+#include "io/line_reader.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
 

@@ -4,10 +4,20 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "io/text_tokens.h"
+
 namespace weir {
+
+/// What a source is made of, for the record of a run; a synthetic one has nothing to say.
+struct DataFacts {
+  int64_t tokens = 0, documents = 0;
+  std::string key = {};                   ///< hash of text, tokenizer and separator
+  std::optional<TextTokens> around = {};  ///< separator and begin token
+};
 
 class BatchSource {
  public:
@@ -16,6 +26,9 @@ class BatchSource {
   /// training stream. A target of -1 is to be ignored.
   virtual void fill(int64_t first, int64_t rows, int64_t T, int32_t* tokens,
                     int32_t* targets) const = 0;
+  /// Sequences of an epoch, after which they come again in another order; 0: none ever does, or
+  /// there is too little text for one.
+  virtual int64_t sequences(int64_t /*T*/) const { return 0; }
   /// Ids are below this.
   virtual int64_t vocabulary() const = 0;
   /// The largest id that occurs, which may be far below the vocabulary.
@@ -24,6 +37,7 @@ class BatchSource {
   virtual std::string token_text(int32_t id) const = 0;
   /// Files by name that turn text into these ids (io/tokenizer_files.h); none if it isn't text.
   virtual std::map<std::string, std::string> tokenizer_files() const { return {}; }
+  virtual DataFacts facts() const { return {}; }
   /// One line for people: what it is, how large.
   virtual std::string describe() const = 0;
 };

@@ -90,8 +90,9 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   if (!loaded_) run_->unload();
   MeasuredModel sizes = source_.sizes;
   sizes.parameters = run_->parameters();
-  result.record =
-      values.record(sizes, {.batch = batch_.batch, .length = batch_.length, .loss = loss});
+  result.record = values.record(
+      sizes,
+      {.batch = batch_.batch, .length = batch_.length, .loss = loss, .around = batch_.around});
   for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.values().at(id));
   result.run_seconds = seconds_since(start);
   return result;
@@ -131,7 +132,8 @@ std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenB
   const TokenBatch first{1,
                          batch.length,
                          {batch.tokens.begin(), batch.tokens.begin() + batch.length},
-                         {batch.targets.begin(), batch.targets.begin() + batch.length}};
+                         {batch.targets.begin(), batch.targets.begin() + batch.length},
+                         {}};
   request.kept = static_cast<int64_t>(heads.size() * T * T * sizeof(double));
   const Activity activity("attention maps for the report");
   ModelRun run(source, request, task.run);

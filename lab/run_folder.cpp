@@ -11,6 +11,7 @@
 
 #include "io/file.h"
 #include "io/npy.h"
+#include "lab/token_input.h"
 #include "lab/versions.h"
 #include "support/error.h"
 
@@ -25,6 +26,12 @@ Json number(double value) {
   if (std::isnan(value)) return "NaN";
   if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
   return value;
+}
+
+Json data_json(const DataFacts& facts) {
+  Json json = {{"tokens", facts.tokens}, {"documents", facts.documents}, {"key", facts.key}};
+  json.update(Json::parse(tokens_json(*facts.around)));
+  return json;
 }
 
 // The lines of `text` whose step is below `keep_below`.
@@ -83,6 +90,11 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
   for (const auto& [name, version] : build_versions()) versions[name] = version;
   Json run = {{"arms", arms},           {"command", facts.command}, {"versions", versions},
               {"target", facts.target}, {"seed", config.seed},      {"started", facts.started}};
+  if (facts.data.around) run["data"] = data_json(facts.data);
+  if (facts.validation.around) {
+    run["validation"] = data_json(facts.validation);
+    run["validation"]["evaluated_tokens"] = facts.validation_tokens;
+  }
   if (facts.seconds > 0) run["seconds"] = facts.seconds;
   write_file((folder / "run.json").string(), run.dump(2) + "\n");
 }
@@ -95,6 +107,10 @@ std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
               {"grad_norm", number(grad_norm)},
               {"tokens_per_second", number(std::round(tokens_per_second))}}
       .dump();
+}
+
+std::string validation_line(int64_t step, double loss, int64_t tokens) {
+  return Json{{"step", step}, {"loss", number(loss)}, {"tokens", tokens}}.dump();
 }
 
 void write_map(const fs::path& file, int64_t step, int64_t layer, int64_t head,

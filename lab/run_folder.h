@@ -6,6 +6,7 @@
 #include <string>
 
 #include "codegen/host_tensor.h"
+#include "lab/batches.h"
 #include "lab/config.h"
 
 namespace weir {
@@ -34,8 +35,10 @@ class JsonLines {
 struct RunFacts {
   std::string command;  ///< how the run was started
   std::string target;
-  std::string started;  ///< UTC, ISO 8601
-  double seconds = 0;   ///< 0 while the run is going on
+  std::string started;                   ///< UTC, ISO 8601
+  double seconds = 0;                    ///< 0 while the run is going on
+  DataFacts data = {}, validation = {};  ///< of text; empty for other data
+  int64_t validation_tokens = 0;         ///< targets that a validation loss is the mean of
 };
 
 void write_run_json(const std::filesystem::path& folder, const RunConfig& config,
@@ -44,6 +47,9 @@ void write_run_json(const std::filesystem::path& folder, const RunConfig& config
 /// {"step", "loss", "lr", "grad_norm", "tokens_per_second"} in one line.
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
+
+/// validation.jsonl: {"step", "loss", "tokens"} in one line.
+std::string validation_line(int64_t step, double loss, int64_t tokens);
 
 /// maps.json: one attention map [1,1,T,T] with the texts of its tokens.
 void write_map(const std::filesystem::path& file, int64_t step, int64_t layer, int64_t head,

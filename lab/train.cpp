@@ -81,14 +81,24 @@ class ArmRun {
       : name_(name),
         options_(options),
         folder_(folder),
-        source_(make_batches(config.data, config.seed)),
-        config_(resolve_vocabulary(config, *source_)),
-        measured_(measured_steps(config_)) {}
+        data_(make_run_data(config.data, config.seed)),
+        config_(resolve_vocabulary(config, *data_.training)),
+        measured_(measured_steps(config_)) {
+    if (data_.validation) plan_validation();
+  }
 
   // Everything that can be wrong with the model and the probes, before anything is written.
   void check() const {
     const Activity activity(name_ + ": planning");
     make_training_graphs(config_, options_.target, !measured_.empty());
+  }
+
+  // What run.json says of the data.
+  void add_facts(RunFacts& facts) const {
+    facts.data = data_.training->facts();
+    if (!data_.validation) return;
+    facts.validation = data_.validation->facts();
+    facts.validation_tokens = validation_sequences_ * config_.length;
   }
 
   // Whether an earlier run brought the arm to its end.
@@ -100,7 +110,7 @@ class ArmRun {
     CompileSettings settings{.target = options_.target, .cache = default_object_cache()};
     {
       const Activity activity(name_ + ": planning and compiling");
-      trainer_ = std::make_unique<Trainer>(config_, *source_, settings, !measured_.empty());
+      trainer_ = std::make_unique<Trainer>(config_, *data_.training, settings, !measured_.empty());
     }
     announce();
   }
@@ -112,6 +122,8 @@ class ArmRun {
     const int64_t start = begin();
     losses_ = std::make_unique<JsonLines>(folder_ / "loss.jsonl", start);
     metrics_ = std::make_unique<JsonLines>(folder_ / "metrics.jsonl", start);
+    if (data_.validation)
+      validations_ = std::make_unique<JsonLines>(folder_ / "validation.jsonl", start);
     if (options_.profile) profile_.emplace(options_.target, *trainer_);
     std::optional<Progress> progress;
     if (!options_.quiet) progress.emplace(name_, start, config_.steps);
@@ -129,6 +141,7 @@ class ArmRun {
     if (start < config_.steps || !fs::exists(checkpoints() / checkpoint_name(config_.steps)))
       save(config_.steps);
     write_profile();
+    validate(config_.steps);
     if (is_measured(config_.steps)) {
       RecordValues values = new_values();
       const StepResult result =
@@ -136,6 +149,7 @@ class ArmRun {
       record(config_.steps, result.loss, values);
     }
     metrics_->flush();
+    if (validations_) validations_->flush();
     write_file((folder_ / "complete").string(), "");
     return {0, name_, config_.steps};
   }
@@ -147,6 +161,27 @@ class ArmRun {
            std::binary_search(measured_.begin(), measured_.end(), step);
   }
 
+  // The same sequences at every step, so many as asked for or as there are.
+  void plan_validation() {
+    resolve_vocabulary(config_, *data_.validation);
+    validation_sequences_ = std::min(config_.measure.validation_batches * config_.batch,
+                                     data_.validation->sequences(config_.length));
+    if (validation_sequences_ == 0)
+      user_error("data",
+                 "the validation text has {} tokens, too few for one sequence of length {}. Hold "
+                 "out more (data.validation), or make length smaller.",
+                 data_.validation->facts().tokens, config_.length);
+  }
+
+  // The validation loss of the state before update `step`, on measured steps.
+  std::optional<double> validate(int64_t step) {
+    if (!data_.validation || !std::binary_search(measured_.begin(), measured_.end(), step))
+      return std::nullopt;
+    const double loss = trainer_->validate(*data_.validation, validation_sequences_);
+    validations_->append(validation_line(step, loss, validation_sequences_ * config_.length));
+    return loss;
+  }
+
   template <typename... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
     if (!options_.quiet)
@@ -155,7 +190,10 @@ class ArmRun {
 
   void announce() const {
     const CompileReport& report = trainer_->compile_report();
-    say("{} parameters, {}", trainer_->graphs().sizes.parameters, source_->describe());
+    say("{} parameters, {}", trainer_->graphs().sizes.parameters, data_.training->describe());
+    if (data_.validation)
+      say("validation on {} tokens of {}", validation_sequences_ * config_.length,
+          data_.validation->describe());
     say("peak memory {}", to_string(trainer_->memory()));
     say("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s", report.kernels,
         report.distinct, report.from_cache, report.seconds);
@@ -184,7 +222,7 @@ class ArmRun {
     ModelConfig model = config_.model;
     model.context = config_.length;
     model.rewrites = rewrite_settings(config_);
-    std::map<std::string, std::string> files = source_->tokenizer_files();
+    std::map<std::string, std::string> files = data_.training->tokenizer_files();
     files["config.json"] = hugging_face_config(model, "float32");
     return files;
   }
@@ -192,6 +230,7 @@ class ArmRun {
   void save(int64_t step) {
     losses_->flush();
     metrics_->flush();
+    if (validations_) validations_->flush();
     write_checkpoint(checkpoints(), {step, config_json(config_), options_.target.isa(), texts()},
                      trainer_->weights(), trainer_->optimizer_state());
     prune_checkpoints(checkpoints(), config_.keep_checkpoints);
@@ -205,6 +244,8 @@ class ArmRun {
   }
 
   void one_step(int64_t step, std::optional<Progress>& progress) {
+    const std::optional<double> validation = validate(step);
+    if (progress && validation) progress->validated(*validation);
     const auto start = std::chrono::steady_clock::now();
     const bool measured = is_measured(step);
     std::optional<RecordValues> values;
@@ -247,7 +288,8 @@ class ArmRun {
     }
     if (step == measured_.back() && !graphs.map_probe.empty()) {
       std::vector<std::string> tokens;
-      for (int32_t id : trainer_->sequence(step, 0)) tokens.push_back(source_->token_text(id));
+      for (int32_t id : trainer_->sequence(step, 0))
+        tokens.push_back(data_.training->token_text(id));
       write_map(folder_ / "maps.json", step, config_.measure.map_layer, config_.measure.map_head,
                 tokens, values.values().at(graphs.map_probe));
     }
@@ -256,11 +298,12 @@ class ArmRun {
   std::string name_;
   const TrainOptions& options_;
   fs::path folder_;
-  std::unique_ptr<BatchSource> source_;
+  RunData data_;
   RunConfig config_;
   std::vector<int64_t> measured_;
   std::unique_ptr<Trainer> trainer_;
-  std::unique_ptr<JsonLines> losses_, metrics_;
+  int64_t validation_sequences_ = 0;
+  std::unique_ptr<JsonLines> losses_, metrics_, validations_;
   std::optional<StepProfile> profile_;
   bool warned_ = false;
 };
@@ -337,6 +380,7 @@ TrainOutcome train(const RunConfig& given, const TrainOptions& options) {
   arms.front()->prepare();
   if (!options.resume) make_folder(config);
   RunFacts facts{options.command, print(options.target), utc_now(), 0};
+  arms.front()->add_facts(facts);
   write_run_json(config.out, config, facts);
   const auto start = std::chrono::steady_clock::now();
   SignalWatch signals;

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include "codegen/object_cache.h"
-#include "io/file.h"
-#include "io/text_source.h"
 #include "lab/memory.h"
 #include "support/log.h"
 #include "support/text.h"
@@ -46,23 +44,6 @@ RunSettings CheckpointOptions::run_settings() const {
       .threads = chosen_threads(threads), .cache = default_object_cache(), .interpret = interpret};
   if (!memory.empty()) settings.memory = known(parse_bytes(memory));
   return settings;
-}
-
-std::vector<std::string> text_files(const std::vector<std::string>& given) {
-  std::vector<std::string> files;
-  for (const std::string& option : given) {
-    if (file_exists(option)) {
-      files.push_back(option);
-      continue;
-    }
-    for (const std::string& part : split(option, ','))
-      if (!trim(part).empty()) files.emplace_back(trim(part));
-  }
-  return files;
-}
-
-void check_text(const std::vector<std::string>& given, UsageProblems& problems) {
-  if (!given.empty()) problems.collect([&] { TextSource source(text_files(given)); });
 }
 
 void print_plan(const ModelRun& run) {

@@ -12,9 +12,10 @@
 namespace weir {
 namespace {
 
-constexpr std::array kAll = {FileDtype::f64,  FileDtype::f32, FileDtype::f16,
-                             FileDtype::bf16, FileDtype::i64, FileDtype::i32,
-                             FileDtype::i8,   FileDtype::u8,  FileDtype::boolean};
+constexpr std::array kAll = {FileDtype::f64,    FileDtype::f32, FileDtype::f16, FileDtype::bf16,
+                             FileDtype::i64,    FileDtype::i32, FileDtype::i16, FileDtype::i8,
+                             FileDtype::u64,    FileDtype::u32, FileDtype::u16, FileDtype::u8,
+                             FileDtype::boolean};
 
 template <typename Stored, typename Convert>
 void widen(std::span<const std::byte> bytes, float* out, Convert convert) {
@@ -31,12 +32,16 @@ size_t dtype_bytes(FileDtype dtype) {
   switch (dtype) {
     case FileDtype::f64:
     case FileDtype::i64:
+    case FileDtype::u64:
       return 8;
     case FileDtype::f32:
     case FileDtype::i32:
+    case FileDtype::u32:
       return 4;
     case FileDtype::f16:
     case FileDtype::bf16:
+    case FileDtype::i16:
+    case FileDtype::u16:
       return 2;
     case FileDtype::i8:
     case FileDtype::u8:
@@ -61,8 +66,16 @@ std::string_view safetensors_name(FileDtype dtype) {
       return "I64";
     case FileDtype::i32:
       return "I32";
+    case FileDtype::i16:
+      return "I16";
     case FileDtype::i8:
       return "I8";
+    case FileDtype::u64:
+      return "U64";
+    case FileDtype::u32:
+      return "U32";
+    case FileDtype::u16:
+      return "U16";
     case FileDtype::u8:
       return "U8";
     case FileDtype::boolean:
@@ -99,8 +112,16 @@ std::optional<std::string_view> npy_name(FileDtype dtype) {
       return "<i8";
     case FileDtype::i32:
       return "<i4";
+    case FileDtype::i16:
+      return "<i2";
     case FileDtype::i8:
       return "|i1";
+    case FileDtype::u64:
+      return "<u8";
+    case FileDtype::u32:
+      return "<u4";
+    case FileDtype::u16:
+      return "<u2";
     case FileDtype::u8:
       return "|u1";
     case FileDtype::boolean:
@@ -199,8 +220,16 @@ void to_f32(FileDtype dtype, std::span<const std::byte> bytes, float* out) {
       return widen<int64_t>(bytes, out, cast);
     case FileDtype::i32:
       return widen<int32_t>(bytes, out, cast);
+    case FileDtype::i16:
+      return widen<int16_t>(bytes, out, cast);
     case FileDtype::i8:
       return widen<int8_t>(bytes, out, cast);
+    case FileDtype::u64:
+      return widen<uint64_t>(bytes, out, cast);
+    case FileDtype::u32:
+      return widen<uint32_t>(bytes, out, cast);
+    case FileDtype::u16:
+      return widen<uint16_t>(bytes, out, cast);
     case FileDtype::u8:
       return widen<uint8_t>(bytes, out, cast);
     case FileDtype::boolean:

@@ -10,7 +10,7 @@
 
 namespace weir {
 
-enum class FileDtype { f64, f32, f16, bf16, i64, i32, i8, u8, boolean };
+enum class FileDtype { f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
 
 /// Size of one element in bytes.
 size_t dtype_bytes(FileDtype dtype);
@@ -33,8 +33,9 @@ std::optional<uint64_t> array_bytes(FileDtype dtype, std::span<const int64_t> sh
 /// "[2,3]".
 std::string shape_text(std::span<const int64_t> shape);
 
-/// Elements as f32: exact for f16, bf16, i8, u8 and boolean (any nonzero byte is 1), rounded to
-/// nearest for f64, i64 and i32. `bytes` needs no alignment; its size is a multiple of the element.
+/// Elements as f32: exact for f16, bf16, i16, u16, i8, u8 and boolean (any nonzero byte is 1),
+/// rounded to nearest for the others. `bytes` needs no alignment; its size is a multiple of the
+/// element.
 std::vector<float> to_f32(FileDtype dtype, std::span<const std::byte> bytes);
 /// The same into memory with room for all elements.
 void to_f32(FileDtype dtype, std::span<const std::byte> bytes, float* out);

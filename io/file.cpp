@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <atomic>
@@ -39,12 +38,13 @@ std::string missing_hint(const std::string& path) {
   return did_you_mean(std::filesystem::path(path).filename().string(), names);
 }
 
-[[noreturn]] void file_error(std::string_view what, const std::string& path, int error) {
+}  // namespace
+
+void file_error(std::string_view what, const std::string& path, int error) {
   user_error("file", "cannot {} {}: {}.{}", what, path, reason(error),
              error == ENOENT ? missing_hint(path) : "");
 }
 
-/// Opens a regular file for reading and tells its size.
 int open_regular(const std::string& path, size_t& size) {
   int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) file_error("open", path, errno);
@@ -62,8 +62,6 @@ int open_regular(const std::string& path, size_t& size) {
   size = static_cast<size_t>(status.st_size);
   return descriptor;
 }
-
-}  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   int descriptor = open_regular(path, size_);
@@ -231,97 +229,5 @@ void write_file(const std::string& path, std::string_view content) {
   file.write(content);
   file.commit();
 }
-
-struct LineReader::State {
-  std::string path;
-  gzFile file = nullptr;
-  std::vector<char> buffer = std::vector<char>(kBufferBytes);
-  size_t begin = 0;
-  size_t end = 0;
-  size_t line_number = 0;
-
-  ~State() {
-    if (file != nullptr) gzclose_r(file);
-  }
-
-  /// Refills the buffer; false at the end of the file.
-  bool fill() {
-    int got = gzread(file, buffer.data(), static_cast<unsigned>(buffer.size()));
-    int code = Z_OK;
-    const char* message = gzerror(file, &code);
-    if (code == Z_ERRNO) file_error("read", path, errno);
-    // A cut off stream is reported with the bytes before the cut, hence after any read.
-    if (code == Z_BUF_ERROR)
-      user_error("file",
-                 "cannot read {}: the gzip stream ends early; the file is truncated. Copy or "
-                 "download it again.",
-                 path);
-    if (code != Z_OK && code != Z_STREAM_END)
-      user_error(
-          "file", "cannot read {}: the gzip stream is damaged ({}). Copy or download it again.",
-          path, trim(std::string_view(message).substr(std::string_view(message).rfind(':') + 1)));
-    begin = 0;
-    end = static_cast<size_t>(got);
-    return got > 0;
-  }
-};
-
-LineReader::LineReader(const std::string& path) : state_(std::make_unique<State>()) {
-  size_t size = 0;
-  int descriptor = open_regular(path, size);
-  state_->path = path;
-  state_->file = gzdopen(descriptor, "rb");
-  if (state_->file == nullptr) {
-    ::close(descriptor);
-    file_error("read", path, ENOMEM);
-  }
-  gzbuffer(state_->file, 1 << 17);
-  if (path.ends_with(".gz") && gzdirect(state_->file) != 0)
-    user_error("file",
-               "cannot read {}: its name ends in .gz but its content is not gzip. Rename it, or "
-               "copy or download it again.",
-               path);
-}
-
-LineReader::~LineReader() = default;
-LineReader::LineReader(LineReader&&) noexcept = default;
-LineReader& LineReader::operator=(LineReader&&) noexcept = default;
-
-size_t LineReader::line_number() const { return state_->line_number; }
-
-bool LineReader::next(std::string& line) {
-  State& state = *state_;
-  line.clear();
-  bool any = false;
-  while (true) {
-    if (state.begin == state.end && !state.fill()) break;
-    any = true;
-    const char* from = state.buffer.data() + state.begin;
-    size_t available = state.end - state.begin;
-    const void* newline = std::memchr(from, '\n', available);
-    size_t length = newline != nullptr
-                        ? static_cast<size_t>(static_cast<const char*>(newline) - from)
-                        : available;
-    line.append(from, length);
-    state.begin += length + (newline != nullptr ? 1 : 0);
-    if (newline != nullptr) break;
-  }
-  if (!any) return false;
-  if (line.ends_with('\r')) line.pop_back();
-  ++state.line_number;
-  return true;
-}
-
-std::string LineReader::rest() {
-  State& state = *state_;
-  std::string text;
-  while (state.begin != state.end || state.fill()) {
-    text.append(state.buffer.data() + state.begin, state.end - state.begin);
-    state.begin = state.end;
-  }
-  return text;
-}
-
-std::string read_text(const std::string& path) { return LineReader(path).rest(); }
 
 }  // namespace weir

@@ -1,5 +1,5 @@
 #pragma once
-// Files: mapped, read whole, written whole or not at all, and read line by line through gzip.
+// Files: mapped, read whole, written whole or not at all.
 // Every failure is a UserError that names the path and the system's reason.
 #include <cstddef>
 #include <memory>
@@ -72,29 +72,11 @@ class AtomicFile {
 /// Writes the whole content atomically.
 void write_file(const std::string& path, std::string_view content);
 
-/// Lines of a text file, plain or gzip (told apart by content, several gzip members allowed; a name
-/// ending in .gz demands gzip). Lines end with "\n" or "\r\n"; the last may lack it.
-class LineReader {
- public:
-  explicit LineReader(const std::string& path);
-  ~LineReader();
-  LineReader(LineReader&&) noexcept;
-  LineReader& operator=(LineReader&&) noexcept;
+/// Opens a regular file for reading and tells its size; the caller closes the descriptor.
+int open_regular(const std::string& path, size_t& size);
 
-  /// The next line without its end, or false after the last one. A damaged or cut off gzip stream
-  /// is a UserError.
-  bool next(std::string& line);
-  /// Everything not yet returned, line ends kept as they are.
-  std::string rest();
-  /// Number of the line last returned, counted from 1.
-  size_t line_number() const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-/// The whole text of a plain or gzip file.
-std::string read_text(const std::string& path);
+/// UserError "cannot WHAT PATH: REASON" for a number of errno; a path that does not exist gets the
+/// names near it.
+[[noreturn]] void file_error(std::string_view what, const std::string& path, int error);
 
 }  // namespace weir

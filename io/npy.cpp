@@ -157,7 +157,8 @@ NpyArray parse_npy(std::string_view bytes, const std::string& where) {
   std::optional<FileDtype> dtype = dtype_from_npy(header.descr);
   if (!dtype)
     user_error("npy",
-               "{} has element type '{}'; <f8, <f4, <f2, <i8, <i4, |i1, |u1 or |b1 is needed. "
+               "{} has element type '{}'; <f8, <f4, <f2, <i8, <i4, <i2, |i1, <u8, <u4, <u2, |u1 or "
+               "|b1 is needed. "
                "Convert it with numpy.astype first.",
                where, header.descr);
   if (header.fortran_order)

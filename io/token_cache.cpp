@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "io/hash.h"
+#include "io/utf8.h"
 #include "support/cache_folder.h"
 #include "support/error.h"
 #include "support/log.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::string_view kCacheMagic = "WEIRTOKS";
 constexpr uint32_t kVersion = 1;
+constexpr int32_t kNoSeparator = -1;
 
 /// The first 64 bytes of a cache file, little-endian; the ids follow, id_bytes each.
 struct CacheHeader {
@@ -47,14 +49,21 @@ void put_key(const std::string& hex, CacheHeader& header) {
 /// Makes TokenStreams.
 class TokenCache {
  public:
-  TokenCache(const TextSource& source, const Tokenizer& tokenizer, int32_t separator)
-      : source_(source), tokenizer_(tokenizer) {
+  TokenCache(const TextSource& source, const Tokenizer& tokenizer, const TextTokens& tokens,
+             const TokenWishes& names)
+      : source_(source),
+        tokenizer_(tokenizer),
+        names_(names),
+        separator_required_(tokens.separator_required) {
     Hasher hasher;
+    const std::string separator = tokens.separator.id   ? fmt::format("{}", *tokens.separator.id)
+                                  : separator_required_ ? "unknown"
+                                                        : "none";
     hasher.add(fmt::format("version {} separator {} tokenizer {} source {}", kVersion, separator,
                            tokenizer.fingerprint(), source.fingerprint()));
     stream_.key_ = hasher.hex_128();
     stream_.vocabulary_ = tokenizer.vocabulary_size();
-    stream_.separator_ = separator;
+    stream_.separator_ = tokens.separator.id;
     stream_.narrow_ = stream_.vocabulary_ <= 65536;
   }
 
@@ -141,7 +150,7 @@ class TokenCache {
     header.count = stream_.count_;
     header.documents = stream_.documents_;
     header.vocabulary = stream_.vocabulary_;
-    header.separator = stream_.separator_;
+    header.separator = stream_.separator_.value_or(kNoSeparator);
     put_key(stream_.key_, header);
     header.content = content_hash(header, ids_hash_);
     return header;
@@ -180,11 +189,17 @@ class TokenCache {
     std::string text;
     std::vector<int32_t> ids;
     std::vector<uint16_t> narrow;
+    const bool any_bytes = tokenizer_.fingerprint() == make_byte_tokenizer()->fingerprint();
+    size_t ill_formed = 0;
     while (reader.next(text)) {
       ids.clear();
       tokenizer_.encode(text, ids);
       if (ids.empty()) continue;
-      ids.push_back(stream_.separator_);
+      if (stream_.separator_)
+        ids.push_back(*stream_.separator_);
+      else if (separator_required_ && stream_.documents_ > 0)
+        raise_no_separator(tokenizer_, names_);
+      ill_formed += !any_bytes && ill_formed_bytes(text) > 0;
       std::span<const std::byte> bytes = std::as_bytes(std::span<const int32_t>(ids));
       if (stream_.narrow_) {
         narrow.assign(ids.begin(), ids.end());
@@ -195,14 +210,18 @@ class TokenCache {
       stream_.count_ += ids.size();
       ++stream_.documents_;
     }
-    if (stream_.count_ == 0)
-      user_error("tokens", "there is no text in {}.", fmt::join(source_.files(), ", "));
+    if (stream_.count_ == 0) user_error("tokens", "there is no text in {}.", source_.names());
+    if (ill_formed > 0)
+      log_warning("{} of {} documents have bytes that are not UTF-8; U+FFFD stands for them.",
+                  ill_formed, stream_.documents_);
     log_info("tokenised {} documents into {} ids ({})", stream_.documents_, stream_.count_,
              tokenizer_.description());
   }
 
   const TextSource& source_;
   const Tokenizer& tokenizer_;
+  const TokenWishes& names_;
+  bool separator_required_;
   TokenStream stream_;
   Hasher ids_hash_;
 };
@@ -214,17 +233,9 @@ void TokenStream::copy(size_t begin, std::span<int32_t> out) const {
 }
 
 TokenStream open_tokens(const TextSource& source, const Tokenizer& tokenizer,
-                        const std::string& folder, std::optional<int32_t> separator) {
-  if (!separator) separator = tokenizer.end_of_text();
-  if (!separator)
-    user_error("tokens",
-               "the tokenizer ({}) has no end-of-text token; give the id that separates documents.",
-               tokenizer.description());
-  if (*separator < 0 || *separator >= tokenizer.vocabulary_size())
-    user_error("tokens",
-               "the separator {} is outside the vocabulary; an id from 0 to {} is needed.",
-               *separator, tokenizer.vocabulary_size() - 1);
-  TokenCache cache(source, tokenizer, *separator);
+                        const std::string& folder, const TextTokens& tokens,
+                        const TokenWishes& names) {
+  TokenCache cache(source, tokenizer, tokens, names);
   return folder.empty() ? cache.in_memory() : cache.open(folder);
 }
 

@@ -7,12 +7,12 @@
 
 #include "io/file.h"
 #include "io/text_source.h"
-#include "io/tokenizer.h"
+#include "io/text_tokens.h"
 
 namespace weir {
 
-/// The ids of all documents in order, a separator id after each, without begin tokens. An empty
-/// document adds nothing. Immutable; a view into a mapped file, or in memory.
+/// The ids of all documents in order, a separator id, if there is one, after each, without begin
+/// tokens. An empty document adds nothing. Immutable; a view into a mapped file, or in memory.
 class TokenStream {
  public:
   /// Number of ids, separators included.
@@ -32,7 +32,7 @@ class TokenStream {
 
   size_t document_count() const { return documents_; }
   int32_t vocabulary_size() const { return vocabulary_; }
-  int32_t separator() const { return separator_; }
+  std::optional<int32_t> separator() const { return separator_; }
   /// 32 hexadecimal digits that stand for sources, tokenizer and separator.
   const std::string& key() const { return key_; }
   /// The cache file, "" when in memory.
@@ -47,18 +47,18 @@ class TokenStream {
   size_t documents_ = 0;
   bool narrow_ = true;
   int32_t vocabulary_ = 0;
-  int32_t separator_ = 0;
+  std::optional<int32_t> separator_;
   std::string key_;
 };
 
 /// The ids of a source. They come from `folder`/tokens-KEY.bin when that is sound (a damaged file
 /// is reported as a warning and made again), else the source is tokenised and the file written.
 /// With an empty `folder` nothing is kept; a folder that cannot be written to is a warning, and
-/// nothing is kept either. KEY covers the content of the sources (not their names),
-/// the tokenizer and the separator, so that a change of any of them makes a new file. `separator`
-/// is by default the tokenizer's end of text. UserError: no separator, one outside the vocabulary,
-/// no text at all, an unreadable source.
+/// nothing is kept either. KEY covers the content of the sources (not their names), the tokenizer
+/// and the separator, so that a change of any of them makes a new file. UserError: a second
+/// document where a separator is required and not known, no text at all, an unreadable source.
 TokenStream open_tokens(const TextSource& source, const Tokenizer& tokenizer,
-                        const std::string& folder, std::optional<int32_t> separator = std::nullopt);
+                        const std::string& folder, const TextTokens& tokens,
+                        const TokenWishes& names = {});
 
 }  // namespace weir

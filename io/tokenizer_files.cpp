@@ -6,6 +6,7 @@
 #include "io/gguf_parts.h"
 #include "io/gguf_tokenizer.h"
 #include "io/tokenizer_json_writer.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -28,6 +29,16 @@ SpecialTokens special_tokens(const BpeModel& model) {
     for (const AddedToken& token : model.added)
       if (token.id == *end) special.end = NamedToken{*end, token.content, "its name"};
   return special;
+}
+
+Files files_as_they_are(const fs::path& folder) {
+  Files files;
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
+        "chat_template.jinja", "chat_template.json", "generation_config.json"})
+    if (file_exists(folder / name)) files[name] = read_file(folder / name);
+  return files;
 }
 
 Files written(const BpeModel& model) {
@@ -65,16 +76,26 @@ Files tokenizer_files(const std::string& what) {
   Files files;
   // A file of another name has no company.
   if (pair || path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model")
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                             "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja",
-                             "generation_config.json", "tokenizer.model"})
-      if (file_exists(folder / name)) files[name] = read_file(folder / name);
+    files = files_as_they_are(folder);
   if (json) files["tokenizer.json"] = read_file(path);
   if (!pair && !json) files["tokenizer.model"] = read_file(path);
   const BpeModel model = load_bpe_model(*found);
   files.emplace("tokenizer_config.json", tokenizer_config_json(special_tokens(model)));
   if (pair) files.emplace("tokenizer.json", tokenizer_json(model));
   return files;
+}
+
+TokenizerCopy copy_tokenizer(const std::string& model) {
+  TokenizerCopy copy;
+  if (fs::is_directory(model)) copy.texts = files_as_they_are(model);
+  try {
+    for (auto& [name, text] : tokenizer_files(model)) copy.texts.emplace(name, std::move(text));
+  } catch (const UserError& error) {
+    // Files that were copied are whole, whether or not they are understood.
+    if (!copy.texts.contains("tokenizer.json") && !copy.texts.contains("tokenizer.model"))
+      copy.missing = error.what();
+  }
+  return copy;
 }
 
 }  // namespace weir

@@ -18,4 +18,15 @@ std::optional<std::string> tokenizer_path(const std::string& what);
 /// User errors: those of load_tokenizer.
 std::map<std::string, std::string> tokenizer_files(const std::string& what);
 
+/// What goes with a model that is copied.
+struct TokenizerCopy {
+  std::map<std::string, std::string> texts;
+  std::string missing;  ///< why there is no tokenizer among them, though the model has one
+};
+
+/// The same files for the model at `model` (a folder or a GGUF file), which need not be understood:
+/// those of a folder are taken as they are, whatever tokenizer they are of. No user error but for
+/// files that cannot be read.
+TokenizerCopy copy_tokenizer(const std::string& model);
+
 }  // namespace weir

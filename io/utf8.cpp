@@ -109,6 +109,20 @@ std::string_view valid_utf8(std::string_view text, std::string& storage) {
   }
 }
 
+size_t ill_formed_bytes(std::string_view text) {
+  constexpr size_t longest = 4;  // of a character
+  size_t broken = 0;
+  while (true) {
+    text.remove_prefix(valid_prefix(text));
+    if (text.empty()) return broken;
+    const size_t length = scan(text).length;
+    const auto lead = static_cast<unsigned char>(text[0]);
+    const bool cut_off = length == text.size() && length < longest && lead >= 0xC2 && lead <= 0xF4;
+    if (!cut_off) broken += length;
+    text.remove_prefix(length);
+  }
+}
+
 std::string to_byte_level(std::string_view bytes) {
   std::string out;
   for (char byte : bytes) {

@@ -22,6 +22,9 @@ bool is_white_space(char32_t character);
 /// do (Unicode 15, section 3.9, table 3-8).
 std::string_view valid_utf8(std::string_view text, std::string& storage);
 
+/// How many bytes are in ill-formed parts; a character that the end cuts off is none.
+size_t ill_formed_bytes(std::string_view text);
+
 /// Bytes to the byte-level alphabet: printable Latin-1 stands for itself, the 68 others are
 /// U+0100 and up in byte order, e.g. " a\n" -> "\u0120a\u010a". Source: GPT-2's encoder.py.
 std::string to_byte_level(std::string_view bytes);

@@ -141,10 +141,10 @@ class Backcopy : public BatchSource {
   std::string token_text(int32_t id) const override {
     return id == start() ? "<s>" : names_.at(static_cast<size_t>(id));
   }
-  std::string fingerprint() const override {
+  DataFacts facts() const override {
     Hasher hasher;
     hasher.add(options_.text);
-    return options_.text.empty() ? "" : hasher.hex_128();
+    return {.hash = options_.text.empty() ? "" : hasher.hex_128(), .what = describe()};
   }
 
   std::string describe() const override {

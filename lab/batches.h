@@ -4,10 +4,26 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "io/text_tokens.h"
+
 namespace weir {
+
+/// What a source is made of. A run is continued with data of the same hash alone.
+struct DataFacts {
+  /// Of what the batches depend on besides the configuration: the bytes of files, the tokenizer,
+  /// how documents are divided. "" if there is nothing.
+  std::string hash = {};
+  std::string what = {};                  ///< BatchSource::describe()
+  int64_t tokens = 0, documents = 0;      ///< of text
+  std::optional<TextTokens> around = {};  ///< of text: separator and begin token
+};
+///< hash of text, tokenizer and separator
+std::optional<TextTokens> around = {};  ///< separator and begin token
+};
 
 class BatchSource {
  public:
@@ -16,6 +32,9 @@ class BatchSource {
   /// training stream. A target of -1 is to be ignored.
   virtual void fill(int64_t first, int64_t rows, int64_t T, int32_t* tokens,
                     int32_t* targets) const = 0;
+  /// Sequences of an epoch, after which they come again in another order; 0: none ever does, or
+  /// there is too little text for one.
+  virtual int64_t sequences(int64_t /*T*/) const { return 0; }
   /// Ids are below this.
   virtual int64_t vocabulary() const = 0;
   /// The largest id that occurs, which may be far below the vocabulary.
@@ -24,9 +43,8 @@ class BatchSource {
   virtual std::string token_text(int32_t id) const = 0;
   /// Files by name that turn text into these ids (io/tokenizer_files.h); none if it isn't text.
   virtual std::map<std::string, std::string> tokenizer_files() const { return {}; }
-  /// Hash of what the batches depend on besides the configuration: the bytes of files, the
-  /// tokenizer, how documents are divided. "" if there is nothing.
-  virtual std::string fingerprint() const { return ""; }
+  /// What the run's record says of the data, and by what a resumed run knows them again.
+  virtual DataFacts facts() const { return {.what = describe()}; }
   /// One line for people: what it is, how large.
   virtual std::string describe() const = 0;
 };

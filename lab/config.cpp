@@ -10,6 +10,7 @@
 
 #include "io/json_text.h"
 #include "lab/config_keys.h"
+#include "lab/text_batches.h"
 #include "support/error.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -27,7 +28,12 @@ std::string text_of(const Json& value) {
   std::vector<std::string> parts;
   bool texts = std::any_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); });
   for (const Json& element : value) parts.push_back(text_of(element));
-  return join(parts, texts ? ";" : ",") + (texts ? ";" : "");
+  if (!texts) return join(parts, ",");
+  const bool has_semicolon = std::any_of(parts.begin(), parts.end(), [](const std::string& part) {
+    return part.find(';') != std::string::npos;
+  });
+  const std::string mark = has_semicolon ? "\n" : ";";
+  return join(parts, mark) + mark;
 }
 
 // The sizes of a named model; what is no size stays.
@@ -133,6 +139,15 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
           fmt::format("measure.steps has {}, but the run has steps 0 to {}.", step, c.steps));
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
+  if (!c.data.validation.empty() && c.data.kind != "text")
+    problems.add(
+        "data.validation needs data.kind=text: of backcopy every sequence is new, so that the loss "
+        "of training is a validation loss already.");
+  if (const auto fraction = validation_fraction(c.data.validation))
+    if (!(*fraction > 0 && *fraction < 1))
+      problems.add(fmt::format(
+          "data.validation is {}, but a fraction between 0 and 1, or files, are needed.",
+          c.data.validation[0]));
   try {
     ModelConfig model = c.model;
     if (model.vocabulary == 0) model.vocabulary = 1;

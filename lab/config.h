@@ -21,9 +21,13 @@ struct DataConfig {
   int64_t symbols = 64;             ///< backcopy: of the synthetic source
   double concentration = 8;         ///< backcopy: of its rows around the Zipf law
   std::string bigrams;              ///< backcopy: a text file whose bigrams replace the source
-  std::vector<std::string> files;   ///< text: files or folders (plain, .gz, C4 .json.gz)
+  std::vector<std::string> files;   ///< text: files, folders or globs (io/text_source.h)
   std::string tokenizer = "bytes";  ///< text: bytes, a tokenizer.json, or a folder with one or with
                                     ///< vocab.json and merges.txt
+  std::string text_key = "text";    ///< text: member of JSON Lines that is a document
+  std::string separator = "auto";   ///< text: token between documents (io/text_tokens.h)
+  std::string begin_token = "auto";     ///< text: token at the begin of every sequence
+  std::vector<std::string> validation;  ///< text: held out: a fraction, or files; none
 };
 
 struct OptimizerConfig {
@@ -49,6 +53,7 @@ struct MeasureConfig {
   double sink_threshold = 0.3;   ///< sink rate counts heads above it
   int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
   double massive_absolute = 100, massive_ratio = 1000;
+  int64_t validation_batches = 8;       ///< batches of data.validation that a loss is the mean of
   std::vector<std::string> probes;      ///< further selectors, kept as arrays
   int64_t map_layer = 0, map_head = 0;  ///< attention map of the report
 };

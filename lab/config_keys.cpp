@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "io/text_source.h"
 #include "support/text.h"
 
 namespace weir {
@@ -23,6 +24,13 @@ std::vector<std::string> variant_names() {
   for (VScaleVariant variant : v_scale_variants())
     names.emplace_back(v_scale_variant_name(variant));
   return names;
+}
+
+// Names of texts, which may have commas in them.
+ValueRule text_inputs() {
+  ValueRule rule = some_text();
+  rule.split = split_inputs;
+  return rule;
 }
 
 }  // namespace
@@ -62,8 +70,12 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("data.symbols", data.symbols, within(2, 4096), "backcopy: symbols of the synthetic source"),
       WEIR_KEY("data.concentration", data.concentration, within(1e-6, 1e9), "backcopy: how close its rows are to the Zipf law"),
       WEIR_KEY("data.bigrams", data.bigrams, any_text(), "backcopy: a text file whose bigrams are the source"),
-      WEIR_KEY("data.files", data.files, some_text(), "text: files or folders, plain, .gz or C4 .json.gz"),
+      WEIR_KEY("data.files", data.files, text_inputs(), "text: files, folders or globs; plain text or JSON Lines, also .gz and .zst"),
       WEIR_KEY("data.tokenizer", data.tokenizer, some_text(), "text: bytes, a tokenizer.json, or the folder of a tokenizer"),
+      WEIR_KEY("data.text_key", data.text_key, some_text(), "text: member of a line of JSON Lines that is a document"),
+      WEIR_KEY("data.separator", data.separator, some_text(), "text: token or id between documents; none; auto: as the tokenizer's files say"),
+      WEIR_KEY("data.begin_token", data.begin_token, some_text(), "text: token or id that begins every sequence; none; auto: as transformers adds it"),
+      WEIR_KEY("data.validation", data.validation, text_inputs(), "text: held out for a validation loss: a fraction such as 0.05 (the end of the text), or files"),
       WEIR_KEY("optimizer.kind", optimizer.kind, one_of({"adamw", "sgd"}), "the optimiser"),
       WEIR_KEY("optimizer.rate", optimizer.rate, within(0, 1e6), "peak learning rate"),
       WEIR_KEY("optimizer.beta1", optimizer.beta1, within(0, 1 - 1e-9), "adamw: decay of the first moment"),
@@ -86,6 +98,7 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("measure.gradient_window", measure.gradient_window, within(1, 1 << 20), "last token that the gradient-sink ratio compares with"),
       WEIR_KEY("measure.massive_absolute", measure.massive_absolute, within(0, 1e30), "a massive activation is larger than this"),
       WEIR_KEY("measure.massive_ratio", measure.massive_ratio, within(0, 1e30), "and than this many times the median"),
+      WEIR_KEY("measure.validation_batches", measure.validation_batches, within(1, 1e6), "batches of data.validation that the validation loss is the mean of, at every measured step"),
       WEIR_KEY("measure.probes", measure.probes, some_text(), "further probe selectors, separated by ';'; kept as arrays"),
       WEIR_KEY("measure.map_layer", measure.map_layer, within(0, 4095), "layer of the attention map in the report"),
       WEIR_KEY("measure.map_head", measure.map_head, within(0, 4095), "head of that map"),
@@ -154,6 +167,10 @@ const std::vector<Alias>& aliases() {
       {"model.tied", {"tie_word_embeddings", "tie_embeddings", "weight_tying"}},
       {"data.files", {"dataset", "train_file", "train_files", "data_path", "text", "data"}},
       {"data.tokenizer", {"tokenizer", "tokenizer_name"}},
+      {"data.text_key", {"text_column", "text_field"}},
+      {"data.validation", {"validation", "validation_file", "validation_split", "eval_file"}},
+      {"data.begin_token", {"bos_token", "prepend_bos", "add_bos_token"}},
+      {"data.separator", {"eos_token", "separator"}},
       {"attention", {"attn", "attn_implementation", "normalizer", "normaliser"}},
       {"v_scale.variant", {"v_scale", "vscale"}},
   };

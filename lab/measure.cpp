@@ -93,6 +93,7 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   result.record = values.record(sizes, {.batch = batch_.batch,
                                         .length = batch_.length,
                                         .loss = loss,
+                                        .around = batch_.around,
                                         .provenance = task_.provenance});
   for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.values().at(id));
   result.run_seconds = seconds_since(start);
@@ -133,7 +134,8 @@ std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenB
   const TokenBatch first{1,
                          batch.length,
                          {batch.tokens.begin(), batch.tokens.begin() + batch.length},
-                         {batch.targets.begin(), batch.targets.begin() + batch.length}};
+                         {batch.targets.begin(), batch.targets.begin() + batch.length},
+                         {}};
   request.kept = static_cast<int64_t>(heads.size() * T * T * sizeof(double));
   const Activity activity("attention maps for the report");
   ModelRun run(source, request, task.run);

@@ -6,6 +6,7 @@
 
 #include "lab/metric_probes.h"
 #include "lab/statistics.h"
+#include "lab/token_input.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -283,6 +284,7 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
       {"heads", model.heads}, {"kv_heads", model.kv_heads},     {"d_head", model.d_head},
       {"d_ff", model.d_ff},   {"vocabulary", model.vocabulary}, {"parameters", model.parameters}};
   record["tokens"] = {{"batch", measurement.batch}, {"length", measurement.length}};
+  if (measurement.around) record["tokens"].update(Json::parse(tokens_json(*measurement.around)));
   record["settings"] = settings_json(cut, model);
   record["loss"] = number(measurement.loss);
   // Most of a record are the numbers of its layers, which become text side by side.

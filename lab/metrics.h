@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codegen/host_tensor.h"
+#include "io/text_tokens.h"
 #include "ir/normalizer.h"
 #include "lab/outliers.h"
 #include "models/model.h"
@@ -55,6 +56,7 @@ struct Measurement {
   std::optional<int64_t> step = {};  ///< of a training run; absent for a checkpoint
   int64_t batch = 0, length = 0;
   double loss = 0;
+  std::optional<TextTokens> around = {};  ///< of text that was tokenised for the measurement
   std::string provenance = {};  ///< a JSON object (lab/provenance.h); "": the record has none
 };
 

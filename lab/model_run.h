@@ -2,10 +2,12 @@
 // A model with given weights run on batches: compiled for parts of the batch that fit into the
 // memory there is, or interpreted in f64. Peak memory is known before anything runs.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "codegen/executable.h"
+#include "io/text_tokens.h"
 #include "lab/model_source.h"
 #include "lab/probe_value.h"
 #include "passes/measure_programs.h"
@@ -16,6 +18,7 @@ namespace weir {
 struct TokenBatch {
   int64_t batch = 0, length = 0;
   std::vector<int32_t> tokens, targets;
+  std::optional<TextTokens> around = {};  ///< of text that was tokenised for the batch
 };
 
 /// What a run computes.

@@ -34,10 +34,12 @@ void Progress::clear() const {
 }
 
 void Progress::step(int64_t done, double loss, double tokens_per_second, bool measured) {
+  const std::string validation =
+      validation_ ? fmt::format(", validation {:.3f}", *validation_) : "";
   if (!terminal_) {
     if (measured)
-      log_info("{}: step {} of {}, loss {:.3f}, {:.0f} tokens/s", arm_, done - 1, steps_, loss,
-               tokens_per_second);
+      log_info("{}: step {} of {}, loss {:.3f}{}, {:.0f} tokens/s", arm_, done - 1, steps_, loss,
+               validation, tokens_per_second);
     return;
   }
   const auto now = Clock::now();
@@ -45,8 +47,9 @@ void Progress::step(int64_t done, double loss, double tokens_per_second, bool me
   shown_ = now;
   const int filled = steps_ == 0 ? kBarWidth : static_cast<int>(kBarWidth * done / steps_);
   const double rate = static_cast<double>(done - first_) / std::max(1e-9, seconds(now - start_));
-  fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {}/{}  loss {:.3f}  {:.0f} tokens/s  {} left",
-             arm_, "", filled, "", kBarWidth - filled, done, steps_, loss, tokens_per_second,
+  fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {}/{}  loss {:.3f}{}  {:.0f} tokens/s  {} left",
+             arm_, "", filled, "", kBarWidth - filled, done, steps_, loss, validation,
+             tokens_per_second,
              rate > 0 ? duration_text(static_cast<double>(steps_ - done) / rate) : "?");
   std::fflush(stderr);
 }

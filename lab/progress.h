@@ -3,6 +3,7 @@
 // elsewhere.
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace weir {
@@ -13,6 +14,8 @@ class Progress {
   Progress(std::string arm, int64_t first, int64_t steps);
   ~Progress();
 
+  /// The validation loss that is shown from now on, before any step with it.
+  void validated(double loss) { validation_ = loss; }
   void step(int64_t done, double loss, double tokens_per_second, bool measured);
 
  private:
@@ -20,6 +23,7 @@ class Progress {
 
   std::string arm_;
   int64_t first_, steps_;
+  std::optional<double> validation_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_, shown_;
 };

@@ -6,6 +6,7 @@
 //   config.json       the resolved configuration
 //   ARM/metrics.jsonl one measured step a line: the record of `weir measure` plus "step"
 //   ARM/loss.jsonl    step, loss, lr, grad_norm, tokens_per_second of every training step
+//   ARM/validation.jsonl  of a run with data.validation: step, loss, tokens of every measured step
 //   ARM/profile.json  of a run with --profile: where the time of its steps went, kernel by kernel
 //   ARM/maps.json     optional: attention maps, [{step, layer, head, tokens, map}]
 #include <filesystem>

@@ -235,7 +235,7 @@ void for_each_line(const fs::path& file, Use use) {
   }
 }
 
-LossCurve read_losses(const fs::path& file) {
+LossCurve read_losses(const fs::path& file, const std::vector<const char*>& other_columns) {
   LossCurve curve;
   for_each_line(file, [&](const Field& line) {
     const int64_t step = line["step"].integer();
@@ -246,7 +246,7 @@ LossCurve read_losses(const fs::path& file) {
                       expected, kRepair));
     curve.step.push_back(step);
     curve.columns["loss"].push_back(line["loss"].number());
-    for (const char* key : {"lr", "grad_norm", "tokens_per_second"})
+    for (const char* key : other_columns)
       curve.columns[key].push_back(line.has(key) ? line[key].number() : kNaN);
   });
   return curve;
@@ -274,7 +274,9 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
   arm.name = entry["name"].text();
   arm.overrides = overrides;
   const fs::path folder = run / entry["folder"].text();
-  arm.training = read_losses(folder / "loss.jsonl");
+  arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"});
+  if (fs::exists(folder / "validation.jsonl"))
+    arm.validation = read_losses(folder / "validation.jsonl", {"tokens"});
   RecordReader reader(arm);
   for_each_line(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
   if (arm.measured.empty())

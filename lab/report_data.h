@@ -14,10 +14,10 @@ namespace weir {
 /// Stands for a number that a record does not have.
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// loss.jsonl as columns; a field that a line does not have is NaN.
+/// loss.jsonl or validation.jsonl as columns; a field that a line does not have is NaN.
 struct LossCurve {
   std::vector<int64_t> step;
-  std::map<std::string, std::vector<double>> columns;  ///< loss, lr, grad_norm, tokens_per_second
+  std::map<std::string, std::vector<double>> columns;  ///< "loss", "lr" ...
 };
 
 /// One line of metrics.jsonl. Keys are those of the record; `<key>.sink` is the sink token's value,
@@ -34,6 +34,7 @@ struct ReportArm {
   std::string name;
   nlohmann::ordered_json overrides;
   LossCurve training;
+  LossCurve validation;                ///< empty without one
   std::vector<MeasuredStep> measured;  ///< ascending steps, at least one
   std::vector<int> kept_tokens;        ///< the token indices of by_token: all, or thinned when long
   nlohmann::json model, tokens, settings;

@@ -65,8 +65,7 @@ class Writer {
 };
 
 /// Training curves: every step, or means over groups of steps even in log2(step + 1).
-json loss_curve(const ReportArm& arm, Writer& writer) {
-  const LossCurve& curve = arm.training;
+json loss_curve(const LossCurve& curve, const ReportArm& arm, Writer& writer) {
   const size_t n = curve.step.size();
   std::vector<size_t> starts;
   if (n <= loss_points) {
@@ -225,10 +224,11 @@ PageData page_data(const ReportRun& run) {
                   {"length", length},
                   {"sink", arm.settings.at("sink_token")},
                   {"layers", arm.model.at("layers")},
-                  {"training", loss_curve(arm, writer)},
+                  {"training", loss_curve(arm.training, arm, writer)},
                   {"layer", by_layer(arm, layers, writer)},
                   {"head", by_layer_and(arm, &MeasuredStep::by_head, heads, writer)},
                   {"token", by_layer_and(arm, &MeasuredStep::by_token, tokens, writer)}};
+    if (!arm.validation.step.empty()) entry["validation"] = loss_curve(arm.validation, arm, writer);
     entry["token"]["tokens"] = arm.kept_tokens;
     entry["maps"] = json::array();
     for (const json& map : arm.maps)

@@ -15,6 +15,7 @@
 
 #include "io/file.h"
 #include "io/npy.h"
+#include "lab/token_input.h"
 #include "lab/versions.h"
 #include "support/error.h"
 
@@ -29,6 +30,14 @@ Json number(double value) {
   if (std::isnan(value)) return "NaN";
   if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
   return value;
+}
+
+Json data_json(const DataFacts& facts) {
+  Json json = {{"hash", facts.hash}, {"what", facts.what}};
+  if (!facts.around) return json;
+  json.update({{"tokens", facts.tokens}, {"documents", facts.documents}});
+  json.update(Json::parse(tokens_json(*facts.around)));
+  return json;
 }
 
 // Takes the "step" of a line and nothing else of it: a record may be large.
@@ -172,8 +181,13 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
     Json overrides = Json::object();
     for (const auto& [key, value] : arm.overrides) overrides[key] = value;
     Json entry = {{"name", arm.name}, {"folder", arm.name}, {"overrides", overrides}};
-    if (const auto data = facts.data.find(arm.name); data != facts.data.end())
-      entry["data"] = {{"hash", data->second.hash}, {"what", data->second.what}};
+    if (const auto data = facts.data.find(arm.name); data != facts.data.end()) {
+      entry["data"] = data_json(data->second.training);
+      if (!data->second.validation.what.empty()) {
+        entry["validation"] = data_json(data->second.validation);
+        entry["validation"]["evaluated_tokens"] = data->second.evaluated_tokens;
+      }
+    }
     arms.push_back(entry);
   }
   Json versions = Json::object();
@@ -208,8 +222,12 @@ RunFacts read_run_json(const fs::path& folder) {
       facts.resumed.emplace_back(text(entry, "at"), text(entry, "command"));
   if (run.contains("arms") && run["arms"].is_array())
     for (const Json& arm : run["arms"])
-      if (arm.is_object() && arm.contains("data"))
-        facts.data[text(arm, "name")] = {text(arm["data"], "hash"), text(arm["data"], "what")};
+      if (arm.is_object()) {
+        ArmData& data = facts.data[text(arm, "name")];
+        for (const auto& [key, part] :
+             {std::pair("data", &data.training), std::pair("validation", &data.validation)})
+          if (arm.contains(key)) *part = {text(arm[key], "hash"), text(arm[key], "what")};
+      }
   return facts;
 }
 
@@ -221,6 +239,10 @@ std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
               {"grad_norm", number(grad_norm)},
               {"tokens_per_second", number(std::round(tokens_per_second))}}
       .dump();
+}
+
+std::string validation_line(int64_t step, double loss, int64_t tokens) {
+  return Json{{"step", step}, {"loss", number(loss)}, {"tokens", tokens}}.dump();
 }
 
 void write_map(const fs::path& file, int64_t step, int64_t layer, int64_t head,

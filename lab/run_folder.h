@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "codegen/host_tensor.h"
+#include "lab/batches.h"
 #include "lab/config.h"
 
 namespace weir {
@@ -47,10 +48,10 @@ struct StepLines {
 StepLines read_step_lines(const std::filesystem::path& file, const std::vector<int64_t>& wanted,
                           int64_t below);
 
-/// The data of an arm: a run is continued with the same alone.
-struct DataFacts {
-  std::string hash;  ///< BatchSource::fingerprint()
-  std::string what;  ///< BatchSource::describe()
+/// The data of an arm.
+struct ArmData {
+  DataFacts training, validation;  ///< the latter empty where nothing is held out
+  int64_t evaluated_tokens = 0;    ///< targets that a validation loss is the mean of
 };
 
 /// What run.json says of a run.
@@ -60,7 +61,7 @@ struct RunFacts {
   std::string started;  ///< UTC, ISO 8601
   double seconds = 0;   ///< of all processes that brought it to its end; 0 while it is going on
   std::vector<std::pair<std::string, std::string>> resumed = {};  ///< when, and by what command
-  std::map<std::string, DataFacts> data = {};                     ///< by arm
+  std::map<std::string, ArmData> data = {};                       ///< by arm
 };
 
 void write_run_json(const std::filesystem::path& folder, const RunConfig& config,
@@ -74,6 +75,8 @@ std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
 
 /// User error if a measured step that an arm has done has no line in its metrics.jsonl.
 void check_lines(const std::filesystem::path& run);
+/// validation.jsonl: {"step", "loss", "tokens"} in one line.
+std::string validation_line(int64_t step, double loss, int64_t tokens);
 
 /// maps.json: one attention map [1,1,T,T] with the texts of its tokens.
 void write_map(const std::filesystem::path& file, int64_t step, int64_t layer, int64_t head,

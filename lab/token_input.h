@@ -3,22 +3,39 @@
 #include <string>
 #include <vector>
 
-#include "io/tokenizer.h"
+#include "io/encoded_text.h"
 #include "lab/model_run.h"
 
 namespace weir {
 
-/// An array [B, T+1] of int32 or int64, ids in [0, vocabulary): columns 0..T-1 are the input, 1..T
-/// the targets. User errors: what read_npy says, another type or shape, ids outside the vocabulary
-/// (the first few with their place).
+/// Ids of a file, each below the vocabulary.
+struct TokenArray {
+  std::vector<int64_t> shape;
+  std::vector<int32_t> ids;
+};
+
+/// A NumPy array of whole numbers of any size and shape. User errors: what read_npy says, another
+/// type, ids outside the vocabulary (the first few with their place).
+TokenArray read_token_ids(const std::string& path, int64_t vocabulary);
+
+/// An array [B, T+1]: columns 0..T-1 are the input, 1..T the targets. User errors: those of
+/// read_token_ids; another shape.
 TokenBatch read_token_array(const std::string& path, int64_t vocabulary);
 
-/// All ids of text files (as TextSource takes them), a separator after each document.
-std::vector<int32_t> text_ids(const std::vector<std::string>& files, const Tokenizer& tokenizer);
+/// Ids that are read, with a begin token before them if there is one, to fill `batch` windows of
+/// `length`.
+size_t ids_of_windows(int64_t batch, int64_t length, const TextTokens& tokens);
 
-/// The first `batch` windows of the ids: window n has ids n T .. n T + T, so that every id but the
-/// first is a target once. User error when there are too few, with the largest batch there is.
-TokenBatch first_windows(const std::vector<int32_t>& ids, int64_t batch, int64_t length);
+/// The first `batch` windows of the ids. Without a begin token window n has ids n T .. n T + T, so
+/// that every id but the first is a target once; with one it has this token and ids n T .. n T +
+/// T - 1, so that every id is. User error when there are too few, with the largest batch there is.
+TokenBatch first_windows(const std::vector<int32_t>& ids, int64_t batch, int64_t length,
+                         const TextTokens& tokens = {});
+
+/// What records say of the tokens around text: a JSON object with "separator" and "begin_token",
+/// each {"id", "token", "source"}, without "token" where its spelling is no text; "id" is null
+/// where there is none.
+std::string tokens_json(const TextTokens& tokens);
 
 /// The text of a token on one line, bytes that are no text escaped, nothing but spaces as open
 /// boxes (U+2423); "#id" if the text is no ASCII.

@@ -88,9 +88,11 @@ class ArmRun {
       : name_(name),
         options_(options),
         folder_(folder),
-        source_(make_batches(config.data, config.seed)),
-        config_(resolve_vocabulary(config, *source_)),
-        measured_(measured_steps(config_)) {}
+        data_(make_run_data(config.data, config.seed)),
+        config_(resolve_vocabulary(config, *data_.training)),
+        measured_(measured_steps(config_)) {
+    if (data_.validation) plan_validation();
+  }
 
   // Everything that can be wrong with the model and the probes, before anything is written.
   void check() const {
@@ -102,7 +104,11 @@ class ArmRun {
       read_initial_weights(config_.init, graphs.parameters, {});
   }
 
-  DataFacts data() const { return {source_->fingerprint(), source_->describe()}; }
+  ArmData data() const {
+    if (!data_.validation) return {data_.training->facts(), {}, 0};
+    return {data_.training->facts(), data_.validation->facts(),
+            validation_sequences_ * config_.length};
+  }
 
   // Whether an earlier run brought the arm to its end, and all its lines are there.
   bool is_complete() const {
@@ -110,8 +116,10 @@ class ArmRun {
     const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
     const StepLines losses = lines("loss.jsonl", config_.steps);
     const StepLines records = lines("metrics.jsonl", config_.steps + 1);
+    const StepLines validations = lines("validation.jsonl", config_.steps + 1);
     return done.steps == config_.steps && !losses.missing && losses.as_written &&
-           !records.missing && records.as_written;
+           !records.missing && records.as_written &&
+           (!data_.validation || (!validations.missing && validations.as_written));
   }
 
   // Compiles; nothing is written yet.
@@ -119,8 +127,8 @@ class ArmRun {
     if (trainer_) return;
     {
       const Activity activity(name_ + ": planning and compiling");
-      trainer_ =
-          std::make_unique<Trainer>(config_, *source_, compile_settings(), !measured_.empty());
+      trainer_ = std::make_unique<Trainer>(config_, *data_.training, compile_settings(),
+                                           !measured_.empty());
     }
     announce();
   }
@@ -140,6 +148,9 @@ class ArmRun {
         std::make_unique<JsonLines>(written("metrics.jsonl"), lines("metrics.jsonl", start).text);
     // A run that is resumed needs nothing but its own folder.
     if (start == 0 && !config_.init.empty()) save(0);
+    if (data_.validation)
+      validations_ = std::make_unique<JsonLines>(written("validation.jsonl"),
+                                                 lines("validation.jsonl", start).text);
     if (options_.profile) profile_.emplace(options_.target, *trainer_);
     std::optional<Progress> progress;
     if (!options_.quiet) progress.emplace(name_, start, config_.steps);
@@ -157,6 +168,7 @@ class ArmRun {
     if (start < config_.steps || !fs::exists(checkpoints() / checkpoint_name(config_.steps)))
       save(config_.steps);
     write_profile();
+    validate(config_.steps);
     if (is_measured(config_.steps)) {
       RecordValues values = new_values();
       const StepResult result =
@@ -165,6 +177,7 @@ class ArmRun {
       check_finite(config_.steps, result);
     }
     metrics_->flush();
+    if (validations_) validations_->flush();
     write_file(complete.string(), "");
     return {0, name_, config_.steps};
   }
@@ -199,7 +212,7 @@ class ArmRun {
     if (file == "loss.jsonl") {
       wanted.resize(static_cast<size_t>(std::min(below, config_.steps)));
       std::iota(wanted.begin(), wanted.end(), 0);
-    } else if (config_.measure.metrics) {
+    } else if (file == "validation.jsonl" ? data_.validation != nullptr : config_.measure.metrics) {
       for (int64_t step : measured_)
         if (step < below) wanted.push_back(step);
     }
@@ -211,6 +224,27 @@ class ArmRun {
            std::binary_search(measured_.begin(), measured_.end(), step);
   }
 
+  // The same sequences at every step, so many as asked for or as there are.
+  void plan_validation() {
+    resolve_vocabulary(config_, *data_.validation);
+    validation_sequences_ = std::min(config_.measure.validation_batches * config_.batch,
+                                     data_.validation->sequences(config_.length));
+    if (validation_sequences_ == 0)
+      user_error("data",
+                 "the validation text has {} tokens, too few for one sequence of length {}. Hold "
+                 "out more (data.validation), or make length smaller.",
+                 data_.validation->facts().tokens, config_.length);
+  }
+
+  // The validation loss of the state before update `step`, on measured steps.
+  std::optional<double> validate(int64_t step) {
+    if (!data_.validation || !std::binary_search(measured_.begin(), measured_.end(), step))
+      return std::nullopt;
+    const double loss = trainer_->validate(*data_.validation, validation_sequences_);
+    validations_->append(validation_line(step, loss, validation_sequences_ * config_.length));
+    return loss;
+  }
+
   template <typename... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
     if (!options_.quiet)
@@ -219,7 +253,10 @@ class ArmRun {
 
   void announce() const {
     const CompileReport& report = trainer_->compile_report();
-    say("{} parameters, {}", trainer_->graphs().sizes.parameters, source_->describe());
+    say("{} parameters, {}", trainer_->graphs().sizes.parameters, data_.training->describe());
+    if (data_.validation)
+      say("validation on {} tokens of {}", validation_sequences_ * config_.length,
+          data_.validation->describe());
     say("peak memory {}", to_string(trainer_->memory()));
     say("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s", report.kernels,
         report.distinct, report.from_cache, report.seconds);
@@ -230,7 +267,7 @@ class ArmRun {
     std::vector<fs::path> found = list_checkpoints(checkpoints());
     if (found.empty()) return std::nullopt;
     const int64_t newest = step_of_checkpoint(found.back());
-    for (const char* file : {"loss.jsonl", "metrics.jsonl"}) {
+    for (const char* file : {"loss.jsonl", "metrics.jsonl", "validation.jsonl"}) {
       const StepLines there = lines(file, newest);
       if (!there.missing) {
         if (!there.as_written)
@@ -274,7 +311,7 @@ class ArmRun {
     ModelConfig model = config_.model;
     model.context = config_.length;
     model.rewrites = rewrite_settings(config_);
-    std::map<std::string, std::string> files = source_->tokenizer_files();
+    std::map<std::string, std::string> files = data_.training->tokenizer_files();
     files["config.json"] = hugging_face_config(model, "float32");
     return files;
   }
@@ -282,6 +319,7 @@ class ArmRun {
   void save(int64_t step) {
     losses_->flush();
     metrics_->flush();
+    if (validations_) validations_->flush();
     const CheckpointInfo info{step, config_json(config_), options_.target.isa(), texts()};
     for (const std::string& file : checkpoint_files(info))
       written(fs::path("checkpoints") / checkpoint_name(step) / file);
@@ -297,6 +335,8 @@ class ArmRun {
   }
 
   void one_step(int64_t step, std::optional<Progress>& progress) {
+    const std::optional<double> validation = validate(step);
+    if (progress && validation) progress->validated(*validation);
     const auto start = std::chrono::steady_clock::now();
     const bool measured = is_measured(step);
     std::optional<RecordValues> values;
@@ -376,7 +416,8 @@ class ArmRun {
     }
     if (step == measured_.back() && !graphs.map_probe.empty()) {
       std::vector<std::string> tokens;
-      for (int32_t id : trainer_->sequence(step, 0)) tokens.push_back(source_->token_text(id));
+      for (int32_t id : trainer_->sequence(step, 0))
+        tokens.push_back(data_.training->token_text(id));
       write_map(written("maps.json"), step, config_.measure.map_layer, config_.measure.map_head,
                 tokens, values.values().at(graphs.map_probe));
     }
@@ -385,12 +426,13 @@ class ArmRun {
   std::string name_;
   const TrainOptions& options_;
   fs::path folder_;
-  std::unique_ptr<BatchSource> source_;
+  RunData data_;
   RunConfig config_;
   std::vector<int64_t> measured_;
   std::unique_ptr<Trainer> trainer_;
   Manifest* manifest_ = nullptr;
-  std::unique_ptr<JsonLines> losses_, metrics_;
+  std::unique_ptr<JsonLines> losses_, metrics_, validations_;
+  int64_t validation_sequences_ = 0;
   std::optional<StepProfile> profile_;
   bool warned_ = false;
 };
@@ -416,14 +458,18 @@ std::vector<std::unique_ptr<ArmRun>> make_arms(const RunConfig& config, const Tr
   for (const ArmConfig& arm : config.arms) {
     arms.push_back(std::make_unique<ArmRun>(arm.name, with_arm(config, arm), options,
                                             fs::path(config.out) / arm.name));
-    const DataFacts now = arms.back()->data();
-    DataFacts& before = facts.data[arm.name];
-    if (before.hash != now.hash && !before.what.empty())
-      problems.add(fmt::format(
-          "the data of arm {} are not those that the run was started with: {} (hash {}) now, {} "
-          "(hash {}) at the start. Give it the files and the tokenizer of then, or start another "
-          "run with out=FOLDER.",
-          arm.name, now.what, now.hash, before.what, before.hash));
+    const ArmData now = arms.back()->data();
+    ArmData& before = facts.data[arm.name];
+    const auto compare = [&](const char* what, const DataFacts& then, const DataFacts& here) {
+      if (then.hash != here.hash && !then.what.empty())
+        problems.add(fmt::format(
+            "the {} of arm {} are not those that the run was started with: {} (hash {}) now, {} "
+            "(hash {}) at the start. Give it the files and the tokenizer of then, or start another "
+            "run with out=FOLDER.",
+            what, arm.name, here.what, here.hash, then.what, then.hash));
+    };
+    compare("data", before.training, now.training);
+    compare("validation data", before.validation, now.validation);
     before = now;
   }
   problems.raise();

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "passes/measure_programs.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "support/error.h"
@@ -83,6 +84,11 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   TrainingOptions training{.optimizer = optimizer_options(config, result.parameters),
                            .micro_batches = config.micro_batches};
   result.plain = make_training_programs(graph, training);
+
+  if (!config.data.validation.empty()) {
+    options.gradients.clear();
+    result.validation = make_measure_programs(measured_graph(model.graph, options).graph, {}).step;
+  }
 
   std::vector<std::string> requests = config.measure.probes;
   result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(requests)));

@@ -19,6 +19,8 @@ struct TrainingGraphs {
   MeasuredModel sizes;
   TrainingPrograms plain, probed;  ///< of stage instrumented; `probed` is empty without probes
   bool has_probes = false;
+  /// The loss alone, of a part of a batch; null where nothing is validated.
+  GraphPtr validation;
   std::set<std::string> kept_probes;  ///< ids of measure.probes, which are stored as arrays
   std::string map_probe;              ///< id of the attention map, "" if there is none
 };

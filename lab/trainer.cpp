@@ -78,6 +78,10 @@ int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int th
   };
   plan(graphs_.plain, plain_);
   if (graphs_.has_probes) plan(graphs_.probed, probed_);
+  if (graphs_.validation) {
+    validation_ = planned.size();
+    planned.push_back(run_pipeline(graphs_.validation, options).graph);
+  }
   memory_ = shared_memory_need(planned);
   check_memory(memory_, config_);
   const int64_t results = memory_.arena;
@@ -139,9 +143,7 @@ StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, const
     set_scalar("bias2", bias_correction(config_.optimizer.beta2, step + 1));
   }
   auto give_part = [&](int64_t part) {
-    const size_t bytes = static_cast<size_t>(rows * T) * sizeof(int32_t);
-    std::memcpy(session_->data("tokens"), tokens.data() + part * rows * T, bytes);
-    std::memcpy(session_->data("targets"), targets.data() + part * rows * T, bytes);
+    give(tokens.data() + part * rows * T, targets.data() + part * rows * T);
   };
   const size_t last = programs.back();
   if (programs.size() == 1) {
@@ -158,6 +160,29 @@ StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, const
   session_->run(last, sink_of(last, sink), profile_);
   const double norm = session_->scalar_output(last, "grad_norm");
   return {read_tensor(session_->type("loss"), session_->data("loss")).data[0], norm, rate};
+}
+
+double Trainer::validate(const BatchSource& source, int64_t count) {
+  WEIR_CHECK(validation_, "a run without a program for validation");
+  const int64_t T = config_.length, rows = config_.batch / config_.micro_batches;
+  std::vector<int32_t> tokens(static_cast<size_t>(rows * T)), targets(tokens.size());
+  double sum = 0;
+  for (int64_t first = 0; first < count; first += rows) {
+    const int64_t filled = std::min(rows, count - first);
+    std::fill(tokens.begin() + filled * T, tokens.end(), 0);
+    std::fill(targets.begin() + filled * T, targets.end(), -1);
+    source.fill(first, filled, T, tokens.data(), targets.data());
+    give(tokens.data(), targets.data());
+    set_scalar("loss_scale", 1.0 / static_cast<double>(filled * T));
+    session_->run(*validation_);
+    sum += session_->scalar_output(*validation_, "loss") * static_cast<double>(filled);
+  }
+  return sum / static_cast<double>(count);
+}
+
+void Trainer::give(const int32_t* tokens, const int32_t* targets) {
+  for (const auto& [name, from] : {std::pair("tokens", tokens), std::pair("targets", targets)})
+    std::memcpy(session_->data(name), from, static_cast<size_t>(session_->type(name).bytes()));
 }
 
 void Trainer::set_scalar(const std::string& name, double value) {

@@ -2,6 +2,7 @@
 // One arm's compiled training step and its state in memory: initial weights, a step on a batch,
 // and a step that hands out its probes. What is written where is lab/train's matter.
 #include <memory>
+#include <optional>
 
 #include "codegen/executable.h"
 #include "lab/batches.h"
@@ -38,6 +39,10 @@ class Trainer {
   /// Measures batch `step` and leaves the state as it was.
   StepResult measure(int64_t step, const ValueSink& sink);
 
+  /// The mean loss over all targets of sequences 0 .. count - 1 of `source`, in nats, which leaves
+  /// the state as it is. Internal error where the configuration has no data.validation.
+  double validate(const BatchSource& source, int64_t count);
+
   const TrainingGraphs& graphs() const { return graphs_; }
   const CompileReport& compile_report() const { return programs_->report(); }
   const Executables& programs() const { return *programs_; }
@@ -55,6 +60,8 @@ class Trainer {
   /// the bytes of workspace that the kernels need beside their results.
   int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
   StepResult run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink);
+  /// Hands a part of a batch to the programs.
+  void give(const int32_t* tokens, const int32_t* targets);
   void set_scalar(const std::string& name, double value);
   ProbeSink sink_of(size_t program, const ValueSink& sink) const;
 
@@ -66,6 +73,7 @@ class Trainer {
   std::unique_ptr<Session> session_;
   ProfileSink profile_;
   std::vector<size_t> plain_, probed_;  // positions among the programs, in running order
+  std::optional<size_t> validation_;
 };
 
 /// Fills `data` with the start of a weight: a pure function of seed and name.

@@ -70,6 +70,13 @@ struct Read {
   const std::string& text;
   const ValueRule& rule;
 
+  // Of a list of texts.
+  std::vector<std::string> parts() const {
+    if (text.ends_with('\n')) return split(text, '\n');
+    if (rule.split) return rule.split(text);
+    const bool commas = text.find(';') == std::string::npos && text.find(':') == std::string::npos;
+    return split(text, commas ? ',' : ';');
+  }
   bool is_text(const std::string& value) const {
     return (!value.empty() || rule.may_be_empty) &&
            (rule.choices.empty() ||
@@ -97,9 +104,8 @@ struct Read {
     return true;
   }
   bool operator()(std::vector<std::string>* slot) const {
-    const bool commas = text.find(';') == std::string::npos && text.find(':') == std::string::npos;
     std::vector<std::string> texts;
-    for (const std::string& part : split(text, commas ? ',' : ';')) {
+    for (const std::string& part : parts()) {
       if (trim(part).empty()) continue;
       texts.emplace_back(trim(part));
       if (!is_text(texts.back())) return false;

@@ -15,7 +15,8 @@ namespace weir {
 constexpr int kMaxThreads = 4096;
 
 /// Where a value is kept, which also is its type. Of a list, numbers are separated by ','; texts by
-/// ';', or by ',' where there is neither ';' nor ':'.
+/// the rule's `split`, else by ';', or by ',' where there is neither ';' nor ':'; and texts that
+/// end with a line's end stand one a line.
 using ValueSlot = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*,
                                std::vector<int64_t>*, std::vector<std::string>*>;
 
@@ -36,6 +37,7 @@ struct ValueRule {
   std::string form = {};                  ///< what `fits` asks for, e.g. "a size such as 2GiB"
   std::function<bool(const std::string&)> fits = {};
   PathKind path = PathKind::none;
+  std::function<std::vector<std::string>(const std::string&)> split = {};  ///< of a list of texts
 };
 
 /// Whole numbers, or numbers, from `low` to `high`.

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include "codegen/object_cache.h"
-#include "io/file.h"
-#include "io/text_source.h"
 #include "lab/memory.h"
 #include "support/log.h"
 #include "support/text.h"
@@ -55,30 +53,13 @@ Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
           .weight_files = checkpoint.weight_files()};
 }
 
-void add_text(Provenance& provenance, const std::vector<std::string>& inputs,
-              const Tokenizer& tokenizer) {
+void add_text(Provenance& provenance, const TextOptions& options, const TextInput& input) {
   provenance.input_kind = "text";
-  provenance.input_files = TextSource(inputs).files();
-  provenance.tokenizer = tokenizer.description();
-  provenance.tokenizer_fingerprint = tokenizer.fingerprint();
-  provenance.separator = tokenizer.end_of_text();
-}
-
-std::vector<std::string> text_files(const std::vector<std::string>& given) {
-  std::vector<std::string> files;
-  for (const std::string& option : given) {
-    if (file_exists(option)) {
-      files.push_back(option);
-      continue;
-    }
-    for (const std::string& part : split(option, ','))
-      if (!trim(part).empty()) files.emplace_back(trim(part));
-  }
-  return files;
-}
-
-void check_text(const std::vector<std::string>& given, UsageProblems& problems) {
-  if (!given.empty()) problems.collect([&] { TextSource source(text_files(given)); });
+  provenance.input_files = TextSource(options.files(), options.key).files();
+  provenance.tokenizer = input.tokenizer().description();
+  provenance.tokenizer_fingerprint = input.tokenizer().fingerprint();
+  provenance.separator = input.tokens().separator.id;
+  provenance.begin_token = input.tokens().begin.id;
 }
 
 void print_plan(const ModelRun& run) {

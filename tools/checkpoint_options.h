@@ -8,6 +8,7 @@
 #include "lab/provenance.h"
 #include "tools/command.h"
 #include "tools/rewrite_options.h"
+#include "tools/text_options.h"
 
 namespace weir {
 
@@ -26,18 +27,11 @@ struct CheckpointOptions {
   Provenance provenance(const Checkpoint& checkpoint) const;
 };
 
-inline constexpr const char* kTextMeaning =
-    "text to tokenise: files, folders or globs, divided by commas; repeatable";
 /// The most tokens of a sequence that may be asked for.
 inline constexpr int64_t kMaxLength = int64_t{1} << 20;
 
-/// The files of --text: commas divide a value, unless a file has it as its name.
-std::vector<std::string> text_files(const std::vector<std::string>& given);
-/// Adds what TextSource says of files that are not there.
-void check_text(const std::vector<std::string>& given, UsageProblems& problems);
 /// The text that was given, and the tokenizer that read it.
-void add_text(Provenance& provenance, const std::vector<std::string>& inputs,
-              const Tokenizer& tokenizer);
+void add_text(Provenance& provenance, const TextOptions& options, const TextInput& input);
 
 /// What the run will take and how the batch is cut, before it runs; then what was compiled.
 void print_plan(const ModelRun& run);

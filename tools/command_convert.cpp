@@ -24,9 +24,10 @@ FileDtype dtype_of(const std::string& name) {
 int run_convert(const ConvertArguments& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.from);
   const Model model = checkpoint.build(1, 1);
+  const TokenizerCopy tokenizer = copy_tokenizer(options.from);
   HuggingFaceOptions writing{.dtype = dtype_of(options.dtype),
                              .shard_bytes = static_cast<uint64_t>(options.shard_gigabytes * 1e9),
-                             .texts = tokenizer_files(options.from)};
+                             .texts = tokenizer.texts};
   write_hugging_face(
       options.to, checkpoint.config(), model.parameters,
       [&](const Parameter& parameter, float* out) { checkpoint.read(parameter, out); }, writing);
@@ -34,6 +35,11 @@ int run_convert(const ConvertArguments& options) {
   fmt::print("{}: {} parameters of {} as {}, {}\n", options.to, model.parameter_count(),
              checkpoint.name(), options.dtype,
              writing.texts.empty() ? "without a tokenizer" : "with its tokenizer");
+  if (!tokenizer.missing.empty())
+    log_warning(
+        "the tokenizer is not converted: {} The weights are whole; put the model's own "
+        "tokenizer.json into {}.",
+        tokenizer.missing, options.to);
   return 0;
 }
 

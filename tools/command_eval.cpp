@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "io/file.h"
 #include "lab/evaluate.h"
@@ -13,25 +14,51 @@
 #include "support/text.h"
 #include "tools/checkpoint_options.h"
 #include "tools/standard_output.h"
+#include "tools/text_options.h"
 
 namespace weir {
 namespace {
 
 struct EvalArguments {
   CheckpointOptions checkpoint;
-  std::vector<std::string> text;
-  std::string json;
+  TextOptions text;
+  std::string tokens, json;
   int64_t context = 0, stride = 0;
 };
 
+// What is evaluated, and the tokenizer of text.
+struct EvalInput {
+  EvaluationIds ids;
+  std::optional<TextInput> text;
+
+  // Ids of one text that have a token before them.
+  int64_t targets() const {
+    const size_t length = ids.text_length > 0 ? ids.text_length : ids.ids.size();
+    return static_cast<int64_t>(length) - (ids.begin ? 0 : 1);
+  }
+};
+
+EvaluationIds array_ids(const std::string& file, int64_t vocabulary) {
+  TokenArray array = read_token_ids(file, vocabulary);
+  const std::vector<int64_t>& shape = array.shape;
+  if (shape.empty() || shape.size() > 2 || shape.back() < 2)
+    user_error("tokens",
+               "{} has the shape {}, but [tokens] or [texts, tokens] is needed, with at least 2 "
+               "tokens.",
+               file, shape_text(shape));
+  return {.ids = std::move(array.ids), .text_length = static_cast<size_t>(shape.back())};
+}
+
 // A window beyond the text would be computed on padding.
-void check_windows(const EvalArguments& options, const EvaluateTask& task, int64_t ids) {
+void check_windows(const EvalArguments& options, const EvaluateTask& task, const EvalInput& input) {
   UsageProblems problems("eval");
-  if (options.context >= std::max<int64_t>(ids, 2))
-    problems.add(fmt::format(
-        "--context is {}, but the text has only {} tokens, of which {} have one before "
-        "them. Give at most {}, or more text.",
-        options.context, ids, std::max<int64_t>(ids - 1, 0), std::max<int64_t>(ids - 1, 1)));
+  const int64_t targets = input.targets();
+  if (options.context > std::max<int64_t>(targets, 1))
+    problems.add(
+        fmt::format("--context is {}, but the text has only {} tokens, of which {} have one before "
+                    "them. Give at most {}, or more text.",
+                    options.context, targets + (input.ids.begin ? 0 : 1),
+                    std::max<int64_t>(targets, 0), std::max<int64_t>(targets, 1)));
   if (task.stride > task.context)
     problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
                              task.stride, task.context));
@@ -44,23 +71,59 @@ nlohmann::ordered_json record_number(double value) {
   return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
 }
 
+void write_record(const EvalArguments& options, const EvaluateTask& task, const EvalInput& input,
+                  const std::string& model, const Provenance& provenance,
+                  const Evaluation& result) {
+  nlohmann::ordered_json record = {
+      {"format", "weir.eval/1"},
+      {"provenance", nlohmann::ordered_json::parse(provenance_json(provenance, input.ids.ids))},
+      {"model", model}};
+  if (input.text) {
+    record["text"] = join(options.text.text, ",");
+    record["tokenizer"] = input.text->tokenizer().description();
+    record.update(nlohmann::ordered_json::parse(tokens_json(input.text->tokens())));
+  } else {
+    record["token_array"] = options.tokens;
+  }
+  record.update({{"context", task.context},
+                 {"stride", task.stride},
+                 {"windows", result.windows},
+                 {"tokens", result.tokens},
+                 {"v_scale", v_scale_variant_name(task.options.v_scale.variant)},
+                 {"attention", normalizer_name(task.options.attention)},
+                 {"loss", record_number(result.loss)},
+                 {"perplexity", record_number(result.perplexity)}});
+  write_file(options.json, record.dump() + "\n");
+  fmt::print("Record: {}\n", options.json);
+}
+
 int run_eval(const EvalArguments& options) {
-  const auto checkpoint = options.checkpoint.open();
+  std::shared_ptr<const Checkpoint> checkpoint;
+  EvalInput input;
+  UsageProblems problems("eval");
+  problems.collect([&] { checkpoint = options.checkpoint.open(); });
+  if (!options.text.text.empty())
+    problems.collect([&] { input.text.emplace(options.text, options.checkpoint.model); });
+  problems.raise();
   const ModelSource source = checkpoint_source(checkpoint);
-  const auto tokenizer = checkpoint->tokenizer();
   EvaluateTask task{.context = options.context,
                     .stride = options.stride,
                     .options = options.checkpoint.compile_options(*checkpoint),
                     .run = options.checkpoint.run_settings()};
-  if (task.context == 0) task.context = std::min<int64_t>(1024, checkpoint->config().context);
+  if (input.text) {
+    EncodedText text = input.text->encode();
+    input.ids = {.ids = std::move(text.ids),
+                 .uncounted = std::move(text.separators),
+                 .begin = input.text->tokens().begin.id};
+  } else {
+    input.ids = array_ids(options.tokens, checkpoint->config().vocabulary);
+  }
+  if (task.context == 0)
+    task.context = std::min(
+        {int64_t{1024}, checkpoint->config().context, std::max<int64_t>(input.targets(), 1)});
   if (task.stride == 0) task.stride = task.context;
-  Provenance provenance = options.checkpoint.provenance(*checkpoint);
-  const std::vector<std::string> files = text_files(options.text);
-  add_text(provenance, files, *tokenizer);
-  const std::vector<int32_t> ids = text_ids(files, *tokenizer);
-  const auto origin = nlohmann::ordered_json::parse(provenance_json(provenance, ids));
-  check_windows(options, task, static_cast<int64_t>(ids.size()));
-  Evaluator evaluator(source, ids, task);
+  check_windows(options, task, input);
+  Evaluator evaluator(source, input.ids, task);
   print_plan(evaluator.run());
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluator.evaluate();
@@ -74,22 +137,14 @@ int run_eval(const EvalArguments& options) {
   fmt::print("{:.1f} s, {:.0f} tokens/s\n", seconds,
              static_cast<double>(result.windows * task.context) / seconds);
   if (!options.json.empty()) {
-    const nlohmann::ordered_json record = {
-        {"format", "weir.eval/1"},
-        {"provenance", origin},
-        {"model", source.sizes.name},
-        {"text", join(options.text, ",")},
-        {"tokenizer", tokenizer->description()},
-        {"context", task.context},
-        {"stride", task.stride},
-        {"windows", result.windows},
-        {"tokens", result.tokens},
-        {"v_scale", v_scale_variant_name(task.options.v_scale.variant)},
-        {"attention", normalizer_name(task.options.attention)},
-        {"loss", record_number(result.loss)},
-        {"perplexity", record_number(result.perplexity)}};
-    write_file(options.json, record.dump() + "\n");
-    fmt::print("Record: {}\n", options.json);
+    Provenance provenance = options.checkpoint.provenance(*checkpoint);
+    if (input.text) {
+      add_text(provenance, options.text, *input.text);
+    } else {
+      provenance.input_kind = "tokens";
+      provenance.input_files = {options.tokens};
+    }
+    write_record(options, task, input, source.sizes.name, provenance, result);
   }
   if (result.first_not_finite < 0) return 0;
   const int64_t begin = result.first_not_finite * task.stride;
@@ -106,7 +161,10 @@ void add_eval(Commands& commands) {
   auto options = std::make_shared<EvalArguments>();
   OptionTable& table = add_command(commands, "eval", "perplexity of a checkpoint on a text");
   options->checkpoint.add_to(table);
-  table.add("--text", &options->text, some_text(), kTextMeaning).needed();
+  options->text.add_to(table);
+  table.add(
+      "--tokens", &options->tokens, input_path(),
+      "NumPy array of token ids, [tokens] or [texts, tokens], int8 to uint64, instead of text");
   table.add("--context", &options->context, within(1, kMaxLength),
             "tokens of a window; 1024, or what the model has if that is less, if not given");
   table.add("--stride", &options->stride, within(1, kMaxLength),
@@ -116,11 +174,13 @@ void add_eval(Commands& commands) {
     if (table.given("--context") && options->stride > options->context)
       problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
                                options->stride, options->context));
-    check_text(options->text, problems);
+    options->text.check(table, problems);
   });
   table.footer(
-      "Every token but the first is counted once, in the first window that has it. The last window "
-      "is\npadded, its padding not counted. Examples:\n"
+      "Every token of the text is counted once, in the first window that has it, but the first one "
+      "where\nno begin token stands before it. A begin token begins every window. Separators are "
+      "put between\ndocuments and are not counted; the last window is padded, its padding not "
+      "counted. Examples:\n"
       "  weir eval --model SmolLM2-135M/ --text book.txt\n"
       "  weir eval --model SmolLM2-135M/ --text book.txt --context 1024 --stride 512 --json "
       "out.json");

@@ -20,6 +20,7 @@
 #include "tools/checkpoint_options.h"
 #include "tools/paths.h"
 #include "tools/standard_output.h"
+#include "tools/text_options.h"
 
 namespace weir {
 namespace {
@@ -27,7 +28,7 @@ namespace {
 struct MeasureArguments {
   CheckpointOptions checkpoint;
   std::string tokens, sink = "0", json, report, saved, profile;
-  std::vector<std::string> text;
+  TextOptions text;
   int64_t batch = 4, length = 256;
   bool no_report = false;
   std::vector<std::string> probes, maps;
@@ -35,16 +36,18 @@ struct MeasureArguments {
 
 // The batch, and in `provenance` what it was made of.
 TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint,
-                    Provenance& provenance) {
-  if (!options.tokens.empty()) {
+                    const std::optional<TextInput>& input, Provenance& provenance) {
+  if (!input) {
     provenance.input_kind = "tokens";
     provenance.input_files = {options.tokens};
     return read_token_array(options.tokens, checkpoint.config().vocabulary);
   }
-  const auto tokenizer = checkpoint.tokenizer();
-  const std::vector<std::string> files = text_files(options.text);
-  add_text(provenance, files, *tokenizer);
-  return first_windows(text_ids(files, *tokenizer), options.batch, options.length);
+  add_text(provenance, options.text, *input);
+  const TextTokens& around = input->tokens();
+  const EncodedText text = input->encode(ids_of_windows(options.batch, options.length, around));
+  TokenBatch batch = first_windows(text.ids, options.batch, options.length, around);
+  batch.around = around;
+  return batch;
 }
 
 template <typename T>
@@ -85,10 +88,12 @@ std::vector<Head> chosen_heads(const std::vector<std::string>& texts) {
 }
 
 // The text of every token of the batch, or its id where there is no tokenizer.
-std::vector<std::string> token_texts(const Checkpoint& checkpoint, const TokenBatch& batch) {
+std::vector<std::string> token_texts(const MeasureArguments& options, const Checkpoint& checkpoint,
+                                     const TokenBatch& batch) {
   std::unique_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = checkpoint.tokenizer();
+    tokenizer = options.text.tokenizer.empty() ? checkpoint.tokenizer()
+                                               : load_tokenizer(options.text.tokenizer);
   } catch (const UserError& error) {
     log_warning("tokens appear as their ids: {}", error.what());
   }
@@ -138,8 +143,6 @@ void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
 // What must hold between the options.
 void check_measure(const MeasureArguments& options, const OptionTable& table,
                    UsageProblems& problems) {
-  if (table.given("--tokens") == table.given("--text"))
-    problems.add("give either --tokens FILE.npy or --text FILE.");
   for (const char* name : {"--batch", "--length"})
     if (table.given("--tokens") && table.given(name))
       problems.add(fmt::format("{} cuts --text; the array of --tokens has its own shape.", name));
@@ -161,7 +164,7 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   else if (!report.empty() && !table.given("--report"))
     if (const std::string wrong = output_problem(report, false); !wrong.empty())
       problems.add_failure("the report: " + wrong);
-  check_text(options.text, problems);
+  options.text.check(table, problems);
 }
 
 // The exit status of a measurement that has been written down: a loss that is not finite is a
@@ -174,7 +177,13 @@ int status_of(const std::string& record) {
 }
 
 int run_measure(const MeasureArguments& options) {
-  const auto checkpoint = options.checkpoint.open();
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::optional<TextInput> input;
+  UsageProblems opening("measure");
+  opening.collect([&] { checkpoint = options.checkpoint.open(); });
+  if (!options.text.text.empty())
+    opening.collect([&] { input.emplace(options.text, options.checkpoint.model); });
+  opening.raise();
   const ModelSource source = checkpoint_source(checkpoint);
   MeasureTask task{.probes = options.probes, .run = options.checkpoint.run_settings()};
   std::vector<Head> heads = chosen_heads(options.maps);
@@ -188,7 +197,7 @@ int run_measure(const MeasureArguments& options) {
     problems.collect([&] { check_probes(source, length, task.options, options.probes); });
   };
   if (options.tokens.empty()) check(options.length);  // text may be long
-  problems.collect([&] { batch = input_of(options, *checkpoint, provenance); });
+  problems.collect([&] { batch = input_of(options, *checkpoint, input, provenance); });
   if (!options.tokens.empty() && batch.length > 0) check(batch.length);
   problems.raise();
   task.provenance =
@@ -228,7 +237,7 @@ int run_measure(const MeasureArguments& options) {
     if (heads.empty()) heads = heads_to_show(result.record);
     write_measure_report(report, {.record = result.record,
                                   .command = command_line(),
-                                  .token_texts = token_texts(*checkpoint, batch),
+                                  .token_texts = token_texts(options, *checkpoint, batch),
                                   .maps = attention_maps(source, batch, task, heads)});
     fmt::print("Report: {}\n", std::filesystem::absolute(report).lexically_normal().string());
   }
@@ -244,8 +253,8 @@ void add_measure(Commands& commands) {
                   "measure a checkpoint: attention sinks, massive activations, gradient sinks");
   options->checkpoint.add_to(table);
   table.add("--tokens", &options->tokens, input_path(),
-            "NumPy array [batch, length + 1] of token ids, int32 or int64");
-  table.add("--text", &options->text, some_text(), kTextMeaning);
+            "NumPy array [batch, length + 1] of token ids, int8 to uint64");
+  options->text.add_to(table);
   table.add("--batch", &options->batch, within(1, 1 << 20), "sequences of --text").with_default();
   table.add("--length", &options->length, within(1, kMaxLength), "tokens of a sequence")
       .with_default();
@@ -270,7 +279,8 @@ void add_measure(Commands& commands) {
   table.check(
       [options, &table](UsageProblems& problems) { check_measure(*options, table, problems); });
   table.footer(
-      "Gradients of weights are not computed. Examples:\n"
+      "Gradients of weights are not computed. A begin token begins every sequence, which then has "
+      "it and\nLENGTH - 1 tokens of the text. Examples:\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --json out.json\n"
       "  weir measure --model model.gguf --text book.txt --batch 8 --length 2048 --memory 8GiB\n"
       "  weir measure --model SmolLM2-135M/ --tokens ids.npy --json scaled.json --v-scale full\n"

@@ -3,25 +3,24 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
-#include <filesystem>
-#include <iterator>
 #include <optional>
 
+#include "io/encoded_text.h"
 #include "io/file.h"
 #include "io/npy.h"
-#include "io/text_source.h"
-#include "io/tokenizer.h"
+#include "io/text_kind.h"
+#include "lab/token_input.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/command.h"
+#include "tools/text_options.h"
 
 namespace weir {
 namespace {
 
 struct TokensArguments {
-  std::string tokenizer, out, decode, separator;
+  std::string tokenizer, out, decode, separator = "auto", begin_token = "none", key = "text";
   std::vector<std::string> text;
   int64_t batch = 0, length = 0;
 };
@@ -34,67 +33,51 @@ std::string read_standard_input() {
   return text;
 }
 
-/// The id between documents: what the user said, else the end of text if there is one.
-std::optional<int32_t> separator_of(const TokensArguments& options, const Tokenizer& tokenizer) {
-  if (options.separator.empty()) return tokenizer.end_of_text();
-  if (options.separator == "none") return std::nullopt;
-  if (std::optional<int32_t> id = tokenizer.token_id(options.separator)) return id;
-  int32_t id = -1;
-  const char* end = options.separator.data() + options.separator.size();
-  auto [stop, error] = std::from_chars(options.separator.data(), end, id);
-  if (error != std::errc() || stop != end || id < 0 || id >= tokenizer.vocabulary_size())
-    user_error("tokens", "--separator is '{}'; none, a token or an id below {} is needed.",
-               options.separator, tokenizer.vocabulary_size());
-  return id;
+/// Documents until there are `wanted` ids (0: all of them).
+EncodedText encode(const TokensArguments& options, const Tokenizer& tokenizer,
+                   const TextTokens& around, size_t wanted) {
+  if (!options.text.empty() && options.text != std::vector<std::string>{"-"})
+    return encode_text(TextSource(options.text, options.key), tokenizer, around, wanted);
+  const std::string given = read_standard_input();
+  const std::string reason = why_no_text(std::string_view(given).substr(0, kTextHead));
+  if (!reason.empty()) user_error("text", "standard input {}.", reason);
+  EncodedText text;
+  text.add(given, tokenizer, around);
+  return text;
 }
 
-/// Encodes documents until `wanted` ids are there (0: all of them), and counts.
-struct Encoding {
-  std::vector<int32_t> ids;
-  size_t documents = 0, bytes = 0, changed = 0;
-
-  void add(const std::string& text, const Tokenizer& tokenizer, std::optional<int32_t> separator) {
-    if (documents++ > 0 && separator) ids.push_back(*separator);
-    const size_t first = ids.size();
-    tokenizer.encode(text, ids);
-    bytes += text.size();
-    if (tokenizer.decode(std::span(ids).subspan(first)) != text) ++changed;
-  }
-};
-
-Encoding encode(const TokensArguments& options, const Tokenizer& tokenizer, size_t wanted) {
-  const std::optional<int32_t> separator = separator_of(options, tokenizer);
-  Encoding encoding;
-  if (options.text.empty() || options.text == std::vector<std::string>{"-"}) {
-    encoding.add(read_standard_input(), tokenizer, separator);
-    return encoding;
-  }
-  DocumentReader reader{TextSource(options.text)};
-  std::string text;
-  while ((wanted == 0 || encoding.ids.size() < wanted) && reader.next(text))
-    encoding.add(text, tokenizer, separator);
-  return encoding;
-}
-
-/// [N], or [B,T] of the first ids; everything that fills whole rows when only T is given.
-std::vector<int64_t> cut(const TokensArguments& options, std::vector<int32_t>& ids) {
+/// [N], or [B,T] of the first ids; everything that fills whole rows when only T is given. A begin
+/// token stands first, in every row.
+std::vector<int64_t> cut(const TokensArguments& options, const std::optional<int32_t>& begin,
+                         std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
-  if (options.length == 0) return {count};
-  const int64_t rows = options.batch > 0 ? options.batch : count / options.length;
-  if (rows == 0 || count / options.length < rows)
+  const int64_t given = begin ? 1 : 0;
+  if (options.length == 0) {
+    if (begin) ids.insert(ids.begin(), *begin);
+    return {count + given};
+  }
+  const int64_t of_text = options.length - given;  // ids of the text in a row
+  const int64_t rows = options.batch > 0 ? options.batch : count / of_text;
+  if (rows == 0 || count / of_text < rows)
     user_error("tokens",
                "the text has {} tokens, but {} rows of {} need {}. Give more text, or a smaller "
                "--batch or --length.",
                count, std::max<int64_t>(rows, 1), options.length,
-               std::max<int64_t>(rows, 1) * options.length);
-  ids.resize(static_cast<size_t>(rows * options.length));
+               std::max<int64_t>(rows, 1) * of_text);
+  ids.resize(static_cast<size_t>(rows * of_text));
+  if (begin)
+    for (int64_t row = rows - 1; row >= 0; --row) ids.insert(ids.begin() + row * of_text, *begin);
   return {rows, options.length};
 }
 
 int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
-  Encoding encoding =
-      encode(options, tokenizer, static_cast<size_t>(options.batch * options.length));
-  const std::vector<int64_t> shape = cut(options, encoding.ids);
+  const TextTokens around = choose_text_tokens(
+      tokenizer, options.tokenizer, {.separator = options.separator, .begin = options.begin_token});
+  if (around.begin.id && options.length == 1)
+    user_error("tokens", "--length is 1, but a begin token and one of the text are 2.");
+  EncodedText encoding =
+      encode(options, tokenizer, around, static_cast<size_t>(options.batch * options.length));
+  const std::vector<int64_t> shape = cut(options, around.begin.id, encoding.ids);
   if (options.out.empty()) {
     const auto row = static_cast<size_t>(std::max<int64_t>(shape.back(), 1));
     for (size_t i = 0; i < encoding.ids.size(); ++i)
@@ -104,37 +87,17 @@ int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
     fmt::print("{}: i32 {} from {} in {} document{}; {}\n", options.out, shape_text(shape),
                human_bytes(static_cast<double>(encoding.bytes)), encoding.documents,
                encoding.documents == 1 ? "" : "s", tokenizer.description());
+    fmt::print("Separator {}, begin token {}\n", to_string(around.separator),
+               to_string(around.begin));
   }
-  if (encoding.changed > 0)
-    fmt::print(stderr,
-               "note: {} of {} documents do not decode to the same bytes; they are not UTF-8, not "
-               "in the tokenizer's normal form, or hold bytes that it has no token for.\n",
-               encoding.changed, encoding.documents);
+  if (const std::string note = changed_note(encoding); !note.empty())
+    fmt::print(stderr, "note: {}\n", note);
   return 0;
 }
 
-std::vector<int32_t> read_ids(const std::string& path) {
-  const NpyArray array = read_npy(path);
-  std::vector<int32_t> ids;
-  auto add = [&](auto values) {
-    for (auto value : values) {
-      if (value < 0 || value > INT32_MAX)
-        user_error("tokens", "{} holds {}, which is no token id.", path, value);
-      ids.push_back(static_cast<int32_t>(value));
-    }
-  };
-  if (array.dtype == FileDtype::i32)
-    add(array.as<int32_t>());
-  else if (array.dtype == FileDtype::i64)
-    add(array.as<int64_t>());
-  else
-    user_error("tokens", "{} is an array of {}; whole numbers (<i4 or <i8) are needed.", path,
-               npy_name(array.dtype).value_or("?"));
-  return ids;
-}
-
 int run_decode(const TokensArguments& options, const Tokenizer& tokenizer) {
-  const std::string text = tokenizer.decode(read_ids(options.decode));
+  const std::string text =
+      tokenizer.decode(read_token_ids(options.decode, tokenizer.vocabulary_size()).ids);
   if (options.out.empty())
     std::fwrite(text.data(), 1, text.size(), stdout);
   else
@@ -153,20 +116,14 @@ void add_tokens(Commands& commands) {
   auto options = std::make_shared<TokensArguments>();
   OptionTable& table = add_command(commands, "tokens", "turn text into token ids, and back");
   table
-      .add("--tokenizer", &options->tokenizer,
-           of_form("bytes, a file or a folder",
-                   [](const std::string& text) {
-                     std::error_code error;
-                     return text == "bytes" ||
-                            (!text.empty() && std::filesystem::exists(text, error));
-                   }),
+      .add("--tokenizer", &options->tokenizer, tokenizer_path_rule(),
            "bytes, a tokenizer.json, a vocab.json beside its merges.txt, a tokenizer.model of "
            "SentencePiece, a .gguf file, or a folder with one of these")
       .needed();
   table
       .add("--text", &options->text, some_text(),
-           "files, folders or globs of plain text or JSON Lines (with \"text\"), gzip or not; - or "
-           "nothing reads standard input")
+           "files, folders or globs of plain text or JSON Lines, also .gz and .zst; - or nothing "
+           "reads standard input")
       .many();
   table.add("--out", &options->out, output_file(),
             "the .npy file (i32) to write, or the text with --decode; else standard output");
@@ -174,10 +131,12 @@ void add_tokens(Commands& commands) {
             "cut the ids into rows of this many, [batch, length]");
   table.add("--batch", &options->batch, within(1, 1 << 30),
             "as many rows from the begin of the text; all that fill up if not given");
-  table.add("--separator", &options->separator, some_text(),
-            "token or id between documents, or none; the end of text if not given");
+  table.add("--separator", &options->separator, some_text(), kSeparatorMeaning).with_default();
+  table.add("--begin-token", &options->begin_token, some_text(), kBeginMeaning).with_default();
+  table.add("--text-key", &options->key, some_text(), kTextKeyMeaning).with_default();
   table.add("--decode", &options->decode, input_path(), "a .npy file of ids to turn into text");
-  for (const char* other : {"--text", "--length", "--batch", "--separator"})
+  for (const char* other :
+       {"--text", "--length", "--batch", "--separator", "--begin-token", "--text-key"})
     table.exclude("--decode", other);
   table.check([options, &table](UsageProblems& problems) {
     if (table.given("--batch") && !table.given("--length"))
@@ -187,10 +146,11 @@ void add_tokens(Commands& commands) {
         std::find(options->text.begin(), options->text.end(), "-") != options->text.end())
       problems.add("--text - reads standard input; it stands alone.");
     else if (!standard_input)
-      problems.collect([&] { TextSource source(options->text); });
+      problems.collect([&] { TextSource source(options->text, options->key); });
   });
   table.footer(
-      "The ids are those of Hugging Face's tokenizers; no begin token is added.\n\nExamples:\n"
+      "The ids are those of Hugging Face's tokenizers. A begin token stands at the begin of every "
+      "row,\nwithout --length once.\n\nExamples:\n"
       "  weir tokens --tokenizer model.gguf --text book.txt --out ids.npy\n"
       "  weir tokens --tokenizer gpt2/ --text 'c4/*.json.gz' --batch 4 --length 256 --out ids.npy\n"
       "  weir tokens --tokenizer gpt2/ --decode ids.npy\n"

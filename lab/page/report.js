@@ -1,6 +1,7 @@
 // Draws the figures of a report from the numbers in #data:
 //   arms[]: name, length (tokens), sink (token), layers,
 //     training: {step[], loss[], lr[], grad_norm[], tokens_per_second[]}
+//     validation: {step[], loss[], tokens[]} of a run that has one
 //     layer:  {steps[], series: {key: [step][layer]}}
 //     head:   {steps[], series: {key: [step][layer][head]}}
 //     token:  {steps[], tokens[], series: {key: [step][layer][token]}}
@@ -165,10 +166,18 @@ function tokenTraces(panel) {
   return traces;
 }
 
+function validationTraces(panel) {
+  if (panel.lines[0].key !== "loss") return [];
+  return shownArms().filter((arm) => arm.validation).map((arm) => trace(arm,
+    { style: "dashed", label: "validation" }, arm.validation.step.map(place), arm.validation.loss,
+    arm.validation.step.map((step) => `step ${step}`)));
+}
+
 function trainingTraces(panel) {
-  return shownArms().map((arm) => trace(arm, { markers: false }, arm.training.step.map(place),
+  const training = shownArms().map((arm) => trace(arm, { markers: false }, arm.training.step.map(place),
     arm.training[panel.lines[0].key], arm.training.step.map((step) => `step ${step}`),
     { line: { color: armColour(arm), width: arms.length > 1 && arm.index === 0 ? 2.6 : 1.5 } }));
+  return [...training, ...validationTraces(panel)];
 }
 
 // ---- panels: what each kind draws ----
@@ -302,7 +311,8 @@ const figures = [
       const key = ["loss", "grad_norm", "lr", "tokens_per_second"][choice];
       return [{ kind: "training", wide: 6, title: ["Training loss", "Global gradient norm",
         "Learning rate", "Speed"][choice], unit: ["nats", "norm", "rate", "tokens/s"][choice],
-      log: choice === 1, fromZero: choice > 1, lines: [{ key }] }];
+      log: choice === 1, fromZero: choice > 1, lines: [{ key }],
+      styles: choice === 0 && arms.some((arm) => arm.validation) ? ["dashed: validation"] : [] }];
     } },
   { id: "sink", panels: () => [
     ...stepsAndLayers({ title: "Sink score", unit: "score", fromZero: true, lines: sinkLines("sink_score"),

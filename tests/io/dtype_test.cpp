@@ -10,9 +10,10 @@
 namespace weir {
 namespace {
 
-constexpr std::array kAll = {FileDtype::f64,  FileDtype::f32, FileDtype::f16,
-                             FileDtype::bf16, FileDtype::i64, FileDtype::i32,
-                             FileDtype::i8,   FileDtype::u8,  FileDtype::boolean};
+constexpr std::array kAll = {FileDtype::f64,    FileDtype::f32, FileDtype::f16, FileDtype::bf16,
+                             FileDtype::i64,    FileDtype::i32, FileDtype::i16, FileDtype::i8,
+                             FileDtype::u64,    FileDtype::u32, FileDtype::u16, FileDtype::u8,
+                             FileDtype::boolean};
 
 TEST(Dtype, NamesReadBack) {
   for (FileDtype dtype : kAll) {
@@ -104,6 +105,11 @@ TEST(Dtype, ToF32WidensEveryType) {
   EXPECT_EQ(widen<int32_t>(FileDtype::i32, {0, 1, -2}), expected);
   EXPECT_EQ(widen<int8_t>(FileDtype::i8, {0, 1, -2}), expected);
   EXPECT_EQ(widen<uint8_t>(FileDtype::u8, {0, 1, 255}), (std::vector<float>{0, 1, 255}));
+  EXPECT_EQ(widen<int16_t>(FileDtype::i16, {0, 1, -2}), expected);
+  EXPECT_EQ(widen<uint16_t>(FileDtype::u16, {0, 1, 65535}), (std::vector<float>{0, 1, 65535}));
+  EXPECT_EQ(widen<uint32_t>(FileDtype::u32, {0, 1, 1U << 31}), (std::vector<float>{0, 1, 0x1p31F}));
+  EXPECT_EQ(widen<uint64_t>(FileDtype::u64, {0, 1, 1ULL << 63}),
+            (std::vector<float>{0, 1, 0x1p63F}));
   EXPECT_EQ(widen<uint8_t>(FileDtype::boolean, {0, 1, 255}), (std::vector<float>{0, 1, 1}));
 }
 

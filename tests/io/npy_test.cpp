@@ -29,7 +29,8 @@ const std::string kData(8, '\1');
 TEST(Npy, RoundTripOfEveryTypeAndRank) {
   TemporaryFolder folder;
   for (FileDtype dtype : {FileDtype::f64, FileDtype::f32, FileDtype::f16, FileDtype::i64,
-                          FileDtype::i32, FileDtype::i8, FileDtype::u8, FileDtype::boolean})
+                          FileDtype::i32, FileDtype::i16, FileDtype::i8, FileDtype::u64,
+                          FileDtype::u32, FileDtype::u16, FileDtype::u8, FileDtype::boolean})
     for (const std::vector<int64_t>& shape :
          {std::vector<int64_t>{}, {1}, {5}, {0}, {3, 0, 2}, {2, 3}, {1, 2, 3, 4, 5}}) {
       std::vector<std::byte> data(*array_bytes(dtype, shape));
@@ -93,7 +94,8 @@ TEST(Npy, EveryErrorSaysWhatIsNeeded) {
   EXPECT_EQ(error(file_of(kDict, "").substr(0, 20)),
             " is truncated: its header needs 70 bytes, the file has 20 in all.");
   EXPECT_EQ(error(file_of("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", kData)),
-            " has element type '>f4'; <f8, <f4, <f2, <i8, <i4, |i1, |u1 or |b1 is needed. Convert "
+            " has element type '>f4'; <f8, <f4, <f2, <i8, <i4, <i2, |i1, <u8, <u4, <u2, |u1 or |b1 "
+            "is needed. Convert "
             "it with numpy.astype first.");
   EXPECT_EQ(
       error(file_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", kData)),

@@ -152,10 +152,12 @@ TEST(Safetensors, BadTensorsAreReported) {
             "tensor \"w\" is a JSON number; an object with dtype, shape and data_offsets is "
             "needed.");
   EXPECT_EQ(error(one("F8_E4M3", "[4]", "[0,4]")),
-            "tensor \"w\" has dtype \"F8_E4M3\"; one of F64, F32, F16, BF16, I64, I32, I8, U8, "
+            "tensor \"w\" has dtype \"F8_E4M3\"; one of F64, F32, F16, BF16, I64, I32, I16, I8, "
+            "U64, U32, U16, U8, "
             "BOOL is needed.");
   EXPECT_EQ(error(R"({"w":{"shape":[4],"data_offsets":[0,4]}})"),
-            "tensor \"w\" has no dtype; one of F64, F32, F16, BF16, I64, I32, I8, U8, BOOL is "
+            "tensor \"w\" has no dtype; one of F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, "
+            "U16, U8, BOOL is "
             "needed.");
   for (const char* shape : {"4", "[-4]", "[4.0]", "[\"4\"]", "[99999999999999999999]", "null"})
     EXPECT_EQ(error(one("U8", shape, "[0,4]")),

@@ -21,10 +21,11 @@ class TokenCacheTest : public testing::Test {
     std::filesystem::create_directory(folder_ / "cache");
   }
   TokenStream open() {
-    return open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache");
+    return open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache", zero_);
   }
   TemporaryFolder folder_;
   std::unique_ptr<Tokenizer> bytes_ = make_byte_tokenizer();
+  TextTokens zero_ = choose_text_tokens(*bytes_, "bytes", {});
   std::vector<int32_t> expected_ = {'h', 'i', 0, 'y', 'o', 'u', 0};
 };
 
@@ -40,7 +41,7 @@ TEST_F(TokenCacheTest, DocumentsEndWithTheSeparator) {
   stream.copy(5, some);
   EXPECT_EQ(some, (std::vector<int32_t>{'u', 0}));
   EXPECT_THROW(stream.copy(6, some), InternalError);
-  TokenStream memory = open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, "");
+  TokenStream memory = open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, "", zero_);
   EXPECT_EQ(all(memory), expected_);
   EXPECT_EQ(memory.path(), "");
   EXPECT_EQ(memory.key(), stream.key());
@@ -54,14 +55,17 @@ TEST_F(TokenCacheTest, SecondTimeComesFromTheFile) {
   EXPECT_EQ(std::filesystem::last_write_time(path), first);
   // A moved source is the same source.
   std::filesystem::copy_file(folder_ / "a.jsonl", folder_ / "b.jsonl");
-  EXPECT_EQ(open_tokens(TextSource({folder_ / "b.jsonl"}), *bytes_, folder_ / "cache").path(),
-            path);
+  EXPECT_EQ(
+      open_tokens(TextSource({folder_ / "b.jsonl"}), *bytes_, folder_ / "cache", zero_).path(),
+      path);
   EXPECT_EQ(std::filesystem::last_write_time(path), first);
 }
 
 TEST_F(TokenCacheTest, ChangedInputMakesAnotherFile) {
   std::string path = open().path();
-  EXPECT_NE(open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache", 10).path(),
+  EXPECT_NE(open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, folder_ / "cache",
+                        choose_text_tokens(*bytes_, "bytes", {.separator = "10"}))
+                .path(),
             path);
   put_file(folder_ / "a.jsonl", "{\"text\":\"ho\"}\n");
   TokenStream changed = open();
@@ -98,24 +102,53 @@ TEST_F(TokenCacheTest, LargeVocabularyTakesFourBytes) {
   auto tokenizer = make_bpe_tokenizer(model);
   std::vector<int32_t> expected = {0, 1, 70000, 2, 3, 4, 70000};
   for (const std::string& cache : {folder_ / "cache", std::string()})
-    EXPECT_EQ(all(open_tokens(TextSource({folder_ / "a.jsonl"}), *tokenizer, cache)), expected);
+    EXPECT_EQ(all(open_tokens(TextSource({folder_ / "a.jsonl"}), *tokenizer, cache,
+                              choose_text_tokens(*tokenizer, folder_.path(), {}))),
+              expected);
+}
+
+TEST_F(TokenCacheTest, DocumentsMayStandWithoutASeparator) {
+  const TextTokens none = choose_text_tokens(*bytes_, "bytes", {.separator = "none"});
+  const std::string cache = folder_ / "cache";
+  const std::vector<int32_t> expected = {'h', 'i', 'y', 'o', 'u'};
+  for (int time = 0; time < 2; ++time) {
+    const TokenStream stream = open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, cache, none);
+    EXPECT_EQ(all(stream), expected);
+    EXPECT_EQ(stream.separator(), std::nullopt);
+    EXPECT_NE(stream.key(), open().key());
+  }
+  // One document needs none, whatever the tokenizer has; a cache of two is not taken for it.
+  TextTokens unknown = none;
+  unknown.separator_required = true;
+  put_file(folder_ / "one.txt", "hi");
+  EXPECT_EQ(all(open_tokens(TextSource({folder_ / "one.txt"}), *bytes_, cache, unknown)),
+            (std::vector<int32_t>{'h', 'i'}));
+  EXPECT_THAT(error_text([&] {
+                open_tokens(TextSource({folder_ / "a.jsonl"}), *bytes_, cache, unknown,
+                            {.separator_name = "data.separator"});
+              }),
+              testing::HasSubstr("Give data.separator with a token, an id, or none."));
 }
 
 TEST_F(TokenCacheTest, ErrorsSayWhatIsNeeded) {
   TextSource source({folder_ / "a.jsonl"});
   BpeModel model;
   model.tokens = {"h", "i"};
+  const auto tokenizer = make_bpe_tokenizer(model);
   EXPECT_EQ(
-      error_text([&] { open_tokens(source, *make_bpe_tokenizer(model), ""); }),
-      "[tokens] the tokenizer (BPE, 2 entries, 0 merges, no token for 254 of the 256 bytes) has "
-      "no end-of-text token; give the id that separates documents.");
-  EXPECT_EQ(error_text([&] { open_tokens(source, *bytes_, "", 256); }),
-            "[tokens] the separator 256 is outside the vocabulary; an id from 0 to 255 is needed.");
-  put_file(folder_ / "empty.txt", "");
-  EXPECT_EQ(error_text([&] { open_tokens(TextSource({folder_ / "empty.txt"}), *bytes_, ""); }),
-            "[tokens] there is no text in " + (folder_ / "empty.txt") + ".");
+      error_text([&] {
+        open_tokens(source, *tokenizer, "", choose_text_tokens(*tokenizer, folder_.path(), {}));
+      }),
+      "[tokens] there are several documents, but no file says which token of the tokenizer (BPE, 2 "
+      "entries, 0 merges, no token for 254 of the 256 bytes) separates them (eos_token of "
+      "tokenizer_config.json, or eos_token_id of config.json). Give --separator with a token, an "
+      "id, or none.");
+  put_file(folder_ / "empty.jsonl", "{\"text\":\"\"}\n");
   EXPECT_EQ(
-      error_text([&] { open_tokens(source, *bytes_, folder_ / "a.jsonl/x"); }),
+      error_text([&] { open_tokens(TextSource({folder_ / "empty.jsonl"}), *bytes_, "", zero_); }),
+      "[tokens] there is no text in " + (folder_ / "empty.jsonl") + ".");
+  EXPECT_EQ(
+      error_text([&] { open_tokens(source, *bytes_, folder_ / "a.jsonl/x", zero_); }),
       "[tokens] cannot make the cache folder " + (folder_ / "a.jsonl/x") + ": Not a directory.");
   // A failed run leaves no file, so that the next one does not take half a text for the whole.
   put_file(folder_ / "a.jsonl", "{\"text\":\"hi\"}\nbroken\n");

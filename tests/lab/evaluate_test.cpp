@@ -58,7 +58,7 @@ Evaluation evaluate(const ModelSource& model, int64_t count, int64_t context, in
                     bool interpret = false) {
   EvaluateTask task{.context = context, .stride = stride};
   task.run = {.threads = 2, .cache = WEIR_TEST_CACHE "/objects", .interpret = interpret};
-  return Evaluator(model, ids(count), task).evaluate();
+  return Evaluator(model, {.ids = ids(count)}, task).evaluate();
 }
 
 TEST(Evaluator, CountsEachTokenOnceAndPadsTheLastWindow) {
@@ -88,6 +88,55 @@ TEST(Evaluator, AStrideGivesLaterTokensMoreContext) {
   EXPECT_EQ(got.tokens, 13);
   EXPECT_EQ(got.windows, 3);
   EXPECT_NEAR(got.loss, expected, 1e-5);
+}
+
+TEST(Evaluator, CountsOnlyWhatIsOfTheText) {
+  const ModelSource model = source();
+  EvaluateTask task{.context = 8};
+  task.run = {.cache = WEIR_TEST_CACHE "/objects", .interpret = true};
+  const std::vector<int32_t> all = ids(9);
+  const auto one = [&](size_t target) {  // of the window that all ids make
+    TokenBatch batch = token_batch(1, 8, all);
+    for (size_t t = 0; t < 8; ++t)
+      if (t + 1 != target) batch.targets[t] = -1;
+    ModelRun run(model, {.batch = 1, .length = 8}, {.interpret = true});
+    run.load();
+    return run.run(batch);
+  };
+  // Ids 3 and 8 were put there between texts: they are read and not predicted.
+  const Evaluation got = Evaluator(model, {.ids = all, .uncounted = {3, 8}}, task).evaluate();
+  EXPECT_EQ(got.tokens, 6);
+  double sum = 0;
+  for (size_t target : {1, 2, 4, 5, 6, 7}) sum += one(target);
+  EXPECT_NEAR(got.loss, sum / 6, 1e-12);
+}
+
+TEST(Evaluator, ABeginTokenBeginsEveryWindow) {
+  const ModelSource model = source();
+  EvaluateTask task{.context = 4};
+  task.run = {.cache = WEIR_TEST_CACHE "/objects", .interpret = true};
+  const std::vector<int32_t> all = ids(10);  // 10 targets: windows of 4, 4 and 2
+  const auto window = [&](int64_t first, int64_t last) {
+    std::vector<int32_t> with = {7};
+    with.insert(with.end(), all.begin() + first, all.begin() + last);
+    return loss_of(model, with, last - first);
+  };
+  Evaluation got = Evaluator(model, {.ids = all, .begin = 7}, task).evaluate();
+  EXPECT_EQ(got.tokens, 10);
+  EXPECT_EQ(got.windows, 3);
+  EXPECT_NEAR(got.loss, (4 * window(0, 4) + 4 * window(4, 8) + 2 * window(8, 10)) / 10, 1e-12);
+  // Texts of five ids each: windows end where a text does.
+  got = Evaluator(model, {.ids = all, .text_length = 5, .begin = 7}, task).evaluate();
+  EXPECT_EQ(got.windows, 4);
+  EXPECT_NEAR(got.loss, (4 * window(0, 4) + window(4, 5) + 4 * window(5, 9) + window(9, 10)) / 10,
+              1e-12);
+  got = Evaluator(model, {.ids = all, .text_length = 5}, task).evaluate();
+  EXPECT_EQ(got.tokens, 8);
+  EXPECT_NEAR(got.loss,
+              (loss_of(model, {all.begin(), all.begin() + 5}, 4) +
+               loss_of(model, {all.begin() + 5, all.end()}, 4)) /
+                  2,
+              1e-12);
 }
 
 TEST(Evaluator, RefusesAStrideThatLeavesTokensOut) {
@@ -125,7 +174,55 @@ TEST(TokenInput, ArraysAreChecked) {
   const std::vector<float> floats(4);
   write_npy(file, std::vector<int64_t>{2, 2}, floats);
   EXPECT_THAT(error_of([&] { read_token_array(file, 6); }),
-              HasSubstr("holds F32, but token ids are int32 or int64."));
+              HasSubstr("holds F32, but token ids are whole numbers (int8 to uint64)."));
+}
+
+template <typename Id>
+void expect_ids_read(const std::string& file, FileDtype dtype, Id beyond) {
+  const std::vector<Id> ids = {0, 1, 2, 3, 4, beyond};
+  const std::vector<int64_t> shape = {2, 3};
+  write_npy(file, NpyView{dtype, shape, std::as_bytes(std::span(ids))});
+  EXPECT_THAT(error_of([&] { read_token_ids(file, 5); }),
+              HasSubstr(fmt::format("outside the vocabulary of 5: {} at [1,2]. ", beyond)));
+  if (std::cmp_less(beyond, 1 << 30)) {
+    EXPECT_EQ(read_token_ids(file, int64_t{1} << 30).ids,
+              (std::vector<int32_t>{0, 1, 2, 3, 4, static_cast<int32_t>(beyond)}));
+  }
+}
+
+TEST(TokenInput, EveryWholeTypeIsRead) {
+  test::TemporaryFolder folder;
+  const std::string file = folder / "ids.npy";
+  expect_ids_read<uint16_t>(file, FileDtype::u16, 65535);
+  expect_ids_read<uint32_t>(file, FileDtype::u32, UINT32_MAX);
+  expect_ids_read<uint64_t>(file, FileDtype::u64, UINT64_MAX);
+  expect_ids_read<int64_t>(file, FileDtype::i64, 50257);
+  expect_ids_read<int32_t>(file, FileDtype::i32, 50257);
+  expect_ids_read<int16_t>(file, FileDtype::i16, 32767);
+  expect_ids_read<uint8_t>(file, FileDtype::u8, 255);
+}
+
+TEST(TokenInput, ABeginTokenBeginsEveryWindow) {
+  TextTokens tokens;
+  tokens.begin.id = 9;
+  EXPECT_EQ(ids_of_windows(3, 2, tokens), 6u);
+  EXPECT_EQ(ids_of_windows(3, 2, {}), 7u);
+  const TokenBatch batch = first_windows({0, 1, 2, 3, 4, 5}, 3, 2, tokens);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{9, 0, 9, 2, 9, 4}));
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_THAT(error_of([&] { first_windows({0, 1, 2, 3, 4}, 3, 2, tokens); }),
+              HasSubstr("has 5 tokens, which make 2 sequences of 2, but 3 are asked for"));
+}
+
+TEST(TokenInput, RecordsSayWhichTokensStandAroundText) {
+  TextTokens tokens;
+  tokens.separator = {2, "<|im_end|>", "config.json: eos_token_id"};
+  tokens.begin = {std::nullopt, "", "the tokenizer adds none"};
+  EXPECT_EQ(tokens_json(tokens),
+            R"({"separator":{"id":2,"token":"<|im_end|>","source":"config.json: eos_token_id"},)"
+            R"("begin_token":{"id":null,"source":"the tokenizer adds none"}})");
+  tokens.begin = {3, "\xE4\xB8", "--begin-token"};  // a part of a character
+  EXPECT_THAT(tokens_json(tokens), HasSubstr(R"("begin_token":{"id":3,"source":"--begin)"));
 }
 
 TEST(TokenInput, WindowsShareOneId) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <set>
 
 #include "lab/data.h"
@@ -44,7 +45,17 @@ class TextBatches : public ::testing::Test {
     std::ofstream(folder_ / "a.txt") << text_;
   }
   std::unique_ptr<BatchSource> source() const {
-    return make_text_batches({{folder_ / "a.txt"}, "bytes", "", 3});
+    return make_text_batches({.files = {folder_ / "a.txt"}, .seed = 3}).training;
+  }
+  TextBatchPair pair(const std::vector<std::string>& files,
+                     const std::vector<std::string>& validation) const {
+    return make_text_batches({.files = files, .seed = 3, .validation = validation});
+  }
+  static std::multiset<int32_t> all_targets(const BatchSource& source, int64_t T) {
+    const int64_t rows = source.sequences(T);
+    std::vector<int32_t> tokens(static_cast<size_t>(rows * T)), targets(tokens.size());
+    source.fill(0, rows, T, tokens.data(), targets.data());
+    return {targets.begin(), targets.end()};
   }
   test::TemporaryFolder folder_;
   std::string text_;
@@ -64,6 +75,63 @@ TEST_F(TextBatches, EveryTokenIsATargetOnceAnEpoch) {
     for (size_t i = 0; i < tokens.size(); ++i)
       EXPECT_EQ(targets[i], tokens[i] == 'A' + 39 ? 0 : tokens[i] + 1);
   }
+}
+
+TEST_F(TextBatches, ABeginTokenBeginsEverySequence) {
+  const auto batches =
+      make_text_batches({.files = {folder_ / "a.txt"}, .seed = 3, .wishes = {.begin = "255"}})
+          .training;
+  const int64_t T = 5;
+  ASSERT_EQ(batches->sequences(T), 8);
+  EXPECT_EQ(batches->largest_id(), 255);
+  std::vector<int32_t> tokens(8 * T), targets(8 * T);
+  batches->fill(0, 8, T, tokens.data(), targets.data());
+  for (size_t i = 0; i < tokens.size(); ++i)
+    EXPECT_EQ(tokens[i], i % T == 0 ? 255 : targets[i - 1]);
+  const std::multiset<int32_t> seen(targets.begin(), targets.end());
+  EXPECT_EQ(seen.count('A'), 1u) << "the first id is a target, too";
+  EXPECT_EQ(seen.size(), 40u);
+  EXPECT_THAT(batches->describe(), HasSubstr("separator 0 (byte 0), begin 255 (--begin-token)"));
+}
+
+TEST_F(TextBatches, AFractionHoldsOutTheEnd) {
+  const TextBatchPair data = pair({folder_ / "a.txt"}, {"0.25"});  // 10 of 41 ids
+  const auto trained = all_targets(*data.training, 5), held = all_targets(*data.validation, 3);
+  EXPECT_EQ(data.training->facts().tokens, 31);
+  EXPECT_EQ(data.validation->facts().tokens, 10);
+  EXPECT_EQ(*trained.begin(), 'A' + 1);
+  EXPECT_EQ(*trained.rbegin(), 'A' + 30);
+  EXPECT_EQ(held.size(), 9u);
+  EXPECT_EQ(held.count(0), 1u) << "the separator is at the end";
+  EXPECT_EQ(*std::next(held.begin()), 'A' + 32);
+}
+
+TEST_F(TextBatches, AFolderDoesNotIncludeItsValidationFile) {
+  std::ofstream(folder_ / "v.txt") << "0123456789";
+  const TextBatchPair data = pair({folder_.path()}, {folder_ / "v.txt"});
+  EXPECT_EQ(data.training->facts().tokens, 41);
+  EXPECT_EQ(all_targets(*data.training, 1).count('5'), 0u);
+  EXPECT_EQ(all_targets(*data.validation, 1).count('5'), 1u);
+  // Training sees the same as without the file and without validation.
+  std::vector<int32_t> with(40), without(40), targets(40);
+  data.training->fill(0, 8, 5, with.data(), targets.data());
+  source()->fill(0, 8, 5, without.data(), targets.data());
+  EXPECT_EQ(with, without);
+  EXPECT_THAT(error_of([&] { pair({folder_ / "a.txt", folder_ / "v.txt"}, {folder_ / "v.txt"}); }),
+              HasSubstr("v.txt is in both. Name it in one."));
+}
+
+TEST_F(TextBatches, EmptyTextIsAnError) {
+  std::ofstream(folder_ / "empty.txt") << "";
+  std::ofstream(folder_ / "empty.jsonl") << "{\"text\":\"\"}\n";
+  DataConfig data;
+  data.bigrams = folder_ / "empty.txt";
+  EXPECT_THAT(error_of([&] { make_batches(data, 1); }), HasSubstr("empty.txt is empty."));
+  data.bigrams = folder_ / "empty.jsonl";
+  EXPECT_THAT(error_of([&] { make_batches(data, 1); }),
+              HasSubstr("data.bigrams: there is no text in "));
+  EXPECT_THAT(error_of([&] { pair({folder_ / "empty.jsonl"}, {}); }),
+              HasSubstr("there is no text in "));
 }
 
 TEST_F(TextBatches, ASequenceIsAFunctionOfItsIndex) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -124,6 +125,61 @@ TEST(Train, AProfileIsWrittenWhenAskedForAndChangesNothing) {
     EXPECT_NEAR(share, 1, 1e-9);
     EXPECT_TRUE(schedules.contains("matmul") && schedules.contains("attention_grad"));
   }
+}
+
+TEST(Train, WritesAValidationLossThatResumingRepeats) {
+  test::TemporaryFolder folder;
+  fs::create_directory(folder.path() / "text");
+  std::ofstream(folder.path() / "text" / "a.txt") << std::string(2000, 'a') + "bcd";
+  std::ofstream(folder.path() / "text" / "held.txt") << std::string(300, 'b');
+  const std::vector<std::string> words = {"data.kind=text",
+                                          "data.files=" + folder / "text",
+                                          "data.validation=" + folder / "text/held.txt",
+                                          "measure.validation_batches=2",
+                                          "measure.steps=0,2,3,6",
+                                          "checkpoint_every=2"};
+  train(tiny_run(folder / "whole", words), quietly());
+  const std::string expected = read_all(folder.path() / "whole/run/validation.jsonl");
+  std::istringstream lines(expected);
+  std::vector<int64_t> steps;
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line);
+    steps.push_back(json.at("step").get<int64_t>());
+    EXPECT_EQ(json.at("tokens"), 2 * 4 * 12);
+    EXPECT_GT(json.at("loss").get<double>(), 1);
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 2, 3, 6}));
+  const auto run = nlohmann::json::parse(read_all(folder.path() / "whole/run.json"));
+  EXPECT_EQ(run.at("arms").at(0).at("data").at("tokens"), 2004);
+  EXPECT_EQ(run.at("arms").at(0).at("data").at("separator").at("id"), 0);
+  EXPECT_EQ(run.at("arms").at(0).at("data").at("begin_token").at("id"), nullptr);
+  EXPECT_EQ(run.at("arms").at(0).at("validation").at("tokens"), 301);
+  EXPECT_EQ(run.at("arms").at(0).at("validation").at("evaluated_tokens"), 96);
+
+  write_report(folder.path() / "whole", folder.path() / "report.html");
+  EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("\"validation\":{\"loss\":["));
+
+  struct Killed {};
+  TrainOptions options = quietly();
+  options.on_step = [](const std::string&, int64_t done) {
+    if (done == 5) throw Killed();
+  };
+  EXPECT_THROW(train(tiny_run(folder / "cut", words), options), Killed);
+  options = quietly();
+  options.resume = true;
+  train(tiny_run(folder / "cut", words), options);
+  EXPECT_EQ(read_all(folder.path() / "cut/run/validation.jsonl"), expected);
+  EXPECT_EQ(losses_of(folder.path() / "cut/run/loss.jsonl"),
+            losses_of(folder.path() / "whole/run/loss.jsonl"));
+
+  std::ofstream(folder.path() / "short.txt") << "short";
+  EXPECT_THAT(
+      error_of([&] {
+        train(tiny_run(folder / "short", {"data.kind=text", "data.files=" + folder / "text",
+                                          "data.validation=" + folder / "short.txt"}),
+              quietly());
+      }),
+      HasSubstr("the validation text has 6 tokens, too few for one sequence of length 12."));
 }
 
 TEST(Train, KilledAndResumedIsUninterrupted) {

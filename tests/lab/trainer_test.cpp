@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 
 #include "codegen/interpret.h"
@@ -134,6 +135,60 @@ TEST_P(SameBits, WithProbesAndWithout) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, SameBits,
+                         ::testing::Values("micro_batches=1", "micro_batches=2"),
+                         [](const auto& info) {
+                           return std::string(info.param).replace(13, 1, "_");
+                         });
+
+// A run on a text with a tenth held out, for a test of validation.
+RunConfig validated_run(const test::TemporaryFolder& folder, const std::string& word) {
+  std::ofstream text(folder / "a.txt");
+  for (int i = 0; i < 3000; ++i) text << static_cast<char>('a' + i * i % 17);
+  text.close();
+  return tiny_run(
+      "unused", {"data.kind=text", "data.files=" + folder / "a.txt", "data.validation=0.1", word});
+}
+
+class Validation : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Validation, IsTheMeanLossAndChangesNoBit) {
+  const test::TemporaryFolder folder;
+  RunConfig config = validated_run(folder, GetParam());
+  const RunData data = make_run_data(config.data, config.seed);
+  config = resolve_vocabulary(config, *data.training);
+  const auto weights = [](Trainer& trainer) {
+    std::string all;
+    for (const StateArray& array : trainer.weights())
+      all.append(static_cast<const char*>(array.data), static_cast<size_t>(array.type.bytes()));
+    return all;
+  };
+  RunConfig plain = config;
+  plain.data.validation.clear();  // the same training text, and no program for validation
+  Trainer without(plain, *data.training, {.cache = default_object_cache()}, false);
+  Trainer with(config, *data.training, {.cache = default_object_cache()}, false);
+  without.initialise();
+  with.initialise();
+  double first = 0;
+  for (int64_t step = 0; step < 4; ++step) {
+    const double loss = with.validate(*data.validation, 5);
+    if (step == 0) first = loss;
+    EXPECT_EQ(loss, with.validate(*data.validation, 5)) << "the same bits twice";
+    EXPECT_EQ(without.step(step).loss, with.step(step).loss);
+  }
+  EXPECT_TRUE(weights(without) == weights(with));
+  // The mean of the losses that a step states for each sequence alone, at the start.
+  RunConfig single = plain;
+  single.batch = single.micro_batches = 1;
+  double sum = 0;
+  for (int64_t sequence = 0; sequence < 5; ++sequence) {
+    Trainer one(single, *data.validation, {.cache = default_object_cache()}, false);
+    one.initialise();
+    sum += one.step(sequence).loss;
+  }
+  EXPECT_NEAR(first, sum / 5, 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(MicroBatches, Validation,
                          ::testing::Values("micro_batches=1", "micro_batches=2"),
                          [](const auto& info) {
                            return std::string(info.param).replace(13, 1, "_");

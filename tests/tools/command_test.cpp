@@ -538,7 +538,7 @@ TEST_F(Command, TokensOfSeveralDocuments) {
   EXPECT_EQ(weir(tokens + "--separator '|'").out, "97 98 124 99\n");
   EXPECT_EQ(weir(tokens + "--separator 255").out, "97 98 255 99\n");
   EXPECT_THAT(weir(tokens + "--separator 256").err,
-              HasSubstr("--separator is '256'; none, a token or an id below 256 is needed."));
+              HasSubstr("--separator is '256'; none, auto, a token or an id below 256 is needed"));
   EXPECT_THAT(weir(tokens + "--length 3 --batch 2").err,
               HasSubstr("the text has 4 tokens, but 2 rows of 3 need 6. Give more text, or a"));
   EXPECT_THAT(weir(tokens + "--batch 2").err, HasSubstr("--batch 2 needs --length too."));

@@ -1,0 +1,61 @@
+#include "tools/text_options.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "support/log.h"
+#include "support/usage_error.h"
+
+namespace weir {
+
+ValueRule tokenizer_path_rule() {
+  return of_form("bytes, a file or a folder", [](const std::string& text) {
+    std::error_code error;
+    return text == "bytes" || (!text.empty() && std::filesystem::exists(text, error));
+  });
+}
+
+void TextOptions::add_to(OptionTable& table) {
+  table.add("--text", &text, some_text(),
+            "text to tokenise: files, folders or globs of plain text or JSON Lines, also .gz and "
+            ".zst, divided by commas; repeatable");
+  table.add("--tokenizer", &tokenizer, tokenizer_path_rule(),
+            "bytes, or the file or folder of a tokenizer; the model's own if not given");
+  table.add("--separator", &separator, some_text(), kSeparatorMeaning).with_default();
+  table.add("--begin-token", &begin_token, some_text(), kBeginMeaning).with_default();
+  table.add("--text-key", &key, some_text(), kTextKeyMeaning).with_default();
+}
+
+void TextOptions::check(const OptionTable& table, UsageProblems& problems) const {
+  if (table.given("--tokens") == table.given("--text"))
+    problems.add("give either --tokens FILE.npy or --text FILE.");
+  for (const char* name : {"--separator", "--begin-token", "--text-key"})
+    if (table.given("--tokens") && table.given(name))
+      problems.add(fmt::format("{} is of --text; the array of --tokens is taken as it is.", name));
+  if (!text.empty()) problems.collect([&] { TextSource source(files(), key); });
+}
+
+std::vector<std::string> TextOptions::files() const {
+  std::vector<std::string> files;
+  for (const std::string& word : text)
+    for (std::string& input : split_inputs(word)) files.push_back(std::move(input));
+  return files;
+}
+
+TextInput::TextInput(const TextOptions& options, const std::string& model) : options_(options) {
+  const std::string& what = options.tokenizer.empty() ? model : options.tokenizer;
+  tokenizer_ = load_tokenizer(what);
+  tokens_ = choose_text_tokens(*tokenizer_, what, options.wishes());
+}
+
+EncodedText TextInput::encode(size_t wanted) const {
+  const TextSource source(options_.files(), options_.key);
+  EncodedText text = encode_text(source, *tokenizer_, tokens_, wanted);
+  fmt::print("Separator {}, begin token {}\n", to_string(tokens_.separator),
+             to_string(tokens_.begin));
+  if (const std::string note = changed_note(text); !note.empty()) log_warning("{}", note);
+  return text;
+}
+
+}  // namespace weir

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -335,6 +336,16 @@ class Inference {
     result.shape.push_back(in(1).shape[1]);
     return result;
   }
+  Type attention_map() {
+    check_heads();
+    need_type(2, lse_type(), "log-sum-exp");
+    const int64_t side = attrs_.get_int("side");
+    if (side < 1) fail("side {} is not positive.", side);
+    Type result = lse_type();
+    result.shape[2] = map_cells(in(0).shape[1], side).count();
+    result.shape.push_back(map_cells(in(1).shape[1], side).count());
+    return result;
+  }
   Type v_scale() {
     last_axis();
     const std::string& variant = attrs_.get_string("variant");
@@ -474,6 +485,8 @@ std::vector<Type> Inference::infer() {
       return attention_grad();
     case Op::attention_stats:
       return attention_stats();
+    case Op::attention_map:
+      return {attention_map()};
     case Op::attention_pattern:
       return {attention_pattern()};
     case Op::v_scale:

@@ -26,9 +26,13 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kState = "state.json";
 
 std::string hash_of(const fs::path& file) {
+  constexpr size_t piece = size_t{16} << 20;
   MappedFile mapped(file.string());
   Hasher hasher;
-  hasher.add(mapped.text());
+  for (size_t at = 0; at < mapped.size(); at += piece) {
+    hasher.add(mapped.text().substr(at, piece));
+    mapped.release(mapped.bytes().subspan(at, std::min(piece, mapped.size() - at)));
+  }
   return hasher.hex_128();
 }
 
@@ -103,6 +107,7 @@ void read_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
     } else {
       auto bytes = stored.bytes(*entry);
       std::memcpy(array.data, bytes.data(), bytes.size());
+      stored.release(*entry);
     }
   }
   for (const SafetensorsEntry& entry : stored.entries())

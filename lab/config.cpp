@@ -40,7 +40,7 @@ const std::vector<Key>& keys() {
       WEIR_KEY("batch", batch, "sequences a step"),
       WEIR_KEY("length", length, "tokens a sequence"),
       WEIR_KEY("micro_batches", micro_batches, "parts a step is computed in, to save memory"),
-      WEIR_KEY("memory", memory, "most memory a step may need, e.g. 2GiB, met by computing values again; empty: what is free"),
+      WEIR_KEY("memory", memory, "memory that the process may take in all, e.g. 2GiB, met by computing values again; empty: what is free"),
       WEIR_KEY("threads", threads, "worker threads; 0 takes all cores"),
       WEIR_KEY("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only"),
       WEIR_KEY("keep_checkpoints", keep_checkpoints, "newest checkpoints of an arm that are kept; 0: all"),

@@ -6,7 +6,8 @@
 //   ARM/metrics.jsonl one measured step a line: the record of `weir measure` plus "step"
 //   ARM/loss.jsonl    step, loss, lr, grad_norm, tokens_per_second of every training step
 //   ARM/profile.json  of a run with --profile: where the time of its steps went, kernel by kernel
-//   ARM/maps.json     optional: attention maps, [{step, layer, head, tokens, map}]
+//   ARM/maps.json     optional: attention maps, [{step, layer, head, length, start, tokens, map}]
+//                     (lab/attention_map.h); without length and start a row is one token
 #include <filesystem>
 #include <string>
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "codegen/host_tensor.h"
+#include "lab/attention_map.h"
 #include "lab/config.h"
 
 namespace weir {
@@ -45,9 +46,9 @@ void write_run_json(const std::filesystem::path& folder, const RunConfig& config
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
 
-/// maps.json: one attention map [1,1,T,T] with the texts of its tokens.
-void write_map(const std::filesystem::path& file, int64_t step, int64_t layer, int64_t head,
-               const std::vector<std::string>& tokens, const HostTensor& map);
+/// maps.json: one attention map with the texts of its cells' first tokens.
+void write_map(const std::filesystem::path& file, int64_t step, const AttentionMap& map,
+               const std::vector<std::string>& tokens);
 
 /// The chosen values as f32 arrays of an .npz archive.
 void write_probes(const std::filesystem::path& file, const Tensors& values,

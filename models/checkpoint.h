@@ -31,7 +31,7 @@ class Checkpoint {
   /// Whether the weight is stored: every weight of the model is, and of the states that a rewrite
   /// adds (theta of V-scale) those that the model was trained with (config().rewrites).
   bool has(const Parameter& parameter) const;
-  /// The elements of such a weight, widened to f32. From any thread.
+  /// The elements of such a weight, widened to f32; user error for another. From any thread.
   void read(const Parameter& parameter, float* out) const;
   /// The type that the file stores the weight in, as the format spells it ("BF16", "Q4_1").
   const std::string& stored_dtype(const Parameter& parameter) const;

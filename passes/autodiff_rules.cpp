@@ -160,6 +160,7 @@ GradientRule gradient_rule(Op op) {
     case Op::embedding_grad:
     case Op::attention_grad:
     case Op::attention_stats:
+    case Op::attention_map:
     case Op::attention_pattern:
     case Op::adamw:
     case Op::sgd:

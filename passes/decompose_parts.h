@@ -11,6 +11,8 @@ std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Val
                                             const Attrs& attrs);
 std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
                                              const Attrs& attrs);
+std::vector<Value> decompose_attention_map(const Emit& e, const std::vector<Value>& in,
+                                           const Attrs& attrs);
 std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,
                                                const Attrs& attrs);
 

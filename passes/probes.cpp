@@ -8,6 +8,7 @@
 #include <set>
 
 #include "ir/alias.h"
+#include "ir/map_cells.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
 #include "support/error.h"
@@ -42,7 +43,9 @@ std::vector<std::string> axis_names(const Graph& graph, const std::string& name,
   return axes;
 }
 
-bool is_pattern_statistic(ReductionKind kind) { return kind >= ReductionKind::column_mass; }
+bool is_pattern_statistic(ReductionKind kind) {
+  return kind >= ReductionKind::column_mass && kind <= ReductionKind::row_sum;
+}
 
 // Resolves the reductions of one request on one hook; the problem if they do not fit.
 class Chain {
@@ -59,6 +62,12 @@ class Chain {
       statistic(reduction);
       if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
         return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
+    } else if (reduction.kind == ReductionKind::map) {
+      if (!pattern_ || !only_cut_)
+        return fail(reduction,
+                    "is of an attention pattern, of which no more than slices of the batch and of "
+                    "one head were taken before");
+      for (size_t i = 2; i < 4; ++i) shape_[i] = map_cells(shape_[i], reduction.start).count();
     } else if (!is_float(hook_.type.dtype) && reduction.kind != ReductionKind::slice) {
       return fail(reduction,
                   fmt::format("needs a floating-point value, not {}", to_string(hook_.type)));
@@ -75,6 +84,7 @@ class Chain {
       return fail(reduction, "an axis is named twice");
     for (size_t i = 0; i < step.axes.size(); ++i) canonical.axes[i] = axes_[step.axes[i]];
     if (!reshape(reduction, step)) return false;
+    only_cut_ = only_cut_ && cuts_before_the_pattern(step);
     texts_.push_back(to_string(canonical));
     probe_.steps.push_back(step);
     return true;
@@ -122,11 +132,17 @@ class Chain {
     return true;
   }
 
+  // As sliced_pattern does: sequences, or one head.
+  static bool cuts_before_the_pattern(const ProbeStep& step) {
+    return step.kind == ReductionKind::slice &&
+           (step.axes[0] == 0 || (step.axes[0] == 1 && step.limit == step.start + 1));
+  }
+
   const Hook& hook_;
   std::vector<std::string> axes_;
   Shape shape_;
   bool pattern_;
-  bool batch_is_whole_ = true;
+  bool batch_is_whole_ = true, only_cut_ = true;
   ResolvedProbe probe_;
   std::vector<std::string> texts_;
   std::string problem_;
@@ -134,7 +150,7 @@ class Chain {
 
 // Batches and single heads (or whole groups) of a pattern are cut before it is computed.
 std::optional<Value> sliced_pattern(const Emit& e, Value x, const ProbeStep& step) {
-  const Node node = e.editor().graph().node(x);
+  const Node node = e.editor().graph().node(through_identity(e.editor().graph(), x));
   if (node.op != Op::attention_pattern || step.kind != ReductionKind::slice) return std::nullopt;
   Value q = node.inputs[0], k = node.inputs[1], lse = node.inputs[2];
   int64_t axis = step.axes[0], group = e.shape(q)[2] / e.shape(k)[2];
@@ -183,9 +199,18 @@ Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, 
     case ReductionKind::abs:
     case ReductionKind::square:
     case ReductionKind::slice:
+    case ReductionKind::map:
       break;
   }
   internal_error_at("not a statistic of attention");
+}
+
+Value pattern_map(GraphEditor& editor, Value pattern, int64_t side) {
+  const Node node = editor.graph().node(pattern);
+  WEIR_CHECK(node.op == Op::attention_pattern, "a map of a {}", op_name(node.op));
+  Attrs attrs = node.attrs;
+  attrs.set("side", side);
+  return editor.add(Op::attention_map, node.inputs, attrs, node.where);
 }
 
 std::vector<Hook> hooks_of(const GraphPtr& graph, const std::string& loss) {
@@ -331,6 +356,8 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::sink_column:
     case ReductionKind::row_sum:
       return pattern_statistic(editor, through_identity(editor.graph(), x), step.kind, step.start);
+    case ReductionKind::map:
+      return pattern_map(editor, through_identity(editor.graph(), x), step.start);
   }
   internal_error_at("unknown reduction");
 }

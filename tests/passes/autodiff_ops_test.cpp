@@ -147,6 +147,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::embedding_grad:
     case Op::attention_grad:
     case Op::attention_stats:
+    case Op::attention_map:
     case Op::attention_pattern:
     case Op::linear_cross_entropy_grad:
     case Op::adamw:

@@ -36,6 +36,11 @@ std::vector<Case> attention_cases() {
       cases.push_back({Op::attention, attrs, {q, k, k}});
       cases.push_back({Op::attention_grad, attrs, {q, k, k, q, lse, q}});
       cases.push_back({Op::attention_stats, stats, {q, k, lse}});
+      for (int64_t side : {1, 2, 4, 7}) {
+        Attrs map = attrs;
+        map.set("side", side);
+        cases.push_back({Op::attention_map, map, {q, k, lse}});
+      }
       cases.push_back({Op::attention_pattern, attrs, {q, k, lse}});
     }
   }

@@ -419,6 +419,16 @@ AttentionShape attention_shape(const Graph& region, const Node& node) {
           node.attrs.get_int("key_block")};
 }
 
+int attention_operand(const Graph& region, Value operand) {
+  const auto& inputs = region.inputs();
+  auto found = std::find(inputs.begin(), inputs.end(), operand.node);
+  WEIR_CHECK(found != inputs.end(), "an operand of attention is computed inside its kernel");
+  if (region.type(operand).dtype != DType::f32)
+    user_error("attention", "an operand is {}, but compiled attention takes f32. Convert it.",
+               to_string(region.type(operand)));
+  return static_cast<int>(found - inputs.begin());
+}
+
 int64_t whole_vectors(int64_t count, int lanes) { return (count + lanes - 1) / lanes * lanes; }
 
 int64_t scratch_stride(int64_t floats, int lanes) {

@@ -22,4 +22,8 @@ KernelCode attention_kernel(const Graph& region, const Target& target);
 /// outputs that the region does not return are not computed.
 KernelCode attention_backward_kernel(const Graph& region, const Target& target);
 
+/// The kernel of a region that holds one attention_map node. Of a cell's weights those of one key
+/// are summed over ascending queries first, then these sums over ascending keys.
+KernelCode attention_map_kernel(const Graph& region, const Target& target);
+
 }  // namespace weir

@@ -629,31 +629,21 @@ class AttentionBackward {
   AskAhead queries_ahead_, keys_ahead_;
 };
 
-int input_position(const Graph& region, Value value) {
-  const auto& inputs = region.inputs();
-  auto found = std::find(inputs.begin(), inputs.end(), value.node);
-  WEIR_CHECK(found != inputs.end(), "an operand of attention is computed inside its kernel");
-  if (region.type(value).dtype != DType::f32)
-    user_error("attention", "an operand is {}, but compiled attention takes f32. Convert it.",
-               to_string(region.type(value)));
-  return static_cast<int>(found - inputs.begin());
-}
-
 BackwardBuffers backward_buffers(const Graph& region) {
   BackwardBuffers use;
   for (const Node& node : region.nodes()) {
     if (node.op != Op::attention_grad && node.op != Op::attention_stats) continue;
-    use.q = input_position(region, node.inputs[0]);
-    use.k = input_position(region, node.inputs[1]);
+    use.q = attention_operand(region, node.inputs[0]);
+    use.k = attention_operand(region, node.inputs[1]);
     if (node.op == Op::attention_stats) {
-      use.rows = input_position(region, node.inputs[2]);
+      use.rows = attention_operand(region, node.inputs[2]);
       use.sink_key = node.attrs.get_int("sink");
       continue;
     }
-    use.v = input_position(region, node.inputs[2]);
-    use.out = input_position(region, node.inputs[3]);
-    use.rows = input_position(region, node.inputs[4]);
-    use.dout = input_position(region, node.inputs[5]);
+    use.v = attention_operand(region, node.inputs[2]);
+    use.out = attention_operand(region, node.inputs[3]);
+    use.rows = attention_operand(region, node.inputs[4]);
+    use.dout = attention_operand(region, node.inputs[5]);
   }
   int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o) {

@@ -21,6 +21,10 @@ struct AttentionShape {
 /// From the operands q, k of any attention node; internal error without `key_block`.
 AttentionShape attention_shape(const Graph& region, const Node& node);
 
+/// Where an operand of an attention node lies among the buffers of its region. User error for
+/// another dtype than f32.
+int attention_operand(const Graph& region, Value operand);
+
 /// `count` in whole vectors.
 int64_t whole_vectors(int64_t count, int lanes);
 

@@ -14,6 +14,7 @@
 #include "codegen/jit.h"
 #include "codegen/kernels.h"
 #include "codegen/loss_head.h"
+#include "codegen/tensor_memory.h"
 #include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
@@ -30,10 +31,8 @@ namespace {
 BufferRef place_of(const Graph& graph, Value value) {
   value = root(graph, value);
   const Node& node = graph.node(value);
-  const auto& inputs = graph.inputs();
-  if (node.op == Op::input)
-    return {BufferRef::Kind::input,
-            std::find(inputs.begin(), inputs.end(), value.node) - inputs.begin()};
+  // Inputs come first among the nodes, in order.
+  if (node.op == Op::input) return {BufferRef::Kind::input, value.node};
   int64_t place = node.attrs.get_ints(kPlace).at(value.result);
   if (place < 0) return {BufferRef::Kind::input, -1 - place};
   return {BufferRef::Kind::arena, place};
@@ -100,9 +99,6 @@ class KernelTable {
 class ProgramMaker {
  public:
   ProgramMaker(const GraphPtr& graph, KernelTable& table) : graph_(*graph), table_(table) {
-    if (graph_.stage() != Stage::planned)
-      internal_error_at(fmt::format("a graph of stage {} is to be compiled; plan it first",
-                                    stage_name(graph_.stage())));
     program_.graph = graph;
   }
 
@@ -179,14 +175,11 @@ class ProgramMaker {
     BufferRef place = place_of(graph_, output.value);
     program_.outputs.push_back({output.name, graph_.type(output.value), false});
     program_.code.outputs.push_back(place);
-    for (size_t i = 0; i < program_.inputs.size(); ++i) {
-      const Argument& input = program_.inputs[i];
-      if (!input.state || input.name != output.name) continue;
-      program_.outputs.back().state = true;
-      BufferRef own{BufferRef::Kind::input, static_cast<int64_t>(i)};
-      if (place != own)
-        program_.code.copies.push_back({place, static_cast<int64_t>(i), input.type.bytes()});
-    }
+    const auto state = graph_.find_input(output.name);
+    if (!state || !graph_.node(*state).attrs.get_bool("state")) return;
+    program_.outputs.back().state = true;
+    const BufferRef own = place_of(graph_, *state);
+    if (place != own) program_.code.copies.push_back({place, own.at, graph_.type(*state).bytes()});
   }
 
   const Graph& graph_;
@@ -206,6 +199,22 @@ std::string dump(const Graph& planned, const Target& target,
   return text;
 }
 
+void check_planned(const std::vector<GraphPtr>& graphs) {
+  Problems problems("compile");
+  if (graphs.empty()) problems.add("no graph is given.");
+  for (const GraphPtr& graph : graphs) {
+    if (!graph)
+      problems.add("a graph is null.");
+    else if (graph->stage() != Stage::planned)
+      problems.add(
+          fmt::format("graph {} is {}, but planned ones are compiled. Bring it there with "
+                      "run_pipeline, or call "
+                      "compile (codegen/run.h), which does.",
+                      graph->name(), stage_name(graph->stage())));
+  }
+  problems.raise();
+}
+
 }  // namespace
 
 struct Executables::Code {
@@ -215,6 +224,7 @@ struct Executables::Code {
 
 Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings) {
   auto start = std::chrono::steady_clock::now();
+  check_planned(planned);
   KernelTable table(settings.target, TileTable::load(settings.cache, settings.target),
                     settings.logits_bytes > 0 ? settings.logits_bytes : kLogitsBytes);
   for (const GraphPtr& graph : planned) {
@@ -232,6 +242,14 @@ Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSett
   report_.distinct = static_cast<int>(table.size());
   report_.from_cache = code_->jit.statistics().from_cache;
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+const Executable& Executables::operator[](size_t i) const {
+  if (i >= programs_.size())
+    user_error("session", "there is no program {}; {}.", i,
+               programs_.size() == 1 ? "the only one is 0"
+                                     : fmt::format("they are 0 to {}", programs_.size() - 1));
+  return programs_[i];
 }
 
 Executables::~Executables() = default;
@@ -263,11 +281,10 @@ std::string dump_assembly(const Graph& planned, const Target& target) {
 Session::Session(const Executables& programs, int threads)
     : programs_(programs), workers_(threads > 0 ? threads : std::max(1, host_target().cores)) {
   Problems problems("session");
-  std::map<std::string, size_t> index;
   int64_t bytes = 0;
   for (size_t p = 0; p < programs.size(); ++p)
     for (const Argument& input : programs[p].inputs) {
-      auto [position, inserted] = index.emplace(input.name, entries_.size());
+      auto [position, inserted] = entry_of_.emplace(input.name, entries_.size());
       if (inserted) {
         entries_.push_back({input.name, input.type, bytes});
         bytes += aligned(input.type.bytes());
@@ -288,8 +305,7 @@ Session::Session(const Executables& programs, int threads)
 }
 
 const Session::Entry& Session::entry(const std::string& name) const {
-  for (const Entry& entry : entries_)
-    if (entry.name == name) return entry;
+  if (auto found = entry_of_.find(name); found != entry_of_.end()) return entries_[found->second];
   user_error("session", "no input is named {}.{}", name, did_you_mean(name, names()));
 }
 
@@ -305,12 +321,19 @@ std::vector<std::string> Session::names() const {
 }
 
 void Session::run(size_t program, const ProbeSink& probe_sink, const ProfileSink& profile_sink) {
-  run_program(programs_[program].code, inputs_[program], workspace_, workers_, probe_sink,
-              profile_sink);
+  const Executable& executable = programs_[program];
+  ran_.reset();
+  run_program(executable.code, inputs_[program], workspace_, workers_, probe_sink, profile_sink);
+  ran_ = program;
 }
 
 const void* Session::output(size_t program, const std::string& name) const {
   const Executable& executable = programs_[program];
+  if (ran_ != program)
+    user_error("session",
+               "program {} is not the one that ran last{}, so that its outputs are not in "
+               "memory. Run it first.",
+               program, ran_ ? fmt::format(" ({} is)", *ran_) : "; none ran");
   std::vector<std::string> known;
   for (size_t i = 0; i < executable.outputs.size(); ++i) {
     if (executable.outputs[i].name == name)
@@ -321,9 +344,16 @@ const void* Session::output(size_t program, const std::string& name) const {
 }
 
 double Session::scalar_output(size_t program, const std::string& name) const {
-  float value = 0;
-  std::memcpy(&value, output(program, name), sizeof value);
-  return value;
+  const void* data = output(program, name);
+  for (const Argument& output : programs_[program].outputs) {
+    if (output.name != name) continue;
+    if (output.type.elements() != 1)
+      user_error("session",
+                 "output {} is {}, but one number is asked for. Read it with Session::output.",
+                 name, to_string(output.type));
+    return read_tensor(output.type, data).data[0];
+  }
+  internal_error_at("an output that has data is not listed");
 }
 
 }  // namespace weir

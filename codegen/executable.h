@@ -1,7 +1,9 @@
 #pragma once
 // Planned graphs become programs that run: kernels are emitted, deduplicated by structure, compiled
 // together, and bound to memory. A Session holds the named buffers that programs share.
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,13 +54,15 @@ struct CompileReport {
 /// Programs and the machine code they share.
 class Executables {
  public:
-  /// Compiles planned graphs together. User errors: a dtype that compiled code does not compute in.
+  /// Compiles planned graphs together. User errors: no graph, or one that is not planned; a dtype
+  /// that compiled code does not compute in.
   Executables(const std::vector<GraphPtr>& planned, const CompileSettings& settings);
   ~Executables();
   Executables(Executables&&) noexcept;
 
   size_t size() const { return programs_.size(); }
-  const Executable& operator[](size_t i) const { return programs_[i]; }
+  /// User error for a number that is none of `size`.
+  const Executable& operator[](size_t i) const;
   const CompileReport& report() const { return report_; }
 
  private:
@@ -91,9 +95,12 @@ class Session {
   const Type& type(const std::string& name) const;
   std::vector<std::string> names() const;
 
+  /// User error for a number that is no program's.
   void run(size_t program, const ProbeSink& probe_sink = {}, const ProfileSink& profile_sink = {});
-  /// An output of the program that ran last.
+  /// An output of the program that ran last. User errors: another program, whose outputs are not in
+  /// memory; an unknown name, with the nearest.
   const void* output(size_t program, const std::string& name) const;
+  /// The same of an output of one element; user error for one of more.
   double scalar_output(size_t program, const std::string& name) const;
 
  private:
@@ -102,13 +109,16 @@ class Session {
     Type type;
     int64_t offset = 0;  ///< bytes into memory_
   };
+  /// User error for an unknown name, with the nearest.
   const Entry& entry(const std::string& name) const;
   const Executables& programs_;
   Workers workers_;
   Workspace workspace_;
   Buffer memory_;  // of all entries: in one piece, so that none is rounded up to huge pages
   std::vector<Entry> entries_;
+  std::map<std::string, size_t> entry_of_;
   std::vector<std::vector<void*>> inputs_;
+  std::optional<size_t> ran_;  ///< the program that ran last
 };
 
 }  // namespace weir

@@ -31,21 +31,30 @@ double saturate(DType dtype, double value) {
 }  // namespace
 
 double HostTensor::at(std::initializer_list<int64_t> index) const {
-  WEIR_CHECK(static_cast<int64_t>(index.size()) == type.rank(), "{} indices into {}", index.size(),
-             to_string(type));
+  if (static_cast<int64_t>(index.size()) != type.rank())
+    user_error("tensor", "{} indices are given for an element of {}, but {} are needed.",
+               index.size(), to_string(type), type.rank());
+  if (static_cast<int64_t>(data.size()) != type.elements())
+    user_error("tensor", "a tensor {} has {} elements in its data, but {} are needed.",
+               to_string(type), data.size(), type.elements());
   int64_t offset = 0;
   size_t axis = 0;
   for (int64_t i : index) {
-    WEIR_CHECK(0 <= i && i < type.shape[axis], "index {} on axis {} of {}", i, axis,
-               to_string(type));
+    if (i < 0 || i >= type.shape[axis])
+      user_error("tensor", "index {} lies outside of axis {} of {}.", i, axis, to_string(type));
     offset = offset * type.shape[axis++] + i;
   }
   return data[offset];
 }
 
-HostTensor zeros(const Type& type) { return {type, std::vector<double>(type.elements())}; }
+HostTensor zeros(const Type& type) { return filled(type, 0); }
 
 HostTensor filled(const Type& type, double value) {
+  if (!is_valid_shape(type.shape))
+    user_error("tensor",
+               "there is no tensor {}. Every extent must be positive, and at most {} "
+               "elements fit.",
+               to_string(type), kMaxElements);
   // f32 is held in full precision, as everywhere in the interpreter.
   double stored = type.dtype == DType::f32 ? value : round_to(type.dtype, value);
   return {type, std::vector<double>(type.elements(), stored)};

@@ -15,7 +15,7 @@ struct HostTensor {
   std::vector<double> data;
 
   const Shape& shape() const { return type.shape; }
-  /// The element at an index, one number an axis.
+  /// The element at an index, one number an axis; user error for one that is not there.
   double at(std::initializer_list<int64_t> index) const;
   bool operator==(const HostTensor&) const = default;
 };
@@ -23,7 +23,8 @@ struct HostTensor {
 /// Tensors by the name of an input, output, probe or value.
 using Tensors = std::map<std::string, HostTensor>;
 
-/// A tensor of zeros, or of one value, which is stored as the dtype holds it.
+/// A tensor of zeros, or of one value, which is stored as the dtype holds it. User error for a
+/// shape that no tensor can have.
 HostTensor zeros(const Type& type);
 HostTensor filled(const Type& type, double value);
 /// A rank-0 tensor.

@@ -5,6 +5,7 @@
 
 #include "codegen/interpret_matrix.h"
 #include "codegen/interpret_ops.h"
+#include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "support/error.h"
 
@@ -247,6 +248,27 @@ Results attention_stats(const Call& call) {
   });
   return results(std::move(sums), std::move(squares), std::move(entropy), std::move(sinks),
                  std::move(largest), std::move(row_sums));
+}
+
+Results attention_map(const Call& call) {
+  Heads heads(call);
+  HostTensor map = zeros(call.type());
+  const int64_t side = call.attrs().get_int("side");
+  const MapCells rows = map_cells(heads.queries(), side), columns = map_cells(heads.keys(), side);
+  heads.each([&](int64_t b, int64_t h) {
+    const Matrix a = heads.weights(b, h, call.in(2));
+    auto cells = view(map, (b * heads.heads() + h) * rows.count() * columns.count(), rows.count(),
+                      columns.count(), columns.count());
+    for (int64_t r = 0; r < rows.count(); ++r)
+      for (int64_t c = 0; c < columns.count(); ++c) {
+        double sum = 0, pairs = 0;
+        for (int64_t t = rows.start(r); t < rows.start(r + 1); ++t)
+          for (int64_t s = columns.start(c); s < columns.start(c + 1); ++s)
+            if (!heads.hidden(t, s)) sum += a(t, s), ++pairs;
+        cells(r, c) = pairs > 0 ? sum / pairs : 0;
+      }
+  });
+  return results(std::move(map));
 }
 
 Results attention_pattern(const Call& call) {

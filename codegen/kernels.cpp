@@ -19,6 +19,7 @@ KernelPhases make_kernel(std::string_view schedule, const GraphPtr& region, cons
   if (schedule == "attention") return attention_kernel(*region, target);
   if (schedule == "attention_grad" || schedule == "attention_stats")
     return attention_backward_kernel(*region, target);
+  if (schedule == "attention_map") return attention_map_kernel(*region, target);
   if (schedule == "embedding") return make_embedding_kernel(region, target);
   if (schedule == "embedding_grad") return make_embedding_grad_kernel(region, target);
   if (schedule == "loss_head") return make_loss_head_kernel(region, target, 0, tuned, logits_bytes);

@@ -12,6 +12,14 @@
 namespace weir {
 Executables compile(const GraphPtr& graph, const CompileOptions& options,
                     CompileSettings settings) {
+  if (!graph) user_error("compile", "the graph is null. Make one with Builder::finish().");
+  if (graph->outputs().empty() && options.probes.empty() &&
+      std::none_of(graph->nodes().begin(), graph->nodes().end(),
+                   [](const Node& node) { return node.op == Op::probe; }))
+    user_error("compile",
+               "graph {} returns nothing, so that there is nothing to compute. Name a result with "
+               "Builder::output, or ask for a probe.",
+               graph->name());
   CompileOptions whole = options;
   whole.stop = Stage::planned;
   settings.target = options.target;
@@ -23,6 +31,9 @@ void write(Session& session, const std::string& input, const HostTensor& value) 
   if (value.type != type)
     user_error("session", "input {} is {}, but the given tensor is {}", input, to_string(type),
                to_string(value.type));
+  if (static_cast<int64_t>(value.data.size()) != type.elements())
+    user_error("session", "input {} is {} of {} elements, but the given tensor has {} in its data",
+               input, to_string(type), type.elements(), value.data.size());
   write_tensor(value, session.data(input));
 }
 
@@ -52,7 +63,7 @@ HostTensor random_normal(const Type& type, double deviation, uint64_t seed, uint
 
 double relative_difference(const HostTensor& a, const HostTensor& b) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  if (a.shape() != b.shape()) return kInfinity;
+  if (a.shape() != b.shape() || a.data.size() != b.data.size()) return kInfinity;
   double difference = 0, largest = 0;
   for (size_t i = 0; i < a.data.size(); ++i) {
     if (std::isnan(a.data[i]) || std::isnan(b.data[i])) return kInfinity;

@@ -8,12 +8,13 @@
 
 namespace weir {
 
-/// Runs the passes up to stage planned and compiles the result for `options.target`.
+/// Runs the passes up to stage planned and compiles the result for `options.target`. User errors:
+/// no graph, one that returns nothing, and what the passes say.
 Executables compile(const GraphPtr& graph, const CompileOptions& options = {},
                     CompileSettings settings = {});
 
 /// Writes an input, converted to the type that the program stores. User errors: an unknown name,
-/// another type than the input's.
+/// another type than the input's, data of another size than its type says.
 void write(Session& session, const std::string& input, const HostTensor& value);
 /// Reads an input back; after a run, a state has its new value.
 HostTensor read(Session& session, const std::string& input);

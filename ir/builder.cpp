@@ -35,26 +35,72 @@ std::vector<int64_t> normalise_axes(const Tensor& x, std::vector<int64_t> axes) 
 
 }  // namespace
 
-const Type& Tensor::type() const { return builder_->editor().type(value_); }
+Builder& Tensor::builder() const {
+  if (!builder_)
+    user_error("builder",
+               "a tensor is empty: it is no result of a builder's call. Make it first, e.g. by "
+               "Builder::input.");
+  return *builder_;
+}
+
+const Type& Tensor::type() const { return builder().graph().type(value_); }
 
 Tensor Tensor::named(const std::string& name) const {
-  builder_->editor().name(value_, name);
+  builder().editor().name(value_, name);
   return *this;
 }
 
+GraphEditor& Builder::editor() {
+  if (finished_)
+    user_error("builder",
+               "graph {} is finished; nothing can be added to it. Call finish() last, or start "
+               "another graph with a new Builder.",
+               finished_->name());
+  return editor_;
+}
+
 Tensor Builder::input(const std::string& name, const Type& type) {
-  return {this, editor_.input(name, type)};
+  return add_input(name, type, false);
 }
 Tensor Builder::state(const std::string& name, const Type& type) {
-  return {this, editor_.input(name, type, true)};
+  return add_input(name, type, true);
+}
+Tensor Builder::add_input(const std::string& name, const Type& type, bool state) {
+  const Graph& graph = editor().graph();
+  if (static_cast<int32_t>(graph.inputs().size()) != graph.size())
+    user_error("builder",
+               "{} {} comes after other nodes of graph {}. Declare all inputs and states before "
+               "the first constant or operation.",
+               state ? "state" : "input", name, graph.name());
+  return {this, editor().input(name, type, state)};
 }
 Tensor Builder::constant(double value, const Type& type) {
-  return {this, editor_.constant(value, type)};
+  return {this, editor().constant(value, type)};
 }
-Tensor Builder::iota(int64_t axis, const Type& type) { return {this, editor_.iota(axis, type)}; }
+Tensor Builder::iota(int64_t axis, const Type& type) { return {this, editor().iota(axis, type)}; }
 
 void Builder::output(const std::string& name, const Tensor& value) {
-  editor_.output(name, value.value());
+  if (&value.builder() != this)
+    user_error("builder", "output {} of graph {} is a tensor of another builder.", name,
+               graph().name());
+  editor().output(name, value.value());
+}
+
+GraphPtr Builder::finish() {
+  const Graph& graph = editor().graph();
+  Problems problems("builder");
+  for (const Output& output : graph.outputs()) {
+    const auto input = graph.find_input(output.name);
+    if (input && graph.node(*input).attrs.get_bool("state") &&
+        graph.type(output.value) != graph.type(*input))
+      problems.add(fmt::format(
+          "output {} is {}, but it is the new value of the state of that name, which is {}. Give "
+          "it that type, or another name.",
+          output.name, to_string(graph.type(output.value)), to_string(graph.type(*input))));
+  }
+  problems.raise();
+  finished_ = editor_.finish();
+  return finished_;
 }
 
 std::vector<Tensor> Builder::add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
@@ -68,7 +114,7 @@ std::vector<Tensor> Builder::add(Op op, const std::vector<Tensor>& inputs, Attrs
   }
   std::vector<Value> results;
   try {
-    results = editor_.add_node(op, values, std::move(attrs), place(where));
+    results = editor().add_node(op, values, std::move(attrs), place(where));
   } catch (const UserError& error) {
     if (place(where).empty()) throw;
     throw UserError(fmt::format("{} Built at {}.", error.what(), place(where)));

@@ -18,13 +18,14 @@ namespace weir {
 class Builder;
 
 /// A handle of one value of a graph in the making; cheap to copy, valid while its builder lives.
+/// Whatever is asked of an empty one is a user error.
 class Tensor {
  public:
   Tensor() = default;
   Tensor(Builder* builder, Value value) : builder_(builder), value_(value) {}
   const Type& type() const;
   const Shape& shape() const { return type().shape; }
-  Builder& builder() const { return *builder_; }
+  Builder& builder() const;
   Value value() const { return value_; }
   bool valid() const { return builder_ != nullptr; }
   /// Gives the value a hook name and returns it.
@@ -35,6 +36,8 @@ class Tensor {
   Value value_;
 };
 
+/// User errors: whatever is added once the graph is finished; what does not belong together, with
+/// the place of the call.
 class Builder {
  public:
   explicit Builder(std::string name) : editor_(std::move(name)) {}
@@ -43,16 +46,23 @@ class Builder {
   Tensor state(const std::string& name, const Type& type);
   Tensor constant(double value, const Type& type = f32({}));
   Tensor iota(int64_t axis, const Type& type);
-  /// A result of the program; an output named as a state input becomes its new value.
+  /// A result of the program; an output named as a state input becomes its new value and has its
+  /// type.
   void output(const std::string& name, const Tensor& value);
   /// Adds any op; the functions below are thin names for this.
   std::vector<Tensor> add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
                           std::source_location where);
-  GraphPtr finish() { return editor_.finish(); }
-  GraphEditor& editor() { return editor_; }
+  /// The graph; nothing can be added any more.
+  GraphPtr finish();
+  /// User error once the graph is finished.
+  GraphEditor& editor();
+  /// The graph as far as it is made.
+  const Graph& graph() const { return finished_ ? *finished_ : editor_.graph(); }
 
  private:
+  Tensor add_input(const std::string& name, const Type& type, bool state);
   GraphEditor editor_;
+  GraphPtr finished_;  ///< null while it is in the making
 };
 
 using Where = std::source_location;

@@ -159,7 +159,10 @@ std::vector<Value> GraphEditor::append(Node node) {
     WEIR_CHECK(input.valid() && input.node < id &&
                    input.result < static_cast<int32_t>(graph_->nodes_[input.node].types.size()),
                "operand {}.{} of node {}", input.node, input.result, id);
-  if (node.op == Op::input) graph_->inputs_.push_back(id);
+  if (node.op == Op::input) {
+    graph_->inputs_.push_back(id);
+    graph_->input_of_.emplace(node.attrs.get_string("name"), Value{id, 0});
+  }
   graph_->nodes_.push_back(std::move(node));
   if (!key.empty()) interned_.emplace(std::move(key), id);
   return results_of(id);
@@ -176,6 +179,7 @@ void GraphEditor::output(const std::string& name, Value value) {
     user_error("graph", "an output named {} exists already. Give each output a name of its own.",
                name);
   graph_->outputs_.push_back({name, value});
+  graph_->output_of_.emplace(name, value);
 }
 
 void GraphEditor::annotate(int32_t node, const std::string& name, AttrValue value) {

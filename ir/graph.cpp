@@ -6,7 +6,15 @@ namespace weir {
 namespace {
 constexpr std::array<const char*, 6> kStages = {"built",   "differentiated", "instrumented",
                                                 "lowered", "fused",          "planned"};
+
+std::optional<Value> found_in(const std::map<std::string, Value, std::less<>>& values,
+                              std::string_view name) {
+  auto found = values.find(name);
+  if (found == values.end()) return std::nullopt;
+  return found->second;
 }
+
+}  // namespace
 
 const char* stage_name(Stage stage) { return kStages[static_cast<size_t>(stage)]; }
 
@@ -19,22 +27,14 @@ std::optional<Stage> parse_stage(std::string_view name) {
 std::vector<std::string> stage_names() { return {kStages.begin(), kStages.end()}; }
 
 std::optional<Value> Graph::find_input(std::string_view name) const {
-  for (int32_t id : inputs_)
-    if (input_name(id) == name) return Value{id, 0};
-  return std::nullopt;
+  return found_in(input_of_, name);
 }
 
 std::optional<Value> Graph::find_output(std::string_view name) const {
-  for (const Output& output : outputs_)
-    if (output.name == name) return output.value;
-  return std::nullopt;
+  return found_in(output_of_, name);
 }
 
-std::optional<Value> Graph::find(std::string_view name) const {
-  auto found = names_.find(name);
-  if (found == names_.end()) return std::nullopt;
-  return found->second;
-}
+std::optional<Value> Graph::find(std::string_view name) const { return found_in(names_, name); }
 
 std::map<Value, std::vector<std::string>> Graph::names_by_value() const {
   std::map<Value, std::vector<std::string>> names;

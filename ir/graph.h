@@ -88,6 +88,7 @@ class Graph {
   std::vector<Node> nodes_;
   std::vector<int32_t> inputs_;
   std::vector<Output> outputs_;
+  std::map<std::string, Value, std::less<>> input_of_, output_of_;  // the first of each name
   std::map<std::string, Value, std::less<>> names_;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -385,6 +386,16 @@ class Inference {
     need_type(2, rows_type(), "row statistics");
     return all_weights();
   }
+  Type attention_map() {
+    check_heads();
+    need_type(2, rows_type(), "row statistics");
+    const int64_t side = attrs_.get_int("side");
+    if (side < 1) fail("side {} is not positive.", side);
+    Type result = by_row();
+    result.shape[2] = map_cells(in(0).shape[1], side).count();
+    result.shape.push_back(map_cells(in(1).shape[1], side).count());
+    return result;
+  }
   Type v_scale() {
     last_axis();
     const std::string& variant = attrs_.get_string("variant");
@@ -530,6 +541,8 @@ std::vector<Type> Inference::infer() {
       return {attention_scores()};
     case Op::attention_stats:
       return attention_stats();
+    case Op::attention_map:
+      return {attention_map()};
     case Op::attention_pattern:
       return {attention_pattern()};
     case Op::v_scale:

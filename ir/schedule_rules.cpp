@@ -190,7 +190,7 @@ struct ScheduleRow {
   void (*check)(ScheduleRules&);
 };
 
-constexpr std::array<ScheduleRow, 11> kSchedules = {{
+constexpr std::array<ScheduleRow, 12> kSchedules = {{
     {"elementwise", [](ScheduleRules& r) { r.elementwise(); }},
     {"row", [](ScheduleRules& r) { r.row(); }},
     {"column", [](ScheduleRules& r) { r.column(); }},
@@ -198,6 +198,7 @@ constexpr std::array<ScheduleRow, 11> kSchedules = {{
     {"attention", [](ScheduleRules& r) { r.alone({Op::attention}); }},
     {"attention_grad", [](ScheduleRules& r) { r.attention_grad(); }},
     {"attention_stats", [](ScheduleRules& r) { r.alone({Op::attention_stats}); }},
+    {"attention_map", [](ScheduleRules& r) { r.alone({Op::attention_map}); }},
     {"embedding", [](ScheduleRules& r) { r.alone({Op::embedding}); }},
     {"embedding_grad", [](ScheduleRules& r) { r.alone({Op::embedding_grad}); }},
     {"loss_head",

@@ -97,6 +97,7 @@ void read_arrays(const fs::path& file, const std::vector<StateArray>& arrays) {
     } else {
       auto bytes = stored.bytes(*entry);
       std::memcpy(array.data, bytes.data(), bytes.size());
+      stored.release(*entry);
     }
   }
   for (const SafetensorsEntry& entry : stored.entries())

@@ -68,11 +68,11 @@ struct RunConfig {
   std::string out = "runs/run";
   uint64_t seed = 42;
   int64_t steps = 500;
-  int64_t batch = 32;            ///< sequences a step
-  int64_t length = 128;          ///< tokens a sequence
-  int64_t micro_batches = 1;     ///< parts that a step is computed in
-  std::string memory;            ///< most that a step may need, such as 2GiB; empty: what is free
-  int64_t threads = 0;           ///< 0: all cores
+  int64_t batch = 32;         ///< sequences a step
+  int64_t length = 128;       ///< tokens a sequence
+  int64_t micro_batches = 1;  ///< parts that a step is computed in
+  std::string memory;   ///< that the process may take in all, such as 2GiB; empty: what is free
+  int64_t threads = 0;  ///< 0: all cores
   int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
   int64_t keep_checkpoints = 0;  ///< the newest that are kept; 0: all
   std::string init;              ///< checkpoint whose weights the run starts from; empty: random

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -58,11 +59,7 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
   request.probes = metric_requests(task_.metrics, batch.length);
   request.probes.insert(request.probes.end(), task.probes.begin(), task.probes.end());
   request.kept += RecordValues::bytes(source.sizes, batch.batch, batch.length);
-  // The record's token curves - 26, and two for each head of values - as numbers, JSON and text.
-  constexpr int64_t bytes_a_number = 96, whatever_else = int64_t{16} << 20;
-  request.kept +=
-      source.sizes.layers * batch.length * (26 + 2 * source.sizes.kv_heads) * bytes_a_number +
-      whatever_else;
+  request.kept += task.kept;
   const Activity activity("planning and compiling the measurement");
   run_ = std::make_unique<ModelRun>(source, request, task.run);
 }
@@ -121,30 +118,30 @@ std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenB
                                          const MeasureTask& task,
                                          const std::vector<std::pair<int64_t, int64_t>>& heads) {
   RunRequest request{.batch = 1, .length = batch.length, .loss = false, .options = task.options};
-  std::vector<std::string> ids;
   for (const auto& [layer, head] : heads) {
     if (layer < 0 || layer >= source.sizes.layers || head < 0 || head >= source.sizes.heads)
       user_error("measure", "there is no head {}.{}: the model has layers 0..{} of heads 0..{}.",
                  layer, head, source.sizes.layers - 1, source.sizes.heads - 1);
-    const std::string hook = fmt::format("blocks.{}.attn.hook_pattern", layer);
-    request.probes.push_back(fmt::format("{} : slice(head,{},{})", hook, head, head + 1));
-    ids.push_back(fmt::format("{}:slice(head,{},{})", hook, head, head + 1));
+    request.probes.push_back(map_request(layer, head));
   }
-  const auto T = static_cast<size_t>(batch.length);
   const TokenBatch first{1,
                          batch.length,
                          {batch.tokens.begin(), batch.tokens.begin() + batch.length},
                          {batch.targets.begin(), batch.targets.begin() + batch.length},
                          {}};
-  request.kept = static_cast<int64_t>(heads.size() * T * T * sizeof(double));
+  request.kept = static_cast<int64_t>(heads.size()) * map_bytes(batch.length);
+  RunSettings settings = task.run;
+  settings.memory = std::numeric_limits<int64_t>::max();
+  settings.rows = 0;
   const Activity activity("attention maps for the report");
-  ModelRun run(source, request, task.run);
+  ModelRun run(source, request, settings);
   run.load();
   Tensors values;
   run.run(first, [&](const ProbeValue& value) { values[value.id] = value.host(); });
   std::vector<AttentionMap> maps;
-  for (size_t i = 0; i < heads.size(); ++i)
-    maps.push_back({heads[i].first, heads[i].second, values.at(ids[i])});
+  for (const auto& [layer, head] : heads)
+    maps.push_back(
+        {layer, head, map_cells(batch.length, kMapSide), values.at(map_id(layer, head))});
   return maps;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "lab/attention_map.h"
 #include "lab/metrics.h"
 #include "lab/model_run.h"
 
@@ -16,6 +17,8 @@ struct MeasureTask {
   std::vector<std::string> probes = {};  ///< further ones, whose values are kept
   RunSettings run = {};
   std::string provenance = {};  ///< for the record (lab/provenance.h)
+  /// Bytes that the caller takes afterwards, when weights are given back: for a report.
+  int64_t kept = 0;
   /// Whether weights and memory stay for another measurement; else they are given back before the
   /// record is written.
   bool keep_loaded = false;
@@ -55,13 +58,9 @@ class Measurer {
 /// The key that receives the largest share of attention, over sequences, queries, layers and heads.
 int64_t heaviest_key(const ModelSource& source, const TokenBatch& batch, const MeasureTask& task);
 
-struct AttentionMap {
-  int64_t layer = 0, head = 0;
-  HostTensor weights;  ///< [1,1,T,T], of the first sequence
-};
-
-/// The weights of chosen (layer, head) on the first sequence. User error: a layer or head that does
-/// not exist.
+/// Maps of chosen (layer, head) on the first sequence. They take less memory than the measurement
+/// did, whose programs contain theirs, so that no limit is asked here. User error: a layer or head
+/// that does not exist.
 std::vector<AttentionMap> attention_maps(const ModelSource& source, const TokenBatch& batch,
                                          const MeasureTask& task,
                                          const std::vector<std::pair<int64_t, int64_t>>& heads);

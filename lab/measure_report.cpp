@@ -54,21 +54,11 @@ json scatter(const json& record, const std::string& branch, const char* input) {
 ReportRun as_run(const json& record, const MeasureReport& report) {
   ReportRun run;
   run.arms.push_back(arm_of_record(record, "measurement"));
-  const auto T = record["tokens"]["length"].get<size_t>();
   for (const AttentionMap& map : report.maps) {
-    json rows = json::array();
-    for (size_t t = 0; t < T; ++t) {
-      json row = json::array();
-      for (size_t s = 0; s < T; ++s) row.push_back(map.weights.data[t * T + s]);
-      rows.push_back(std::move(row));
-    }
-    const std::vector<std::string> tokens(report.token_texts.begin(),
-                                          report.token_texts.begin() + static_cast<ptrdiff_t>(T));
-    run.arms[0].maps.push_back({{"step", 0},
-                                {"layer", map.layer},
-                                {"head", map.head},
-                                {"tokens", tokens},
-                                {"map", std::move(rows)}});
+    std::vector<std::string> tokens;
+    for (int64_t cell = 0; cell < map.cells.count(); ++cell)
+      tokens.push_back(report.token_texts.at(static_cast<size_t>(map.cells.start(cell))));
+    run.arms[0].maps.push_back(json::parse(map_json(map, 0, tokens)));
   }
   return run;
 }
@@ -292,6 +282,11 @@ std::string measure_page(const MeasureReport& report) {
                           "massive_absolute", "massive_ratio", "attention"})
     texts[key] = escaped(plain(record["settings"][key]));
   return filled(measure_template(), texts);
+}
+
+int64_t measure_report_bytes(int64_t batch, int64_t length, int64_t maps) {
+  constexpr int64_t a_text = 64, page = int64_t{32} << 20;
+  return batch * length * a_text + maps * map_bytes(length) + page;
 }
 
 void write_measure_report(const std::string& html, const MeasureReport& report) {

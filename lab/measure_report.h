@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "lab/measure.h"
+#include "lab/attention_map.h"
 
 namespace weir {
 
@@ -19,7 +19,12 @@ struct MeasureReport {
 void write_measure_report(const std::string& html, const MeasureReport& report);
 std::string measure_page(const MeasureReport& report);
 
-/// The head with the largest sink mass of a record and the one with the least, as (layer, head).
+/// Bytes that making a report takes beside the record, with so many attention maps.
+int64_t measure_report_bytes(int64_t batch, int64_t length, int64_t maps);
+
+/// The head with the largest sink mass of a record and the one with the least, as (layer, head):
+/// `kHeadsShown` at most.
+inline constexpr int64_t kHeadsShown = 2;
 std::vector<std::pair<int64_t, int64_t>> heads_to_show(const std::string& record);
 
 }  // namespace weir

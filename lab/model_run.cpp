@@ -1,15 +1,14 @@
 #include "lab/model_run.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <map>
 
 #include "codegen/interpret.h"
 #include "codegen/tensor_memory.h"
-#include "lab/memory.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
@@ -17,9 +16,6 @@
 
 namespace weir {
 namespace {
-
-// What compiling is expected to take before it has been done.
-constexpr int64_t kCompilerReserve = int64_t{256} << 20;
 
 std::vector<int64_t> divisors_descending(int64_t n) {
   std::vector<int64_t> divisors;
@@ -30,18 +26,12 @@ std::vector<int64_t> divisors_descending(int64_t n) {
 
 }  // namespace
 
-std::string to_string(const MemoryPeak& peak) {
-  const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
-  return fmt::format(
-      "{} = weights {} + accumulators {} + arena {} + inputs {} + kept values {} + "
-      "program and checkpoint {}",
-      bytes(peak.total()), bytes(peak.weights), bytes(peak.accumulators), bytes(peak.arena),
-      bytes(peak.inputs), bytes(peak.kept), bytes(peak.process));
-}
-
 TokenBatch token_batch(int64_t B, int64_t T, std::span<const int32_t> ids) {
-  WEIR_CHECK(static_cast<int64_t>(ids.size()) == B * (T + 1), "{} ids for {} x {}", ids.size(), B,
-             T + 1);
+  if (B < 1 || T < 1 || static_cast<int64_t>(ids.size()) != B * (T + 1))
+    user_error("tokens",
+               "{} ids are given for {} sequences of {}, but {} are needed: one more a sequence, "
+               "the last target.",
+               ids.size(), B, T, B * (T + 1));
   TokenBatch batch{B, T, {}, {}};
   for (int64_t b = 0; b < B; ++b) {
     const auto row = ids.subspan(static_cast<size_t>(b * (T + 1)), static_cast<size_t>(T + 1));
@@ -88,7 +78,7 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
     plan.peak.weights += states[parameter.name];
     states.erase(parameter.name);
   }
-  for (const auto& [name, bytes] : states) plan.peak.accumulators += bytes;
+  for (const auto& [name, bytes] : states) plan.peak.state += bytes;
   for (const auto& [name, bytes] : inputs) plan.peak.inputs += bytes;
   return plan;
 }
@@ -98,40 +88,42 @@ int ModelRun::threads() const {
 }
 
 const Executables& ModelRun::programs() const {
-  WEIR_CHECK(programs_, "an interpreted run has no programs");
+  if (!programs_)
+    user_error("measure", "an interpreted run has no compiled programs. Run without interpret.");
   return *programs_;
 }
 
 // Of the checkpoint, while every worker reads a weight.
 int64_t ModelRun::mapped_bytes() const { return threads() * source_.mapped_bytes; }
 
-// The plan of the most sequences a part that fit below `limit`.
-std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
-  const int64_t process = resident_memory() + kCompilerReserve + mapped_bytes();
-  std::vector<int64_t> candidates = divisors_descending(request_.batch);
+void ModelRun::refuse(const Plan& plan, const MemoryPeak& need, int64_t limit) const {
+  const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
+  user_error("measure",
+             "{} sequence{} of {} tokens at a time need{} {}, but only {} may be used. Allow more "
+             "(--memory {}), or take shorter sequences.",
+             plan.rows, plan.rows == 1 ? "" : "s", request_.length, plan.rows == 1 ? "s" : "",
+             to_string(need), bytes(limit), memory_to_allow(need.needed()));
+}
+
+// The plan of the most sequences a part, fewer than `below`, that fit below `limit` before anything
+// is compiled; that of the fewest if none does.
+std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit, int64_t below) const {
+  const int64_t process = resident_memory() + mapped_bytes();
+  std::vector<int64_t> candidates;
+  for (int64_t rows : divisors_descending(request_.batch))
+    if (rows < below) candidates.push_back(rows);
   if (settings_.interpret) candidates = {request_.batch};
   if (settings_.rows > 0) {
-    WEIR_CHECK(request_.batch % settings_.rows == 0, "{} sequences in parts of {}", request_.batch,
-               settings_.rows);
     candidates = {settings_.rows};
   }
   for (size_t i = 0; i < candidates.size();) {
     auto found = std::make_unique<Plan>(plan(candidates[i]));
     const MemoryPeak& peak = found->peak;
-    if (settings_.interpret || peak.total() + process <= limit) return found;
-    if (i + 1 == candidates.size()) {
-      const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
-      MemoryPeak need = peak;
-      need.process = process;
-      user_error("measure",
-                 "{} sequence{} of {} tokens at a time need{} {}, but only {} may be used. Allow "
-                 "more (--memory), or take shorter sequences.",
-                 found->rows, found->rows == 1 ? "" : "s", request_.length,
-                 found->rows == 1 ? "s" : "", to_string(need), bytes(limit));
-    }
+    if (settings_.interpret || i + 1 == candidates.size() || peak.needed() + process <= limit)
+      return found;
     // The arena grows with the sequences; nothing else does.
     const double a_row = static_cast<double>(peak.arena) / static_cast<double>(found->rows);
-    const auto fixed = static_cast<double>(peak.total() - peak.arena + process);
+    const auto fixed = static_cast<double>(peak.needed() - peak.arena + process);
     ++i;
     while (i + 1 < candidates.size() &&
            fixed + a_row * static_cast<double>(candidates[i]) > static_cast<double>(limit))
@@ -143,8 +135,14 @@ std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit) const {
 ModelRun::ModelRun(const ModelSource& source, const RunRequest& request,
                    const RunSettings& settings)
     : source_(source), request_(request), settings_(settings) {
+  if (request.batch < 1 || request.length < 1)
+    user_error("measure", "a batch of {} x {} tokens is asked for, but at least 1 x 1 is needed.",
+               request.batch, request.length);
+  if (settings_.rows < 0 || (settings_.rows > 0 && request.batch % settings_.rows != 0))
+    user_error("measure", "{} sequences cannot be computed in parts of {}. Give a divisor.",
+               request.batch, settings_.rows);
   const int64_t limit = settings.memory > 0 ? settings.memory : free_memory() + resident_memory();
-  plan_ = choose(limit);
+  plan_ = choose(limit, request_.batch + 1);
   if (!settings_.interpret) compile(limit);
   rows_ = plan_->rows;
   for (const Parameter& parameter : plan_->parameters)
@@ -155,25 +153,32 @@ ModelRun::ModelRun(const ModelSource& source, const RunRequest& request,
 ModelRun::~ModelRun() = default;
 
 // Compiles the plan. Kernels want workspace of their own beside the results that were planned, and
-// what the compiler keeps is known only afterwards, so fewer sequences may have to do.
+// what the compiler takes is known only afterwards, so fewer sequences may have to do. What cannot
+// fit whatever the compiler takes is refused before it runs.
 void ModelRun::compile(int64_t limit) {
+  const bool only_these = settings_.rows > 0;
   for (int64_t allowed = limit;;) {
+    MemoryPeak least = plan_->peak;
+    least.process = resident_memory() + mapped_bytes();
+    if (least.needed() > limit) refuse(*plan_, least, limit);
+    const int64_t before = peak_resident_memory();
     programs_ = std::make_unique<Executables>(plan_->planned,
                                               CompileSettings{.target = request_.options.target,
                                                               .threads = settings_.threads,
                                                               .cache = settings_.cache});
+    const int64_t compiled_before = memory_.compiler;
     memory_ = plan_->peak;
     for (size_t i = 0; i < programs_->size(); ++i) {
       const ProgramCode& code = (*programs_)[i].code;
       memory_.arena = std::max(memory_.arena, code.arena_bytes + threads() * code.scratch_bytes);
     }
-    malloc_trim(0);
-    memory_.process = resident_memory() + mapped_bytes();
-    memory_.process += std::max<int64_t>(0, peak_resident_memory() - memory_.total());
-    if (memory_.total() <= limit) return;
-    allowed -= memory_.total() - limit;
+    memory_.add_process(before, mapped_bytes());
+    memory_.compiler = std::max(memory_.compiler, compiled_before);
+    if (memory_.needed() <= limit) return;
+    if (plan_->rows == 1 || only_these || memory_.compiler > limit) refuse(*plan_, memory_, limit);
+    allowed -= memory_.needed() - limit;
     programs_.reset();
-    plan_ = choose(allowed);
+    plan_ = choose(allowed, plan_->rows);
   }
 }
 
@@ -225,11 +230,34 @@ void ModelRun::load() {
   if (source_.check_weights) source_.check_weights();
 }
 
+void ModelRun::check(const TokenBatch& batch) const {
+  Problems problems("measure");
+  const auto count = static_cast<size_t>(request_.batch * request_.length);
+  if (batch.batch != request_.batch || batch.length != request_.length)
+    problems.add(fmt::format("a batch of {} x {} tokens is given to programs of {} x {}.",
+                             batch.batch, batch.length, request_.batch, request_.length));
+  else if (batch.tokens.size() != count || batch.targets.size() != count)
+    problems.add(fmt::format("{} tokens and {} targets are given, but {} x {} are needed of each.",
+                             batch.tokens.size(), batch.targets.size(), batch.batch, batch.length));
+  const int64_t vocabulary = source_.sizes.vocabulary;
+  const auto first_bad = [&](const std::vector<int32_t>& ids, int32_t least) {
+    return std::find_if(ids.begin(), ids.end(),
+                        [&](int32_t id) { return id < least || id >= vocabulary; });
+  };
+  if (auto bad = first_bad(batch.tokens, 0); bad != batch.tokens.end())
+    problems.add(fmt::format("token {} at {} is outside of the vocabulary of {}.", *bad,
+                             bad - batch.tokens.begin(), vocabulary));
+  if (auto bad = first_bad(batch.targets, std::numeric_limits<int32_t>::min());
+      bad != batch.targets.end())
+    problems.add(fmt::format("target {} at {} is outside of the vocabulary of {}.", *bad,
+                             bad - batch.targets.begin(), vocabulary));
+  problems.raise();
+}
+
 double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const ProfileSink& profile) {
-  WEIR_CHECK(session_ || !interpreted_.empty(), "a run without weights");
-  WEIR_CHECK(batch.batch == request_.batch && batch.length == request_.length,
-             "a batch of {} x {} for programs of {} x {}", batch.batch, batch.length,
-             request_.batch, request_.length);
+  if (!session_ && interpreted_.empty())
+    user_error("measure", "the weights are not in memory. Call load() before run().");
+  check(batch);
   const auto valid = std::count_if(batch.targets.begin(), batch.targets.end(),
                                    [](int32_t target) { return target >= 0; });
   if (valid == 0 && request_.loss)

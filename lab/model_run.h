@@ -8,6 +8,7 @@
 
 #include "codegen/executable.h"
 #include "io/text_tokens.h"
+#include "lab/memory.h"
 #include "lab/model_source.h"
 #include "lab/probe_value.h"
 #include "passes/measure_programs.h"
@@ -39,15 +40,6 @@ struct RunSettings {
   int64_t rows = 0;        ///< sequences of a part, a divisor of the batch; 0: as memory allows
 };
 
-/// Peak memory in bytes, by what it is for.
-struct MemoryPeak {
-  int64_t weights = 0, accumulators = 0, arena = 0, inputs = 0;
-  int64_t kept = 0;     ///< RunRequest::kept
-  int64_t process = 0;  ///< code, compiler, weights being read
-  int64_t total() const { return weights + accumulators + arena + inputs + kept + process; }
-};
-std::string to_string(const MemoryPeak& peak);
-
 class ModelRun {
  public:
   /// Chooses the parts and compiles; weights are read by `load`. `source` outlives this. User
@@ -59,7 +51,7 @@ class ModelRun {
   int64_t parts() const { return request_.batch / rows_; }
   const MemoryPeak& memory() const { return memory_; }
   CompileReport compile_report() const;
-  /// Internal error when interpreted.
+  /// User error when interpreted.
   const Executables& programs() const;
   int threads() const;
   bool interpreted() const { return settings_.interpret; }
@@ -71,15 +63,18 @@ class ModelRun {
   void unload();
   /// Runs a batch of the requested size and returns the mean loss over its valid targets, in nats
   /// (0 without a loss). Values of probes that reduce the batch come once, others once a part in
-  /// the order of the batch. Internal error before `load`.
+  /// the order of the batch. User errors: before `load`; a batch of another size than requested, or
+  /// with ids outside of the vocabulary; no target that counts.
   double run(const TokenBatch& batch, const ValueSink& sink = {}, const ProfileSink& profile = {});
 
  private:
   struct Plan;
   Plan plan(int64_t rows) const;
   int64_t mapped_bytes() const;
-  std::unique_ptr<Plan> choose(int64_t limit) const;
+  std::unique_ptr<Plan> choose(int64_t limit, int64_t below) const;
   void compile(int64_t limit);
+  void check(const TokenBatch& batch) const;
+  [[noreturn]] void refuse(const Plan& plan, const MemoryPeak& need, int64_t limit) const;
   double run_compiled(const TokenBatch& batch, float scale, const ValueSink& sink,
                       const ProfileSink& profile);
   double run_interpreted(const TokenBatch& batch, double scale, const ValueSink& sink);
@@ -95,7 +90,8 @@ class ModelRun {
   Tensors interpreted_;  // the weights, of the interpreter
 };
 
-/// The ids of B windows of T + 1, cut into tokens and targets; `ids` has B (T + 1) elements.
+/// The ids of B windows of T + 1, cut into tokens and targets; user error unless `ids` has
+/// B (T + 1) elements.
 TokenBatch token_batch(int64_t B, int64_t T, std::span<const int32_t> ids);
 
 }  // namespace weir

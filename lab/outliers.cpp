@@ -47,7 +47,9 @@ OutlierStatistics::OutlierStatistics(int64_t tokens, int64_t features, int64_t t
   WEIR_CHECK(total > 0 && total < int64_t{1} << 32, "outliers of {} elements", total);
 }
 
-int64_t OutlierStatistics::bytes(int64_t total) {
+int64_t OutlierStatistics::bytes(int64_t total, bool keeps_all) {
+  // All sizes, and a copy of them in which the median is looked for.
+  if (keeps_all) return kBins * 4 + 2 * total * 4;
   return kBins * 4 + static_cast<int64_t>(3 * kWindow * static_cast<double>(total)) * 4;
 }
 

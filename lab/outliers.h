@@ -50,8 +50,9 @@ class OutlierStatistics {
   /// `massive_ratio`: a massive activation is larger than this times the median.
   Outliers result(double massive_ratio) const;
 
-  /// Bytes that one such object needs at most, unless the parts differ very much.
-  static int64_t bytes(int64_t total);
+  /// Bytes that one such object needs at most, unless the parts differ very much. `keeps_all`: it
+  /// gets several parts that cannot be given a second time.
+  static int64_t bytes(int64_t total, bool keeps_all = false);
 
  private:
   struct Moments {

@@ -51,8 +51,14 @@ std::string RecordValues::record(const MeasuredModel& model, const Measurement& 
   return metric_record(model, settings_, measurement, values_, outliers, workers_);
 }
 
-int64_t RecordValues::bytes(const MeasuredModel& model, int64_t batch, int64_t length) {
-  return model.layers * OutlierStatistics::bytes(batch * length * model.d_model);
+int64_t RecordValues::bytes(const MeasuredModel& model, int64_t batch, int64_t length,
+                            bool kept_parts) {
+  // The record's token curves - 26, and two for each head of values - as numbers, JSON and text.
+  constexpr int64_t bytes_a_number = 96, whatever_else = int64_t{16} << 20;
+  const int64_t numbers = model.layers * length * (26 + 2 * model.kv_heads);
+  const int64_t stream = batch * length * model.d_model;
+  return model.layers * OutlierStatistics::bytes(stream, kept_parts) + numbers * bytes_a_number +
+         whatever_else;
 }
 
 }  // namespace weir

@@ -36,8 +36,10 @@ class RecordValues {
   Tensors& values() { return values_; }
   std::string record(const MeasuredModel& model, const Measurement& measurement);
 
-  /// Bytes that the streams of a batch need, unless sequences differ very much.
-  static int64_t bytes(const MeasuredModel& model, int64_t batch, int64_t length);
+  /// Bytes that the streams of a batch need, unless sequences differ very much, and those of the
+  /// record. `kept_parts`: the batch comes in parts that cannot come again, so that all is kept.
+  static int64_t bytes(const MeasuredModel& model, int64_t batch, int64_t length,
+                       bool kept_parts = false);
 
  private:
   MetricSettings settings_;

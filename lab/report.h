@@ -8,7 +8,8 @@
 //   ARM/loss.jsonl    step, loss, lr, grad_norm, tokens_per_second of every training step
 //   ARM/validation.jsonl  of a run with data.validation: step, loss, tokens of every measured step
 //   ARM/profile.json  of a run with --profile: where the time of its steps went, kernel by kernel
-//   ARM/maps.json     optional: attention maps, [{step, layer, head, tokens, map}]
+//   ARM/maps.json     optional: attention maps, [{step, layer, head, length, start, tokens, map}]
+//                     (lab/attention_map.h); without length and start a row is one token
 #include <filesystem>
 #include <string>
 

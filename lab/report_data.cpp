@@ -266,6 +266,15 @@ void check_maps(const ReportArm& arm, const fs::path& file) {
         map["map"][t].fail(fmt::format("a map is square: {} weights are needed", length));
     if (map["tokens"].elements().size() != length)
       map["tokens"].fail(fmt::format("{} tokens are needed, one a row of the map", length));
+    if (!map.has("start")) continue;
+    int64_t before = -1;
+    for (double start : map["start"].numbers()) {
+      if (start <= static_cast<double>(before))
+        map["start"].fail("the first tokens of cells ascend");
+      before = static_cast<int64_t>(start);
+    }
+    if (map["start"].elements().size() != length || map["length"].integer() <= before)
+      map["start"].fail(fmt::format("{} first tokens are needed, all below length", length));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <set>
 
+#include "lab/attention_map.h"
 #include "lab/report_page.h"
 #include "support/error.h"
 
@@ -124,48 +125,64 @@ json by_layer(const ReportArm& arm, const std::vector<size_t>& kept, Writer& wri
   return {{"steps", steps}, {"series", series}};
 }
 
-/// First token of each group of a map: 16 single tokens, then equal groups, at most `side` in all.
-std::vector<size_t> map_groups(size_t length, size_t side) {
-  std::vector<size_t> groups;
-  const size_t single = std::min<size_t>(length <= side ? length : 16, length);
-  for (size_t t = 0; t < single; ++t) groups.push_back(t);
-  if (single < length) {
-    const size_t rest = length - single, width = (rest + side - single - 1) / (side - single);
-    for (size_t t = single; t < length; t += width) groups.push_back(t);
-  }
-  return groups;
+/// How many pairs of a query in [q, q_end) and a key in [k, k_end) causality allows.
+double allowed_pairs(int64_t q, int64_t q_end, int64_t k, int64_t k_end) {
+  int64_t pairs = 0;
+  for (int64_t t = q; t < q_end; ++t) pairs += std::clamp<int64_t>(t + 1 - k, 0, k_end - k);
+  return static_cast<double>(pairs);
 }
 
-/// A map as mean weights over groups of queries x keys that causality allows.
-json attention_map(const json& map, size_t side, const std::string& arm, Writer& writer) {
+/// First tokens of the cells of a map.
+std::vector<int64_t> map_starts(const json& map) {
+  if (map.contains("start")) return map["start"].get<std::vector<int64_t>>();
+  std::vector<int64_t> starts(map["map"].size());
+  for (size_t t = 0; t < starts.size(); ++t) starts[t] = static_cast<int64_t>(t);
+  return starts;
+}
+
+/// A map of at most `side` groups of its cells, as means of what causality allows.
+json attention_map(const json& map, int64_t side, const std::string& arm, Writer& writer) {
   const json& rows = map["map"];
-  const size_t length = rows.size();
-  const std::vector<size_t> groups = map_groups(length, side);
-  if (groups.size() < length)
-    writer.note(
-        fmt::format("attention map of {}: {} tokens as {} groups, the first 16 single, the "
-                    "others as means over the group",
-                    arm, length, groups.size()));
-  const auto end = [&](size_t g) { return g + 1 < groups.size() ? groups[g + 1] : length; };
-  json weights = json::array();
-  for (size_t q = 0; q < groups.size(); ++q) {
+  std::vector<int64_t> starts = map_starts(map);
+  const auto length =
+      map.contains("start") ? map["length"].get<int64_t>() : static_cast<int64_t>(starts.size());
+  const MapCells groups = map_cells(static_cast<int64_t>(starts.size()), side);
+  starts.push_back(length);
+  json weights = json::array(), labels = json::array(), first = json::array();
+  for (int64_t q = 0; q < groups.count(); ++q) {
     json row = json::array();
-    for (size_t k = 0; k <= q; ++k) {
-      double sum = 0;
-      size_t count = 0;
-      for (size_t t = groups[q]; t < end(q); ++t)
-        for (size_t s = groups[k]; s < end(k) && s <= t; ++s, ++count)
-          sum += rows[t][s].is_number() ? rows[t][s].get<double>() : std::nan("");
-      row.push_back(writer.number(sum / static_cast<double>(count)));
+    for (int64_t k = 0; k <= q; ++k) {
+      double sum = 0, count = 0;
+      for (int64_t t = groups.start(q); t < groups.start(q + 1); ++t)
+        for (int64_t s = groups.start(k); s < groups.start(k + 1) && s <= t; ++s) {
+          const auto i = static_cast<size_t>(t), j = static_cast<size_t>(s);
+          const double pairs = allowed_pairs(starts[i], starts[i + 1], starts[j], starts[j + 1]);
+          sum += pairs * (rows[i][j].is_number() ? rows[i][j].get<double>() : std::nan(""));
+          count += pairs;
+        }
+      row.push_back(writer.number(sum / count));
     }
     weights.push_back(std::move(row));
-  }
-  json labels = json::array();
-  for (size_t g : groups) {
-    const json& token = map["tokens"][g];
+    const auto cell = static_cast<size_t>(groups.start(q));
+    const json& token = map["tokens"][cell];
     labels.push_back(token.is_string() ? token.get<std::string>() : token.dump());
+    first.push_back(starts[cell]);
   }
-  return {{"step", map["step"]}, {"layer", map["layer"]}, {"head", map["head"]}, {"start", groups},
+  if (std::ssize(first) < length) {
+    int64_t widest = 1, single = 0;
+    for (size_t g = 0; g < first.size(); ++g) {
+      const int64_t end = g + 1 < first.size() ? first[g + 1].get<int64_t>() : length;
+      const int64_t width = end - first[g].get<int64_t>();
+      widest = std::max(widest, width);
+      if (width == 1 && single == static_cast<int64_t>(g)) ++single;
+    }
+    writer.note(
+        fmt::format("attention map of {}: {} tokens as {} x {} cells: the first {} tokens single, "
+                    "the others in groups of {}; a cell is the mean weight of its pairs of query "
+                    "and key",
+                    arm, length, first.size(), first.size(), single, widest));
+  }
+  return {{"step", map["step"]}, {"layer", map["layer"]}, {"head", map["head"]}, {"start", first},
           {"length", length},    {"labels", labels},      {"weights", weights}};
 }
 
@@ -197,10 +214,10 @@ PageData page_data(const ReportRun& run) {
   json arms = json::array();
   size_t maps = 0;
   for (const ReportArm& arm : run.arms) maps += arm.maps.size();
-  const size_t side = std::clamp<size_t>(
-      static_cast<size_t>(
+  const int64_t side = std::clamp<int64_t>(
+      static_cast<int64_t>(
           std::sqrt(2.0 * map_budget / static_cast<double>(std::max<size_t>(1, maps)))),
-      48, 256);
+      48, kMapSide);
   for (const ReportArm& arm : run.arms) {
     std::vector<int64_t> steps;
     for (const MeasuredStep& step : arm.measured) steps.push_back(step.step);

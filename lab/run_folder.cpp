@@ -245,18 +245,9 @@ std::string validation_line(int64_t step, double loss, int64_t tokens) {
   return Json{{"step", step}, {"loss", number(loss)}, {"tokens", tokens}}.dump();
 }
 
-void write_map(const fs::path& file, int64_t step, int64_t layer, int64_t head,
-               const std::vector<std::string>& tokens, const HostTensor& map) {
-  const auto T = static_cast<size_t>(map.shape().back());
-  Json rows = Json::array();
-  for (size_t t = 0; t < T; ++t) {
-    Json row = Json::array();
-    for (size_t s = 0; s < T; ++s) row.push_back(number(map.data[t * T + s]));
-    rows.push_back(row);
-  }
-  Json json = Json::array(
-      {{{"step", step}, {"layer", layer}, {"head", head}, {"tokens", tokens}, {"map", rows}}});
-  write_file(file.string(), json.dump() + "\n");
+void write_map(const fs::path& file, int64_t step, const AttentionMap& map,
+               const std::vector<std::string>& tokens) {
+  write_file(file.string(), "[" + map_json(map, step, tokens) + "]\n");
 }
 
 void write_probes(const fs::path& file, const Tensors& values,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "codegen/host_tensor.h"
+#include "lab/attention_map.h"
 #include "lab/batches.h"
 #include "lab/config.h"
 
@@ -78,9 +79,9 @@ void check_lines(const std::filesystem::path& run);
 /// validation.jsonl: {"step", "loss", "tokens"} in one line.
 std::string validation_line(int64_t step, double loss, int64_t tokens);
 
-/// maps.json: one attention map [1,1,T,T] with the texts of its tokens.
-void write_map(const std::filesystem::path& file, int64_t step, int64_t layer, int64_t head,
-               const std::vector<std::string>& tokens, const HostTensor& map);
+/// maps.json: one attention map with the texts of its cells' first tokens.
+void write_map(const std::filesystem::path& file, int64_t step, const AttentionMap& map,
+               const std::vector<std::string>& tokens);
 
 /// The chosen values as f32 arrays of an .npz archive.
 void write_probes(const std::filesystem::path& file, const Tensors& values,

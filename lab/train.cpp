@@ -171,8 +171,9 @@ class ArmRun {
     validate(config_.steps);
     if (is_measured(config_.steps)) {
       RecordValues values = new_values();
-      const StepResult result =
-          trainer_->measure(config_.steps, [&](const ProbeValue& value) { values.add(value); });
+      // Its update goes nowhere: the state has been saved, and nothing comes after.
+      const StepResult result = trainer_->measured_step(
+          config_.steps, [&](const ProbeValue& value) { values.add(value); });
       record(config_.steps, result.loss, values);
       check_finite(config_.steps, result);
     }
@@ -415,11 +416,15 @@ class ArmRun {
       write_probes(file, values.values(), {graphs.kept_probes.begin(), graphs.kept_probes.end()});
     }
     if (step == measured_.back() && !graphs.map_probe.empty()) {
+      const AttentionMap map{config_.measure.map_layer, config_.measure.map_head,
+                             map_cells(config_.length, kMapSide),
+                             values.values().at(graphs.map_probe)};
+      const std::vector<int32_t> sequence = trainer_->sequence(step, 0);
       std::vector<std::string> tokens;
-      for (int32_t id : trainer_->sequence(step, 0))
-        tokens.push_back(data_.training->token_text(id));
-      write_map(written("maps.json"), step, config_.measure.map_layer, config_.measure.map_head,
-                tokens, values.values().at(graphs.map_probe));
+      for (int64_t cell = 0; cell < map.cells.count(); ++cell)
+        tokens.push_back(
+            data_.training->token_text(sequence[static_cast<size_t>(map.cells.start(cell))]));
+      write_map(written("maps.json"), step, map, tokens);
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "lab/attention_map.h"
 #include "passes/measure_programs.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
@@ -22,11 +23,6 @@ MeasuredModel sizes_of(const ModelConfig& model, const std::vector<Parameter>& p
                       model.d_ff,  model.vocabulary, 0};
   for (const Parameter& parameter : parameters) sizes.parameters += parameter.type.elements();
   return sizes;
-}
-
-std::string map_request(const MeasureConfig& measure) {
-  return fmt::format("blocks.{}.attn.hook_pattern : slice(head,{},{}), slice(batch,0,1)",
-                     measure.map_layer, measure.map_head, measure.map_head + 1);
 }
 
 std::set<std::string> ids_of(const std::vector<ResolvedProbe>& probes) {
@@ -95,9 +91,8 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   if (measured && config.measure.metrics) {
     for (const std::string& request : metric_requests(metric_settings(config), config.length))
       requests.push_back(request);
-    requests.push_back(map_request(config.measure));
-    result.map_probe =
-        *ids_of(resolve_probes(graph, {parse_probe_request(requests.back())})).begin();
+    requests.push_back(map_request(config.measure.map_layer, config.measure.map_head));
+    result.map_probe = map_id(config.measure.map_layer, config.measure.map_head);
   }
   if (!measured || requests.empty()) return result;
   training.probes = resolve_probes(graph, parse_probe_requests(requests));

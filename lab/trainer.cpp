@@ -9,7 +9,8 @@
 #include "codegen/loss_head.h"
 #include "codegen/tensor_memory.h"
 #include "io/hash.h"
-#include "lab/memory.h"
+#include "lab/attention_map.h"
+#include "lab/record_values.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"
@@ -29,18 +30,8 @@ double bias_correction(double beta, int64_t updates) {
 }
 
 int64_t memory_limit(const RunConfig& config) {
-  return config.memory.empty() ? free_memory() : known(parse_bytes(config.memory));
-}
-
-void check_memory(const MemoryNeed& need, const RunConfig& config) {
-  const int64_t available = memory_limit(config);
-  if (need.total() <= available) return;
-  user_error("train",
-             "the run needs {}, but {} of memory {}. Compute the batch of {} in more parts "
-             "(micro_batches, now {}), or make batch or length smaller.",
-             to_string(need), human_bytes(static_cast<double>(available)),
-             config.memory.empty() ? "are free" : "may be used (memory)", config.batch,
-             config.micro_batches);
+  return config.memory.empty() ? free_memory() + resident_memory()
+                               : known(parse_bytes(config.memory));
 }
 
 }  // namespace
@@ -51,23 +42,33 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
       source_(source),
       graphs_(make_training_graphs(config, settings.target, measured)) {
   const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
-  const int64_t limit = memory_limit(config);
-  // What workspace the kernels need is known once they are compiled; values have to make room for
-  // it, and where that does not do, a loss head takes smaller chunks.
+  limit_ = memory_limit(config);
+  // What kernels and compiler need is known once programs are compiled; values have to make room
+  // for it, and where that does not do, a loss head takes smaller chunks.
   constexpr int64_t least_logits = int64_t{16} << 20;
   CompileSettings fitting = settings;
   fitting.logits_bytes = kLogitsBytes;
   for (;; fitting.logits_bytes /= 2) {
-    const int64_t workspace = compile(fitting, limit, threads);
-    if (memory_.total() > limit) compile(fitting, limit - workspace, threads);
-    if (memory_.total() <= limit || fitting.logits_bytes <= least_logits) break;
+    const int64_t others = compile(fitting, limit_ - resident_memory(), threads);
+    if (memory_.running() > limit_) compile(fitting, limit_ - others, threads);
+    if (memory_.running() <= limit_ || fitting.logits_bytes <= least_logits) break;
   }
-  check_memory(memory_, config);
+  check_memory(memory_);
   session_ = std::make_unique<Session>(*programs_, threads);
 }
 
+void Trainer::check_memory(const MemoryPeak& need) const {
+  if (need.needed() <= limit_) return;
+  user_error("train",
+             "the run needs {}, but {} of memory {}. Allow more (memory={}), compute the batch of "
+             "{} in more parts (micro_batches, now {}), or make batch or length smaller.",
+             to_string(need), human_bytes(static_cast<double>(limit_)),
+             config_.memory.empty() ? "are free" : "may be used (memory)",
+             memory_to_allow(need.needed()), config_.batch, config_.micro_batches);
+}
+
 int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
-  const CompileOptions options{.target = settings.target, .memory = memory};
+  const CompileOptions options{.target = settings.target, .memory = std::max<int64_t>(1, memory)};
   std::vector<GraphPtr> planned;
   const auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
     positions.clear();
@@ -82,15 +83,51 @@ int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int th
     validation_ = planned.size();
     planned.push_back(run_pipeline(graphs_.validation, options).graph);
   }
-  memory_ = shared_memory_need(planned);
-  check_memory(memory_, config_);
-  const int64_t results = memory_.arena;
+  programs_.reset();
+  const int64_t compiled_before = memory_.compiler;
+  memory_ = planned_peak(planned);
+  const int64_t results = memory_.weights + memory_.state + memory_.arena + memory_.inputs;
+  memory_.process = resident_memory();
+  check_memory(memory_);
+  const int64_t before = peak_resident_memory();
   programs_ = std::make_unique<Executables>(planned, settings);
   for (size_t i = 0; i < programs_->size(); ++i) {
     const ProgramCode& code = (*programs_)[i].code;
     memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
   }
-  return memory_.arena - results;
+  // A checkpoint is read tensor by tensor.
+  int64_t largest = 0;
+  for (const Parameter& parameter : graphs_.parameters)
+    largest = std::max(largest, parameter.type.bytes());
+  memory_.add_process(before, largest);
+  memory_.compiler = std::max(memory_.compiler, compiled_before);
+  return memory_.running() - results;
+}
+
+// What the planned programs need, and what is kept of a measured step.
+MemoryPeak Trainer::planned_peak(const std::vector<GraphPtr>& planned) const {
+  const MemoryNeed need = shared_memory_need(planned);
+  MemoryPeak peak;
+  for (const Parameter& parameter : graphs_.parameters) peak.weights += parameter.type.bytes();
+  peak.state = need.state - peak.weights;
+  peak.arena = need.arena;
+  // Beside the buffers of the programs the batch as it is cut into parts.
+  peak.inputs = need.inputs + 2 * config_.batch * config_.length * int64_t{sizeof(int32_t)};
+  if (!graphs_.has_probes) return peak;
+  if (config_.measure.metrics)
+    peak.kept += RecordValues::bytes(graphs_.sizes, config_.batch, config_.length,
+                                     config_.micro_batches > 1) +
+                 map_bytes(config_.length);
+  for (const GraphPtr& graph : planned)
+    for (const Node& node : graph->nodes()) {
+      if (node.op != Op::probe || !graphs_.kept_probes.contains(node.attrs.get_string("id")))
+        continue;
+      // As f64, and as f32 and in an archive while it is written.
+      const bool in_parts = graph->name().ends_with(".micro");
+      peak.kept +=
+          graph->type(node.inputs[0]).elements() * 16 * (in_parts ? config_.micro_batches : 1);
+    }
+  return peak;
 }
 
 void Trainer::initialise() {
@@ -104,7 +141,10 @@ void Trainer::initialise() {
 StepResult Trainer::step(int64_t step) { return run(step, plain_, {}); }
 
 StepResult Trainer::measured_step(int64_t step, const ValueSink& sink) {
-  WEIR_CHECK(graphs_.has_probes, "a step without probes is measured");
+  if (!graphs_.has_probes)
+    user_error("train",
+               "a step cannot be measured: the trainer was made without probes. Make it with "
+               "measured = true and something to measure.");
   return run(step, probed_, sink);
 }
 
@@ -128,6 +168,7 @@ StepResult Trainer::measure(int64_t step, const ValueSink& sink) {
 }
 
 StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink) {
+  if (step < 0) user_error("train", "step {} is asked for, but steps count from 0.", step);
   const int64_t T = config_.length, parts = config_.micro_batches, rows = config_.batch / parts;
   std::vector<int32_t> tokens(static_cast<size_t>(config_.batch * T)), targets(tokens.size());
   source_.fill(step * config_.batch, config_.batch, T, tokens.data(), targets.data());

@@ -7,6 +7,7 @@
 #include "codegen/executable.h"
 #include "lab/batches.h"
 #include "lab/checkpoint.h"
+#include "lab/memory.h"
 #include "lab/probe_value.h"
 #include "lab/train_graphs.h"
 
@@ -30,10 +31,12 @@ class Trainer {
   /// whatever other weights there are; theta and moments 0.
   void initialise();
 
-  /// Step `step`, counted from 0, on batch `step` of the source.
+  /// Step `step`, counted from 0, on batch `step` of the source. User errors: a negative step; a
+  /// batch without targets.
   StepResult step(int64_t step);
   /// The same step to the bit; the probes' values of the state before the update go to `sink`,
-  /// those that reduce the batch once, others once a micro-batch in the order of the batch.
+  /// those that reduce the batch once, others once a micro-batch in the order of the batch. User
+  /// error of a trainer without probes.
   StepResult measured_step(int64_t step, const ValueSink& sink);
   StepResult measured_step(int64_t step, Tensors& probes);
   /// Measures batch `step` and leaves the state as it was.
@@ -49,7 +52,8 @@ class Trainer {
   int threads() const { return session_->threads(); }
   /// From now on every kernel call is timed (codegen/profile.h); {} stops that.
   void set_profile(ProfileSink sink) { profile_ = std::move(sink); }
-  const MemoryNeed& memory() const { return memory_; }
+  /// Of the whole process, what a measured step keeps and writes included.
+  const MemoryPeak& memory() const { return memory_; }
   std::vector<StateArray> weights();
   std::vector<StateArray> optimizer_state();
   /// Tokens of one sequence of batch `step`.
@@ -57,8 +61,10 @@ class Trainer {
 
  private:
   /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them; returns
-  /// the bytes of workspace that the kernels need beside their results.
+  /// the bytes that the run needs beside what was planned.
   int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
+  MemoryPeak planned_peak(const std::vector<GraphPtr>& planned) const;
+  void check_memory(const MemoryPeak& need) const;
   StepResult run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink);
   /// Hands a part of a batch to the programs.
   void give(const int32_t* tokens, const int32_t* targets);
@@ -68,7 +74,8 @@ class Trainer {
   RunConfig config_;
   const BatchSource& source_;
   TrainingGraphs graphs_;
-  MemoryNeed memory_;
+  int64_t limit_ = 0;  ///< bytes that the process may have
+  MemoryPeak memory_;
   std::unique_ptr<Executables> programs_;
   std::unique_ptr<Session> session_;
   ProfileSink profile_;

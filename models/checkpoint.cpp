@@ -233,7 +233,13 @@ void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& 
 
 const Checkpoint::Place& Checkpoint::place_of(const Parameter& parameter) const {
   auto found = places_.find(parameter.name);
-  WEIR_CHECK(found != places_.end(), "no weight {}", parameter.name);
+  if (found == places_.end()) {
+    std::vector<std::string> known;
+    for (const auto& [name, place] : places_) known.push_back(name);
+    std::sort(known.begin(), known.end());
+    user_error("checkpoint", "{} has no weight {}.{}", path_, parameter.name,
+               did_you_mean(parameter.name, known));
+  }
   return found->second;
 }
 

@@ -35,8 +35,8 @@ class Checkpoint {
   /// Whether the weight is stored: every weight of the model is, and of the states that a rewrite
   /// adds (theta of V-scale) those that the model was trained with (config().rewrites).
   bool has(const Parameter& parameter) const;
-  /// The elements of such a weight, widened to f32. From any thread. Values that are not finite are
-  /// remembered.
+  /// The elements of such a weight, widened to f32; user error for another. From any
+  /// thread. Values that are not finite are remembered.
   void read(const Parameter& parameter, float* out) const;
   /// A line for each tensor in which `read` met a NaN or an infinity: file, tensor, what and where
   /// the first is, how many there are.

@@ -81,9 +81,18 @@ Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, 
     case ReductionKind::abs:
     case ReductionKind::square:
     case ReductionKind::slice:
+    case ReductionKind::map:
       break;
   }
   internal_error_at("not a statistic of attention");
+}
+
+Value pattern_map(GraphEditor& editor, Value pattern, int64_t side) {
+  const Node node = editor.graph().node(pattern);
+  WEIR_CHECK(node.op == Op::attention_pattern, "a map of a {}", op_name(node.op));
+  Attrs attrs = node.attrs;
+  attrs.set("side", side);
+  return editor.add(Op::attention_map, node.inputs, attrs, node.where);
 }
 
 std::string without_kernel(const ProbeReduction& statistic) {

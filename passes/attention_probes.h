@@ -24,6 +24,10 @@ std::optional<Value> cut_whole_attention(GraphEditor& editor, Value x, int64_t a
 /// One of the statistics of a pattern; all of one sink come from one node.
 Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, int64_t sink);
 
+/// The means of a pattern over cells of at most `side` groups of queries times as many of keys
+/// (ir/map_cells.h).
+Value pattern_map(GraphEditor& editor, Value pattern, int64_t side);
+
 /// How other reductions give a statistic of a whole array; "" for none.
 std::string without_kernel(const ProbeReduction& statistic);
 

@@ -235,29 +235,49 @@ bool Clustering::joins_without_cycle(int32_t node, int32_t cluster) const {
   std::set<int32_t> others;
   dependencies_of_node(node, others);
   others.erase(cluster);
-  std::vector<uint8_t> seen(clusters_.size());
-  return std::none_of(others.begin(), others.end(),
-                      [&](int32_t other) { return reaches(other, cluster, seen); });
+  return !reaches(others, cluster);
 }
 
 // Whether `from` depends on `on` by way of a third cluster.
 bool Clustering::depends_through_others(int32_t from, int32_t on) const {
-  std::vector<uint8_t> seen(clusters_.size());
-  for (int32_t dependency : dependencies(from))
-    if (dependency != on && reaches(dependency, on, seen)) return true;
-  return false;
+  std::set<int32_t> others = dependencies(from);
+  others.erase(on);
+  return reaches(others, on);
 }
 
-bool Clustering::reaches(int32_t from, int32_t target, std::vector<uint8_t>& seen) const {
-  std::vector<int32_t> stack = {from};
-  int32_t oldest = clusters_[target].nodes.front();
-  while (!stack.empty()) {
-    int32_t current = stack.back();
+// Whether one of several clusters depends on another. It is looked for from both ends, from the one
+// that took less work so far: a gradient's way back to the forward pass is short at one end, the
+// way from a gradient through the norm of all to an update at the other.
+bool Clustering::reaches(const std::set<int32_t>& from, int32_t target) const {
+  ++search_;
+  met_from_.resize(clusters_.size());
+  met_to_.resize(clusters_.size());
+  const int32_t oldest = clusters_[target].nodes.front();
+  std::vector<int32_t> back, forth = {target};
+  // Marks and stores a cluster; true if the other end has met it.
+  const auto meet = [&](int32_t cluster, std::vector<uint32_t>& own, std::vector<uint32_t>& other,
+                        std::vector<int32_t>& stack) {
+    if (other[cluster] == search_) return true;
+    if (own[cluster] == search_ || clusters_[cluster].nodes.back() < oldest) return false;
+    own[cluster] = search_;
+    stack.push_back(cluster);
+    return false;
+  };
+  met_to_[target] = search_;
+  for (int32_t cluster : from)
+    if (meet(cluster, met_from_, met_to_, back)) return true;
+  for (size_t back_work = 0, forth_work = 0; !back.empty() && !forth.empty();) {
+    const bool goes_back = back_work <= forth_work;
+    std::vector<int32_t>& stack = goes_back ? back : forth;
+    const int32_t current = stack.back();
     stack.pop_back();
-    if (current == target) return true;
-    if (seen[current] || clusters_[current].nodes.back() < oldest) continue;
-    seen[current] = 1;
-    for (int32_t next : dependencies(current)) stack.push_back(next);
+    const std::set<int32_t> next = goes_back ? dependencies(current) : dependents(current);
+    (goes_back ? back_work : forth_work) += 1 + next.size();
+    // The oldest is taken up first.
+    for (auto cluster = next.rbegin(); cluster != next.rend(); ++cluster)
+      if (goes_back ? meet(*cluster, met_from_, met_to_, back)
+                    : meet(*cluster, met_to_, met_from_, forth))
+        return true;
   }
   return false;
 }
@@ -276,6 +296,23 @@ void Clustering::dependencies_of_node(int32_t node, std::set<int32_t>& result) c
       result.insert(cluster_of_[value.node]);
     else if (column_only_[value.node])
       dependencies_of_node(value.node, result);
+  }
+}
+
+// The inverse of dependencies.
+std::set<int32_t> Clustering::dependents(int32_t cluster) const {
+  std::set<int32_t> result;
+  for (int32_t node : clusters_[cluster].nodes) dependents_of_node(node, result);
+  result.erase(cluster);
+  return result;
+}
+
+void Clustering::dependents_of_node(int32_t node, std::set<int32_t>& result) const {
+  for (int32_t user : users_[node]) {
+    if (cluster_of_[user] >= 0)
+      result.insert(cluster_of_[user]);
+    else if (column_only_[user])
+      dependents_of_node(user, result);
   }
 }
 

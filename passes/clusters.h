@@ -42,9 +42,11 @@ class Clustering {
   bool mergeable(int32_t a, int32_t b) const;
   bool joins_without_cycle(int32_t node, int32_t cluster) const;
   bool depends_through_others(int32_t from, int32_t on) const;
-  bool reaches(int32_t from, int32_t target, std::vector<uint8_t>& seen) const;
+  bool reaches(const std::set<int32_t>& from, int32_t target) const;
   std::set<int32_t> dependencies(int32_t cluster) const;
   void dependencies_of_node(int32_t node, std::set<int32_t>& result) const;
+  std::set<int32_t> dependents(int32_t cluster) const;
+  void dependents_of_node(int32_t node, std::set<int32_t>& result) const;
   std::set<Value> loads(const std::vector<int32_t>& nodes, int32_t cluster) const;
   void merge(int32_t into, int32_t from);
   void attach_epilogues();
@@ -71,6 +73,8 @@ class Clustering {
   std::vector<int32_t> cluster_of_;
   std::vector<Cluster> clusters_;
   mutable std::vector<std::optional<bool>> stored_;  ///< what is_stored found
+  mutable std::vector<uint32_t> met_from_, met_to_;  ///< the last search that met each cluster
+  mutable uint32_t search_ = 0;
 };
 
 /// The schedule's name as kernels carry it.

@@ -3,6 +3,7 @@
 // that keys and values are never repeated: q[B,T,H,d] becomes [B,G,(H/G) T,d].
 #include <limits>
 
+#include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "passes/decompose_parts.h"
 #include "support/error.h"
@@ -51,6 +52,18 @@ Value masked(const Emit& e, Value x, const Sizes& s, bool causal, double otherwi
   Value row = e.editor().iota(2, i32({1, 1, s.queries, 1}));
   Value column = e.editor().iota(3, i32({1, 1, 1, s.keys}));
   return e.select(e.ge(row, column), x, e.scalar(otherwise, x));
+}
+
+// [cell,token]: 1 where the token belongs to the cell, else 0; in the dtype of `one`.
+Value cell_members(const Emit& e, const MapCells& cells, Value one) {
+  Value cell = e.editor().iota(0, i32({cells.count(), 1}));
+  Value token = e.editor().iota(1, i32({1, cells.length}));
+  const auto start_of = [&](Value number) {
+    Value later = e.add(e.mul(e.sub(number, cells.single), cells.width), cells.single);
+    return e.select(e.lt(number, cells.single), number, later);
+  };
+  Value inside = e.logical_and(e.ge(token, start_of(cell)), e.lt(token, start_of(e.add(cell, 1))));
+  return e.select(inside, one, e.scalar(0, one));
 }
 
 // log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
@@ -230,6 +243,24 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
           e.reshape(column, rows),
           e.reshape(e.max_last(weights.share), rows),
           e.reshape(row_sum, rows)};
+}
+
+// With membership matrices P[cell,t] the sums over cells are P a P^T, and so are the pairs that the
+// mask leaves.
+std::vector<Value> decompose_attention_map(const Emit& e, const std::vector<Value>& in,
+                                           const Attrs& attrs) {
+  Sizes s = sizes_of(e, in[0], in[1]);
+  const int64_t side = attrs.get_int("side");
+  Value a = weights_of(e, in[0], in[1], in[2], s, attrs).a, one = e.scalar(1, a);
+  Value pairs = e.op(Op::broadcast, {one}, {{"shape", Shape{1, 1, s.queries, s.keys}}});
+  pairs = masked(e, pairs, s, attrs.get_bool("causal"), 0);
+  Value rows = cell_members(e, map_cells(s.queries, side), one);
+  Value columns = cell_members(e, map_cells(s.keys, side), one);
+  const auto sums = [&](Value x) {
+    Value by_column = e.transpose(e.matmul(x, columns, false, true), {0, 1, 3, 2});
+    return e.transpose(e.matmul(by_column, rows, false, true), {0, 1, 3, 2});
+  };
+  return {e.div(sums(a), e.maximum(sums(pairs), one))};
 }
 
 std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,

@@ -17,6 +17,8 @@ std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<V
                                               const Attrs& attrs);
 std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
                                              const Attrs& attrs);
+std::vector<Value> decompose_attention_map(const Emit& e, const std::vector<Value>& in,
+                                           const Attrs& attrs);
 std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,
                                                const Attrs& attrs);
 

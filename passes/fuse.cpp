@@ -99,20 +99,21 @@ class Fuser {
   // weights exist anyway; without one they are a kernel of their own. Those of the main part have
   // to stand behind it, or the gradient could depend on them.
   void join_statistics() {
+    std::map<std::vector<Value>, std::vector<size_t>> gradients_of;  // units, by q, k and lse
+    for (size_t u = 0; u < units_.size(); ++u) {
+      if (units_[u].schedule != op_name(Op::attention_grad)) continue;
+      const std::vector<Value>& of = graph_.node(units_[u].nodes[0]).inputs;
+      gradients_of[{of[0], of[1], of[4]}].push_back(u);
+    }
     for (Unit& statistics : units_) {
       if (statistics.schedule != op_name(Op::attention_stats)) continue;
       const Node& node = graph_.node(statistics.nodes[0]);
-      for (size_t u = 0; u < units_.size(); ++u) {
+      Attrs attrs = node.attrs;
+      attrs.erase("sink");
+      for (size_t u : gradients_of[node.inputs]) {
         Unit& unit = units_[u];
-        if (unit.schedule != op_name(Op::attention_grad)) continue;
         if (!statistics.is_probe && statistics.nodes[0] < unit.nodes[0]) continue;
-        const Node& gradient = graph_.node(unit.nodes[0]);
-        const std::vector<Value>& of = gradient.inputs;
-        Attrs attrs = node.attrs;
-        attrs.erase("sink");
-        if (unit.nodes.size() > 1 || node.inputs != std::vector<Value>{of[0], of[1], of[4]} ||
-            attrs != gradient.attrs)
-          continue;
+        if (unit.nodes.size() > 1 || attrs != graph_.node(unit.nodes[0]).attrs) continue;
         unit.nodes.push_back(statistics.nodes[0]);
         unit_of_[statistics.nodes[0]] = u;
         statistics.nodes.clear();
@@ -124,6 +125,7 @@ class Fuser {
   // Reductions of a probe that need nothing but what a loop over the same elements has at hand - it
   // makes or reads them anyway - are computed there, which costs no pass over memory.
   void join_reductions() {
+    for (size_t u = 0; u < units_.size(); ++u) list_home(u);
     for (size_t p = 0; p < units_.size(); ++p) {
       Unit& probe = units_[p];
       if (!probe.is_probe || probe.nodes.empty() || !only_reduces(probe)) continue;
@@ -135,6 +137,21 @@ class Fuser {
       std::sort(unit.nodes.begin(), unit.nodes.end());
       unit.schedule = "row";
       probe.nodes.clear();
+      list_home(*home);
+    }
+  }
+
+  // A loop of the main part under every value that it makes or reads.
+  void list_home(size_t u) {
+    const Unit& unit = units_[u];
+    if (unit.is_probe || unit.cluster < 0 ||
+        (unit.schedule != "row" && unit.schedule != "elementwise"))
+      return;
+    for (int32_t id : unit.nodes) {
+      const Node& node = graph_.node(id);
+      for (size_t r = 0; r < node.types.size(); ++r)
+        homes_[{id, static_cast<int32_t>(r)}].insert(u);
+      for (Value operand : node.inputs) homes_[operand].insert(u);
     }
   }
 
@@ -164,11 +181,12 @@ class Fuser {
     if (std::any_of(read.begin(), read.end(),
                     [&](Value value) { return graph_.node(root(graph_, value)).op == Op::input; }))
       return std::nullopt;
-    for (size_t u = 0; u < units_.size(); ++u) {
+    if (read.empty()) return std::nullopt;
+    const auto homes = homes_.find(*read.begin());
+    if (homes == homes_.end()) return std::nullopt;
+    for (size_t u : homes->second) {
       const Unit& unit = units_[u];
-      if (unit.is_probe || unit.cluster < 0 ||
-          (unit.schedule != "row" && unit.schedule != "elementwise") ||
-          unit.clustering->clusters()[unit.cluster].space != space ||
+      if (unit.nodes.empty() || unit.clustering->clusters()[unit.cluster].space != space ||
           unit.nodes.size() + probe.nodes.size() > static_cast<size_t>(options_.max_nodes))
         continue;
       std::set<Value> there;
@@ -371,6 +389,7 @@ class Fuser {
   Clustering probe_;
   std::vector<Unit> units_;
   std::map<int32_t, size_t> unit_of_;
+  std::map<Value, std::set<size_t>> homes_;  // loops that have a value at hand
 };
 
 }  // namespace

@@ -44,6 +44,7 @@ double composite(const Graph& region, const Node& node, bool has_gradient) {
   if (node.op == Op::attention) return 2 * attention_product(region, node);
   if (node.op == Op::attention_grad) return 4 * attention_product(region, node);
   if (node.op == Op::attention_stats) return has_gradient ? 0 : attention_product(region, node);
+  if (node.op == Op::attention_map) return attention_product(region, node);
   if (node.op == Op::linear_cross_entropy) return loss_head_product(region, node);
   if (node.op == Op::linear_cross_entropy_grad) return loss_head_gradient(region, node);
   return 0;

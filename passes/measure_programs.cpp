@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "ir/alias.h"
 #include "passes/autodiff.h"
@@ -110,23 +111,21 @@ class Measurement {
   // of attention where the backward kernel, if there is one, computes the weights again.
   void place_probes() {
     probes_after_.resize(graph_.nodes().size());
+    std::map<std::vector<Value>, int32_t> gradient_of;  // by q, k and lse: the first
+    for (int32_t id = 0; id < graph_.size(); ++id)
+      if (const Node& node = graph_.node(id); node.op == Op::attention_grad)
+        gradient_of.emplace(std::vector<Value>{node.inputs[0], node.inputs[1], node.inputs[4]}, id);
     for (size_t i = 0; i < options_.probes.size(); ++i) {
       const ResolvedProbe& probe = options_.probes[i];
       if (reads_state(probe)) continue;
       Value value = known(find_probed(graph_, probe));
-      probes_after_[std::max(value.node, gradient_of_pattern(value))].push_back(i);
+      const Node& pattern = graph_.node(through_identity(graph_, value));
+      int32_t after = value.node;
+      if (pattern.op == Op::attention_pattern)
+        if (auto found = gradient_of.find(pattern.inputs); found != gradient_of.end())
+          after = std::max(after, found->second);
+      probes_after_[after].push_back(i);
     }
-  }
-  int32_t gradient_of_pattern(Value value) const {
-    const Node& pattern = graph_.node(through_identity(graph_, value));
-    if (pattern.op != Op::attention_pattern) return -1;
-    for (int32_t id = 0; id < graph_.size(); ++id) {
-      const Node& node = graph_.node(id);
-      if (node.op == Op::attention_grad &&
-          std::vector<Value>{node.inputs[0], node.inputs[1], node.inputs[4]} == pattern.inputs)
-        return id;
-    }
-    return -1;
   }
 
   template <typename Emitter>
@@ -176,7 +175,9 @@ MeasuredGraph measured_graph(const GraphPtr& built, const CompileOptions& option
 }
 
 BatchPrograms make_measure_programs(const GraphPtr& graph, const MeasureOptions& options) {
-  WEIR_CHECK(options.parts >= 1, "a batch in {} parts", options.parts);
+  if (options.parts < 1)
+    user_error("measure", "the batch is asked for in {} parts, but at least 1 is needed.",
+               options.parts);
   Measurement measurement(graph, options);
   if (options.parts == 1) return {measurement.step(), nullptr, nullptr, nullptr};
   return {nullptr, measurement.prepare(), measurement.micro(), measurement.finish()};

@@ -36,6 +36,106 @@ bool reads_in_step(const Graph& region, size_t operand, const Shape& shape) {
   return true;
 }
 
+bool together(const Lifetime& a, const Lifetime& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+// A place that is taken for a lifetime.
+struct Taken {
+  int64_t begin, end;
+  Lifetime life;
+};
+
+// Places in ascending order of their first byte, in blocks, so that one more moves few of them.
+class PlacesInOrder {
+ public:
+  void insert(const Taken& place) {
+    auto block = std::find_if(blocks_.begin(), blocks_.end(), [&](const auto& candidate) {
+      return candidate.back().begin > place.begin;
+    });
+    if (block == blocks_.end()) {
+      if (blocks_.empty()) blocks_.emplace_back();
+      block = std::prev(blocks_.end());
+    }
+    block->insert(
+        std::upper_bound(block->begin(), block->end(), place.begin,
+                         [](int64_t begin, const Taken& other) { return begin < other.begin; }),
+        place);
+    if (block->size() < kBlock) return;
+    std::vector<Taken> behind(block->begin() + kBlock / 2, block->end());
+    block->resize(kBlock / 2);
+    blocks_.insert(std::next(block), std::move(behind));
+  }
+  /// Visits the places until `f` returns false.
+  template <typename F>
+  void each(F f) const {
+    for (const auto& block : blocks_)
+      for (const Taken& place : block)
+        if (!f(place)) return;
+  }
+
+ private:
+  static constexpr size_t kBlock = 512;
+  std::vector<std::vector<Taken>> blocks_;
+};
+
+// The places taken so far. Most results live for a few kernels only, so that those of a stretch of
+// the program are looked up by time; only what lives long is compared with everything.
+class Arena {
+ public:
+  explicit Arena(int32_t steps) : stretches_(static_cast<size_t>(steps / kStretch + 2)) {}
+
+  /// Takes the lowest place that is free for all of a lifetime.
+  int64_t take(int64_t size, const Lifetime& life) {
+    int64_t offset = 0;
+    const auto pass = [&](const Taken& other) {
+      if (offset + size <= other.begin) return false;
+      if (together(other.life, life)) offset = std::max(offset, other.end);
+      return true;
+    };
+    if (is_long(life))
+      all_.each(pass);
+    else
+      pass_around(life, pass);
+    const Taken place{offset, offset + size, life};
+    all_.insert(place);
+    if (is_long(life))
+      long_.insert(place);
+    else
+      for (size_t s = stretch(life.first); s <= stretch(life.last); ++s)
+        stretches_[s].push_back(place);
+    return offset;
+  }
+
+ private:
+  static constexpr int32_t kStretch = 64;
+  static bool is_long(const Lifetime& life) { return life.last - life.first >= kStretch; }
+  static size_t stretch(int32_t step) { return static_cast<size_t>(step / kStretch); }
+
+  // Those that live long and those of the same time, in order.
+  template <typename F>
+  void pass_around(const Lifetime& life, F pass) const {
+    std::vector<Taken> near;
+    for (size_t s = stretch(life.first); s <= stretch(life.last); ++s)
+      for (const Taken& place : stretches_[s])
+        if (together(place.life, life)) near.push_back(place);
+    std::sort(near.begin(), near.end(),
+              [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+    auto next = near.begin();
+    bool goes_on = true;
+    long_.each([&](const Taken& place) {
+      for (; goes_on && next != near.end() && next->begin <= place.begin; ++next)
+        goes_on = pass(*next);
+      goes_on = goes_on && pass(place);
+      return goes_on;
+    });
+    for (; goes_on && next != near.end(); ++next) goes_on = pass(*next);
+  }
+
+  PlacesInOrder all_, long_;
+  std::vector<std::vector<Taken>> stretches_;  // by time; what lies in two is in both
+};
+
 class Planner {
  public:
   explicit Planner(const Graph& graph) : graph_(graph), live_(lifetimes(graph)) {}
@@ -62,12 +162,8 @@ class Planner {
       for (size_t i = 0; i < kernel.inputs.size(); ++i)
         if (root(graph_, kernel.inputs[i]) == *input)
           safe = safe && reads_in_step(*kernel.region, i, graph_.type(value).shape);
-      if (safe) place_[value] = -1 - input_index(input->node);
+      if (safe) place_[value] = -1 - input->node;  // inputs come first, in order
     }
-  }
-  int64_t input_index(int32_t id) const {
-    const auto& inputs = graph_.inputs();
-    return std::find(inputs.begin(), inputs.end(), id) - inputs.begin();
   }
 
   // Largest first, each at the lowest offset that is free for all of its lifetime.
@@ -83,22 +179,9 @@ class Planner {
         values.push_back({aligned(graph_.type(value).bytes()), value, life});
     std::stable_sort(values.begin(), values.end(),
                      [](const Wanted& a, const Wanted& b) { return a.size > b.size; });
-    struct Taken {
-      int64_t begin, end;
-      Lifetime life;
-    };
-    std::vector<Taken> taken;  // ascending by begin
+    Arena arena(graph_.size() + 1);
     for (const Wanted& wanted : values) {
-      int64_t offset = 0;
-      for (const Taken& other : taken) {
-        if (offset + wanted.size <= other.begin) break;
-        if (other.life.first <= wanted.life.last && wanted.life.first <= other.life.last)
-          offset = std::max(offset, other.end);
-      }
-      const auto behind =
-          std::upper_bound(taken.begin(), taken.end(), offset,
-                           [](int64_t begin, const Taken& other) { return begin < other.begin; });
-      taken.insert(behind, {offset, offset + wanted.size, wanted.life});
+      const int64_t offset = arena.take(wanted.size, wanted.life);
       place_[wanted.value] = offset;
       arena_ = std::max(arena_, offset + wanted.size);
     }
@@ -139,8 +222,9 @@ class PlanCheck {
       if (place < 0)
         over_state(value, {graph_.inputs().at(-1 - place), 0});
       else
-        in_arena({value, life, place, place + graph_.type(value).bytes()});
+        placed_.push_back({value, life, place, place + graph_.type(value).bytes()});
     }
+    if (overlap_somewhere()) list_overlaps();
     return std::move(broken_);
   }
 
@@ -176,15 +260,40 @@ class PlanCheck {
                         text_of(value), name));
   }
 
-  void in_arena(const Placed& placed) {
-    for (const Placed& other : placed_) {
-      bool together = other.life.first <= placed.life.last && placed.life.first <= other.life.last;
-      if (together && placed.begin < other.end && other.begin < placed.end)
-        broken_.push_back(fmt::format("{} at bytes {} to {} overlaps {} at bytes {} to {}",
-                                      text_of(placed.value), placed.begin, placed.end,
-                                      text_of(other.value), other.begin, other.end));
+  // Whether two places are taken at one time: those that live at a time lie side by side, so that a
+  // new one is compared with its neighbours only.
+  bool overlap_somewhere() const {
+    std::vector<const Placed*> by_time;
+    for (const Placed& placed : placed_) by_time.push_back(&placed);
+    std::stable_sort(by_time.begin(), by_time.end(), [](const Placed* a, const Placed* b) {
+      return a->life.first < b->life.first;
+    });
+    std::map<int64_t, const Placed*> live;       // by first byte
+    std::multimap<int32_t, const Placed*> ends;  // by last step
+    for (const Placed* placed : by_time) {
+      while (!ends.empty() && ends.begin()->first < placed->life.first) {
+        live.erase(ends.begin()->second->begin);
+        ends.erase(ends.begin());
+      }
+      auto behind = live.lower_bound(placed->begin);
+      if (behind != live.end() && behind->second->begin < placed->end) return true;
+      if (behind != live.begin() && std::prev(behind)->second->end > placed->begin) return true;
+      live.emplace(placed->begin, placed);
+      ends.emplace(placed->life.last, placed);
     }
-    placed_.push_back(placed);
+    return false;
+  }
+
+  void list_overlaps() {
+    for (size_t i = 0; i < placed_.size(); ++i)
+      for (size_t j = 0; j < i; ++j) {
+        const Placed &placed = placed_[i], &other = placed_[j];
+        if (together(other.life, placed.life) && placed.begin < other.end &&
+            other.begin < placed.end)
+          broken_.push_back(fmt::format("{} at bytes {} to {} overlaps {} at bytes {} to {}",
+                                        text_of(placed.value), placed.begin, placed.end,
+                                        text_of(other.value), other.begin, other.end));
+      }
   }
 
   const Graph& graph_;

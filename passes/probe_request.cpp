@@ -16,11 +16,12 @@ namespace {
 constexpr const char* kKnown =
     "batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, square, "
     "select(axis=i), select(axis=i..j), slice(axis,start,limit), and of an attention pattern "
-    "column_mass, column_square, entropy, row_max, row_sum, sink_column, sink_column(key)";
+    "column_mass, column_square, entropy, row_max, row_sum, sink_column, sink_column(key), map(n)";
 
-constexpr std::array<const char*, 14> kNames = {
-    "sum",   "mean",        "max",           "min",     "norm",    "abs",         "square",
-    "slice", "column_mass", "column_square", "entropy", "row_max", "sink_column", "row_sum"};
+constexpr std::array<const char*, 15> kNames = {
+    "sum",     "mean",    "max",         "min",         "norm",
+    "abs",     "square",  "slice",       "column_mass", "column_square",
+    "entropy", "row_max", "sink_column", "row_sum",     "map"};
 
 std::optional<int64_t> parse_index(std::string_view text) {
   int64_t value = 0;
@@ -111,6 +112,12 @@ ProbeReduction parse_reduction(const std::string& text) {
       user_error("probe", "'{}' needs one key index, as in sink_column(0).", text);
     return {kind, {}, *key};
   }
+  if (kind == ReductionKind::map) {
+    auto side = call.arguments.size() == 1 ? parse_index(call.arguments[0]) : std::nullopt;
+    if (!side || *side < 1)
+      user_error("probe", "'{}' needs the most cells of a side, as in map(256).", text);
+    return {kind, {}, *side};
+  }
   bool takes_axes = kind <= ReductionKind::norm;
   bool any_empty = std::any_of(call.arguments.begin(), call.arguments.end(),
                                [](const std::string& axis) { return axis.empty(); });
@@ -131,6 +138,7 @@ std::string to_string(const ProbeReduction& r) {
   if (r.kind == ReductionKind::slice)
     return fmt::format("slice({},{},{})", r.axes[0], r.start, r.limit);
   if (r.kind == ReductionKind::sink_column) return fmt::format("sink_column({})", r.start);
+  if (r.kind == ReductionKind::map) return fmt::format("map({})", r.start);
   if (r.axes.empty()) return reduction_name(r.kind);
   return fmt::format("{}({})", reduction_name(r.kind), join(r.axes, ","));
 }

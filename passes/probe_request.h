@@ -16,11 +16,15 @@
 //   entropy row_max                of a query's row, in nats: [B,H,T]
 //   sink_column sink_column(s)     a[t,s] of every query t on key s (0 if not given): [B,H,T]
 //   row_sum                        sum over keys of a: [B,H,T]
+//   map(n)                         means of a over cells of at most n groups of queries times n of
+//                                  keys (ir/map_cells.h): [B,H,m,m]; before it, slices of the batch
+//                                  and of a head may stand
 // The pattern and attn_scores themselves, and their gradients (.grad), are arrays [B,H,T,S] that
 // take memory, part of the stated peak; slice(head,...) and slice(batch,...) as the first
-// reductions compute the part asked for alone. All of these but row_sum are of normalised weights,
-// a / row_sum, where the attention's normaliser has rows that do not sum to one (softmax-1). The
-// pattern itself is raw: hook_pattern : sum(query) is the column mass of the weights as they are.
+// reductions compute the part asked for alone. All of these but row_sum and map are of normalised
+// weights, a / row_sum, where the attention's normaliser has rows that do not sum to one
+// (softmax-1). The pattern itself is raw: hook_pattern : sum(query) is the column mass of the
+// weights as they are.
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,7 +45,8 @@ enum class ReductionKind : uint8_t {
   entropy,
   row_max,
   sink_column,
-  row_sum
+  row_sum,
+  map
 };
 
 const char* reduction_name(ReductionKind kind);
@@ -50,7 +55,7 @@ struct ProbeReduction {
   ReductionKind kind = ReductionKind::sum;
   std::vector<std::string> axes =
       {};             ///< as written: batch, token, head, feature, query, key, axis0 ...
-  int64_t start = 0;  ///< of slice; the key of sink_column
+  int64_t start = 0;  ///< of slice; the key of sink_column; n of map
   int64_t limit = 0;  ///< of slice, excluded
 };
 

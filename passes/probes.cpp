@@ -8,6 +8,7 @@
 #include <set>
 
 #include "ir/alias.h"
+#include "ir/map_cells.h"
 #include "passes/attention_probes.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
@@ -38,7 +39,9 @@ std::vector<std::string> axis_names(const Graph& graph, const std::string& name,
   return axes;
 }
 
-bool is_pattern_statistic(ReductionKind kind) { return kind >= ReductionKind::column_mass; }
+bool is_pattern_statistic(ReductionKind kind) {
+  return kind >= ReductionKind::column_mass && kind <= ReductionKind::row_sum;
+}
 
 // Resolves the reductions of one request on one hook; the problem if they do not fit.
 class Chain {
@@ -56,6 +59,12 @@ class Chain {
       statistic(reduction);
       if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
         return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
+    } else if (reduction.kind == ReductionKind::map) {
+      if (!pattern_ || !only_cut_)
+        return fail(reduction,
+                    "is of an attention pattern, of which no more than slices of the batch and of "
+                    "one head were taken before");
+      for (size_t i = 2; i < 4; ++i) shape_[i] = map_cells(shape_[i], reduction.start).count();
     } else if (!is_float(hook_.type.dtype) && reduction.kind != ReductionKind::slice) {
       return fail(reduction,
                   fmt::format("needs a floating-point value, not {}", to_string(hook_.type)));
@@ -72,6 +81,7 @@ class Chain {
       return fail(reduction, "an axis is named twice");
     for (size_t i = 0; i < step.axes.size(); ++i) canonical.axes[i] = axes_[step.axes[i]];
     if (!reshape(reduction, step)) return false;
+    only_cut_ = only_cut_ && cuts_before_the_pattern(step);
     texts_.push_back(to_string(canonical));
     probe_.steps.push_back(step);
     return true;
@@ -129,11 +139,17 @@ class Chain {
     return true;
   }
 
+  // As cut_whole_attention does: sequences, or one head.
+  static bool cuts_before_the_pattern(const ProbeStep& step) {
+    return step.kind == ReductionKind::slice &&
+           (step.axes[0] == 0 || (step.axes[0] == 1 && step.limit == step.start + 1));
+  }
+
   const Hook& hook_;
   std::vector<std::string> axes_;
   Shape shape_;
   bool pattern_;
-  bool batch_is_whole_ = true;
+  bool batch_is_whole_ = true, only_cut_ = true;
   ResolvedProbe probe_;
   std::vector<std::string> texts_;
   std::string problem_;
@@ -273,7 +289,8 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::square:
       return e.mul(x, x);
     case ReductionKind::slice:
-      if (auto cut = cut_whole_attention(editor, x, step.axes[0], step.start, step.limit))
+      if (auto cut = cut_whole_attention(editor, through_identity(editor.graph(), x), step.axes[0],
+                                         step.start, step.limit))
         return *cut;
       return e.slice_axis(x, step.axes[0], step.start, step.limit);
     case ReductionKind::column_mass:
@@ -283,6 +300,8 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::sink_column:
     case ReductionKind::row_sum:
       return pattern_statistic(editor, through_identity(editor.graph(), x), step.kind, step.start);
+    case ReductionKind::map:
+      return pattern_map(editor, through_identity(editor.graph(), x), step.start);
   }
   internal_error_at("unknown reduction");
 }

@@ -30,6 +30,7 @@ class Runner {
       : options_(options), debug_(debug) {}
 
   PipelineResult run(const GraphPtr& graph, const std::vector<Pass>& passes) {
+    if (!graph) user_error("pipeline", "the graph is null. Make one with Builder::finish().");
     result_.graph = graph;
     if (graph->stage() > options_.stop)
       user_error("pipeline",

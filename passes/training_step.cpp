@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "passes/autodiff.h"
 #include "passes/batch_probes.h"
@@ -29,6 +30,7 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   std::vector<std::string> names;
   if (!graph.find_output(options.loss))
     problems.add(fmt::format("the graph returns no {}.", options.loss));
+  const std::set<std::string> decay(o.decay.begin(), o.decay.end());
   for (const Output& output : graph.outputs()) {
     const std::string prefix = gradient_output("");
     if (!output.name.starts_with(prefix)) continue;
@@ -41,14 +43,15 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
           output.name, name));
       continue;
     }
-    bool decays = std::find(o.decay.begin(), o.decay.end(), name) != o.decay.end();
+    const bool decays = decay.contains(name);
     weights.push_back({name, graph.type(*input), output.value, decays});
     names.push_back(name);
   }
   if (weights.empty() && problems.empty())
     problems.add("the graph returns no gradients. Differentiate it by its weights first.");
+  const std::set<std::string> trained(names.begin(), names.end());
   for (const std::string& name : o.decay)
-    if (std::find(names.begin(), names.end(), name) == names.end())
+    if (!trained.contains(name))
       problems.add(fmt::format("decay is asked of {}, which is not trained.{}", name,
                                did_you_mean(name, names)));
   auto need = [&](bool holds, const char* key, double value, const char* wanted) {

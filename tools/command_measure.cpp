@@ -210,6 +210,10 @@ int run_measure(const MeasureArguments& options) {
   } else {
     task.metrics.sink_token = sink_of(options.sink);
   }
+  const std::string report = report_path(options);
+  if (!report.empty())
+    task.kept = measure_report_bytes(batch.batch, batch.length,
+                                     std::max<int64_t>(std::ssize(heads), kHeadsShown));
   MeasureResult result;
   {
     Measurer measurer(source, batch, task);
@@ -233,7 +237,7 @@ int run_measure(const MeasureArguments& options) {
     write_probes(options.saved, result.kept, ids);
     fmt::print("Probes: {}\n", options.saved);
   }
-  if (const std::string report = report_path(options); !report.empty()) {
+  if (!report.empty()) {
     if (heads.empty()) heads = heads_to_show(result.record);
     write_measure_report(report, {.record = result.record,
                                   .command = command_line(),

@@ -147,7 +147,8 @@ function drawMapPanel(panel) {
   const { map } = panel;
   panel.heading.textContent = `Layer ${map.layer}, head ${map.head}`;
   const score = at("head", "sink_score")[map.layer][map.head], mass = at("head", "sink_mass")[map.layer][map.head];
-  panel.about.textContent = `first sequence · over all: sink score ${+(score ?? NaN).toPrecision(3)}, mass ${+(mass ?? NaN).toPrecision(3)}`;
+  panel.about.textContent = [`first sequence · over all: sink score ${+(score ?? NaN).toPrecision(3)}, mass ${+(mass ?? NaN).toPrecision(3)}`,
+    mapCells(map)].filter(Boolean).join(" · ");
   renderMap(panel.plot, map, state.choice.map);
 }
 

@@ -250,7 +250,15 @@ function mapAxis(map, title, logarithmic) {
 
 function mapLabel(map, group) {
   const first = map.start[group], end = map.start[group + 1] ?? map.length;
-  return end - first > 1 ? `tokens ${first}-${end - 1}` : `token ${first} (${map.labels[group]})`;
+  return end - first > 1 ? `tokens ${first}-${end - 1} (mean)` : `token ${first} (${map.labels[group]})`;
+}
+
+/** What a cell of a map is, where it is more than a weight. */
+function mapCells(map) {
+  const ends = [...map.start.slice(1), map.length], widths = map.start.map((t, g) => ends[g] - t);
+  const widest = Math.max(...widths), single = widths.findIndex((width) => width > 1);
+  if (widest === 1) return "";
+  return `first ${single} tokens single, then ${widest} × ${widest} tokens a cell; a cell is the mean weight`;
 }
 
 const mapChoices = ["first tokens enlarged", "all tokens equally wide",

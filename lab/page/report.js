@@ -247,7 +247,8 @@ function drawPanel(panel) {
 function drawMap(panel) {
   const { arm, map } = panel;
   panel.heading.replaceChildren(swatch(arm), arm.name);
-  panel.about.textContent = `layer ${map.layer}, head ${map.head}, step ${map.step}`;
+  panel.about.textContent = [`layer ${map.layer}, head ${map.head}, step ${map.step}`, mapCells(map)]
+    .filter(Boolean).join(" · ");
   renderMap(panel.plot, map, state.choice.map);
 }
 

@@ -7,6 +7,7 @@
 
 #include "codegen/interpret.h"
 #include "ir/edit.h"
+#include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "kernel_test.h"
 #include "runtime/random.h"
@@ -178,6 +179,39 @@ TEST_P(Attention, StatisticsChangeNoGradientBit) {
       for (const auto& [name, values] :
            run(region, attention_backward_kernel(*region, target), target, inputs, 1))
         EXPECT_EQ(0, std::memcmp(values.data(), all.at(name).data(), values.size() * 4)) << name;
+  }
+}
+
+// Means over cells of queries and keys: of one token, of several, and of all.
+TEST_P(Attention, MapsMatchTheInterpreter) {
+  const Case& c = GetParam();
+  GraphPtr forward = region_of(c, false);
+  const Tensors forward_inputs = random_inputs(*forward, c);
+  const HostTensor lse = interpret(*forward, forward_inputs).at("b");
+  for (int64_t side : {1, 5, 16, 40, 256}) {
+    GraphEditor editor("region");
+    const int64_t S = c.S ? c.S : c.T;
+    Attrs attrs{{"causal", c.causal},
+                {"scale", 1 / std::sqrt(static_cast<double>(c.d))},
+                {"key_block", c.key_block},
+                {"side", side}};
+    set_normalizer(attrs, c.normalizer);
+    Value q = editor.input("q", f32({c.B, c.T, c.H, c.d}));
+    Value k = editor.input("k", f32({c.B, S, c.G, c.d}));
+    Value l = editor.input("lse", f32({c.B, c.H, c.T}));
+    editor.output("map", editor.add(Op::attention_map, {q, k, l}, attrs));
+    const GraphPtr region = editor.finish();
+    const Tensors inputs = {
+        {"q", forward_inputs.at("q")}, {"k", forward_inputs.at("k")}, {"lse", lse}};
+    const HostTensor want = interpret(*region, inputs).at("map");
+    EXPECT_EQ(want.shape()[2], map_cells(c.T, side).count());
+    EXPECT_LE(want.shape()[3], side);
+    for (const Target& target : runnable_targets()) {
+      const KernelCode code = attention_map_kernel(*region, target);
+      auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
+      expect_close(one.at("map"), want.data, c, target.name + fmt::format(" side {}", side));
+      EXPECT_EQ(0, std::memcmp(one.at("map").data(), two.at("map").data(), want.data.size() * 4));
+    }
   }
 }
 

@@ -12,6 +12,7 @@
 #include "models/llama.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
+#include "testing/error_of.h"
 #include "testing/random_tensor.h"
 
 namespace weir {
@@ -130,6 +131,44 @@ TEST(Executable, ProductsWithLongChainsUpdateStatesInPlace) {
   for (const auto& [input, tensor] : inputs) set(session, input, tensor);
   session.run(0);
   expect_close(static_cast<const float*>(session.data("w")), want.at("w"), "w");
+}
+
+TEST(Executable, MisuseOfASessionIsAUserError) {
+  using test::error_of;
+  Builder b("g"), c("h");
+  Tensor x = b.input("x", f32({3}));
+  b.output("y", exp(x));
+  b.output("sum", reshape(reduce_sum(x, {0}), {}));
+  c.output("z", c.input("x", f32({3})) * 2.0);
+  Executables programs({planned(b.finish()), planned(c.finish())}, {});
+  Session session(programs, 1);
+  const std::string none = "[session] there is no program 3; they are 0 to 1.";
+  EXPECT_EQ(error_of([&] { session.run(3); }), none);
+  EXPECT_EQ(error_of([&] { session.output(3, "y"); }), none);
+  EXPECT_EQ(error_of([&] { static_cast<void>(programs[3]); }), none);
+  EXPECT_EQ(error_of([&] { session.scalar_output(0, "sum"); }),
+            "[session] program 0 is not the one that ran last; none ran, so that its outputs are "
+            "not in memory. Run it first.");
+  session.run(1);
+  EXPECT_THAT(error_of([&] { session.scalar_output(0, "sum"); }), testing::HasSubstr("(1 is)"));
+  session.run(0);
+  EXPECT_EQ(session.scalar_output(0, "sum"), 0);
+  EXPECT_EQ(error_of([&] { session.scalar_output(0, "y"); }),
+            "[session] output y is f32[3], but one number is asked for. Read it with "
+            "Session::output.");
+  EXPECT_EQ(error_of([&] { session.scalar_output(0, "summ"); }),
+            "[session] the program has no output named summ. Did you mean sum?");
+}
+
+TEST(Executable, OnlyPlannedGraphsAreCompiled) {
+  using test::error_of;
+  Builder b("g");
+  b.output("y", exp(b.input("x", f32({3}))));
+  const GraphPtr built = b.finish();
+  const std::string text = error_of([&] { Executables({built, nullptr}, {}); });
+  EXPECT_THAT(text, testing::HasSubstr("graph g is built, but planned ones are compiled."));
+  EXPECT_THAT(text, testing::HasSubstr("a graph is null."));
+  EXPECT_EQ(error_of([] { Executables({}, {}); }), "[compile] no graph is given.");
 }
 
 TEST(Executable, UnknownInputNamesTheNearest) {

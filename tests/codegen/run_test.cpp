@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "support/error.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -62,6 +63,35 @@ TEST(Run, AnotherTypeThanTheInputsIsAnError) {
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(), "[session] input x is f32[3], but the given tensor is f32[4]");
   }
+}
+
+TEST(Run, WhatCannotBeComputedIsAUserError) {
+  using test::error_of;
+  Builder b("g"), nothing("empty");
+  b.output("y", exp(b.input("x", f32({3}))));
+  nothing.input("x", f32({3}));
+  EXPECT_EQ(error_of([] { compile(nullptr); }),
+            "[compile] the graph is null. Make one with Builder::finish().");
+  EXPECT_EQ(error_of([&] { compile(nothing.finish()); }),
+            "[compile] graph empty returns nothing, so that there is nothing to compute. Name a "
+            "result with Builder::output, or ask for a probe.");
+  Executables programs = compile(b.finish());
+  Session session(programs, 1);
+  EXPECT_EQ(error_of([&] { write(session, "x", HostTensor{f32({3}), {1, 2}}); }),
+            "[session] input x is f32[3] of 3 elements, but the given tensor has 2 in its data");
+  EXPECT_EQ(error_of([&] { run(session, {}, 1); }),
+            "[session] there is no program 1; the only one is 0.");
+  HostTensor tensor = zeros(f32({2, 3}));
+  EXPECT_EQ(error_of([&] { tensor.at({1, 3}); }),
+            "[tensor] index 3 lies outside of axis 1 of f32[2,3].");
+  EXPECT_EQ(error_of([&] { tensor.at({1}); }),
+            "[tensor] 1 indices are given for an element of f32[2,3], but 2 are needed.");
+  tensor.data.pop_back();
+  EXPECT_EQ(error_of([&] { tensor.at({1, 2}); }),
+            "[tensor] a tensor f32[2,3] has 5 elements in its data, but 6 are needed.");
+  EXPECT_EQ(relative_difference(tensor, zeros(f32({2, 3}))), INFINITY);
+  EXPECT_EQ(error_of([] { zeros(f32({-1, 4})); }).substr(0, 36),
+            "[tensor] there is no tensor f32[-1,4");
 }
 
 TEST(Run, RandomNumbersAreFloatsOfTheirStream) {

@@ -23,6 +23,15 @@ file(REMOVE_RECURSE ${WORK})
 set(prefix ${WORK}/prefix)
 run(${CMAKE_COMMAND} --install ${WEIR_BUILD} --prefix ${prefix})
 
+# Documentation and examples come along.
+foreach(file doc/weir/README.md doc/weir/lab/README.md doc/weir/passes/README.md
+    weir/examples/README.md weir/examples/mlp.cpp weir/examples/training_probes.cpp
+    weir/examples/measure_model.cpp)
+  if(NOT EXISTS ${prefix}/share/${file})
+    message(FATAL_ERROR "share/${file} is not installed")
+  endif()
+endforeach()
+
 # The package must say nothing of the tree it was built in.
 file(GLOB package ${prefix}/lib/cmake/weir/*.cmake)
 foreach(file ${package})

@@ -26,7 +26,7 @@ MeasureReport report_of(const Json& record) {
   for (int64_t i = 0; i < B * T; ++i) report.token_texts.push_back(fmt::format("<{}>", i));
   HostTensor map = zeros(f32({1, 1, T, T}));
   for (int64_t t = 0; t < T; ++t) map.data[static_cast<size_t>(t * T)] = 1;
-  report.maps.push_back({1, 0, map});
+  report.maps.push_back({1, 0, map_cells(T, kMapSide), map});
   return report;
 }
 

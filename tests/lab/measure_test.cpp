@@ -185,12 +185,12 @@ TEST(Measurer, StatesAndKeepsItsMemory) {
   LongModel model;
   const int64_t whole = Measurer(model.source, model.batch, model.task).run().memory().arena;
   ASSERT_GT(whole, int64_t{60} << 20);
-  constexpr int64_t reserve = int64_t{256} << 20;
-  model.task.run.memory = resident_memory() + reserve + whole / 2;
+  const MemoryPeak all = Measurer(model.source, model.batch, model.task).run().memory();
+  model.task.run.memory = all.running() - whole / 2;
   Measurer measurer(model.source, model.batch, model.task);
   EXPECT_GT(measurer.run().parts(), 1);
   EXPECT_LT(measurer.run().parts(), 12);
-  EXPECT_LE(measurer.run().memory().total(), model.task.run.memory);
+  EXPECT_LE(measurer.run().memory().needed(), model.task.run.memory);
   measurer.measure();
 #if !defined(__SANITIZE_THREAD__)  // whose record of accesses to memory is resident, too
   EXPECT_LE(peak_resident_memory(), measurer.run().memory().total());
@@ -202,8 +202,8 @@ TEST(Measurer, RefusesWhatDoesNotFit) {
   model.task.run.memory = int64_t{1} << 20;
   const std::string text = error_of([&] { Measurer(model.source, model.batch, model.task); });
   EXPECT_THAT(text, HasSubstr("[measure] 1 sequence of 1024 tokens at a time needs "));
-  EXPECT_THAT(text, HasSubstr("but only 1.0 MiB may be used. Allow more (--memory), or take "
-                              "shorter sequences."));
+  EXPECT_THAT(text, HasSubstr("but only 1.0 MiB may be used. Allow more (--memory "));
+  EXPECT_THAT(text, HasSubstr("MiB), or take shorter sequences."));
 }
 
 TEST(Measurer, RefusesASinkOutsideOfTheSequences) {
@@ -211,6 +211,50 @@ TEST(Measurer, RefusesASinkOutsideOfTheSequences) {
   model.task.metrics.sink_token = 13;
   EXPECT_EQ(error_of([&] { Measurer(model.source, model.batch, model.task); }),
             "[measure] the sink token 13 is not one of the 13 of a sequence.");
+}
+
+// A map of a long sequence has the means of the whole pattern.
+TEST(Measurer, MapsOfLongSequencesAreMeansOfTheirCells) {
+  LongModel model(1, 300);
+  const AttentionMap map = attention_maps(model.source, model.batch, model.task, {{1, 1}}).front();
+  ASSERT_EQ(map.cells.count(), 158);
+  EXPECT_EQ(map.cells.single, 16);
+  EXPECT_EQ(map.cells.width, 2);
+  model.task.probes = {"blocks.1.attn.hook_pattern : slice(head,1,2)"};
+  const Tensors kept = Measurer(model.source, model.batch, model.task).measure().kept;
+  const HostTensor& pattern = kept.begin()->second;
+  for (int64_t q : {0, 5, 15, 16, 100, 157})
+    for (int64_t k : {0, 5, 15, 16, 100, 157}) {
+      double sum = 0, pairs = 0;
+      for (int64_t t = map.cells.start(q); t < map.cells.start(q + 1); ++t)
+        for (int64_t s = map.cells.start(k); s < map.cells.start(k + 1); ++s)
+          if (s <= t) sum += pattern.at({0, 0, t, s}), ++pairs;
+      EXPECT_NEAR(map.weights.at({0, 0, q, k}), pairs > 0 ? sum / pairs : 0, 1e-6)
+          << q << ", " << k;
+    }
+}
+
+TEST(Measurer, MisuseIsAUserError) {
+  ReferenceModel model("llama_base");
+  ModelRun run(model.source, {.batch = model.batch.batch, .length = model.batch.length},
+               model.task.run);
+  EXPECT_EQ(error_of([&] { run.run(model.batch); }),
+            "[measure] the weights are not in memory. Call load() before run().");
+  run.load();
+  TokenBatch wrong = model.batch;
+  wrong.tokens[1] = 1'000'000;
+  EXPECT_THAT(error_of([&] { run.run(wrong); }),
+              HasSubstr("token 1000000 at 1 is outside of the vocabulary of "));
+  wrong = model.batch;
+  wrong.targets.pop_back();
+  EXPECT_THAT(error_of([&] { run.run(wrong); }), HasSubstr(" targets are given, but "));
+  wrong = model.batch;
+  ++wrong.length;
+  EXPECT_THAT(error_of([&] { run.run(wrong); }), HasSubstr("tokens is given to programs of "));
+  EXPECT_THAT(error_of([&] { ModelRun(model.source, {.batch = 0}, model.task.run); }),
+              HasSubstr("a batch of 0 x 1 tokens is asked for, but at least 1 x 1 is needed."));
+  EXPECT_THAT(error_of([&] { token_batch(2, 3, std::vector<int32_t>(7)); }),
+              HasSubstr("7 ids are given for 2 sequences of 3, but 8 are needed"));
 }
 
 TEST(Measurer, FindsTheHeaviestKeyAndItsMaps) {

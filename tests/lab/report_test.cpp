@@ -5,11 +5,13 @@
 
 #include <sstream>
 
+#include "lab/attention_map.h"
 #include "lab/profile_json.h"
 #include "lab/report_page.h"
 #include "lab/report_summary.h"
 #include "lab/sample_run.h"
 #include "support/error.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -240,6 +242,33 @@ TEST_F(Report, NamesWhatAFewHeadsAndLayersHave) {
   test::write_sample_run(folder_, {.layers = 2, .heads = 2, .length = 16, .last_step = 8});
   EXPECT_THAT(own_page(), testing::AllOf(HasSubstr("and the largest head."),
                                          Not(HasSubstr("This model has one layer"))));
+}
+
+// Maps that come as cells are shown as they are, with the first token of every cell.
+TEST_F(Report, MapsOfLongSequencesComeAsCells) {
+  test::write_sample_run(folder_,
+                         {.arms = 1, .layers = 2, .heads = 2, .length = 300, .last_step = 8});
+  const MapCells cells = map_cells(300, 40);
+  const auto count = static_cast<size_t>(cells.count());
+  AttentionMap map{1, 0, cells, zeros(f32({1, 1, cells.count(), cells.count()}))};
+  for (size_t q = 0; q < count; ++q) map.weights.data[q * count] = 0.25;
+  const std::string line = map_json(map, 8, std::vector<std::string>(count, "x"));
+  test::write_text(folder_ / "baseline/maps.json", "[" + line + "]");
+  const std::string html = own_page();
+  const json shown = data_of(html)["arms"][0]["maps"][0];
+  ASSERT_EQ(shown["start"].size(), count);
+  EXPECT_EQ(shown["start"][16], 16);
+  EXPECT_EQ(shown["start"][17], 16 + cells.width);
+  EXPECT_EQ(shown["length"], 300);
+  EXPECT_EQ(shown["weights"][20][0], 0.25);
+  EXPECT_THAT(html, HasSubstr(fmt::format(
+                        "attention map of baseline: 300 tokens as {0} x {0} cells: the first 16 "
+                        "tokens single, the others in groups of {1}; a cell is the mean weight",
+                        count, cells.width)));
+  json damaged = json::parse("[" + line + "]");
+  damaged[0]["start"][3] = 1;
+  test::write_text(folder_ / "baseline/maps.json", damaged.dump());
+  EXPECT_THAT(test::error_of([&] { own_page(); }), HasSubstr("the first tokens of cells ascend"));
 }
 
 TEST_F(Report, DamagedLineIsNamed) {

@@ -2,6 +2,7 @@
 // threads there are.
 #include "lab/trainer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -220,18 +221,23 @@ TEST(Trainer, ALimitOfMemoryIsKeptAndChangesNoBit) {
   auto source = make_batches(config.data, config.seed);
   config = resolve_vocabulary(config, *source);
   config.threads = 1;
-  const auto need = [&](const RunConfig& run) {
-    return Trainer(run, *source, {.cache = default_object_cache()}, false).memory().total();
+  const auto peak = [&](const RunConfig& run) {
+    return Trainer(run, *source, {.cache = default_object_cache()}, false).memory();
   };
+  peak(config);  // so that nothing is to be compiled
   RunConfig limited = config;
-  const int64_t limit = need(config) * 6 / 10;
+  const MemoryPeak whole = peak(config);
+  const int64_t limit = whole.running() - whole.arena / 2;
   limited.memory = std::to_string(limit) + "B";
-  EXPECT_LE(need(limited), limit);
+  EXPECT_LE(peak(limited).needed(), limit);
   const Trained free = run_steps(config, 3, false), repeated = run_steps(limited, 3, false);
   EXPECT_EQ(free.losses, repeated.losses);
   EXPECT_TRUE(free.weights == repeated.weights);
   limited.memory = "1KiB";
-  EXPECT_THROW(need(limited), UserError);
+  const std::string text = test::error_of([&] { peak(limited); });
+  EXPECT_THAT(text, ::testing::HasSubstr("[train] the run needs "));
+  EXPECT_THAT(text, ::testing::HasSubstr("but 1.0 KiB of memory may be used (memory). Allow more "
+                                         "(memory="));
 }
 
 TEST(Trainer, MeasuringLeavesTheStateAsItWas) {
@@ -256,6 +262,20 @@ TEST(Trainer, MeasuringLeavesTheStateAsItWas) {
   EXPECT_EQ(values, again);
   EXPECT_FALSE(bytes() == before);
   EXPECT_NEAR(loss, std::log(10.0), 0.05) << "an untrained model knows nothing";
+}
+
+TEST(Trainer, MisuseIsAUserError) {
+  RunConfig config = tiny_run("unused");
+  auto source = make_batches(config.data, config.seed);
+  config = resolve_vocabulary(config, *source);
+  Trainer trainer(config, *source, {.cache = default_object_cache()}, false);
+  trainer.initialise();
+  Tensors values;
+  EXPECT_EQ(test::error_of([&] { trainer.measured_step(0, values); }),
+            "[train] a step cannot be measured: the trainer was made without probes. Make it with "
+            "measured = true and something to measure.");
+  EXPECT_EQ(test::error_of([&] { trainer.step(-1); }),
+            "[train] step -1 is asked for, but steps count from 0.");
 }
 
 TEST(Trainer, AWeightStartsTheSameWhateverElseThereIs) {

@@ -40,6 +40,11 @@ std::vector<Case> attention_cases() {
       cases.push_back({Op::attention_stats, stats, {q, k, rows}, 0.1, 2});
       cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
       cases.push_back({Op::attention_lse, lse, {rows}, 0.1, 2});
+      for (int64_t side : {1, 2, 4, 7}) {
+        Attrs map = attrs;
+        map.set("side", side);
+        cases.push_back({Op::attention_map, map, {q, k, rows}, 0.1, 2});
+      }
       cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
     }
   }

@@ -2,10 +2,16 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <map>
+
 #include "ir/parse.h"
 #include "ir/verify.h"
+#include "models/llama.h"
+#include "passes/lifetimes.h"
 #include "passes/pass_test_util.h"
 #include "passes/pipeline.h"
+#include "support/align.h"
 
 namespace weir {
 namespace {
@@ -25,6 +31,61 @@ TEST(PlanMemory, ReusesTheArenaAndUpdatesStateInPlace) {
   EXPECT_EQ(update.attrs.get_ints(kPlace), (std::vector<int64_t>{-2}));
   EXPECT_EQ(to_string(memory_need(*plan)),
             "arena 32.0 KiB + state 16.0 KiB + inputs 16.0 KiB = 64.0 KiB");
+}
+
+// The places that a search through everything that was placed before finds: largest first, each at
+// the lowest offset that is free for all of its lifetime.
+std::map<Value, int64_t> simple_places(const Graph& graph) {
+  struct Placed {
+    int64_t begin, end;
+    Lifetime life;
+  };
+  const std::map<Value, Lifetime> live = lifetimes(graph);
+  std::vector<Value> values;
+  for (const auto& [value, life] : live)
+    if (graph.node(value).op == Op::kernel &&
+        graph.node(value).attrs.get_ints(kPlace).at(static_cast<size_t>(value.result)) >= 0)
+      values.push_back(value);
+  const auto size = [&](Value value) { return aligned(graph.type(value).bytes()); };
+  std::stable_sort(values.begin(), values.end(),
+                   [&](Value a, Value b) { return size(a) > size(b); });
+  std::map<Value, int64_t> places;
+  std::vector<Placed> placed;
+  for (Value value : values) {
+    const Lifetime& life = live.at(value);
+    std::sort(placed.begin(), placed.end(),
+              [](const Placed& a, const Placed& b) { return a.begin < b.begin; });
+    int64_t offset = 0;
+    for (const Placed& other : placed) {
+      if (offset + size(value) <= other.begin) break;
+      if (other.life.first <= life.last && life.first <= other.life.last)
+        offset = std::max(offset, other.end);
+    }
+    placed.push_back({offset, offset + size(value), life});
+    places[value] = offset;
+  }
+  return places;
+}
+
+TEST(PlanMemory, PlacesAreThoseOfASimpleSearch) {
+  const Model model = build_llama({.name = "deep",
+                                   .layers = 40,
+                                   .d_model = 16,
+                                   .heads = 2,
+                                   .kv_heads = 1,
+                                   .d_head = 8,
+                                   .d_ff = 24,
+                                   .vocabulary = 11},
+                                  2, 7);
+  CompileOptions options{.gradients = {"*"}};
+  options.probes = {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
+                    "blocks.*.hook_resid_mid"};
+  const GraphPtr plan = run_pipeline(model.graph, options).graph;
+  const std::map<Value, int64_t> places = simple_places(*plan);
+  EXPECT_GT(places.size(), 1000u);
+  for (const auto& [value, place] : places)
+    ASSERT_EQ(plan->node(value).attrs.get_ints(kPlace).at(static_cast<size_t>(value.result)), place)
+        << "node " << value.node;
 }
 
 // A plan is also written by hand.

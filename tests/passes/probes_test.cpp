@@ -251,6 +251,13 @@ TEST(Probes, ListsEveryRequestThatDoesNotFit) {
   EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_lse has no gradient in this program"));
   EXPECT_THAT(text, HasSubstr("entropy: is computed by the kernels of an attention node, and this "
                               "value is not the pattern of one."));
+  EXPECT_THAT(error_of([&] { resolved(graph, {"hook_embed : map(4)"}); }),
+              HasSubstr("map(4): is of an attention pattern"));
+  EXPECT_THAT(
+      error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : sum(query), map(4)"}); }),
+      HasSubstr("of which no more than slices of the batch and of one head"));
+  EXPECT_THAT(error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : map"}); }),
+              HasSubstr("'map' needs the most cells of a side, as in map(256)."));
   EXPECT_THAT(text, HasSubstr("slice(token,2,9): axis token has 5 elements"));
   EXPECT_THAT(text, HasSubstr("an axis is named twice"));
 }

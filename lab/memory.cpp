@@ -11,6 +11,7 @@
 #include <sstream>
 #include <vector>
 
+#include "support/align.h"
 #include "support/text.h"
 
 namespace weir {
@@ -107,12 +108,19 @@ int64_t peak_resident_memory() {
   return number_of("/proc/self/status", "VmHWM:").value_or(0) << 10;
 }
 
+int64_t buffer_bytes(int64_t bytes) {
+  constexpr int64_t huge_page = int64_t{2} << 20;
+  return bytes >= huge_page ? round_up(bytes, huge_page) : bytes;
+}
+
 void MemoryPeak::add_process(int64_t before, int64_t files) {
   malloc_trim(0);
   const int64_t peak = peak_resident_memory();
   earlier = before;
   compiler = peak > before ? peak : 0;
-  process = resident_memory() + files;
+  // The buffer of weights, states and inputs is rounded up, too, and workers have stacks.
+  constexpr int64_t rest = int64_t{4} << 20;
+  process = resident_memory() + files + rest;
 }
 
 std::string to_string(const MemoryPeak& peak) {

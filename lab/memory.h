@@ -19,6 +19,9 @@ int64_t free_of_control_groups(const std::string& groups = "/proc/self/cgroup",
 int64_t resident_memory();
 int64_t peak_resident_memory();
 
+/// Bytes that a buffer of the runtime takes: large ones are in whole huge pages (runtime/buffer).
+int64_t buffer_bytes(int64_t bytes);
+
 /// Peak memory of a run in bytes, by what it is for.
 struct MemoryPeak {
   int64_t weights = 0;

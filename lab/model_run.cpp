@@ -80,6 +80,8 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   }
   for (const auto& [name, bytes] : states) plan.peak.state += bytes;
   for (const auto& [name, bytes] : inputs) plan.peak.inputs += bytes;
+  // Beside the buffers of the programs the batch as it is cut into parts.
+  plan.peak.inputs += 2 * request_.batch * request_.length * int64_t{sizeof(int32_t)};
   return plan;
 }
 
@@ -153,14 +155,11 @@ ModelRun::ModelRun(const ModelSource& source, const RunRequest& request,
 ModelRun::~ModelRun() = default;
 
 // Compiles the plan. Kernels want workspace of their own beside the results that were planned, and
-// what the compiler takes is known only afterwards, so fewer sequences may have to do. What cannot
-// fit whatever the compiler takes is refused before it runs.
+// what the code takes is known only afterwards, so fewer sequences may have to do. Compiling takes
+// little memory itself, so that a refusal, too, says what a run would state.
 void ModelRun::compile(int64_t limit) {
   const bool only_these = settings_.rows > 0;
   for (int64_t allowed = limit;;) {
-    MemoryPeak least = plan_->peak;
-    least.process = resident_memory() + mapped_bytes();
-    if (least.needed() > limit) refuse(*plan_, least, limit);
     const int64_t before = peak_resident_memory();
     programs_ = std::make_unique<Executables>(plan_->planned,
                                               CompileSettings{.target = request_.options.target,
@@ -170,7 +169,8 @@ void ModelRun::compile(int64_t limit) {
     memory_ = plan_->peak;
     for (size_t i = 0; i < programs_->size(); ++i) {
       const ProgramCode& code = (*programs_)[i].code;
-      memory_.arena = std::max(memory_.arena, code.arena_bytes + threads() * code.scratch_bytes);
+      memory_.arena = std::max(memory_.arena, buffer_bytes(code.arena_bytes) +
+                                                  threads() * buffer_bytes(code.scratch_bytes));
     }
     memory_.add_process(before, mapped_bytes());
     memory_.compiler = std::max(memory_.compiler, compiled_before);

@@ -50,8 +50,9 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
   fitting.logits_bytes = kLogitsBytes;
   for (;; fitting.logits_bytes /= 2) {
     const int64_t others = compile(fitting, limit_ - resident_memory(), threads);
-    if (memory_.running() > limit_) compile(fitting, limit_ - others, threads);
-    if (memory_.running() <= limit_ || fitting.logits_bytes <= least_logits) break;
+    if (memory_.running() > limit_ && others < limit_) compile(fitting, limit_ - others, threads);
+    const bool hopeless = memory_.running() - memory_.arena > limit_;
+    if (memory_.running() <= limit_ || hopeless || fitting.logits_bytes <= least_logits) break;
   }
   check_memory(memory_);
   session_ = std::make_unique<Session>(*programs_, threads);
@@ -68,7 +69,7 @@ void Trainer::check_memory(const MemoryPeak& need) const {
 }
 
 int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
-  const CompileOptions options{.target = settings.target, .memory = std::max<int64_t>(1, memory)};
+  const CompileOptions options{.target = settings.target, .memory = std::max<int64_t>(0, memory)};
   std::vector<GraphPtr> planned;
   const auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
     positions.clear();
@@ -87,13 +88,12 @@ int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int th
   const int64_t compiled_before = memory_.compiler;
   memory_ = planned_peak(planned);
   const int64_t results = memory_.weights + memory_.state + memory_.arena + memory_.inputs;
-  memory_.process = resident_memory();
-  check_memory(memory_);
   const int64_t before = peak_resident_memory();
   programs_ = std::make_unique<Executables>(planned, settings);
   for (size_t i = 0; i < programs_->size(); ++i) {
     const ProgramCode& code = (*programs_)[i].code;
-    memory_.arena = std::max(memory_.arena, code.arena_bytes + threads * code.scratch_bytes);
+    memory_.arena = std::max(
+        memory_.arena, buffer_bytes(code.arena_bytes) + threads * buffer_bytes(code.scratch_bytes));
   }
   // A checkpoint is read tensor by tensor.
   int64_t largest = 0;

@@ -44,15 +44,6 @@ class ByteTokenizer final : public Tokenizer {
   SpecialTokens special_;
 };
 
-/// Adds what lies beside the file; a file of another name has no company.
-BpeModel with_special_tokens(BpeModel model, const std::filesystem::path& path) {
-  if (path.filename() == "tokenizer.json" || path.filename() == "vocab.json")
-    read_special_tokens(
-        path.parent_path().string(), [&](std::string_view text) { return token_id(model, text); },
-        model.special);
-  return model;
-}
-
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {

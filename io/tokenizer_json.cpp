@@ -122,42 +122,6 @@ void read_added(const Json& added, int64_t limit, BpeModel& model, Problems& pro
   }
 }
 
-/// A token that a post-processor puts around a text, e.g. ["<s>", 0].
-std::optional<NamedToken> around(const Json& token) {
-  if (!token.is_array() || token.size() != 2 || !is_id(token[1], kMostIds)) return std::nullopt;
-  return NamedToken{token[1].get<int32_t>(), text_of(token[0]), "tokenizer.json: post_processor"};
-}
-
-/// The tokens that a TemplateProcessing puts around one text.
-void read_template(const Json& json, SpecialTokens& special) {
-  bool before = true;
-  for (const Json& piece : member(json, "single")) {
-    if (!member(piece, "Sequence").is_null()) before = false;
-    const std::string name = text_of(member(member(piece, "SpecialToken"), "id"));
-    const Json& ids = member(member(member(json, "special_tokens"), name.c_str()), "ids");
-    if (name.empty() || ids.size() != 1 || !is_id(ids[0], kMostIds)) continue;
-    std::optional<NamedToken>& token = before ? special.begin : special.end;
-    if (!token) token = NamedToken{ids[0].get<int32_t>(), name, "tokenizer.json: post_processor"};
-    (before ? special.adds_begin : special.adds_end) = true;
-  }
-}
-
-/// What the post-processor says about the begin and the end of texts; it is not applied.
-void read_post_processor(const Json& json, SpecialTokens& special) {
-  const std::string type = text_of(member(json, "type"));
-  if (type == "Sequence")
-    for (const Json& part : member(json, "processors")) read_post_processor(part, special);
-  if (type == "TemplateProcessing") read_template(json, special);
-  if (type == "RobertaProcessing" || type == "BertProcessing") {
-    special.begin = around(member(json, "cls"));
-    special.end = around(member(json, "sep"));
-    special.adds_begin = special.begin.has_value();
-    special.adds_end = special.end.has_value();
-  }
-  if (special.adds_begin || special.adds_end)
-    special.adds_source = "tokenizer.json: post_processor";
-}
-
 }  // namespace
 
 BpeModel load_vocab_and_merges(const std::string& vocab_path, const std::string& merges_path) {

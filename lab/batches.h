@@ -21,9 +21,6 @@ struct DataFacts {
   int64_t tokens = 0, documents = 0;      ///< of text
   std::optional<TextTokens> around = {};  ///< of text: separator and begin token
 };
-///< hash of text, tokenizer and separator
-std::optional<TextTokens> around = {};  ///< separator and begin token
-};
 
 class BatchSource {
  public:

@@ -76,10 +76,13 @@ std::string number_table(const std::vector<Cell>& header,
     text += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(cell), cell.html);
   text += "</tr></thead><tbody>";
   for (const std::vector<Cell>& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c)
-      text += fmt::format(c == 0 ? "<tr><th scope=\"row\" data-label=\"{0}\">{2}</th>"
-                                 : "<td data-label=\"{0}\"{1}>{2}</td>",
-                          header.at(c).html, class_of(row[c]), row[c].html);
+    text += "<tr>";
+    for (size_t c = 0; c < row.size(); ++c) {
+      const std::string tag = c == 0 ? "th" : "td";
+      text += fmt::format("<{0}{1} data-label=\"{2}\">{3}</{0}>", tag,
+                          c == 0 ? " scope=\"row\"" : class_of(row[c]), header.at(c).html,
+                          row[c].html);
+    }
     text += "</tr>";
   }
   return text + "</tbody></table>";

@@ -65,7 +65,11 @@ class GgufWeights : public StoredWeights {
         places_.push_back({file.get(), &entry});
       }
   }
-  std::vector<std::string> files() const override { return {file_->path()}; }
+  std::vector<std::string> files() const override {
+    std::vector<std::string> paths;
+    for (const auto& file : parts_.files()) paths.push_back(file->path());
+    return paths;
+  }
   void read(size_t index, float* out) const override {
     const auto& [file, entry] = places_.at(index);
     file->to_f32(*entry, out);

@@ -47,15 +47,18 @@ RunSettings CheckpointOptions::run_settings() const {
 }
 
 Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
-  return {.command = command_line(),
-          .target = interpret ? "interpreter, f64" : print(chosen_target(true)),
-          .model = checkpoint.path(),
-          .weight_files = checkpoint.weight_files()};
+  Provenance provenance;
+  provenance.command = command_line();
+  provenance.target = interpret ? "interpreter, f64" : print(chosen_target(true));
+  provenance.model = checkpoint.path();
+  provenance.weight_files = checkpoint.weight_files();
+  return provenance;
 }
 
 void add_text(Provenance& provenance, const TextOptions& options, const TextInput& input) {
   provenance.input_kind = "text";
-  provenance.input_files = TextSource(options.files(), options.key).files();
+  for (const TextFile& file : TextSource(options.files(), options.key).files())
+    provenance.input_files.push_back(file.path);
   provenance.tokenizer = input.tokenizer().description();
   provenance.tokenizer_fingerprint = input.tokenizer().fingerprint();
   provenance.separator = input.tokens().separator.id;

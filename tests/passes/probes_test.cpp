@@ -165,8 +165,9 @@ TEST(Probes, GradientsOfScoresAndPatternAreThoseOfAttentionWrittenOut) {
     EXPECT_EQ(want.at("hook_attn_scores.grad:raw").at({0, 1, 0, 3}), 0);
     EXPECT_NE(want.at("hook_pattern.grad:raw").at({0, 1, 0, 3}), 0);
     // The first query sees one key: under softmax nothing changes its weight.
-    if (normalizer == AttentionNormalizer::softmax)
+    if (normalizer == AttentionNormalizer::softmax) {
       EXPECT_EQ(got.at("hook_attn_scores.grad:raw").at({1, 2, 0, 0}), 0);
+    }
   }
 }
 

@@ -251,10 +251,10 @@ TEST(HuggingFaceConfig, RefusesSizesThatNoModelHas) {
             "[config.json] 5 problems:\n"
             "  - c.json: num_hidden_layers is 1000000000; an integer from 1 to 4096 is needed.\n"
             "  - c.json: hidden_size is -3; an integer from 1 to 16777216 is needed.\n"
-            "  - c.json: vocab_size is 9223372036854775807; an integer from 1 to 16777216 is "
-            "needed.\n"
             "  - c.json: num_attention_heads is 4.5; an integer from 1 to 65536 is needed.\n"
-            "  - c.json: intermediate_size is \"8\"; an integer from 1 to 16777216 is needed.");
+            "  - c.json: intermediate_size is \"8\"; an integer from 1 to 16777216 is needed.\n"
+            "  - c.json: vocab_size is 9223372036854775807; an integer from 1 to 16777216 is "
+            "needed.");
 }
 
 TEST(HuggingFaceConfig, IgnoresASlidingWindowThatIsSwitchedOff) {

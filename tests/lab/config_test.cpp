@@ -107,7 +107,7 @@ TEST(Config, JsonErrorsHaveTheirPlace) {
     return "";
   };
   EXPECT_EQ(message("{\"steps\": 3, // comment\n}"),
-            "[config] c.json:1:13: JSON has no comments; remove this one.");
+            "[config] c.json:1:14: JSON has no comments; remove this one.");
   EXPECT_EQ(message("{\"steps\": 3,\n \"batch\":2,}"),
             "[config] c.json:2:12: syntax error while parsing object key - unexpected '}'; "
             "expected string literal.");

@@ -23,7 +23,6 @@
 #include "lab/run_place.h"
 #include "lab/trainer.h"
 #include "models/hugging_face_config.h"
-#include "models/model.h"
 #include "support/error.h"
 #include "support/log.h"
 #include "support/text.h"
@@ -79,6 +78,14 @@ class StepProfile {
   KernelProfile kernels_;
   ProfileFacts facts_;
 };
+
+// Of the model that a configuration describes, without building it.
+int64_t llama_parameters(const ModelConfig& given) {
+  const ModelConfig c = resolved(given);
+  const int64_t attention = c.d_model * c.d_head * 2 * (c.heads + c.kv_heads);
+  const int64_t block = 2 * c.d_model + attention + 3 * c.d_model * c.d_ff;
+  return (c.tied ? 1 : 2) * c.vocabulary * c.d_model + c.layers * block + c.d_model;
+}
 
 // One arm from its start or newest checkpoint to its end.
 class ArmRun {
@@ -187,7 +194,7 @@ class ArmRun {
   // Weights and optimizer state are there whatever the plan is; a model beyond that is not planned,
   // which would take long.
   void check_state_memory() const {
-    const int64_t parameters = build_model(config_.model, 1, 1).parameter_count();
+    const int64_t parameters = llama_parameters(config_.model);
     const int64_t tensors = config_.optimizer.kind == "adamw" ? 3 : 2;
     const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
     const int64_t limit =

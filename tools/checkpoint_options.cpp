@@ -57,7 +57,8 @@ Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
 
 void add_text(Provenance& provenance, const TextOptions& options, const TextInput& input) {
   provenance.input_kind = "text";
-  for (const TextFile& file : TextSource(options.files(), options.key).files())
+  const TextSource source(options.files(), options.key);
+  for (const TextFile& file : source.files())
     provenance.input_files.push_back(file.path);
   provenance.tokenizer = input.tokenizer().description();
   provenance.tokenizer_fingerprint = input.tokenizer().fingerprint();

@@ -23,8 +23,9 @@ std::string reason(int error) { return std::generic_category().message(error); }
 // The file that a path leads to, as far as it exists.
 std::string place_of(const std::string& path) {
   std::error_code error;
-  const fs::path place = fs::weakly_canonical(path, error);
-  return error ? fs::absolute(path, error).lexically_normal().string() : place.string();
+  const fs::path whole = fs::absolute(path, error).lexically_normal();
+  const fs::path place = fs::weakly_canonical(whole, error);
+  return error ? whole.string() : place.string();
 }
 
 // Why nothing can be made in a folder that exists; 0 if something can.

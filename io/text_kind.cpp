@@ -92,7 +92,7 @@ bool is_control(unsigned char byte) {
 
 // From the share of bytes that no text has.
 std::string by_share(std::string_view head) {
-  constexpr size_t least = 256;
+  constexpr size_t least = 512;  // shorter texts may well be odd
   if (head.size() < least) return "";
   const auto zeros = static_cast<size_t>(std::count(head.begin(), head.end(), '\0'));
   const auto controls = static_cast<size_t>(std::count_if(

@@ -82,7 +82,7 @@ def compare(name, weir, source, tokenizer, texts, inputs, scratch):
     """`inputs` are the paths for the command, `texts` their documents in the same order."""
     ids_path, text_path = scratch / "ids.npy", scratch / "text"
     begin = time.monotonic()
-    subprocess.run([weir, "tokens", "--tokenizer", source, "--text", *map(str, inputs), "--out", ids_path],
+    subprocess.run([weir, "tokens", "--tokenizer", source, "--separator", END, "--text", *map(str, inputs), "--out", ids_path],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     seconds = time.monotonic() - begin
     got = np.load(ids_path)
@@ -92,6 +92,8 @@ def compare(name, weir, source, tokenizer, texts, inputs, scratch):
     for i in range(0, len(texts), 1000):
         strings = [t.decode(errors="replace") for t in texts[i : i + 1000]]
         for string, encoding in zip(strings, tokenizer.encode_batch(strings, add_special_tokens=False)):
+            if not encoding.ids:  # a document without ids adds nothing, no separator either
+                continue
             expected += [encoding.ids] if not expected else [[end], encoding.ids]
             pieces.append(spelling(encoding.ids))
             incomplete += pieces[-1] != string.encode()

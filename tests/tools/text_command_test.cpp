@@ -102,7 +102,7 @@ TEST_F(TextCommand, ABeginTokenIsTheTokenizersOrTheUsers) {
   EXPECT_EQ(ids.as<int32_t>()[0], 256);
   EXPECT_EQ(ids.as<int32_t>()[1], 'T');
   EXPECT_EQ(ids.as<int32_t>()[27], 256);
-  ASSERT_EQ(weir("eval --model model --tokens ids.npy --json i.json").status, 0);
+  ASSERT_EQ(weir("eval --model model --tokens ids.npy --context 26 --json i.json").status, 0);
   ASSERT_EQ(weir("measure --model model --tokens ids.npy --no-report --json m.json").status, 0);
   EXPECT_EQ(json_of("i.json")["tokens"], 52);
   EXPECT_NEAR(json_of("i.json")["loss"].get<double>(), json_of("m.json")["loss"].get<double>(),

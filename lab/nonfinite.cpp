@@ -72,9 +72,12 @@ std::string first_not_finite(const RunConfig& config, const BatchSource& source,
   Trainer trainer(probed, source, settings, true);
   trainer.initialise();
   load(trainer);
-  std::map<std::string, NotFinite> found;
-  const StepResult result =
-      trainer.measured_step(step, [&](const ProbeValue& value) { look(value, found[value.id]); });
+  std::map<std::string, NotFinite> found;  // by hook
+  const StepResult result = trainer.measured_step(step, [&](const ProbeValue& value) {
+    look(value, found[value.id.substr(0, value.id.find(':'))]);
+  });
+  WEIR_CHECK(found.size() == hooks.size() + gradients.size(), "{} of {} probes have come",
+             found.size(), hooks.size() + gradients.size());
   for (const std::string& hook : hooks)
     if (found[hook].count > 0) return first_is(hook + " [sequence,token,feature]", found[hook]);
   if (!std::isfinite(result.loss))

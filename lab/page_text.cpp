@@ -76,10 +76,11 @@ std::string number_table(const std::vector<Cell>& header,
     text += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(cell), cell.html);
   text += "</tr></thead><tbody>";
   for (const std::vector<Cell>& row : rows) {
+    text += "<tr>";
     for (size_t c = 0; c < row.size(); ++c)
-      text += fmt::format(c == 0 ? "<tr><th scope=\"row\" data-label=\"{0}\">{2}</th>"
-                                 : "<td data-label=\"{0}\"{1}>{2}</td>",
-                          header.at(c).html, class_of(row[c]), row[c].html);
+      text +=
+          fmt::format("<{0} data-label=\"{1}\"{2}>{3}</{4}>", c == 0 ? "th scope=\"row\"" : "td",
+                      header.at(c).html, class_of(row[c]), row[c].html, c == 0 ? "th" : "td");
     text += "</tr>";
   }
   return text + "</tbody></table>";

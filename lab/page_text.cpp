@@ -77,12 +77,10 @@ std::string number_table(const std::vector<Cell>& header,
   text += "</tr></thead><tbody>";
   for (const std::vector<Cell>& row : rows) {
     text += "<tr>";
-    for (size_t c = 0; c < row.size(); ++c) {
-      const std::string tag = c == 0 ? "th" : "td";
-      text += fmt::format("<{0}{1} data-label=\"{2}\">{3}</{0}>", tag,
-                          c == 0 ? " scope=\"row\"" : class_of(row[c]), header.at(c).html,
-                          row[c].html);
-    }
+    for (size_t c = 0; c < row.size(); ++c)
+      text +=
+          fmt::format("<{0} data-label=\"{1}\"{2}>{3}</{4}>", c == 0 ? "th scope=\"row\"" : "td",
+                      header.at(c).html, class_of(row[c]), row[c].html, c == 0 ? "th" : "td");
     text += "</tr>";
   }
   return text + "</tbody></table>";

@@ -11,14 +11,14 @@
 namespace weir {
 
 struct Provenance {
-  std::string command, target;
-  std::string model;                      ///< path, as it was given
-  std::vector<std::string> weight_files;  ///< that the weights are in
-  std::string input_kind;                 ///< "text" or "tokens"
-  std::vector<std::string> input_files;
+  std::string command = {}, target = {};
+  std::string model = {};                      ///< path, as it was given
+  std::vector<std::string> weight_files = {};  ///< that the weights are in
+  std::string input_kind = {};                 ///< "text" or "tokens"
+  std::vector<std::string> input_files = {};
   /// Of text; empty where token ids were given.
-  std::string tokenizer, tokenizer_fingerprint;
-  std::optional<int32_t> begin_token, separator;  ///< put between the ids of the text
+  std::string tokenizer = {}, tokenizer_fingerprint = {};
+  std::optional<int32_t> begin_token = {}, separator = {};  ///< put between the ids of the text
 };
 
 /// One JSON object as text. Paths are made absolute, the time is now (UTC); every file is read

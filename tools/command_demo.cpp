@@ -19,9 +19,9 @@ struct DemoArguments {
 
 constexpr int64_t kEvery = 50;
 
-// Sequences as long as the window of the sink score, many steps: after them nearly every query that
-// has nothing to copy looks at the first token, from any seed. About 30 % of the tokens are copies,
-// whose queries look elsewhere, so that the score of a perfect sink is about 0.7.
+// Sequences as long as the window of the sink score, and many steps: after them nearly every query
+// that has nothing to copy looks at the first token (tools/README.md has scores by seed). Queries
+// that copy look elsewhere, so that the score of a perfect sink stays near 0.7.
 constexpr const char* kSettings[] = {"length=64", "batch=32"};
 
 // Close together at the start, where the sink forms, then evenly.

@@ -132,7 +132,8 @@ const inLegend = (trace) => Boolean(trace.name) && trace.showlegend !== false;
 /** "baseline: 0.07 at step 0, 0.69 at step 500, most 0.71 at step 400", from the numbers drawn. */
 function traceInWords(trace) {
   const numberText = (value) => `${+value.toPrecision(3)}`;
-  const plain = (text) => text.replaceAll("<br>", ", ").replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+  const plain = (text) => text.replaceAll("<br>", ", ").replace(/<[^>]*>/g, "").replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">").replaceAll("&amp;", "&");
   if (trace.type === "heatmap") {
     const cells = trace.z.flatMap((row, i) => row.map((value, j) => ({ value, text: trace.text[i][j] })))
       .filter((cell) => finite(cell.value)).sort((a, b) => a.value - b.value);

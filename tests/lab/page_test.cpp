@@ -104,29 +104,30 @@ class Page : public testing::TestWithParam<const char*> {
                    ".every((plot) => plot.querySelector('.main-svg'))");
   }
 
+  void boxes_are_right(const std::string& name);
+  void cards_name_the_column_of_each_number();
+  void it_is_printed_whole();
+  void keyboard_and_readers_are_served();
+  void figures_are_saved_with_title_and_legend();
+  void nothing_is_drawn_by_layer_of_one_layer();
+
   fs::path folder_, html_;
   std::unique_ptr<test::Browser> browser_;
 };
 
-TEST_P(Page, FitsADeskAndATelephone) {
-  for (const auto& [name, width, mobile] :
-       {std::tuple{"desk", 1300, false}, std::tuple{"small", 820, false},
-        std::tuple{"phone", 390, true}}) {
-    open(width, 844, mobile);
-    browser_->write_screenshot(folder_ / fmt::format("{}.png", name));
-    EXPECT_THAT(texts(browser_->evaluate(checked("wrongBoxes()"))), IsEmpty()) << name;
-    EXPECT_EQ(browser_->evaluate("innerWidth"), width) << name;
-  }
-  // Cards name the column of each number.
+void Page::boxes_are_right(const std::string& name) {
+  browser_->write_screenshot(folder_ / (name + ".png"));
+  EXPECT_THAT(texts(browser_->evaluate(checked("wrongBoxes()"))), IsEmpty()) << name;
+}
+
+void Page::cards_name_the_column_of_each_number() {
   EXPECT_THAT(
       browser_->evaluate(checked("getComputedStyle(all('table.cards td')[0], '::before').content"))
           .get<std::string>(),
       HasSubstr(is_measurement() ? "sink rate" : "final loss"));
-  EXPECT_THAT(browser_->uncaught(), IsEmpty());
 }
 
-TEST_P(Page, IsPrintedWhole) {
-  open(1300, 900);
+void Page::it_is_printed_whole() {
   browser_->evaluate(
       "addEventListener('beforeprint', () => { window.onPaper = [...document.querySelectorAll("
       "'.panel:not([hidden]) > .plot')].map((plot) => [plot.clientWidth, "
@@ -159,11 +160,10 @@ TEST_P(Page, IsPrintedWhole) {
                 "all('.swatch').filter((e) => getComputedStyle(e).printColorAdjust !== 'exact' "
                 "|| getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)').length")),
             0);
-  EXPECT_THAT(browser_->uncaught(), IsEmpty());
+  browser_->set_media("");
 }
 
-TEST_P(Page, ServesTheKeyboardAndReaders) {
-  open(1300, 900);
+void Page::keyboard_and_readers_are_served() {
   const json stops = browser_->evaluate(
       checked("all('a[href], button, input, select, textarea, summary, [tabindex]')"
               ".filter((e) => e.tabIndex >= 0).map((e) => e.closest('.plot') ? 'in a figure' : "
@@ -185,8 +185,7 @@ TEST_P(Page, ServesTheKeyboardAndReaders) {
                                HasSubstr(" at step 0, ")));
 }
 
-TEST_P(Page, SavesFiguresWithTitleAndLegend) {
-  open(1300, 900);
+void Page::figures_are_saved_with_title_and_legend() {
   const std::string name = is_measurement() ? "Gradient at the attention input" : "Sink score";
   const std::string plot = fmt::format(
       "[...document.querySelectorAll('.panel')].find((e) => e.querySelector('h4').textContent === "
@@ -220,8 +219,7 @@ TEST_P(Page, SavesFiguresWithTitleAndLegend) {
                                         "data:image/png;base64,"));
 }
 
-TEST_P(Page, DrawsNothingByLayerOfOneLayer) {
-  open(1300, 900);
+void Page::nothing_is_drawn_by_layer_of_one_layer() {
   const json axes =
       browser_->evaluate(checked("all('.xtitle').filter((e) => e.textContent === 'layer').length"));
   if (!has_one_layer()) {
@@ -235,6 +233,22 @@ TEST_P(Page, DrawsNothingByLayerOfOneLayer) {
                 "all('.plot').filter((plot) => plot.data.every((trace) => trace.type === 'scatter' "
                 "&& trace.mode !== 'markers' && trace.x.length === 1)).length")),
             0);
+}
+
+// One browser a page, as starting it and drawing all figures takes seconds.
+TEST_P(Page, IsSeenPrintedSavedAndReadWhole) {
+  open(1300, 900);
+  boxes_are_right("desk");
+  keyboard_and_readers_are_served();
+  nothing_is_drawn_by_layer_of_one_layer();
+  figures_are_saved_with_title_and_legend();
+  it_is_printed_whole();
+  open(820, 900);
+  boxes_are_right("small");
+  open(390, 844, true);
+  boxes_are_right("phone");
+  cards_name_the_column_of_each_number();
+  EXPECT_THAT(browser_->uncaught(), IsEmpty());
 }
 
 INSTANTIATE_TEST_SUITE_P(Reports, Page,

@@ -1,5 +1,6 @@
 #include "codegen/attention.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <cmath>

@@ -75,7 +75,7 @@ TEST(MeasuredWeights, AreCheckedOnceTheyAreRead) {
     read = 0;
     MeasureTask task;
     task.run = {.threads = 2, .cache = WEIR_TEST_CACHE "/objects", .interpret = interpret};
-    const TokenBatch batch = token_batch(1, 4, {1, 2, 3, 4, 5});
+    const TokenBatch batch = token_batch(1, 4, std::vector<int32_t>{1, 2, 3, 4, 5});
     try {
       Measurer(source, batch, task).measure();
       ADD_FAILURE() << "nothing was refused";

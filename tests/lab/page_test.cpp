@@ -92,7 +92,7 @@ class Page : public testing::TestWithParam<const char*> {
     for (int64_t i = 0; i < B * T; ++i) report.token_texts.push_back(fmt::format("w{}", i));
     HostTensor map = zeros(f32({1, 1, T, T}));
     for (int64_t t = 0; t < T; ++t) map.data[static_cast<size_t>(t * T)] = 1;
-    report.maps.push_back({0, 0, map});
+    report.maps.push_back({0, 0, map_cells(T, kMapSide), map});
     return report;
   }
 
@@ -178,11 +178,12 @@ void Page::keyboard_and_readers_are_served() {
     EXPECT_THAT(figure[1].get<std::string>(), testing::MatchesRegex(".+\\. .*[0-9].*\\."));
     EXPECT_THAT(figure[1].get<std::string>(), Not(HasSubstr("undefined")));
   }
-  if (!is_measurement())
+  if (!is_measurement()) {
     EXPECT_THAT(figures[1][1].get<std::string>(),
                 testing::AllOf(StartsWith("Sink score, over training"),
                                HasSubstr("uniform causal attention: 0.074. baseline"),
                                HasSubstr(" at step 0, ")));
+  }
 }
 
 void Page::figures_are_saved_with_title_and_legend() {

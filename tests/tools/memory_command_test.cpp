@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <regex>
 
 #include "lab/memory.h"
@@ -12,6 +13,8 @@
 #include "tools/command_test_util.h"
 
 namespace {
+
+namespace fs = std::filesystem;
 
 using ::testing::HasSubstr;
 

@@ -202,7 +202,9 @@ void Page::figures_are_saved_with_title_and_legend() {
   EXPECT_THAT(svg, HasSubstr(name));
   EXPECT_THAT(svg, HasSubstr("class=\"legendtext\""));
   EXPECT_THAT(svg, HasSubstr(is_measurement() ? "gradient" : "v-scale-full"));
-  if (!is_measurement()) EXPECT_THAT(svg, HasSubstr("uniform causal attention"));
+  if (!is_measurement()) {
+    EXPECT_THAT(svg, HasSubstr("uniform causal attention"));
+  }
   // What the keyboard chooses is what is saved.
   browser_->evaluate(
       "HTMLAnchorElement.prototype.click = function() { window.saved = [this.download, "

@@ -107,7 +107,7 @@ TEST(Config, JsonErrorsHaveTheirPlace) {
     return "";
   };
   EXPECT_EQ(message("{\"steps\": 3, // comment\n}"),
-            "[config] c.json: line 1, column 13: JSON has no comments; remove this one.");
+            "[config] c.json: line 1, column 14: JSON has no comments; remove this one.");
   EXPECT_EQ(
       message("{\"steps\": 3,\n \"batch\":2,}"),
       "[config] c.json is not valid JSON: parse error at line 2, column 12: syntax error while "

@@ -229,9 +229,9 @@ function followPrinting(redraw) {
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
+    // Made anew, as a plot that had a width of its own does not follow the window again.
+    document.querySelectorAll(".panel > .plot").forEach((plot) => Plotly.purge(plot));
     redraw();
-    for (const drawing of drawings()) drawing.removeAttribute("viewBox");
-    document.querySelectorAll(".panel:not([hidden]) > .plot").forEach((plot) => Plotly.Plots.resize(plot));
   });
 }
 

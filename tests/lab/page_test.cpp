@@ -84,9 +84,12 @@ class Page : public testing::TestWithParam<const char*> {
   }
 
   MeasureReport measurement() const {
-    const char* name = has_one_layer() ? "llama_single" : "llama_massive";
-    std::ifstream file(fmt::format("{}/reference/{}.json", WEIR_TEST_DATA, name));
-    const json record = json::parse(file);
+    std::ifstream file(fmt::format("{}/reference/llama_massive.json", WEIR_TEST_DATA));
+    json record = json::parse(file);
+    if (has_one_layer()) {
+      record["layers"].erase(record["layers"].begin() + 1, record["layers"].end());
+      record["model"]["layers"] = 1;
+    }
     MeasureReport report{record.dump(), "weir measure --model m --text book.txt", {}, {}};
     const int64_t B = record["tokens"]["batch"], T = record["tokens"]["length"];
     for (int64_t i = 0; i < B * T; ++i) report.token_texts.push_back(fmt::format("w{}", i));
@@ -138,13 +141,14 @@ void Page::it_is_printed_whole() {
   const json sizes = browser_->evaluate("window.onPaper");
   ASSERT_GT(sizes.size(), 1u);
   for (const json& size : sizes) {
-    EXPECT_LE(size[0], 690);
+    EXPECT_LE(size[0].get<double>(), 690);
     EXPECT_EQ(size[0], size[1]);
   }
   browser_->evaluate(
       "new Promise((done) => { const look = () => [...document.querySelectorAll('.panel:not("
-      "[hidden]) > .plot')].every((plot) => plot.clientWidth === Number(plot.querySelector("
-      "'.main-svg').getAttribute('width'))) ? done() : setTimeout(look, 50); look(); })");
+      "[hidden]) > .plot')].every((plot) => Math.abs(plot.clientWidth - (plot.querySelector("
+      "'.main-svg')?.getAttribute('width') ?? 0)) < 1) ? done() : setTimeout(look, 50); look(); "
+      "})");
   EXPECT_THAT(texts(browser_->evaluate(checked("wrongBoxes()"))), IsEmpty());
 
   // The same layout where it can be measured: A4 and Letter without their margins, and narrower.

@@ -103,10 +103,9 @@ int run(const std::vector<std::string>& words, std::string& help) {
   return command.run();
 }
 
-// The one place where what no part of Weir has put into words gets them. A failed print to standard
-// output is told of at the end of the process.
+// The one place where what no part of Weir has put into words gets them.
 int failed(const std::string& message) {
-  if (std::ferror(stdout) == 0) print_error(message);
+  print_error(message);
   return 1;
 }
 
@@ -131,6 +130,8 @@ int run_and_explain(const std::vector<std::string>& words) {
     return failed(fmt::format("[json] a file of JSON is not of the form that is needed: {}.",
                               json_reason(error.what())));
   } catch (const std::system_error& error) {
+    // A failed print to standard output, which is told of at the end of the process.
+    if (std::ferror(stdout) != 0) return 1;
     return failed(fmt::format("[system] the system refuses: {}.", error.code().message()));
   } catch (const std::exception& error) {
     return failed(error.what());

@@ -158,10 +158,11 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   if (table.given("--map") && report.empty())
     problems.add(
         "--map chooses an attention map of the report, but none is written. Give --report FILE.");
-  if (!options.json.empty() && report == options.json)
+  const bool beside = !report.empty() && !table.given("--report");
+  if (beside && report == options.json)
     problems.add(
         fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (!report.empty() && !table.given("--report"))
+  else if (beside && output_problem(options.json, false).empty())
     if (const std::string wrong = output_problem(report, false); !wrong.empty())
       problems.add_failure("the report: " + wrong);
   options.text.check(table, problems);

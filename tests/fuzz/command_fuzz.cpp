@@ -33,26 +33,12 @@ void write(const fs::path& file, const std::string& text) { std::ofstream(file) 
 
 // What only a programmer understands; of the sanitizers, too.
 const std::vector<std::string>& bare_words() {
-  static const std::vector<std::string> words = {"exception",
-                                                 "what():",
-                                                 "std::",
-                                                 "filesystem error",
-                                                 "json.",
-                                                 "bad_alloc",
-                                                 "basic_",
-                                                 "internal error",
-                                                 "bug in Weir",
-                                                 "terminate called",
-                                                 "TBB Warning",
-                                                 "TBB warning",
-                                                 "AddressSanitizer",
-                                                 "runtime error:",
-                                                 "LLVM ERROR",
-                                                 "Stack dump",
-                                                 "Assertion",
-                                                 "vector::",
-                                                 "stoi",
-                                                 "stod"};
+  static const std::vector<std::string> words = {
+      "exception",        "what():",          "std::",       "filesystem error",
+      "json.exception",   "bad_alloc",        "basic_",      "internal error",
+      "bug in Weir",      "terminate called", "TBB Warning", "TBB warning",
+      "AddressSanitizer", "runtime error:",   "LLVM ERROR",  "Stack dump",
+      "Assertion",        "vector::",         "stoi",        "stod"};
   return words;
 }
 

@@ -157,7 +157,7 @@ TEST_F(Command, UsageIsCheckedBeforeAnythingIsDone) {
            {"train run.json", 1,
             "run.json: line 2, column 14: JSON has no comments; remove this one."},
            {"train out=", 2, "out is '', but a text that is not empty is needed."},
-           {"train \"out=$(printf 'lat\\xe9')\"", 2, "argument 2 is 'out=lat"},
+           {"train \"out=$(printf 'lat\\351')\"", 2, "argument 2 is 'out=lat"},
            {"train data.bigrams=empty.txt steps=0", 1, "data.bigrams: empty.txt is empty."},
            {"train resume=a --overwrite", 1, "there is no run in a"},
            {"train model.layers=1024 model.d_model=131072 model.d_ff=1048576", 1,

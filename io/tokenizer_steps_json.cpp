@@ -1,5 +1,7 @@
 #include "io/tokenizer_steps_json.h"
 
+#include <algorithm>
+
 #include "io/json_member.h"
 #include "io/split_pattern.h"
 #include "support/error.h"
@@ -171,6 +173,18 @@ void read_normalizer(const Json& json, BpeModel& model, Problems& problems) {
 void read_pre_tokenizer(const Json& json, BpeModel& model, Problems& problems) {
   model.characters = true;
   if (!json.is_null()) read_part(json, true, model, problems);
+  // Which pieces then begin the text is a question of where their characters came from.
+  const bool moves =
+      std::any_of(model.normal_steps.begin(), model.normal_steps.end(), [](const NormalStep& step) {
+        return step.kind == NormalStep::Kind::prepend ||
+               (step.kind == NormalStep::Kind::replace && step.content.empty());
+      });
+  for (const SplitStep& step : model.steps)
+    if (moves && step.kind == SplitStep::Kind::space_sign_first)
+      problems.add(
+          fmt::format("{}: the normalizer adds or removes text and a Metaspace has the "
+                      "prepend_scheme \"first\"; one of both is needed.",
+                      model.source));
 }
 
 void read_decoder(const Json& json, BpeModel& model, Problems& problems) {

@@ -15,7 +15,8 @@ AddedToken added_token(const nlohmann::json& json, int32_t id);
 /// Each adds to the model what the JSON of that part says, and to the problems what would change
 /// ids and is not implemented.
 void read_normalizer(const nlohmann::json& json, BpeModel& model, Problems& problems);
-/// Also decides model.characters: a chain that ends with ByteLevel is over bytes.
+/// After the normalizer. Also decides model.characters: a chain that ends with ByteLevel is over
+/// bytes.
 void read_pre_tokenizer(const nlohmann::json& json, BpeModel& model, Problems& problems);
 /// Of a model over characters; one over bytes needs none.
 void read_decoder(const nlohmann::json& json, BpeModel& model, Problems& problems);

@@ -125,6 +125,15 @@ TEST(TokenizerJson, AllProblemsAreListedAtOnce) {
   EXPECT_THAT(error_of(json), HasSubstr("[tokenizer] 2 problems:"));
 }
 
+TEST(TokenizerJson, FirstPieceNeedsTextThatIsNotMoved) {
+  Json json = small_json();
+  json["normalizer"] = {{"type", "Prepend"}, {"prepend", "x"}};
+  json["pre_tokenizer"] = {{"type", "Metaspace"}, {"prepend_scheme", "first"}};
+  EXPECT_EQ(error_of(json),
+            "the normalizer adds or removes text and a Metaspace has the prepend_scheme \"first\"; "
+            "one of both is needed.");
+}
+
 TEST(TokenizerJson, BadFilesAreReported) {
   TemporaryFolder folder;
   put_file(folder / "tokenizer.json", "{\"a\":");

@@ -228,9 +228,8 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
     else if (const auto earlier = std::find_if(assignments.begin(), assignments.end(), same);
              earlier == assignments.end())
       assignments.emplace_back(key, value);
-    else if (earlier->second != value)
-      problems.add(fmt::format("{} is given as {} and as {}; give one.", key,
-                               short_text(earlier->second), short_text(value)));
+    else
+      earlier->second = value;  // the last word counts, as in $COMMON steps=4
   }
   check_label(assignments, problems);
   assign(config, assignments, problems);

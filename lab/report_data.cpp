@@ -235,12 +235,17 @@ void for_each_line(const fs::path& file, Use use) {
   }
 }
 
-LossCurve read_losses(const fs::path& file, const std::vector<const char*>& other_columns) {
+// `every_step`: a line of each is needed; else steps ascend.
+LossCurve read_losses(const fs::path& file, const std::vector<const char*>& other_columns,
+                      bool every_step) {
   LossCurve curve;
   for_each_line(file, [&](const Field& line) {
     const int64_t step = line["step"].integer();
     const int64_t expected = static_cast<int64_t>(curve.step.size());
-    if (step != expected)
+    if (!every_step && !curve.step.empty() && step <= curve.step.back())
+      line["step"].fail(fmt::format("steps must ascend, found {} after {}. {}", step,
+                                    curve.step.back(), kRepair));
+    if (every_step && step != expected)
       line["step"].fail(
           fmt::format("a line of every step is needed, found {} in the place of {}. {}", step,
                       expected, kRepair));
@@ -283,9 +288,9 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
   arm.name = entry["name"].text();
   arm.overrides = overrides;
   const fs::path folder = run / entry["folder"].text();
-  arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"});
+  arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"}, true);
   if (fs::exists(folder / "validation.jsonl"))
-    arm.validation = read_losses(folder / "validation.jsonl", {"tokens"});
+    arm.validation = read_losses(folder / "validation.jsonl", {"tokens"}, false);
   RecordReader reader(arm);
   for_each_line(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
   if (arm.measured.empty())

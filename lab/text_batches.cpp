@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "io/hash.h"
 #include "io/token_cache.h"
 #include "io/tokenizer_files.h"
 #include "lab/token_input.h"
@@ -91,7 +92,10 @@ class TextBatches : public BatchSource {
   }
 
   DataFacts facts() const override {
-    return {.hash = stream_->key(),
+    Hasher hasher;
+    hasher.add(stream_->key());
+    if (const auto begin = vocabulary_->tokens.begin.id) hasher.add(fmt::format(" {}", *begin));
+    return {.hash = hasher.hex_128(),
             .what = describe(),
             .tokens = static_cast<int64_t>(size_),
             .documents = static_cast<int64_t>(stream_->document_count()),

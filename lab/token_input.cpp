@@ -54,7 +54,9 @@ nlohmann::ordered_json token_json(const ChosenToken& token) {
   nlohmann::ordered_json json = {{"id", nullptr}};
   if (token.id) json["id"] = *token.id;
   // A token may be a part of a character, which no JSON text may hold.
-  if (!token.text.empty() && ill_formed_bytes(token.text) == 0) json["token"] = token.text;
+  std::string storage;
+  if (!token.text.empty() && valid_utf8(token.text, storage) == token.text)
+    json["token"] = token.text;
   json["source"] = token.source;
   return json;
 }

@@ -392,8 +392,8 @@ class ArmRun {
 
   std::string where_from(int64_t step, const fs::path& checkpoint) const {
     try {
-      const std::string found =
-          first_not_finite(config_, *data_.training, compile_settings(), step, [&](Trainer& trainer) {
+      const std::string found = first_not_finite(
+          config_, *data_.training, compile_settings(), step, [&](Trainer& trainer) {
             read_checkpoint(checkpoint, trainer.weights(), trainer.optimizer_state());
           });
       return found.empty() ? "a second computation of it is finite, which is a bug in Weir" : found;

@@ -228,10 +228,31 @@ bool Clustering::mergeable(int32_t a, int32_t b) const {
   std::set<Value> operands = loads(clusters_[a].nodes, a);
   operands.merge(loads(clusters_[b].nodes, b));
   if (static_cast<int>(operands.size()) > options_.max_operands) return false;
-  return !depends_through_others(a, b) && !depends_through_others(b, a);
+  const auto reads = [&](int32_t reader, int32_t read) {
+    const std::vector<int32_t>& members = clusters_[reader].nodes;
+    return std::any_of(members.begin(), members.end(),
+                       [&](int32_t member) { return reads_elsewhere(member, read); });
+  };
+  return !reads(a, b) && !reads(b, a) && !depends_through_others(a, b) &&
+         !depends_through_others(b, a);
+}
+
+// Whether a node reads a value of a cluster at other places than its own: behind a reshape, or in a
+// column that is computed again. A kernel cannot load what it computes itself.
+bool Clustering::reads_elsewhere(int32_t node, int32_t cluster) const {
+  for (Value input : graph_.node(node).inputs) {
+    const Value value = root(graph_, input);
+    if (cluster_of_[value.node] == cluster && value != input) return true;
+    if (cluster_of_[value.node] >= 0 || !column_only_[value.node]) continue;
+    std::set<int32_t> read;
+    dependencies_of_node(value.node, read);
+    if (read.contains(cluster)) return true;
+  }
+  return false;
 }
 
 bool Clustering::joins_without_cycle(int32_t node, int32_t cluster) const {
+  if (reads_elsewhere(node, cluster)) return false;
   std::set<int32_t> others;
   dependencies_of_node(node, others);
   others.erase(cluster);

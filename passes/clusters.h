@@ -40,6 +40,7 @@ class Clustering {
   void place_movement(int32_t node);
   int32_t merge_operands(int32_t node, const Shape& space);
   bool mergeable(int32_t a, int32_t b) const;
+  bool reads_elsewhere(int32_t node, int32_t cluster) const;
   bool joins_without_cycle(int32_t node, int32_t cluster) const;
   bool depends_through_others(int32_t from, int32_t on) const;
   bool reaches(const std::set<int32_t>& from, int32_t target) const;

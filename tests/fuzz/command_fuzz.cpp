@@ -97,7 +97,7 @@ void CommandFuzz::make_fixture() const {
 
 void CommandFuzz::prepare(const CommandLine& line) const {
   if (!fs::exists(work_)) fs::create_directories(work_);
-  fs::remove(work_ / "config.json");
+  fs::remove_all(work_ / "config.json");  // a command may have made a folder of that name
   if (!line.config.empty()) write(work_ / "config.json", line.config);
 }
 

@@ -89,7 +89,7 @@ TEST(File, FailedWriteLeavesNothingBehind) {
   TemporaryFolder folder;
   std::filesystem::create_directory(folder / "x");
   EXPECT_THAT(error_text([&] { write_file(folder / "x", "content"); }),
-              HasSubstr("[file] cannot write " + (folder / "x") + ": Is a directory"));
+              HasSubstr("[file] cannot write " + (folder / "x") + ": it is a folder"));
   EXPECT_EQ(folder.file_count(), 1U);
 }
 

@@ -321,7 +321,7 @@ TEST_F(Report, MissingFilesAreNamed) {
   test::write_text(folder_ / "baseline/metrics.jsonl", "\n");
   EXPECT_THAT(error(), HasSubstr("holds no measured step"));
   test::write_text(folder_ / "config.json", "{");
-  EXPECT_THAT(error(), HasSubstr("config.json is damaged"));
+  EXPECT_THAT(error(), HasSubstr("config.json is not valid JSON: parse error at line 1, column 2"));
 }
 
 TEST_F(Report, SummaryTableHasARowAnArm) {

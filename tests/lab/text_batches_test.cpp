@@ -91,7 +91,7 @@ TEST_F(TextBatches, ABeginTokenBeginsEverySequence) {
   const std::multiset<int32_t> seen(targets.begin(), targets.end());
   EXPECT_EQ(seen.count('A'), 1u) << "the first id is a target, too";
   EXPECT_EQ(seen.size(), 40u);
-  EXPECT_THAT(batches->describe(), HasSubstr("separator 0 (byte 0), begin 255 (--begin-token)"));
+  EXPECT_THAT(batches->describe(), HasSubstr("separator 0 (byte 0), begin 255"));
 }
 
 TEST_F(TextBatches, AFractionHoldsOutTheEnd) {

@@ -182,6 +182,19 @@ TEST(Fuse, NeverClosesACycle) {
   expect_same_results(lowered, fused);
 }
 
+// A kernel cannot load at other places what it computes: the weights of a norm that are the normed
+// row itself are read from memory.
+TEST(Fuse, AKernelDoesNotLoadItsOwnValuesInAnotherShape) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({1, 1, 6})), s = b.input("s", f32({3, 2}));
+  Tensor a = tanh(x);
+  b.output("y", s - reshape(rms_norm(a, reshape(a, {6}), 1e-2), {3, 2}));
+  Tensor e = exp(x);
+  b.output("z", e * exp(reshape(e, {6})) + e);
+  GraphPtr lowered = run_to(b.finish(), Stage::lowered), fused = fuse(lowered);
+  expect_same_results(lowered, fused);
+}
+
 TEST(Fuse, GroupsStayWithinTheOperandsOfAKernel) {
   // As the norm of the gradients of a model of many layers: more scalars than a kernel may read.
   Builder b("g");

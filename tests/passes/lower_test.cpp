@@ -58,7 +58,7 @@ TEST(Lower, StampsAttentionAndDropsNamedOnlyCode) {
   GraphPtr after = lower(with_stage(b.finish(), Stage::instrumented), parse_target("x86-64-v3"));
   EXPECT_EQ(body_of(*after),
             "  A, B = attention q, k, k {causal=true, key_block=64, scale=0.2} : f32[1,64,2,32], "
-            "f32[1,2,64]\n"
+            "f32[1,2,2,64]\n"
             "  return out = A\n");
   EXPECT_EQ(after->stage(), Stage::lowered);
   EXPECT_TRUE(after->find("blocks.0.attn.hook_z"));

@@ -128,11 +128,11 @@ TEST_F(TextCommand, ConvertCopiesATokenizerThatItCannotRead) {
   write("model/tokenizer.json", unknown);
   write("model/tokenizer.model", "\n\x05<unk>");
   write("model/generation_config.json", "{}");
-  const Result result = weir("convert model out --dtype bf16");
+  const Result result = weir("convert model hf --dtype bf16");
   ASSERT_EQ(result.status, 0) << result.err;
-  EXPECT_EQ(text_of(folder_ / "out/tokenizer.json"), unknown);
-  EXPECT_EQ(text_of(folder_ / "out/tokenizer.model"), "\n\x05<unk>");
-  EXPECT_EQ(text_of(folder_ / "out/generation_config.json"), "{}");
+  EXPECT_EQ(text_of(folder_ / "hf/tokenizer.json"), unknown);
+  EXPECT_EQ(text_of(folder_ / "hf/tokenizer.model"), "\n\x05<unk>");
+  EXPECT_EQ(text_of(folder_ / "hf/generation_config.json"), "{}");
   EXPECT_THAT(result.out, HasSubstr("with its tokenizer"));
   const weir::SafetensorsFile weights((folder_ / "out/model.safetensors").string());
   EXPECT_EQ(weights.entries()[0].dtype, weir::FileDtype::bf16);

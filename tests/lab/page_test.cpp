@@ -106,6 +106,19 @@ class Page : public testing::TestWithParam<const char*> {
                    "document.querySelector('#controls:not([hidden])') && "
                    "[...document.querySelectorAll('.panel:not([hidden]) > .plot')]"
                    ".every((plot) => plot.querySelector('.main-svg'))");
+    settle();
+  }
+
+  // Figures follow the size of their panels a little later: after a scroll bar has come, too.
+  // What has not come to rest after three seconds is for the checks to find.
+  void settle() {
+    browser_->evaluate(
+        "new Promise((done) => { let calm = 0, looks = 0; const look = () => { calm = "
+        "[...document.querySelectorAll('.panel:not([hidden]) > .plot')].every((plot) => "
+        "Math.abs(plot.clientWidth - (plot.querySelector('.main-svg')?.getAttribute('width') ?? "
+        "0)) < 1 && Math.abs(plot.clientHeight - (plot.querySelector('.main-svg')"
+        "?.getAttribute('height') ?? 0)) < 1) ? calm + 1 : 0; "
+        "calm > 3 || ++looks > 60 ? done() : setTimeout(look, 50); }; look(); })");
   }
 
   void boxes_are_right(const std::string& name);
@@ -121,6 +134,7 @@ class Page : public testing::TestWithParam<const char*> {
 
 void Page::boxes_are_right(const std::string& name) {
   browser_->write_screenshot(folder_ / (name + ".png"));
+  settle();
   EXPECT_THAT(texts(browser_->evaluate(checked("wrongBoxes()"))), IsEmpty()) << name;
 }
 
@@ -145,11 +159,7 @@ void Page::it_is_printed_whole() {
     EXPECT_LE(size[0].get<double>(), 690);
     EXPECT_EQ(size[0], size[1]);
   }
-  browser_->evaluate(
-      "new Promise((done) => { const look = () => [...document.querySelectorAll('.panel:not("
-      "[hidden]) > .plot')].every((plot) => Math.abs(plot.clientWidth - (plot.querySelector("
-      "'.main-svg')?.getAttribute('width') ?? 0)) < 1) ? done() : setTimeout(look, 50); look(); "
-      "})");
+  settle();
   EXPECT_THAT(texts(browser_->evaluate(checked("wrongBoxes()"))), IsEmpty());
 
   // The same layout where it can be measured: A4 and Letter without their margins, and narrower.

@@ -71,7 +71,7 @@ std::vector<std::string> tokenizer_seeds() {
       R"("normalizers":[{"type":"Prepend","prepend":"\u2581"},{"type":"Replace","pattern":)"
       R"({"String":" "},"content":"\u2581"}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":)"
       R"([{"type":"Split","pattern":{"Regex":"[^\\w&&b]\\b"},"behavior":"Contiguous","invert":true},)"
-      R"({"type":"Metaspace","prepend_scheme":"first"}]},"decoder":{"type":"Sequence","decoders":)"
+      R"({"type":"Metaspace","prepend_scheme":"always"}]},"decoder":{"type":"Sequence","decoders":)"
       R"([{"type":"ByteFallback"},{"type":"Strip","content":" ","start":1,"stop":0}]}})";
   GgufBuilder llama;
   llama.text("tokenizer.ggml.model", "llama");

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -244,32 +243,6 @@ TEST(Pipeline, StagesOfTheTableFollowEachOther) {
     EXPECT_FALSE(pass.reason.empty()) << pass.name;
     stage = pass.after;
   }
-}
-
-// Eight times the layers take about eight times the time, not 64 times: of the processor's, since
-// others may be at work.
-TEST(Pipeline, TimeIsLinearInLayers) {
-  const auto seconds = [](int64_t layers) {
-    const Model model = build_llama({.name = "deep",
-                                     .layers = layers,
-                                     .d_model = 16,
-                                     .heads = 2,
-                                     .kv_heads = 1,
-                                     .d_head = 8,
-                                     .d_ff = 24,
-                                     .vocabulary = 11},
-                                    2, 7);
-    CompileOptions options{.gradients = {"*"}};
-    options.probes = {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
-                      "blocks.*.attn.hook_pattern : column_mass, mean(batch)",
-                      "blocks.*.hook_resid_mid : norm(feature), mean(batch)"};
-    const std::clock_t start = std::clock();
-    run_pipeline(model.graph, options);
-    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-  };
-  seconds(4);
-  const double few = std::min(seconds(20), seconds(20)), many = seconds(160);
-  EXPECT_LT(many, 16 * few) << few << " s for 20 layers, " << many << " s for 160";
 }
 
 }  // namespace

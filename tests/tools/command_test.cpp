@@ -360,10 +360,10 @@ TEST_F(Command, OutputThatIsLostIsAFailure) {
   write("a.weir", weir("dump " + small).out);
   const std::string train =
       "steps=1 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 model.d_ff=24 "
-      "data.symbols=9 ";
+      "data.kind=text data.files=long.txt ";
+  write("long.txt", std::string(200, 'a'));
   ASSERT_EQ(weir("train out=run " + train).status, 0);
   const std::string model = "--model run/run/checkpoints/step000001";
-  write("long.txt", std::string(200, 'a'));
   for (const std::string& command :
        {std::string("--help"), std::string("info --quick"), std::string("probes"), "dump " + small,
         std::string("run a.weir"), std::string("report run"),
@@ -402,7 +402,8 @@ TEST_F(Command, AFileThatCannotBeWrittenWholeIsNotWritten) {
   // The limit of a file's size is what a full disk is, without a disk.
   const std::string train =
       "batch=2 length=16 model.d_model=64 model.d_head=32 model.heads=2 model.d_ff=128 "
-      "data.symbols=9 optimizer.warmup=1 measure.steps=0,4 steps=4 ";
+      "data.kind=text data.files=long.txt optimizer.warmup=1 measure.steps=0,4 steps=4 ";
+  write("long.txt", std::string(900, 'a'));
   ASSERT_EQ(weir("train out=run " + train).status, 0);
   fs::remove(folder_ / "run/report.html");
   const auto limited = [&](int kilobytes, const std::string& command) {

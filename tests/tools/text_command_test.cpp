@@ -134,7 +134,7 @@ TEST_F(TextCommand, ConvertCopiesATokenizerThatItCannotRead) {
   EXPECT_EQ(text_of(folder_ / "hf/tokenizer.model"), "\n\x05<unk>");
   EXPECT_EQ(text_of(folder_ / "hf/generation_config.json"), "{}");
   EXPECT_THAT(result.out, HasSubstr("with its tokenizer"));
-  const weir::SafetensorsFile weights((folder_ / "out/model.safetensors").string());
+  const weir::SafetensorsFile weights((folder_ / "hf/model.safetensors").string());
   EXPECT_EQ(weights.entries()[0].dtype, weir::FileDtype::bf16);
 }
 

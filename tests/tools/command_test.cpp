@@ -347,7 +347,7 @@ TEST_F(Command, OfTwoProcessesOneHasTheRun) {
   const bool first = text_of(folder_ / "two-a") == "0\n";
   EXPECT_EQ(text_of(folder_ / (first ? "two-b" : "two-a")), "1\n");
   EXPECT_THAT(text_of(folder_ / (first ? "b" : "a")),
-              HasSubstr("error: [train] two is in use by process "));
+              HasSubstr("error: [train] two is in use by "));
   EXPECT_EQ(weir("report two").status, 0);
   EXPECT_FALSE(fs::exists(folder_ / "two/lock"));
 }
@@ -419,10 +419,10 @@ TEST_F(Command, AFileThatCannotBeWrittenWholeIsNotWritten) {
   EXPECT_TRUE(fs::is_empty(folder_ / "cut/run/checkpoints"));
   EXPECT_EQ(weir("train resume=cut").status, 0);
   EXPECT_EQ(text_of(folder_ / "cut/run/metrics.jsonl"), text_of(folder_ / "run/run/metrics.jsonl"));
-  const Result record = limited(
-      1,
-      "measure --model run/run/checkpoints/step000004 --text run/run/loss.jsonl --length 16 "
-      "--batch 2 --no-report --json out.json");
+  const Result record =
+      limited(1,
+              "measure --model run/run/checkpoints/step000004 --text long.txt --length 16 "
+              "--batch 2 --no-report --json out.json");
   EXPECT_EQ(record.status, 1);
   EXPECT_THAT(record.err, HasSubstr("error: [file] cannot write out.json: File too large.\n"));
   const Result converted = limited(40, "convert run/run/checkpoints/step000004 hf");

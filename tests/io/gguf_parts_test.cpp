@@ -2,6 +2,7 @@
 #include "io/gguf_parts.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -48,7 +49,9 @@ class GgufPartsTest : public ::testing::Test {
     return text;
   }
 
-  const fs::path folder_ = fs::path(::testing::TempDir()) / "weir_gguf_parts";
+  // Of its own: tests run side by side.
+  const fs::path folder_ =
+      fs::path(::testing::TempDir()) / ("weir_gguf_parts_" + std::to_string(getpid()));
 };
 
 TEST_F(GgufPartsTest, AreOpenedTogetherByAnyOfThem) {

@@ -38,6 +38,12 @@ struct ValueRule {
   std::function<bool(const std::string&)> fits = {};
   PathKind path = PathKind::none;
   std::function<std::vector<std::string>(const std::string&)> split = {};  ///< of a list of texts
+  /// The files behind a text that names inputs but is no path of one, such as a glob.
+  std::function<std::vector<std::string>(const std::string&)> reads = {};
+  /// Of an output file: what is written, e.g. "a report", and whether a file that exists is such a
+  /// one, which may be replaced. Empty: any file may be.
+  std::string makes = {};
+  std::function<bool(const std::string&)> is_own = {};
 };
 
 /// Whole numbers, or numbers, from `low` to `high`.

@@ -58,8 +58,7 @@ Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
 void add_text(Provenance& provenance, const TextOptions& options, const TextInput& input) {
   provenance.input_kind = "text";
   const TextSource source(options.files(), options.key);
-  for (const TextFile& file : source.files())
-    provenance.input_files.push_back(file.path);
+  for (const TextFile& file : source.files()) provenance.input_files.push_back(file.path);
   provenance.tokenizer = input.tokenizer().description();
   provenance.tokenizer_fingerprint = input.tokenizer().fingerprint();
   provenance.separator = input.tokens().separator.id;

@@ -13,6 +13,7 @@
 #include "lab/token_input.h"
 #include "support/text.h"
 #include "tools/checkpoint_options.h"
+#include "tools/outputs.h"
 #include "tools/standard_output.h"
 #include "tools/text_options.h"
 
@@ -24,6 +25,7 @@ struct EvalArguments {
   TextOptions text;
   std::string tokens, json;
   int64_t context = 0, stride = 0;
+  bool overwrite = false;
 };
 
 // What is evaluated, and the tokenizer of text.
@@ -169,7 +171,8 @@ void add_eval(Commands& commands) {
             "tokens of a window; 1024, or what the model has if that is less, if not given");
   table.add("--stride", &options->stride, within(1, kMaxLength),
             "from one window to the next; the context, windows side by side, if not given");
-  table.add("--json", &options->json, output_file(), "write the result here");
+  table.add("--json", &options->json, record_file("weir.eval"), "write the result here");
+  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.check([options, &table](UsageProblems& problems) {
     if (table.given("--context") && options->stride > options->context)
       problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",

@@ -18,6 +18,7 @@
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/checkpoint_options.h"
+#include "tools/outputs.h"
 #include "tools/paths.h"
 #include "tools/standard_output.h"
 #include "tools/text_options.h"
@@ -30,7 +31,7 @@ struct MeasureArguments {
   std::string tokens, sink = "0", json, report, saved, profile;
   TextOptions text;
   int64_t batch = 4, length = 256;
-  bool no_report = false;
+  bool no_report = false, overwrite = false;
   std::vector<std::string> probes, maps;
 };
 
@@ -162,9 +163,11 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   if (beside && report == options.json)
     problems.add(
         fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty())
-    if (const std::string wrong = output_problem(report, false); !wrong.empty())
-      problems.add_failure("the report: " + wrong);
+  else if (beside && output_problem(options.json, false).empty()) {
+    std::string wrong = output_problem(report, false);
+    if (wrong.empty() && !options.overwrite) wrong = replacing_problem(report, report_file());
+    if (!wrong.empty()) problems.add_failure("the report: " + wrong);
+  }
   options.text.check(table, problems);
 }
 
@@ -268,18 +271,20 @@ void add_measure(Commands& commands) {
       .add("--sink-token", &options->sink, of_form("a position or auto", is_sink),
            "position of the sink, or auto: the key with the largest mean mass")
       .with_default();
-  table.add("--json", &options->json, output_file(), "write the record weir.measure/1 here");
-  table.add("--report", &options->report, output_file(),
+  table.add("--json", &options->json, record_file("weir.measure"),
+            "write the record weir.measure/1 here");
+  table.add("--report", &options->report, report_file(),
             "write the report here; beside --json, as .html, if not given");
   table.add("--map", &options->maps, of_form("LAYER.HEAD, e.g. 12.3,", is_head),
             "LAYER.HEAD whose attention map the report shows; repeatable; the heads with the "
             "largest and the smallest sink mass if not given");
   table.add("--probe", &options->probes, some_text(),
             "a further probe, as `weir probes --help` explains; repeatable");
-  table.add("--save-probes", &options->saved, output_file(),
+  table.add("--save-probes", &options->saved, probes_file(),
             "write the values of --probe to this .npz, under their names");
-  table.add("--profile", &options->profile, output_file(),
+  table.add("--profile", &options->profile, record_file("weir.profile"),
             "write where the time went, kernel by kernel (weir.profile/1), here");
+  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.exclude("--no-report", "--report");
   table.check(
       [options, &table](UsageProblems& problems) { check_measure(*options, table, problems); });

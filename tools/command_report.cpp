@@ -7,12 +7,14 @@
 #include "lab/run_folder.h"
 #include "lab/run_place.h"
 #include "tools/command.h"
+#include "tools/outputs.h"
 
 namespace weir {
 namespace {
 
 struct ReportArguments {
   std::string run, out;
+  bool overwrite = false;
 };
 
 int run_report(const ReportArguments& options) {
@@ -32,7 +34,8 @@ void add_report(Commands& commands) {
   OptionTable& table =
       add_command(commands, "report", "write the report of a training run from its folder");
   table.add("run", &options->run, input_path(), "the run's folder").needed();
-  table.add("--out", &options->out, output_file(), "the HTML file; RUN/report.html if not given");
+  table.add("--out", &options->out, report_file(), "the HTML file; RUN/report.html if not given");
+  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.footer(
       "An unfinished run is reported as far as it has got.\n\nExamples:\n"
       "  weir report runs/first\n  weir report runs/first --out first.html");

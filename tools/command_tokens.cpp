@@ -14,6 +14,7 @@
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/command.h"
+#include "tools/outputs.h"
 #include "tools/text_options.h"
 
 namespace weir {
@@ -23,6 +24,7 @@ struct TokensArguments {
   std::string tokenizer, out, decode, separator = "auto", begin_token = "none", key = "text";
   std::vector<std::string> text;
   int64_t batch = 0, length = 0;
+  bool overwrite = false;
 };
 
 std::string read_standard_input() {
@@ -121,12 +123,13 @@ void add_tokens(Commands& commands) {
            "SentencePiece, a .gguf file, or a folder with one of these")
       .needed();
   table
-      .add("--text", &options->text, some_text(),
+      .add("--text", &options->text, text_files_rule(),
            "files, folders or globs of plain text or JSON Lines, also .gz and .zst; - or nothing "
            "reads standard input")
       .many();
-  table.add("--out", &options->out, output_file(),
+  table.add("--out", &options->out, tokens_file(),
             "the .npy file (i32) to write, or the text with --decode; else standard output");
+  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.add("--length", &options->length, within(1, 1 << 30),
             "cut the ids into rows of this many, [batch, length]");
   table.add("--batch", &options->batch, within(1, 1 << 30),

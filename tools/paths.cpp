@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -43,7 +44,72 @@ std::string long_name(const std::string& path) {
   return path.size() <= longest_shown ? path : path.substr(0, longest_shown) + "...";
 }
 
+// What an option reads: the paths themselves, or the files that its texts name.
+std::vector<std::string> files_read(const Option& option) {
+  if (option.rule.path == PathKind::input) return option.given;
+  std::vector<std::string> files;
+  if (option.rule.reads)
+    for (const std::string& text : option.given)
+      for (std::string& file : option.rule.reads(text)) files.push_back(std::move(file));
+  return files;
+}
+
+// Whether both paths lead to one file, by whatever names and links.
+bool same_file(const fs::path& one, const fs::path& other) {
+  std::error_code error;
+  return fs::equivalent(one, other, error) && !error;
+}
+
+// Whether a file is in a folder that is read, or is what a link in it leads to.
+bool is_within(const std::string& path, const std::string& folder) {
+  const std::string inside = (fs::path(place_of(folder)) / "").string();
+  if (place_of(path).starts_with(inside)) return true;
+  std::error_code error;
+  constexpr int deepest = 3;
+  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied,
+                                         error);
+  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry.depth() >= deepest) entry.disable_recursion_pending();
+    std::error_code ignored;
+    if (!fs::is_directory(entry->path(), ignored) && same_file(entry->path(), path)) return true;
+  }
+  return false;
+}
+
+// Adds whatever is wrong with replacing what is at an output's path.
+void check_replacing(const Option& output, const std::string& path,
+                     const std::deque<Option>& options, bool overwrite, UsageProblems& problems) {
+  const std::string replacing = replacing_problem(path, output.rule);
+  for (const Option& option : options)
+    for (const std::string& input : files_read(option)) {
+      std::error_code error;
+      if (same_file(input, path) && !fs::is_directory(input, error))
+        return problems.add(fmt::format("{} would be written over what {} reads, {}.", output.name,
+                                        option.name, path));
+      if (!replacing.empty() && fs::is_directory(input, error) && is_within(path, input))
+        return problems.add(
+            fmt::format("{} would be written over {}, a file of the folder {} that {} reads, which "
+                        "is no {}. Give another name.",
+                        output.name, path, input, option.name,
+                        output.rule.makes.substr(output.rule.makes.find(' ') + 1)));
+    }
+  if (!replacing.empty() && !overwrite)
+    problems.add_failure(fmt::format("{}: {}", output.name, replacing));
+}
+
 }  // namespace
+
+std::string replacing_problem(const std::string& path, const ValueRule& rule) {
+  std::error_code error;
+  // An empty file, as mktemp makes it, has nothing to lose.
+  if (!rule.is_own || !fs::is_regular_file(path, error) || fs::file_size(path, error) == 0 ||
+      rule.is_own(path))
+    return "";
+  return fmt::format(
+      "{} is there already and is not {}, so it is not replaced. Give another name, or --overwrite "
+      "to replace it.",
+      path, rule.makes);
+}
 
 std::string output_problem(const std::string& path, bool folder) {
   std::error_code error;
@@ -75,6 +141,9 @@ std::string output_problem(const std::string& path, bool folder) {
 
 void check_paths(const std::deque<Option>& options, UsageProblems& problems) {
   std::map<std::string, std::string> outputs, inputs;  // place to option
+  const bool overwrite = std::any_of(options.begin(), options.end(), [](const Option& option) {
+    return option.name == "--overwrite" && !option.given.empty();
+  });
   for (const Option& option : options)
     for (const std::string& path : option.given) {
       if (path.empty() || option.rule.path != PathKind::input) continue;
@@ -97,6 +166,8 @@ void check_paths(const std::deque<Option>& options, UsageProblems& problems) {
                                  input->second, path));
       if (const std::string wrong = output_problem(path, folder); !wrong.empty())
         problems.add_failure(fmt::format("{}: {}", option.name, wrong));
+      else if (!folder && !inputs.contains(place))
+        check_replacing(option, path, options, overwrite, problems);
     }
 }
 

@@ -10,14 +10,32 @@
 namespace weir {
 
 ValueRule tokenizer_path_rule() {
-  return of_form("bytes, a file or a folder", [](const std::string& text) {
+  ValueRule rule = of_form("bytes, a file or a folder", [](const std::string& text) {
     std::error_code error;
     return text == "bytes" || (!text.empty() && std::filesystem::exists(text, error));
   });
+  rule.reads = [](const std::string& text) {
+    return text == "bytes" ? std::vector<std::string>{} : std::vector{text};
+  };
+  return rule;
+}
+
+ValueRule text_files_rule() {
+  ValueRule rule = some_text();
+  rule.reads = [](const std::string& text) {
+    std::vector<std::string> files;
+    try {
+      const TextSource source(split_inputs(text));
+      for (const TextFile& file : source.files()) files.push_back(file.path);
+    } catch (const UserError&) {  // said where the text is read
+    }
+    return files;
+  };
+  return rule;
 }
 
 void TextOptions::add_to(OptionTable& table) {
-  table.add("--text", &text, some_text(),
+  table.add("--text", &text, text_files_rule(),
             "text to tokenise: files, folders or globs of plain text or JSON Lines, also .gz and "
             ".zst, divided by commas; repeatable");
   table.add("--tokenizer", &tokenizer, tokenizer_path_rule(),

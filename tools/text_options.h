@@ -11,7 +11,8 @@
 namespace weir {
 
 inline constexpr const char* kSeparatorMeaning =
-    "token between documents: an id, a token, none, or auto: the end token that tokenizer_config.json, "
+    "token between documents: an id, a token, none, or auto: the end token that "
+    "tokenizer_config.json, "
     "config.json, generation_config.json or GGUF keys name (io/README.md)";
 inline constexpr const char* kBeginMeaning =
     "token at the begin of every sequence: an id, a token, none, or auto: as transformers adds it";
@@ -19,6 +20,8 @@ inline constexpr const char* kTextKeyMeaning = "member of a line of JSON Lines t
 
 /// bytes, or the path of a tokenizer that exists.
 ValueRule tokenizer_path_rule();
+/// Texts that name files, folders or globs of text.
+ValueRule text_files_rule();
 
 struct TextOptions {
   std::vector<std::string> text;

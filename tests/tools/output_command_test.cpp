@@ -1,0 +1,145 @@
+// Files that stand where a command writes: its own of before are replaced, others are not.
+#include <gmock/gmock.h>
+
+#include "io/npy.h"
+#include "tools/command_test_util.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Result = weir::test::CommandResult;
+
+class OutputCommand : public weir::test::Command {
+ protected:
+  void SetUp() override {
+    fs::copy(fmt::format("{}/models/llama", WEIR_TEST_DATA), folder_ / "model");
+    const std::vector<int64_t> shape = {1, 5};
+    const std::vector<int32_t> ids = {1, 2, 3, 4, 5};
+    weir::write_npy((folder_ / "ids.npy").string(),
+                    {weir::FileDtype::i32, shape, std::as_bytes(std::span(ids))});
+  }
+  // Refused with that status and text, and the file as it was.
+  void expect_kept(const std::string& arguments, const std::string& file, int status,
+                   const std::string& message) const {
+    const std::string before = text_of(folder_ / file);
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, status) << arguments;
+    EXPECT_THAT(result.err, HasSubstr(message)) << arguments;
+    EXPECT_EQ(result.out, "") << arguments << ": nothing is loaded or computed before";
+    EXPECT_TRUE(text_of(folder_ / file) == before) << arguments;
+  }
+  void expect_replaced(const std::string& arguments, const std::string& file) const {
+    const std::string before = text_of(folder_ / file);
+    const fs::file_time_type time = fs::last_write_time(folder_ / file);
+    fs::last_write_time(folder_ / file, time - std::chrono::hours(1));
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, 0) << arguments << result.err;
+    EXPECT_GE(fs::last_write_time(folder_ / file), time) << arguments << " did not write " << file;
+  }
+};
+
+const char* const kRefused = "so it is not replaced. Give another name, or --overwrite";
+
+TEST_F(OutputCommand, ReplacesWhatMeasureWroteBefore) {
+  const std::string measure =
+      "measure --model model --tokens ids.npy --json r.json --save-probes p.npz --profile f.json "
+      "--probe 'blocks.0.attn.hook_v'";
+  ASSERT_EQ(weir(measure).status, 0);
+  for (const char* file : {"r.json", "r.html", "p.npz", "f.json"}) expect_replaced(measure, file);
+  // An empty file, as mktemp makes it.
+  write("empty", "");
+  expect_replaced("measure --model model --tokens ids.npy --no-report --json empty", "empty");
+}
+
+TEST_F(OutputCommand, KeepsWhatMeasureDidNotWrite) {
+  const std::string measure = "measure --model model --tokens ids.npy ";
+  write("notes", "my notes");
+  write("steps.jsonl", "{\"format\":\"weir.measure/1\",\"step\":0,\"loss\":1}\n");
+  write("eval.json", "{\"format\":\"weir.eval/1\",\"loss\":1}\n");
+  write("page.html", "<!DOCTYPE html>\n<title>a page</title>\n");
+  fs::copy_file(folder_ / "ids.npy", folder_ / "other.npy");
+  for (const char* file : {"notes", "steps.jsonl", "eval.json", "page.html", "other.npy"}) {
+    expect_kept(measure + "--no-report --json " + file, file, 1,
+                fmt::format("[measure] --json: {} is there already and is not a record of the "
+                            "format weir.measure, {}",
+                            file, kRefused));
+    expect_kept(measure + "--report " + file, file, 1, "is not a report of Weir's");
+    expect_kept(measure + "--probe 'blocks.0.attn.hook_v' --save-probes " + file, file, 1,
+                "is not an archive of probes");
+    expect_kept(measure + "--profile " + file, file, 1, "is not a record of the format weir.prof");
+  }
+  // The report that goes beside the record.
+  expect_kept(measure + "--json page.json", "page.html", 1, "the report: page.html is there");
+  expect_replaced(measure + "--json page.json --overwrite", "page.html");
+  expect_replaced(measure + "--report notes --overwrite", "notes");
+}
+
+TEST_F(OutputCommand, KeepsEvalRecordsApart) {
+  const std::string eval = "eval --model model --tokens ids.npy --json ";
+  ASSERT_EQ(weir(eval + "e.json").status, 0);
+  expect_replaced(eval + "e.json", "e.json");
+  ASSERT_EQ(weir("measure --model model --tokens ids.npy --no-report --json m.json").status, 0);
+  expect_kept(eval + "m.json", "m.json", 1, "is not a record of the format weir.eval");
+  expect_replaced(eval + "m.json --overwrite", "m.json");
+}
+
+TEST_F(OutputCommand, NeverWritesOverItsInputs) {
+  const std::string over = " --overwrite";
+  for (const std::string& command :
+       {std::string("measure --no-report --model model --tokens ids.npy --json "),
+        std::string("eval --model model --tokens ids.npy --json ")}) {
+    for (const char* file : {"model/model.safetensors", "model/config.json"}) {
+      expect_kept(command + file, file, 2, "a file of the folder model that --model reads");
+      expect_kept(command + file + over, file, 2, "a file of the folder model that --model reads");
+    }
+    fs::remove(folder_ / "hard");
+    fs::remove(folder_ / "blob");
+    fs::create_hard_link(folder_ / "ids.npy", folder_ / "hard");
+    expect_kept(command + "hard" + over, "hard", 2, "would be written over what --tokens reads");
+    // A folder whose weights are links, as the cache of Hugging Face has them.
+    fs::rename(folder_ / "model/model.safetensors", folder_ / "blob");
+    fs::create_symlink("../blob", folder_ / "model/model.safetensors");
+    expect_kept(command + "blob" + over, "blob", 2, "a file of the folder model that --model");
+    fs::rename(folder_ / "blob", folder_ / "model/model.safetensors");
+  }
+  // A record in the model's folder is one of its own.
+  const std::string measure = "measure --model model --tokens ids.npy --no-report --json ";
+  ASSERT_EQ(weir(measure + "model/record.json").status, 0);
+  expect_replaced(measure + "model/record.json", "model/record.json");
+}
+
+TEST_F(OutputCommand, TokensKeepTheTextAndOtherFiles) {
+  write("a.txt", "some text");
+  write("b.txt", "more of it");
+  const std::string tokens = "tokens --tokenizer bytes ";
+  for (const char* text : {"a.txt", "'*.txt'", "."})
+    expect_kept(tokens + "--out a.txt --overwrite --text " + text, "a.txt", 2,
+                "--out would be written over what --text reads, a.txt.");
+  expect_kept(tokens + "--text a.txt --out b.txt", "b.txt", 1,
+              "b.txt is there already and is not an array of token ids as `weir tokens` writes");
+  const float numbers[] = {1, 2};
+  const int64_t shape[] = {2};
+  weir::write_npy((folder_ / "f32.npy").string(), shape, numbers);
+  expect_kept(tokens + "--text a.txt --out f32.npy", "f32.npy", 1, kRefused);
+  expect_replaced(tokens + "--text a.txt --out ids.npy", "ids.npy");
+  expect_replaced(tokens + "--text a.txt --out b.txt --overwrite", "b.txt");
+  expect_kept(tokens + "--decode ids.npy --out a.txt", "a.txt", 1, kRefused);
+  expect_replaced(tokens + "--decode ids.npy --out a.txt --overwrite", "a.txt");
+}
+
+TEST_F(OutputCommand, ReportsKeepTheFilesOfTheRun) {
+  ASSERT_EQ(weir("train out=run steps=1 batch=1 length=32 model.layers=1 model.d_model=16 "
+                 "model.d_head=8 model.heads=2 model.d_ff=24 optimizer.warmup=1 measure.steps=1")
+                .status,
+            0);
+  expect_kept("report run --out run/run.json --overwrite", "run/run.json", 2,
+              "a file of the folder run that run reads, which is no report of Weir's.");
+  expect_replaced("report run --out run/report.html", "run/report.html");
+  write("page.html", "<!DOCTYPE html>\n<title>a page</title>\n");
+  expect_kept("report run --out page.html", "page.html", 1, kRefused);
+  expect_replaced("report run --out page.html --overwrite", "page.html");
+}
+
+}  // namespace

@@ -1,0 +1,78 @@
+#include "tools/outputs.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <regex>
+
+#include "io/npy.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+// The begin of a file; what cannot be read is recognised as nothing.
+std::string head_of(const std::string& path) {
+  std::string head(4096, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(file.gcount()));
+  return head;
+}
+
+ValueRule own_file(std::string makes, std::function<bool(const std::string&)> is_own) {
+  ValueRule rule = output_file();
+  rule.makes = std::move(makes);
+  rule.is_own = std::move(is_own);
+  return rule;
+}
+
+// Steps of a training run have the same format, one a line, and are no record of their own.
+bool is_record(const std::string& path, const std::string& format) {
+  const std::regex begin(
+      fmt::format(R"re(^\s*\{{\s*"format"\s*:\s*"{}/[0-9]+"\s*,(?!\s*"step"\s*:))re", format));
+  return std::regex_search(head_of(path), begin);
+}
+
+bool is_report(const std::string& path) {
+  const std::string head = head_of(path);
+  return head.starts_with("<!DOCTYPE html>") &&
+         head.find("<meta name=\"generator\" content=\"Weir\">") != std::string::npos;
+}
+
+// A ZIP archive, the name of whose first entry is that of a probe: VALUE:REDUCTIONS.npy.
+bool is_probes(const std::string& path) {
+  constexpr size_t header = 30;  // bytes of a local file header before the name
+  const std::string head = head_of(path);
+  if (!head.starts_with("PK\x03\x04") || head.size() < header) return false;
+  const auto byte = [&](size_t at) { return static_cast<size_t>(static_cast<uint8_t>(head[at])); };
+  const std::string name = head.substr(header, byte(26) + 256 * byte(27));
+  return name.ends_with(".npy") && name.find(':') != std::string::npos;
+}
+
+bool is_token_array(const std::string& path) {
+  if (!head_of(path).starts_with("\x93NUMPY")) return false;
+  try {
+    const NpyArray array = read_npy(path);
+    return array.dtype == FileDtype::i32 && (array.shape.size() == 1 || array.shape.size() == 2);
+  } catch (const UserError&) {  // damaged, or of a kind that `weir tokens` does not write
+    return false;
+  }
+}
+
+}  // namespace
+
+ValueRule record_file(const std::string& format) {
+  return own_file(fmt::format("a record of the format {}", format),
+                  [format](const std::string& path) { return is_record(path, format); });
+}
+
+ValueRule report_file() { return own_file("a report of Weir's", is_report); }
+
+ValueRule probes_file() { return own_file("an archive of probes", is_probes); }
+
+ValueRule tokens_file() {
+  return own_file("an array of token ids as `weir tokens` writes it (.npy, i32)", is_token_array);
+}
+
+}  // namespace weir

@@ -1,0 +1,23 @@
+#pragma once
+// What commands write, each recognised by its content: a file that Weir has written before is
+// replaced, anything else is not.
+#include <string>
+
+#include "support/value_rule.h"
+
+namespace weir {
+
+/// A JSON document whose first member is "format", of this name without its version: "weir.eval".
+ValueRule record_file(const std::string& format);
+/// A report as HTML, of a run or a measurement.
+ValueRule report_file();
+/// Values of probes as .npz, under their names.
+ValueRule probes_file();
+/// Token ids as .npy, or decoded text, which nothing tells from other text.
+ValueRule tokens_file();
+
+inline constexpr const char* kOverwriteMeaning =
+    "replace files that stand where outputs go, whatever they are; without it only those that Weir "
+    "wrote before";
+
+}  // namespace weir

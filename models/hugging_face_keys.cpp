@@ -194,6 +194,8 @@ bool has(const std::vector<Key>& keys, const std::string& name) {
 }
 
 bool nullable(const Reading& r, const std::string& key) {
+  // Where an object of rotary parameters has its own base, null stands for nothing; read with them.
+  if (key == "rope_theta") return true;
   const Json& names = r.library.at("nullable");
   return !r.library.at("defaults").contains(key) ||
          std::find(names.begin(), names.end(), key) != names.end();

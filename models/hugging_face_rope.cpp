@@ -178,8 +178,12 @@ class RopeObject {
 // The base: of the object that was chosen ("" for none), else of the file.
 void read_base(Reading& r, const std::string& chosen) {
   const Json& outer = r.given("rope_theta");
-  if (chosen.empty() || !r.given(chosen).contains("rope_theta"))
+  if (chosen.empty() || !r.given(chosen).contains("rope_theta")) {
+    // The library takes null here, and has no base then.
+    if (r.file.contains("rope_theta") && outer.is_null())
+      return r.problem("rope_theta is null; a value is needed.");
     return r.read_number("rope_theta", r.value("rope_theta"), r.config.rope_base);
+  }
   const Json& inner = r.given(chosen).at("rope_theta");
   r.read_number(chosen + ".rope_theta", inner, r.config.rope_base);
   if (!outer.is_null() && outer != inner)

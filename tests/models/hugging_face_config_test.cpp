@@ -1,5 +1,7 @@
 #include "models/hugging_face_config.h"
 
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -199,6 +201,53 @@ TEST(HuggingFaceConfig, ReadsLinearScalingAndYarn) {
             "[config.json] 2 problems:\n"
             "  - c.json: rope_scaling lacks factor, which rope_type yarn needs.\n"
             "  - c.json: rope_scaling.attention_factor is 0; a positive number is needed.");
+}
+
+// As transformers 5.24 takes them: what another value or object says may be null beside it.
+TEST(HuggingFaceConfig, NullIsNothingWhereTheLibraryHasAnotherSource) {
+  for (const char* object : {"rope_parameters", "rope_scaling"}) {
+    const std::string inside = fmt::format(
+        R"(, "rope_theta": null, "{}": {{"rope_type": "linear", "factor": 2, "rope_theta": 7}})",
+        object);
+    const ModelConfig c = parse_hugging_face_config(llama(inside), "c");
+    EXPECT_EQ(c.rope_base, 7);
+    EXPECT_EQ(c.rope_scaling, (RopeScaling{.kind = RopeKind::linear, .factor = 2}));
+    EXPECT_EQ(c.notes, parse_hugging_face_config(
+                           llama(inside.substr(sizeof ", 'rope_theta': null" - 1)), "c")
+                           .notes);
+    // Without a base of its own the library has none, and no model.
+    EXPECT_EQ(
+        error_of(llama(fmt::format(
+            R"(, "rope_theta": null, "{}": {{"rope_type": "linear", "factor": 2}})", object))),
+        "[config.json] c.json: rope_theta is null; a value is needed.");
+    EXPECT_THAT(error_of(llama(fmt::format(R"(, "{}": {{"rope_theta": null}})", object))),
+                ::testing::HasSubstr("rope_theta is null"));
+  }
+  EXPECT_EQ(error_of(llama(R"(, "rope_theta": null)")),
+            "[config.json] c.json: rope_theta is null; a value is needed.");
+  EXPECT_EQ(error_of(llama(R"(, "rope_theta": null, "rope_parameters": null, "rope_scaling": {})")),
+            "[config.json] c.json: rope_theta is null; a value is needed.");
+  for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) {
+    const auto config = [&](const std::string& key) {
+      return parse_hugging_face_config(
+          fmt::format(R"({{"model_type": "{}", "{}": null}})", type, key), "c.json");
+    };
+    for (const char* key : {"rope_scaling", "rope_parameters", "layer_types", "sliding_window",
+                            "partial_rotary_factor", "original_max_position_embeddings"})
+      EXPECT_EQ(config(key).rope_base, 1e4) << type << key;
+    if (type != std::string("mistral")) {
+      EXPECT_EQ(config("num_key_value_heads").kv_heads, 32) << type;
+    }
+    if (type != std::string("qwen3")) {
+      EXPECT_EQ(config("head_dim").d_head, 128) << type;
+    }
+  }
+  for (const auto& [type, key] :
+       {std::pair("mistral", "num_key_value_heads"), std::pair("qwen3", "head_dim"),
+        std::pair("qwen2", "use_sliding_window"), std::pair("qwen3", "max_window_layers"),
+        std::pair("llama", "mlp_bias"), std::pair("gpt2", "n_embd")})
+    EXPECT_THAT(error_of(fmt::format(R"({{"model_type": "{}", "{}": null}})", type, key)),
+                ::testing::HasSubstr(fmt::format("{} is null; ", key)));
 }
 
 TEST(HuggingFaceConfig, HasWindowsWhereTheLibraryHasThem) {

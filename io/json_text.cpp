@@ -24,10 +24,14 @@ std::string place_of(std::string_view text, size_t byte) {
 // Finds keys that an object has twice, in a text that is known to be JSON.
 class KeyScan {
  public:
-  KeyScan(std::string_view text, Problems& problems, const std::string& where)
-      : text_(text), problems_(problems), where_(where) {}
+  struct Found {
+    std::string key;
+    size_t offset;
+  };
 
-  void run() {
+  explicit KeyScan(std::string_view text) : text_(text) {}
+
+  std::vector<Found> run() {
     for (at_ = 0; at_ < text_.size(); ++at_) switch (text_[at_]) {
         case '{':
           keys_.emplace_back();
@@ -53,6 +57,7 @@ class KeyScan {
         default:
           break;
       }
+    return std::move(found_);
   }
 
  private:
@@ -67,19 +72,12 @@ class KeyScan {
     const std::string_view raw = text_.substr(begin, at_ + 1 - begin);
     std::string key(raw.substr(1, raw.size() - 2));
     if (escaped) key = nlohmann::json::parse(raw).get<std::string>();
-    if (!keys_.back().insert(key).second) report(key, begin);
-  }
-
-  void report(const std::string& key, size_t offset) {
-    if (problems_.messages().size() >= kMaxListed) return;
-    problems_.add(
-        fmt::format("{}: {}: the key \"{}\" is given twice in one object. Remove one of them.",
-                    where_, place_of(text_, offset), key));
+    if (!keys_.back().insert(key).second && found_.size() < kMaxListed)
+      found_.push_back({key, begin});
   }
 
   std::string_view text_;
-  Problems& problems_;
-  const std::string& where_;
+  std::vector<Found> found_;
   size_t at_ = 0;
   bool key_is_next_ = false;
   std::vector<bool> in_object_;
@@ -107,9 +105,18 @@ Json parse_json(std::string_view text, std::string_view topic, const std::string
     user_error(topic, "{} is not valid JSON: {}.", where, json_reason(error.what()));
   }
   Problems problems{std::string(topic)};
-  KeyScan(text, problems, where).run();
+  for (const auto& [key, offset] : KeyScan(text).run())
+    problems.add(
+        fmt::format("{}: {}: the key \"{}\" is given twice in one object. Remove one of them.",
+                    where, place_of(text, offset), key));
   problems.raise();
   return value;
+}
+
+std::vector<std::string> repeated_keys(std::string_view text) {
+  std::vector<std::string> keys;
+  for (KeyScan::Found& found : KeyScan(text).run()) keys.push_back(std::move(found.key));
+  return keys;
 }
 
 template nlohmann::json parse_json(std::string_view, std::string_view, const std::string&);

@@ -3,6 +3,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace weir {
 
@@ -13,6 +14,10 @@ namespace weir {
 /// nest more than 64 deep.
 template <typename Json>
 Json parse_json(std::string_view text, std::string_view topic, const std::string& where);
+
+/// The keys that an object has twice, the first few, in a text that a parser has taken: for texts
+/// whose messages are not those of parse_json.
+std::vector<std::string> repeated_keys(std::string_view text);
 
 extern template nlohmann::json parse_json(std::string_view, std::string_view, const std::string&);
 extern template nlohmann::ordered_json parse_json(std::string_view, std::string_view,

@@ -13,6 +13,7 @@
 #include "io/hash.h"
 #include "io/json_depth.h"
 #include "io/json_error.h"
+#include "io/json_text.h"
 #include "io/line_reader.h"
 #include "io/text_kind.h"
 #include "support/error.h"
@@ -199,6 +200,10 @@ struct DocumentReader::State {
       user_error("text", "{}, line {}: not valid JSON: {}.{}", path, number,
                  json_reason(error.what()), number == 1 && begins_as_one_value() ? way_out() : "");
     }
+    const std::vector<std::string> twice = repeated_keys(line);
+    if (std::find(twice.begin(), twice.end(), key) != twice.end())
+      user_error("text", "{}, line {}: the key \"{}\" is given twice. Remove one of them.", path,
+                 number, key);
     auto found = json.is_object() ? json.find(key) : json.end();
     if (found != json.end() && found->is_string()) {
       text = std::move(found->get_ref<std::string&>());

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
-#include "io/json_depth.h"
+#include "io/json_text.h"
 #include "io/tokenizer_files.h"
 #include "support/error.h"
 
@@ -48,9 +48,7 @@ fs::path folder_of(const std::string& what) {
 
 std::optional<int32_t> stated_id(const fs::path& file, int32_t vocabulary) {
   if (!file_exists(file)) return std::nullopt;
-  const std::string text = read_file(file);
-  if (!json_is_shallow(text)) return std::nullopt;
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = parse_json<nlohmann::json>(read_file(file), "tokenizer", file.string());
   if (!json.is_object() || !json.contains("eos_token_id")) return std::nullopt;
   const nlohmann::json& value = json["eos_token_id"];
   const nlohmann::json& first = value.is_array() && !value.empty() ? value[0] : value;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/hash.h"
+#include "io/json_text.h"
 #include "io/safetensors.h"
 #include "support/error.h"
 
@@ -254,11 +255,15 @@ CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<Sta
   const fs::path state_file = checkpoint / kState;
   if (!fs::exists(state_file))
     user_error("checkpoint", "{} is missing.{}", state_file.string(), way_out(checkpoint));
-  Json state = Json::parse(read_file(state_file.string()), nullptr, false);
+  const std::string state_text = read_file(state_file.string());
+  Json state = Json::parse(state_text, nullptr, false);
   if (!state.is_object() || state.value("format", "") != kFormat ||
       !state.value("step", Json()).is_number_integer() || !state.contains("config") ||
       !state.value("xxh3_128", Json()).is_object())
     user_error("checkpoint", "{} is damaged.{}", state_file.string(), way_out(checkpoint));
+  if (const std::vector<std::string> twice = repeated_keys(state_text); !twice.empty())
+    user_error("checkpoint", "{} is damaged: an object in it has the key \"{}\" twice.{}",
+               state_file.string(), twice.front(), way_out(checkpoint));
   for (const char* name : {kModel, kOptimizer}) {
     const fs::path file = checkpoint / name;
     if (!fs::exists(file))

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
+#include "io/json_text.h"
 #include "lab/run_lock.h"
 #include "support/error.h"
 
@@ -49,7 +50,9 @@ Manifest Manifest::read(const fs::path& folder) {
   for (int line = 1; begin < text.size(); ++line) {
     const size_t end = text.find('\n', begin);
     if (end == std::string::npos) break;  // cut off while it was written, before what it names
-    const Json json = Json::parse(text.substr(begin, end - begin), nullptr, false);
+    const std::string_view entry = std::string_view(text).substr(begin, end - begin);
+    const Json parsed = Json::parse(entry, nullptr, false);
+    const Json json = parsed.is_object() && repeated_keys(entry).empty() ? parsed : Json();
     begin = end + 1;
     const auto text_at = [&](const char* key) {
       return json.is_object() && json.contains(key) && json[key].is_string()

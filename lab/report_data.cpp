@@ -231,6 +231,9 @@ void for_each_line(const fs::path& file, Use use) {
       user_error("report", "{}: this line is damaged at column {} of {}. {}", where, error.byte,
                  text.size(), kRepair);
     }
+    if (const std::vector<std::string> twice = repeated_keys(text); !twice.empty())
+      user_error("report", "{}: this line is damaged: an object in it has the key \"{}\" twice. {}",
+                 where, twice.front(), kRepair);
     use(Field(value, where));
   }
 }

@@ -12,8 +12,10 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "io/file.h"
+#include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/token_input.h"
 #include "lab/versions.h"
@@ -137,7 +139,8 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
     const std::string_view line = text.substr(begin, end + 1 - begin);
     begin = end + 1;
     StepOfLine reader;
-    const bool sound = line.ends_with('\n') && Json::sax_parse(line, &reader) && reader.step();
+    const bool sound = line.ends_with('\n') && Json::sax_parse(line, &reader) && reader.step() &&
+                       repeated_keys(line).empty();
     if (!sound) {
       lines.as_written = false;
       continue;
@@ -158,19 +161,26 @@ void check_lines(const fs::path& run) {
     const fs::path arm = entry.path();
     if (!fs::exists(arm / "config.json") || !fs::exists(arm / "loss.jsonl")) continue;
     const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
-    if (!config.measure.metrics) continue;
     constexpr int64_t all = std::numeric_limits<int64_t>::max();
-    const std::string losses = read_step_lines(arm / "loss.jsonl", {}, all).text;
-    // The last step may be killed between its two lines.
-    const int64_t done = fs::exists(arm / "complete")
-                             ? config.steps + 1
-                             : std::count(losses.begin(), losses.end(), '\n') - 1;
+    const bool complete = fs::exists(arm / "complete");
+    const auto check = [&](const char* file, const std::vector<int64_t>& wanted) {
+      const StepLines lines = read_step_lines(arm / file, wanted, all);
+      if (lines.missing)
+        problems.add(fmt::format(
+            "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
+            (arm / file).string(), *lines.missing, run.string()));
+      return std::count(lines.text.begin(), lines.text.end(), '\n');
+    };
+    // Which steps an unfinished run has done, its losses say.
+    std::vector<int64_t> steps(static_cast<size_t>(complete ? config.steps : 0));
+    std::iota(steps.begin(), steps.end(), 0);
+    const int64_t losses = check("loss.jsonl", steps);
+    // The last step may be killed between its lines.
+    const int64_t done = complete ? config.steps + 1 : losses - 1;
     std::vector<int64_t> wanted = measured_steps(config);
     std::erase_if(wanted, [&](int64_t step) { return step >= done; });
-    if (const auto missing = read_step_lines(arm / "metrics.jsonl", wanted, all).missing)
-      problems.add(fmt::format(
-          "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
-          (arm / "metrics.jsonl").string(), *missing, run.string()));
+    if (config.measure.metrics) check("metrics.jsonl", wanted);
+    if (!config.data.validation.empty()) check("validation.jsonl", wanted);
   }
   problems.raise();
 }
@@ -203,12 +213,16 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
 
 RunFacts read_run_json(const fs::path& folder) {
   const fs::path file = folder / "run.json";
-  const Json run = Json::parse(read_file(file.string()), nullptr, false);
-  if (!run.is_object())
+  const std::string content = read_file(file.string());
+  const Json run = Json::parse(content, nullptr, false);
+  const auto damaged = [&](const std::string& what) {
     user_error("train",
-               "{} is damaged: it is no JSON object. Start the run anew in another folder, or put "
-               "the file back.",
-               file.string());
+               "{} is damaged: {}. Start the run anew in another folder, or put the file back.",
+               file.string(), what);
+  };
+  if (!run.is_object()) damaged("it is no JSON object");
+  if (const std::vector<std::string> twice = repeated_keys(content); !twice.empty())
+    damaged(fmt::format("an object in it has the key \"{}\" twice", twice.front()));
   const auto text = [](const Json& json, const char* key) {
     return json.is_object() && json.contains(key) && json[key].is_string()
                ? json[key].get<std::string>()

@@ -44,7 +44,8 @@ struct StepLines {
   bool as_written = true;          ///< whether the file holds just that, up to the bound
 };
 
-/// Reads the lines whose step is below `below`. A line that is damaged, cut off or there twice
+/// Reads the lines whose step is below `below`. A line that is damaged (so is one with a key twice
+/// in an object, of which a reader would have to choose one), cut off or there twice
 /// counts as damage of the file, not as an error; one file that is missing has no lines.
 StepLines read_step_lines(const std::filesystem::path& file, const std::vector<int64_t>& wanted,
                           int64_t below);
@@ -74,7 +75,8 @@ RunFacts read_run_json(const std::filesystem::path& folder);
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
 
-/// User error if a measured step that an arm has done has no line in its metrics.jsonl.
+/// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none
+/// in its metrics.jsonl or, where text is held out, its validation.jsonl.
 void check_lines(const std::filesystem::path& run);
 /// validation.jsonl: {"step", "loss", "tokens"} in one line.
 std::string validation_line(int64_t step, double loss, int64_t tokens);

@@ -39,6 +39,12 @@ TEST(JsonText, HasEveryKeyOnce) {
             "one of them.");
 }
 
+TEST(JsonText, RepeatedKeysOfATextThatIsParsedElsewhere) {
+  EXPECT_EQ(repeated_keys(R"({"a": 1, "b": {"a": 2, "c": "\"a\":"}})"), std::vector<std::string>{});
+  EXPECT_EQ(repeated_keys(R"({"a": 1, "b": {"c": 2, "c": 3}, "a": {}})"),
+            (std::vector<std::string>{"c", "a"}));
+}
+
 TEST(JsonText, SaysWhereItIsWrong) {
   EXPECT_EQ(error_of("{\n  \"a\": no\n}"),
             "[topic] f.json is not valid JSON: parse error at line 2, column 9: syntax error while "

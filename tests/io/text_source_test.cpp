@@ -71,6 +71,8 @@ TEST(TextSource, MalformedLinesAreNamed) {
                 "data.text_key).");
   EXPECT_EQ(error("{\"text\":null}"), where + "\"text\" is a JSON null" + needed);
   EXPECT_THAT(error("{\"text\":\"x"), HasSubstr(where + "not valid JSON: parse error at line 1"));
+  EXPECT_EQ(error("{\"text\":\"x\",\"id\":1,\"text\":\"y\"}"),
+            where + "the key \"text\" is given twice. Remove one of them.");
   EXPECT_EQ(error(std::string(1'000'000, '[')), where + "nested too deeply for a document.");
   EXPECT_THAT(error("{\"text\":\"\xFF\"}"), HasSubstr("ill-formed UTF-8"));
 }

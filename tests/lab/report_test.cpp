@@ -18,6 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -280,6 +281,21 @@ TEST_F(Report, DamagedLineIsNamed) {
   EXPECT_THAT(error(),
               HasSubstr("v-scale-full/metrics.jsonl:2: this line is damaged at column 101 of"));
   EXPECT_FALSE(fs::exists(folder_ / "report.html"));
+}
+
+TEST_F(Report, AKeyThatIsThereTwiceIsNamed) {
+  test::write_sample_run(folder_, {.length = 16, .last_step = 8});
+  for (const char* name : {"metrics.jsonl", "loss.jsonl"}) {
+    const fs::path file = folder_ / "v-scale-full" / name;
+    const std::string text = read_text(file);
+    const size_t second = text.find('\n') + 1;
+    test::write_text(file, text.substr(0, second) + "{\"loss\":0," + text.substr(second + 1));
+    EXPECT_THAT(error(), AllOf(HasSubstr(fmt::format("{}:2: this line is damaged: an object in it "
+                                                     "has the key \"loss\" twice.",
+                                                     name)),
+                               HasSubstr("`weir train resume=FOLDER` with the run's folder")));
+    test::write_text(file, text);
+  }
 }
 
 TEST_F(Report, MissingFieldIsNamedWithFileAndLine) {

@@ -146,6 +146,29 @@ TEST(RunPlace, FilesOfOthersThatAreInTheWayAreNamed) {
   EXPECT_EQ(train(tiny_run(run.string(), {"steps=1"}), resuming()).signal, 0);
 }
 
+TEST(RunPlace, AKeyThatAStateFileHasTwiceIsDamage) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"steps=2", "optimizer.schedule=constant"}), quietly());
+  const auto damaged = [&](const fs::path& file, const TrainOptions& options) {
+    const std::string good = read_all(run / file);
+    const size_t begin = good.rfind('{') + 1;
+    std::ofstream(run / file) << good.substr(0, begin) + "\"a\":\"b\",\"a\":\"c\"," +
+                                     good.substr(begin);
+    const std::string text = error_of([&] {
+      train(tiny_run(run.string(), {"steps=3", "optimizer.schedule=constant"}), options);
+    });
+    std::ofstream(run / file) << good;
+    return text;
+  };
+  EXPECT_THAT(damaged("run.json", resuming()),
+              HasSubstr("run.json is damaged: an object in it has the key \"a\" twice. Start the"));
+  EXPECT_THAT(damaged("run/checkpoints/step000002/state.json", resuming()),
+              HasSubstr("state.json is damaged: an object in it has the key \"a\" twice. There"));
+  EXPECT_THAT(damaged("manifest.jsonl", overwriting()),
+              HasSubstr("is damaged, so it is not known what Weir wrote"));
+}
+
 TEST(RunPlace, AManifestNeverLeadsOutOfItsFolder) {
   TemporaryFolder folder;
   const fs::path run = folder.path() / "run";
@@ -327,6 +350,12 @@ TEST(StepLines, ACutRecordIsNoLine) {
             "{\"step\":0,\"a\":{\"step\":7}}\n{\"step\":1}\n{\"a\":[1,2],\"step\":2}\n");
   EXPECT_EQ(lines.missing, 3);
   EXPECT_FALSE(lines.as_written);
+  // Of equal keys a reader would have to choose one.
+  std::ofstream(file) << "{\"step\":0}\n{\"step\":1,\"loss\":2,\"loss\":3}\n{\"step\":2}\n";
+  const StepLines twice = read_step_lines(file, {0, 1, 2}, 3);
+  EXPECT_EQ(twice.text, "{\"step\":0}\n{\"step\":2}\n");
+  EXPECT_EQ(twice.missing, 1);
+  EXPECT_FALSE(twice.as_written);
   const StepLines none = read_step_lines(folder / "absent", {0}, 1);
   EXPECT_EQ(none.text, "");
   EXPECT_EQ(none.missing, 0);

@@ -1,6 +1,7 @@
 // Whole runs: files, resuming, interruption, errors.
 #include "lab/train.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +13,7 @@
 #include "io/npy.h"
 #include "lab/lab_test_util.h"
 #include "lab/report.h"
+#include "lab/run_folder.h"
 #include "models/checkpoint.h"
 
 namespace weir {
@@ -158,6 +160,43 @@ TEST(Train, WritesAValidationLossThatResumingRepeats) {
 
   write_report(folder.path() / "whole", folder.path() / "report.html");
   EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("\"validation\":{\"loss\":["));
+
+  // A line that a measured step lacks is never passed over, and is computed again.
+  check_lines(folder.path() / "whole");
+  const fs::path file = folder.path() / "whole/run/validation.jsonl";
+  TrainOptions repairing = quietly();
+  repairing.resume = true;
+  for (int64_t lost : {0, 2, 6}) {
+    std::ofstream cut(file);
+    std::istringstream all(expected);
+    for (std::string line; std::getline(all, line);)
+      if (nlohmann::json::parse(line).at("step") != lost) cut << line << "\n";
+    cut.close();
+    EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+                HasSubstr(fmt::format("validation.jsonl lacks the line of step {}. `weir train "
+                                      "resume={}` computes again what is missing.",
+                                      lost, folder / "whole")));
+    train(tiny_run(folder / "whole", words), repairing);
+    EXPECT_EQ(read_all(file), expected) << lost;
+  }
+  const std::string first = expected.substr(0, expected.find('\n') + 1);
+  std::ofstream(file) << expected << first;
+  EXPECT_THAT(error_of([&] { write_report(folder.path() / "whole", folder / "report.html"); }),
+              HasSubstr("validation.jsonl:5, \"step\": steps must ascend, found 0 after 6"));
+  train(tiny_run(folder / "whole", words), repairing);
+  fs::remove(file);
+  EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+              HasSubstr("validation.jsonl lacks the line of step 0."));
+  train(tiny_run(folder / "whole", words), repairing);
+  EXPECT_EQ(read_all(file), expected);
+  // So are the last losses of a run that has ended.
+  const fs::path losses = folder.path() / "whole/run/loss.jsonl";
+  const std::string all_losses = read_all(losses);
+  std::ofstream(losses) << all_losses.substr(0, all_losses.rfind('\n', all_losses.size() - 2) + 1);
+  EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+              HasSubstr("loss.jsonl lacks the line of step 5."));
+  train(tiny_run(folder / "whole", words), repairing);
+  check_lines(folder.path() / "whole");
 
   struct Killed {};
   TrainOptions options = quietly();

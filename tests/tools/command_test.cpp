@@ -291,7 +291,8 @@ TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {
                 "the place of 4. `weir train resume=FOLDER` with the run's folder"));
   EXPECT_EQ(weir("train resume=run").status, 0);
   write("run/run/loss.jsonl", losses.substr(losses.find('\n') + 1));
-  EXPECT_THAT(weir("report run").err, HasSubstr("found 1 in the place of 0"));
+  EXPECT_THAT(weir("report run").err,
+              HasSubstr("run/run/loss.jsonl lacks the line of step 0. `weir train resume=run`"));
   EXPECT_THAT(weir("train resume=run").err,
               HasSubstr("warning: run: run/run/loss.jsonl lacks the line of step 0, though there "
                         "is a checkpoint of step 4. The steps are computed again from the start"));

@@ -16,6 +16,7 @@
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
+#include "support/log.h"
 #include "support/text.h"
 #include "tools/command.h"
 #include "tools/seeded_inputs.h"
@@ -24,7 +25,7 @@ namespace weir {
 namespace {
 
 struct RunArguments {
-  std::string file;
+  std::string file, memory;
   bool interpreter = false, jit = false;
   int threads = 0;
   uint64_t seed = 1;
@@ -63,10 +64,53 @@ std::vector<Checksum> run_interpreter(const Graph& graph, const Tensors& inputs)
   return sums;
 }
 
-std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int threads) {
+int64_t memory_limit(const RunArguments& options) {
+  return options.memory.empty() ? free_memory() + resident_memory()
+                                : known(parse_bytes(options.memory));
+}
+
+// What the compiled program takes in all, beside it inputs and one result at a time as f64.
+MemoryPeak planned_peak(const Graph& planned, const Executable& program, int threads) {
+  const MemoryNeed need = memory_need(planned);
+  int64_t values = 0, largest = 0;
+  for (const Argument& input : program.inputs) values += input.type.elements();
+  for (const Argument& output : program.outputs)
+    largest = std::max(largest, output.type.elements());
+  for (const ProbeResult& probe : program.probes)
+    largest = std::max(largest, probe.type.elements());
+  MemoryPeak peak;
+  peak.state = need.state;
+  peak.arena = std::max(need.arena, buffer_bytes(program.code.arena_bytes) +
+                                        threads * buffer_bytes(program.code.scratch_bytes));
+  peak.inputs = need.inputs + int64_t{sizeof(double)} * values;
+  peak.kept = int64_t{sizeof(double)} * largest;
+  return peak;
+}
+
+void state_memory(const MemoryPeak& peak, const RunArguments& options) {
+  const int64_t limit = memory_limit(options);
+  if (peak.needed() > limit)
+    user_error(
+        "memory",
+        "{} needs {}, but {} of memory {}. Allow more (--memory {}), or take smaller shapes.",
+        options.file, to_string(peak), human_bytes(static_cast<double>(limit)),
+        options.memory.empty() ? "are free" : "may be used (--memory)",
+        memory_to_allow(peak.needed()));
+  // Beside the table, which is the same for any number of threads.
+  log_info("Peak memory {}", to_string(peak));
+}
+
+std::vector<Checksum> run_jit(const GraphPtr& graph, const RunArguments& options) {
   const Target target = chosen_target(true);
+  const int chosen = chosen_threads(options.threads);
+  const int threads = chosen > 0 ? chosen : target.cores;
   GraphPtr planned = run_pipeline(graph, {.target = target}).graph;
+  const int64_t before = peak_resident_memory();
   Executables programs({planned}, {.target = target, .cache = default_object_cache()});
+  MemoryPeak peak = planned_peak(*planned, programs[0], threads);
+  peak.add_process(before, 0);
+  state_memory(peak, options);
+  const Tensors inputs = seeded_inputs(*graph, options.seed);
   Session session(programs, threads);
   for (const auto& [name, value] : inputs) write_tensor(value, session.data(name));
   std::vector<Checksum> probes, sums;
@@ -83,8 +127,9 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const Tensors& inputs, int 
   return sums;
 }
 
-// Inputs and outputs are held as f64 beside what the program takes.
-void check_memory(const Graph& graph, const std::string& file) {
+// Inputs and outputs are held as f64 beside what the program takes: a bound from below, before
+// anything is compiled.
+void check_memory(const Graph& graph, const RunArguments& options) {
   double elements = 0, largest = 0;
   const auto count = [&](const Value& value) {
     double product = 1;
@@ -95,24 +140,29 @@ void check_memory(const Graph& graph, const std::string& file) {
   for (const Output& output : graph.outputs()) elements += count(output.value);
   for (int32_t id = 0; id < graph.size(); ++id)
     if (!graph.node(id).types.empty()) largest = std::max(largest, count({id, 0}));
-  const double bytes = sizeof(double) * (elements + largest);
-  const auto available = static_cast<double>(free_memory());
-  if (bytes > available)
-    user_error("memory",
-               "{} needs at least {} for its inputs, outputs and largest value, but {} are free. "
-               "Take smaller shapes.",
-               file, human_bytes(bytes), human_bytes(available));
+  const double bytes =
+      sizeof(double) * (elements + largest) + static_cast<double>(resident_memory());
+  const auto limit = static_cast<double>(memory_limit(options));
+  if (bytes > limit)
+    user_error(
+        "memory",
+        "{} needs at least {} in all for inputs, outputs and largest value, but {} {}. Allow "
+        "more (--memory), or take smaller shapes.",
+        options.file, human_bytes(bytes), human_bytes(limit),
+        options.memory.empty() ? "are free" : "may be used (--memory)");
+  if (options.interpreter)
+    log_info("Memory at least {} in all for inputs, outputs and largest value as f64",
+             human_bytes(bytes));
 }
 
 int run_run(const RunArguments& options) {
   GraphPtr graph = parse_graph(read_file(options.file), options.file);
   verify_user(*graph, options.file);
   check_plan_user(*graph, options.file);
-  check_memory(*graph, options.file);
-  const Tensors inputs = seeded_inputs(*graph, options.seed);
-  const std::vector<Checksum> sums = options.interpreter
-                                         ? run_interpreter(*graph, inputs)
-                                         : run_jit(graph, inputs, chosen_threads(options.threads));
+  check_memory(*graph, options);
+  const std::vector<Checksum> sums =
+      options.interpreter ? run_interpreter(*graph, seeded_inputs(*graph, options.seed))
+                          : run_jit(graph, options);
   size_t name_width = 4, type_width = 4;
   for (const Checksum& sum : sums) {
     name_width = std::max(name_width, sum.name.size());
@@ -137,6 +187,8 @@ void add_run(Commands& commands) {
   table.flag("--jit", options->jit, "compiled, in f32; so it is without --interpreter");
   table.exclude("--interpreter", "--jit");
   table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores");
+  table.add("--memory", &options->memory, memory_size(),
+            "memory that the process may take in all, e.g. 8GiB; what is free if not given");
   table.add("--seed", &options->seed, within(0), "of the inputs").with_default();
   table.footer(
       "Interpreter and compiled code agree to 1e-4 of the sum of |x|; the bits of compiled code "

@@ -170,7 +170,7 @@ TEST_F(Command, UsageIsCheckedBeforeAnythingIsDone) {
            {"dump a.weir --v-scale full", 2, "Give --stage, too."},
            {"dump --program micro", 2, "Give --train, too."},
            {"run big.weir", 1,
-            "big.weir needs at least 2.2 TiB for its inputs, outputs and largest"},
+            "big.weir needs at least 2.2 TiB in all for inputs, outputs and largest"},
            {"probes --model nowhere", 2,
             "--model is 'nowhere', but a named model, a checkpoint's"}}) {
     const Result result = weir(arguments);

@@ -16,7 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct Peak {
   int status = -1;
@@ -109,6 +111,30 @@ TEST_F(MemoryCommand, TrainingKeepsItsWord) {
   expect_kept("train out=deep model.layers=30 batch=4 micro_batches=2 length=256 " + words);
   expect_kept("train out=wide model.layers=1 model.vocabulary=60000 batch=2 length=64 " + words);
   expect_kept("demo --out demo --steps 2");
+}
+
+TEST_F(MemoryCommand, AProgramAsTextKeepsItsWord) {
+  for (const char* what : {"--layers 1 --set batch=1", "--layers 2 --set batch=8 --set length=512",
+                           "--layers 2 --set batch=64 --set length=256 --train --stage planned"}) {
+    write("a.weir", weir(fmt::format("dump {}", what)).out);
+    expect_kept("run a.weir --threads 2");
+    if (what == std::string("--layers 1 --set batch=1")) {
+      EXPECT_THAT(measured("run a.weir --interpreter").out, HasSubstr("Memory at least "));
+    }
+  }
+  const Peak whole = measured("run a.weir --threads 2");
+  EXPECT_GT(whole.stated, 0x1p27) << whole.out << " a program that is larger than its process";
+  const auto with = [&](double bytes) {
+    return measured(fmt::format("run a.weir --threads 2 --memory {:.0f}", bytes));
+  };
+  const Peak less = with(0.9 * whole.stated), least = with(0x1p23),
+             enough = with(1.1 * whole.stated);
+  EXPECT_EQ(less.status, 1);
+  EXPECT_THAT(less.out, AllOf(HasSubstr("[memory] a.weir needs "), HasSubstr(" may be used "),
+                              HasSubstr("Allow more (--memory "), Not(HasSubstr("output"))));
+  EXPECT_EQ(least.status, 1);
+  EXPECT_THAT(least.out, HasSubstr("a.weir needs at least "));
+  EXPECT_EQ(enough.status, 0) << enough.out;
 }
 
 // What a refusal says is needed is what a run states: with that much it runs.

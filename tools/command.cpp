@@ -1,7 +1,10 @@
 #include "tools/command.h"
 
+#include <fmt/format.h>
+
 #include "support/env.h"
 #include "support/error.h"
+#include "support/log.h"
 
 namespace weir {
 
@@ -32,9 +35,21 @@ Target chosen_target(bool to_run) {
 }
 
 int chosen_threads(int given) {
-  if (given > 0) return given;
-  const std::string text = environment("WEIR_THREADS");  // its range is checked at the start
-  return text.empty() ? 0 : std::stoi(text);
+  std::string name = "";
+  if (given <= 0) {
+    const std::string text = environment("WEIR_THREADS");  // its range is checked at the start
+    given = text.empty() ? 0 : std::stoi(text);
+    name = " (WEIR_THREADS)";
+  }
+  // More than one a core wait for each other while they hold memory of their own.
+  const int cores = chosen_target(false).cores;
+  if (given <= cores) return given;
+  log_once(
+      LogLevel::warning,
+      fmt::format("{} threads{} are more than the {} core{} of this process; {} {} used. "
+                  "Results are the same bits for any number.",
+                  given, name, cores, cores == 1 ? "" : "s", cores, cores == 1 ? "is" : "are"));
+  return cores;
 }
 
 }  // namespace weir

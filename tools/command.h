@@ -37,7 +37,8 @@ std::string& command_line();
 /// The target of WEIR_TARGET, the host by default; a user error if this machine cannot run it and
 /// `to_run`.
 Target chosen_target(bool to_run);
-/// `given`, else WEIR_THREADS, else 0 (all cores).
+/// `given`, else WEIR_THREADS, else 0 (all cores); more than the cores there are is said to be
+/// useless, and as many as those are taken.
 int chosen_threads(int given);
 
 /// A configuration file, if one is among the words, and key=value words on top of `base`. One error

@@ -42,6 +42,9 @@ RunConfig config_of(TrainArguments& options) {
 int run_train(TrainArguments& options) {
   RunConfig config = config_of(options);
   config.threads = chosen_threads(static_cast<int>(config.threads));
+  for (ArmConfig& arm : config.arms)
+    for (auto& [key, value] : arm.overrides)
+      if (key == "threads") value = fmt::format("{}", chosen_threads(std::stoi(value)));
   TrainOptions train_options{.target = chosen_target(true), .command = command_line()};
   train_options.resume = options.resume;
   train_options.overwrite = options.overwrite;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <map>
+#include <thread>
 
 #include "lab/fill_weight.h"
 #include "tools/command_test_util.h"
@@ -11,6 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 using weir::test::Command;
 using Result = weir::test::CommandResult;
@@ -184,6 +186,35 @@ TEST_F(Command, UsageIsCheckedBeforeAnythingIsDone) {
               StartsWith("warning: WEIR_TARGT is no variable of Weir, and does nothing. Did you "
                          "mean WEIR_TARGET?"));
   EXPECT_FALSE(fs::exists(folder_ / "runs"));
+}
+
+// They would wait for each other, each with memory of its own.
+TEST_F(Command, MoreThreadsThanCoresAreSaidToBeUselessAndLeftOut) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const std::string useless = fmt::format(
+      " are more than the {} core{} of this process; {} {} used. Results are the same "
+      "bits for any number.\n",
+      cores, cores == 1 ? "" : "s", cores, cores == 1 ? "is" : "are");
+  write("a.weir", weir("dump " + kSmall).out);
+  const Result one = weir("run a.weir --threads 1"), many = weir("run a.weir --threads 4096");
+  const Result all = shell("WEIR_THREADS=4095 " WEIR_COMMAND " run a.weir");
+  ASSERT_EQ(many.status, 0) << many.err;
+  EXPECT_EQ(one.out, many.out);
+  EXPECT_EQ(one.out, all.out);
+  EXPECT_THAT(many.err, StartsWith("warning: 4096 threads" + useless));
+  EXPECT_THAT(all.err, StartsWith("warning: 4095 threads (WEIR_THREADS)" + useless));
+  EXPECT_THAT(weir(fmt::format("run a.weir --threads {}", cores)).err, Not(HasSubstr("threads")));
+  const std::string train =
+      "train steps=2 batch=2 length=8 model.d_model=16 model.d_head=8 model.heads=2 model.d_ff=24 "
+      "data.symbols=9 optimizer.warmup=1 measure.metrics=false ";
+  const Result few = weir(train + "out=one threads=1"),
+               more = weir(train + "out=many threads=4096 'arms=a; b: threads=3000'");
+  ASSERT_EQ(more.status, 0) << more.err;
+  EXPECT_THAT(more.err, AllOf(HasSubstr("warning: 4096 threads" + useless),
+                              HasSubstr("warning: 3000 threads" + useless)));
+  for (const char* arm : {"many/a", "many/b"})
+    EXPECT_TRUE(text_of(folder_ / arm / "checkpoints/step000002/model.safetensors") ==
+                text_of(folder_ / "one/run/checkpoints/step000002/model.safetensors"));
 }
 
 TEST_F(Command, LongWorkIsShownOnATerminal) {

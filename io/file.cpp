@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -143,16 +144,66 @@ bool file_exists(const std::string& path) {
   return std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
 }
 
+namespace {
+
+// The name of a file while it is written: NAME.tmp.PID.COUNT.
+constexpr const char* kPart = ".tmp.";
+
+bool is_part(std::string_view name, const std::string& begin) {
+  if (!name.starts_with(begin)) return false;
+  const std::string_view numbers = name.substr(begin.size());
+  const size_t point = numbers.find('.');
+  return point != 0 && point != numbers.npos && point + 1 < numbers.size() &&
+         numbers.find_first_not_of("0123456789.") == numbers.npos &&
+         numbers.find('.', point + 1) == numbers.npos;
+}
+
+// Removes what processes that were killed have left of the file. Whoever writes holds a lock on its
+// part, which ends with the process however it ends, and which holds between machines and
+// containers, whose numbers of processes say nothing to each other. Where the file system has no
+// locks, parts stay.
+void remove_stale_parts(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path whole(path);
+  const std::string begin = whole.filename().string() + kPart;
+  const fs::path folder = whole.has_parent_path() ? whole.parent_path() : fs::path(".");
+  std::error_code ignored;
+  for (fs::directory_iterator entry(folder, ignored), end; !ignored && entry != end;
+       entry.increment(ignored)) {
+    if (!is_part(entry->path().filename().string(), begin)) continue;
+    const int part = ::open(entry->path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (part < 0) continue;
+    struct stat status{};
+    if (::fstat(part, &status) == 0 && S_ISREG(status.st_mode) &&
+        ::flock(part, LOCK_EX | LOCK_NB) == 0)
+      ::unlink(entry->path().c_str());
+    ::close(part);
+  }
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   // Renaming over a device would replace it.
   struct stat existing{};
   if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
     user_error("file", "cannot write {}: it is {}, a regular file is needed.", path,
                S_ISDIR(existing.st_mode) ? "a folder" : "a device, pipe or socket");
+  remove_stale_parts(path);
   static std::atomic<unsigned> counter{0};
-  temporary_ = fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter++);
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) file_error("write", path_, errno);
+  for (;;) {
+    temporary_ = fmt::format("{}{}{}.{}", path, kPart, ::getpid(), counter++);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    // Of a process with the same number on another machine or in another container.
+    if (descriptor_ < 0 && errno == EEXIST) continue;
+    if (descriptor_ < 0) file_error("write", path_, errno);
+    while (::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
+    }
+    // Another process may have taken it for stale before it was locked.
+    struct stat made{};
+    if (::fstat(descriptor_, &made) != 0 || made.st_nlink > 0) return;
+    ::close(descriptor_);
+  }
 }
 
 AtomicFile::~AtomicFile() {

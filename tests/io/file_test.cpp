@@ -1,6 +1,12 @@
 #include "io/file.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+
+#include <csignal>
 
 #include "io_test_util.h"
 
@@ -83,6 +89,68 @@ TEST(File, AtomicFileAppearsOnlyOnCommit) {
   EXPECT_EQ(error_text([&] { write_file(folder / "no/x", ""); }),
             "[file] cannot write " + (folder / "no/x") +
                 ": No such file or directory. The folder " + (folder / "no") + " does not exist.");
+}
+
+// What a process that was killed has left of a file goes with the next writing of that file.
+TEST(File, PartsOfKilledProcessesAreRemoved) {
+  TemporaryFolder folder;
+  const std::string path = folder / "out";
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile file(path);
+    file.write(std::string(1 << 20, 'x'));
+    raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  ASSERT_EQ(folder.file_count(), 1U) << "the part of the killed process";
+  EXPECT_FALSE(file_exists(path));
+  write_file(path, "whole");
+  EXPECT_EQ(read_file(path), "whole");
+  EXPECT_EQ(folder.file_count(), 1U);
+}
+
+TEST(File, PartsOfOthersStay) {
+  TemporaryFolder folder;
+  const std::string path = folder / "out";
+  const std::vector<std::string> others = {"out.tmp",       "out.tmp.1",      "out.tmp.1.",
+                                           "out.tmp..1",    "out.tmp.1.2.3",  "out.tmp.notes",
+                                           "out.tmp.12.a0", "other.tmp.12.0", "my-out.tmp.12.0"};
+  for (const std::string& name : others) put_file(folder / name, "kept");
+  std::filesystem::create_directory(folder / "out.tmp.3.0");
+  put_file(folder / "stale", "kept");
+  std::filesystem::create_symlink("stale", folder / "out.tmp.4.0");
+  put_file(folder / "out.tmp.5.0", "left");
+  // A file that is being written, by this process or another one, is locked.
+  AtomicFile first(path);
+  EXPECT_FALSE(file_exists(folder / "out.tmp.5.0"));
+  first.write("first");
+  const auto before = folder.file_count();
+  write_file(path, "second");
+  EXPECT_EQ(folder.file_count(), before + 1) << "out has come, and nothing has gone";
+  for (const std::string& name : others) EXPECT_EQ(read_file(folder / name), "kept") << name;
+  EXPECT_EQ(read_file(path), "second");
+  first.commit();
+  EXPECT_EQ(read_file(path), "first");
+}
+
+// In another container a process may have the number of this one.
+TEST(File, APartOfTheSameNameIsNoObstacle) {
+  TemporaryFolder folder;
+  const std::string path = folder / "out";
+  put_file(folder / "part", "of another");
+  const int part = open((folder / "part").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(part, LOCK_EX), 0);
+  for (int i = 0; i < 200; ++i)
+    std::filesystem::create_hard_link(folder / "part",
+                                      fmt::format("{}.tmp.{}.{}", path, getpid(), i));
+  write_file(path, "whole");
+  EXPECT_EQ(read_file(path), "whole");
+  EXPECT_EQ(folder.file_count(), 202U);
+  close(part);
+  write_file(path, "again");
+  EXPECT_EQ(folder.file_count(), 2U);
 }
 
 TEST(File, FailedWriteLeavesNothingBehind) {

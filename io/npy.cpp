@@ -10,7 +10,6 @@
 namespace weir {
 namespace {
 
-constexpr std::string_view kNpyMagic = "\x93NUMPY";
 constexpr size_t kAlignment = 64;
 
 struct NpyHeader {

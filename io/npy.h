@@ -12,6 +12,9 @@
 
 namespace weir {
 
+/// What every .npy file begins with.
+inline constexpr std::string_view kNpyMagic = "\x93NUMPY";
+
 /// An array in memory with its elements in C order.
 struct NpyArray {
   FileDtype dtype = FileDtype::f32;

@@ -14,9 +14,25 @@ struct TokenArray {
   std::vector<int32_t> ids;
 };
 
-/// A NumPy array of whole numbers of any size and shape. User errors: what read_npy says, another
-/// type, ids outside the vocabulary (the first few with their place).
-TokenArray read_token_ids(const std::string& path, int64_t vocabulary);
+/// What --tokens names: FILE.npy, or FILE:TYPE for ids without a header (nanoGPT's train.bin),
+/// where TYPE is the name that NumPy has for it.
+struct TokenFile {
+  std::string path;
+  std::string type;  ///< "uint16"; "" for an array with a header
+  bool headerless() const { return !type.empty(); }
+};
+
+/// A file that has the whole word as its name is one with a header.
+TokenFile token_file(const std::string& word);
+/// "uint8, uint16, ...": the types that ids without a header may have.
+std::string token_types();
+
+/// A NumPy array of whole numbers of any size and shape, or ids without a header, which make an
+/// array [N]: the first `wanted` of them, 0 for all. User errors: what read_npy says; another type;
+/// ids outside the vocabulary (the first few with their place); a file that has no header where
+/// none is said to be absent, or a header all the same; bytes that are no whole number of ids;
+/// every second id 0, as where the type is twice as wide.
+TokenArray read_token_ids(const std::string& word, int64_t vocabulary, size_t wanted = 0);
 
 /// An array [B, T+1]: columns 0..T-1 are the input, 1..T the targets. User errors: those of
 /// read_token_ids; another shape.

@@ -38,7 +38,8 @@ struct ValueRule {
   std::function<bool(const std::string&)> fits = {};
   PathKind path = PathKind::none;
   std::function<std::vector<std::string>(const std::string&)> split = {};  ///< of a list of texts
-  /// The files behind a text that names inputs but is no path of one, such as a glob.
+  /// The files behind a text that names inputs but is no path of one, such as a glob; of `input`,
+  /// each must exist.
   std::function<std::vector<std::string>(const std::string&)> reads = {};
   /// Of an output file: what is written, e.g. "a report", and whether a file that exists is such a
   /// one, which may be replaced. Empty: any file may be.

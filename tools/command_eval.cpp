@@ -144,7 +144,7 @@ int run_eval(const EvalArguments& options) {
       add_text(provenance, options.text, *input.text);
     } else {
       provenance.input_kind = "tokens";
-      provenance.input_files = {options.tokens};
+      provenance.input_files = {token_file(options.tokens).path};
     }
     write_record(options, task, input, source.sizes.name, provenance, result);
   }
@@ -165,8 +165,9 @@ void add_eval(Commands& commands) {
   options->checkpoint.add_to(table);
   options->text.add_to(table);
   table.add(
-      "--tokens", &options->tokens, input_path(),
-      "NumPy array of token ids, [tokens] or [texts, tokens], int8 to uint64, instead of text");
+      "--tokens", &options->tokens, token_file_rule(),
+      "NumPy array of token ids, [tokens] or [texts, tokens], int8 to uint64, instead of text; or "
+      "FILE:uint16, ids without a header of that type");
   table.add("--context", &options->context, within(1, kMaxLength),
             "tokens of a window; 1024, or what the model has if that is less, if not given");
   table.add("--stride", &options->stride, within(1, kMaxLength),

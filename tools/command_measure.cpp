@@ -39,9 +39,14 @@ struct MeasureArguments {
 TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint,
                     const std::optional<TextInput>& input, Provenance& provenance) {
   if (!input) {
+    const TokenFile file = token_file(options.tokens);
     provenance.input_kind = "tokens";
-    provenance.input_files = {options.tokens};
-    return read_token_array(options.tokens, checkpoint.config().vocabulary);
+    provenance.input_files = {file.path};
+    const int64_t vocabulary = checkpoint.config().vocabulary;
+    if (!file.headerless()) return read_token_array(options.tokens, vocabulary);
+    const size_t wanted = ids_of_windows(options.batch, options.length, {});
+    return first_windows(read_token_ids(options.tokens, vocabulary, wanted).ids, options.batch,
+                         options.length);
   }
   add_text(provenance, options.text, *input);
   const TextTokens& around = input->tokens();
@@ -144,10 +149,11 @@ void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
 // What must hold between the options.
 void check_measure(const MeasureArguments& options, const OptionTable& table,
                    UsageProblems& problems) {
+  const bool cut = table.given("--text") || token_file(options.tokens).headerless();
   for (const char* name : {"--batch", "--length"})
-    if (table.given("--tokens") && table.given(name))
+    if (table.given("--tokens") && table.given(name) && !cut)
       problems.add(fmt::format("{} cuts --text; the array of --tokens has its own shape.", name));
-  if (table.given("--text") && options.sink != "auto" && is_sink(options.sink) &&
+  if (cut && options.sink != "auto" && is_sink(options.sink) &&
       sink_of(options.sink) >= options.length)
     problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
                              options.sink, options.length - 1));
@@ -200,9 +206,10 @@ int run_measure(const MeasureArguments& options) {
   const auto check = [&](int64_t length) {
     problems.collect([&] { check_probes(source, length, task.options, options.probes); });
   };
-  if (options.tokens.empty()) check(options.length);  // text may be long
+  const bool shaped = !options.tokens.empty() && !token_file(options.tokens).headerless();
+  if (!shaped) check(options.length);  // text may be long
   problems.collect([&] { batch = input_of(options, *checkpoint, input, provenance); });
-  if (!options.tokens.empty() && batch.length > 0) check(batch.length);
+  if (shaped && batch.length > 0) check(batch.length);
   problems.raise();
   task.provenance =
       provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
@@ -260,8 +267,9 @@ void add_measure(Commands& commands) {
       add_command(commands, "measure",
                   "measure a checkpoint: attention sinks, massive activations, gradient sinks");
   options->checkpoint.add_to(table);
-  table.add("--tokens", &options->tokens, input_path(),
-            "NumPy array [batch, length + 1] of token ids, int8 to uint64");
+  table.add("--tokens", &options->tokens, token_file_rule(),
+            "NumPy array [batch, length + 1] of token ids, int8 to uint64; or FILE:uint16, ids "
+            "without a header of that type, cut by --batch and --length");
   options->text.add_to(table);
   table.add("--batch", &options->batch, within(1, 1 << 20), "sequences of --text").with_default();
   table.add("--length", &options->length, within(1, kMaxLength), "tokens of a sequence")

@@ -137,7 +137,9 @@ void add_tokens(Commands& commands) {
   table.add("--separator", &options->separator, some_text(), kSeparatorMeaning).with_default();
   table.add("--begin-token", &options->begin_token, some_text(), kBeginMeaning).with_default();
   table.add("--text-key", &options->key, some_text(), kTextKeyMeaning).with_default();
-  table.add("--decode", &options->decode, input_path(), "a .npy file of ids to turn into text");
+  table.add(
+      "--decode", &options->decode, token_file_rule(),
+      "a .npy file of ids to turn into text; or FILE:uint16, ids without a header of that type");
   for (const char* other :
        {"--text", "--length", "--batch", "--separator", "--begin-token", "--text-key"})
     table.exclude("--decode", other);

@@ -51,7 +51,7 @@ bool is_probes(const std::string& path) {
 }
 
 bool is_token_array(const std::string& path) {
-  if (!head_of(path).starts_with("\x93NUMPY")) return false;
+  if (!head_of(path).starts_with(kNpyMagic)) return false;
   try {
     const NpyArray array = read_npy(path);
     return array.dtype == FileDtype::i32 && (array.shape.size() == 1 || array.shape.size() == 2);

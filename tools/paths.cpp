@@ -46,11 +46,12 @@ std::string long_name(const std::string& path) {
 
 // What an option reads: the paths themselves, or the files that its texts name.
 std::vector<std::string> files_read(const Option& option) {
-  if (option.rule.path == PathKind::input) return option.given;
+  if (!option.rule.reads && option.rule.path == PathKind::input) return option.given;
   std::vector<std::string> files;
   if (option.rule.reads)
     for (const std::string& text : option.given)
-      for (std::string& file : option.rule.reads(text)) files.push_back(std::move(file));
+      if (!text.empty())
+        for (std::string& file : option.rule.reads(text)) files.push_back(std::move(file));
   return files;
 }
 
@@ -145,7 +146,7 @@ void check_paths(const std::deque<Option>& options, UsageProblems& problems) {
     return option.name == "--overwrite" && !option.given.empty();
   });
   for (const Option& option : options)
-    for (const std::string& path : option.given) {
+    for (const std::string& path : files_read(option)) {
       if (path.empty() || option.rule.path != PathKind::input) continue;
       std::error_code error;
       inputs[place_of(path)] = option.name;

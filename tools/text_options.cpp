@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "io/file.h"
+#include "lab/token_input.h"
 #include "support/log.h"
 #include "support/usage_error.h"
 
@@ -17,6 +19,19 @@ ValueRule tokenizer_path_rule() {
   rule.reads = [](const std::string& text) {
     return text == "bytes" ? std::vector<std::string>{} : std::vector{text};
   };
+  return rule;
+}
+
+ValueRule token_file_rule() {
+  ValueRule rule = input_path();
+  rule.form = fmt::format("a .npy file, or FILE:TYPE for ids without a header with a type of {},",
+                          token_types());
+  rule.fits = [](const std::string& text) {
+    const std::string before = text.substr(0, text.rfind(':'));
+    return token_file(text).headerless() || file_exists(text) || before == text ||
+           !file_exists(before);  // said to be absent as it is
+  };
+  rule.reads = [](const std::string& text) { return std::vector{token_file(text).path}; };
   return rule;
 }
 

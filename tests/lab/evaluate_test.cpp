@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "io/npy.h"
 #include "lab/lab_test_util.h"
@@ -175,6 +176,60 @@ TEST(TokenInput, ArraysAreChecked) {
   write_npy(file, std::vector<int64_t>{2, 2}, floats);
   EXPECT_THAT(error_of([&] { read_token_array(file, 6); }),
               HasSubstr("holds F32, but token ids are whole numbers (int8 to uint64)."));
+}
+
+// As nanoGPT writes train.bin: numbers and nothing else.
+TEST(TokenInput, IdsWithoutAHeaderAreReadWhereTheirTypeIsSaid) {
+  test::TemporaryFolder folder;
+  const std::string file = folder / "train.bin";
+  const auto write = [&](const auto& ids) {
+    std::ofstream(file, std::ios::binary)
+        .write(reinterpret_cast<const char*>(ids.data()),
+               static_cast<std::streamsize>(ids.size() * sizeof ids[0]));
+  };
+  write(std::vector<uint16_t>{3, 1, 40000, 5});
+  const TokenArray array = read_token_ids(file + ":uint16", 65536);
+  EXPECT_EQ(array.shape, std::vector<int64_t>{4});
+  EXPECT_EQ(array.ids, (std::vector<int32_t>{3, 1, 40000, 5}));
+  EXPECT_EQ(read_token_ids(file + ":uint16", 4, 2).ids, (std::vector<int32_t>{3, 1}));
+  EXPECT_THAT(error_of([&] { read_token_ids(file + ":uint16", 4); }),
+              HasSubstr("2 ids of " + file +
+                        " are outside the vocabulary of 4: 40000 at [2], 5 at "
+                        "[3]. If they are not uint16, give their type. Tokenise the text"));
+  EXPECT_THAT(error_of([&] { read_token_ids(file, 65536); }),
+              HasSubstr(file +
+                        " is not a .npy file: it does not start with \\x93NUMPY. If it holds "
+                        "ids without a header, as nanoGPT's train.bin, say their type: " +
+                        file +
+                        ":uint16 (or uint8, uint16, uint32, uint64, int8, int16, int32, "
+                        "int64)."));
+  write(std::vector<uint8_t>{1, 2, 3});
+  EXPECT_THAT(error_of([&] { read_token_ids(file + ":uint16", 9); }),
+              HasSubstr("has 3 bytes, but ids of uint16 have 2 each: the last is cut off, or the"));
+  EXPECT_EQ(read_token_ids(file + ":uint8", 9).ids, (std::vector<int32_t>{1, 2, 3}));
+  // Of another type than is said.
+  std::vector<uint32_t> wide(20, 7);
+  wide[3] = 0;
+  write(wide);
+  EXPECT_EQ(read_token_ids(file + ":uint32", 8).ids.size(), 20u);
+  EXPECT_THAT(error_of([&] { read_token_ids(file + ":uint16", 8); }),
+              HasSubstr("every second id of " + file +
+                        " is 0 if they are uint16: the file holds "
+                        "numbers of twice that width. Give " +
+                        file + ":uint32."));
+  wide[0] = 20240520;
+  write(wide);
+  EXPECT_THAT(error_of([&] { read_token_ids(file + ":uint16", 65536); }),
+              HasSubstr("begins with the header of llm.c, 1024 bytes, before its ids. Take them"));
+  const std::vector<float> floats(4);
+  write_npy(file, std::vector<int64_t>{2, 2}, floats);
+  EXPECT_THAT(error_of([&] { read_token_ids(file + ":uint16", 65536); }),
+              HasSubstr("is a .npy file, which says itself what it holds. Leave :uint16 out."));
+  // A file that is called so.
+  EXPECT_EQ(token_file("a.bin:uint16").path, "a.bin");
+  EXPECT_EQ(token_file("a.bin:float32").path, "a.bin:float32");
+  std::ofstream(folder / "a.bin:uint16") << "x";
+  EXPECT_FALSE(token_file(folder / "a.bin:uint16").headerless());
 }
 
 template <typename Id>

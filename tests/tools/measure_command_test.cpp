@@ -281,6 +281,46 @@ TEST_F(EvalCommand, AgreesWithMeasureOnOneWindow) {
   EXPECT_THAT(text_of(folder_ / "m.html"), HasSubstr("\"labels\":[\"The\""));
 }
 
+// The same ids as text, as an array and as a file without a header.
+TEST_F(EvalCommand, TakesIdsWithoutAHeader) {
+  const weir::NpyArray ids = weir::read_npy((folder_ / "b.npy").string());
+  std::vector<uint16_t> short_ids;
+  for (int32_t id : ids.as<int32_t>()) short_ids.push_back(static_cast<uint16_t>(id));
+  write("b.bin", std::string(reinterpret_cast<const char*>(short_ids.data()),
+                             short_ids.size() * sizeof(uint16_t)));
+  const std::string eval = "eval --context 16 --model " + model_;
+  const Result text = weir(eval + " --text b.txt --json a.json"),
+               bare = weir(eval + " --tokens b.bin:uint16 --json b.json");
+  ASSERT_EQ(bare.status, 0) << bare.err;
+  EXPECT_EQ(json_of("a.json")["loss"], json_of("b.json")["loss"]);
+  EXPECT_EQ(json_of("b.json")["token_array"], "b.bin:uint16");
+  const std::string measure = "measure --no-report --batch 2 --length 16 --model " + model_;
+  ASSERT_EQ(weir(measure + " --text b.txt --json m.json").status, 0);
+  const Result measured = weir(measure + " --tokens b.bin:uint16 --json n.json");
+  ASSERT_EQ(measured.status, 0) << measured.err;
+  EXPECT_EQ(json_of("m.json")["layers"], json_of("n.json")["layers"]);
+  EXPECT_EQ(weir("tokens --tokenizer " + model_ + " --decode b.bin:uint16").out,
+            text_of(folder_ / "b.txt"));
+  for (const auto& [arguments, status, message] :
+       std::vector<std::tuple<std::string, int, std::string>>{
+           {eval + " --tokens b.bin", 1, "say their type: b.bin:uint16"},
+           {measure + " --tokens b.bin:uint16 --batch 90", 2, "--batch is given 2 times"},
+           {eval + " --tokens b.bin:float32", 2,
+            "--tokens is 'b.bin:float32', but a .npy file, or FILE:TYPE for ids without a header "
+            "with a type of uint8, uint16, uint32, uint64, int8, int16, int32, int64, is needed"},
+           {eval + " --tokens c.bin:uint16", 1, "--tokens: there is no c.bin."},
+           {eval + " --tokens b.bin:uint16 --json b.bin --overwrite", 2,
+            "--json would be written over what --tokens reads, b.bin."},
+           {"measure --length 999 --tokens b.bin:uint16 --model " + model_, 1,
+            "which make 0 sequences of 999, but 4 are asked for"},
+           {measure + " --tokens b.npy", 2,
+            "--batch cuts --text; the array of --tokens has its"}}) {
+    const Result result = weir(arguments);
+    EXPECT_EQ(result.status, status) << arguments;
+    EXPECT_THAT(result.err, HasSubstr(message)) << arguments;
+  }
+}
+
 // Constants of V-scale are given, recorded, and kept with a checkpoint that was trained with them.
 TEST_F(EvalCommand, VScaleConstantsAreGivenAndRecorded) {
   const std::string measure =

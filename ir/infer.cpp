@@ -268,6 +268,8 @@ class Inference {
     if (in(0).shape[3] % 2)
       fail("operand {} has {} features a head, but an even number is needed.", text(0),
            in(0).shape[3]);
+    const double base = attrs_.get_float("base");
+    if (!(base > 0 && std::isfinite(base))) fail("base {}: a positive number is needed.", base);
     check_rope_scaling();
     return in(0);
   }
@@ -288,7 +290,7 @@ class Inference {
       fail("low, high and context are of another scaling than begin and end: give one of them.");
     if (!attrs_.has("factor")) return;
     const double factor = attrs_.get_float("factor");
-    if (!(factor > 0)) fail("factor {}: a positive number is needed.", factor);
+    if (!(factor > 0 && std::isfinite(factor))) fail("factor {}: a positive number is needed.", factor);
     if (ramp > 0 && !(std::abs(attrs_.get_float("end") - attrs_.get_float("begin")) > 0))
       fail("begin {} and end {}: two different numbers are needed.", attrs_.get_float("begin"),
            attrs_.get_float("end"));

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "codegen/interpret.h"
 #include "ir/edit.h"
@@ -26,12 +27,15 @@ struct Case {
   /// Added to the score of every key for every query by one feature: very negative rows give no
   /// weight to any key, very positive ones none to the zero that softmax-1 adds.
   double shift = 0;
+  std::optional<double> scale = {};  ///< of scores, if not the usual one
+
+  double score_scale() const { return scale.value_or(1 / std::sqrt(static_cast<double>(d))); }
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
   *out << "B" << c.B << " T" << c.T << " H" << c.H << " G" << c.G << " d" << c.d
        << (c.causal ? " causal" : "") << " block " << c.key_block << " "
-       << normalizer_name(c.normalizer) << " shift " << c.shift;
+       << normalizer_name(c.normalizer) << " shift " << c.shift << " scale " << c.score_scale();
 }
 
 // A region of attention, or of its gradient and statistics in one kernel.
@@ -39,9 +43,7 @@ GraphPtr region_of(const Case& c, bool backward) {
   GraphEditor editor("region");
   int64_t S = c.S ? c.S : c.T;
   Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = f32({c.B, c.H, 2, c.T});
-  Attrs attrs{{"causal", c.causal},
-              {"scale", 1 / std::sqrt(static_cast<double>(c.d))},
-              {"key_block", c.key_block}};
+  Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}, {"key_block", c.key_block}};
   set_normalizer(attrs, c.normalizer);
   Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
   std::vector<Value> results;
@@ -120,7 +122,8 @@ void expect_close(const std::vector<float>& got, const std::vector<double>& want
   ASSERT_EQ(got.size(), want.size());
   // Results that are all tiny count as they are, but their scores are rounded as large numbers are;
   // in saturated rows gradients cancel that are as large as the shifted keys.
-  double largest = c.shift < 0 ? 0 : 1 + c.shift * std::sqrt(static_cast<double>(c.d));
+  // Gradients are as small as an unusual scale makes them.
+  double largest = c.shift < 0 || c.scale ? 0 : 1 + c.shift * std::sqrt(static_cast<double>(c.d));
   for (double x : want) largest = std::max(largest, std::abs(x));
   double tolerance = (c.shift < 0 ? 8e-5 : 2e-5) * largest;
   for (size_t i = 0; i < got.size(); ++i)
@@ -193,7 +196,7 @@ TEST_P(Attention, MapsMatchTheInterpreter) {
     GraphEditor editor("region");
     const int64_t S = c.S ? c.S : c.T;
     Attrs attrs{{"causal", c.causal},
-                {"scale", 1 / std::sqrt(static_cast<double>(c.d))},
+                {"scale", c.score_scale()},
                 {"key_block", c.key_block},
                 {"side", side}};
     set_normalizer(attrs, c.normalizer);
@@ -231,6 +234,17 @@ INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                                          Case{1, 1, 1, 1, 2, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 40}));
+
+// Scores turned round, all equal, or so small that the kernels apply the scale elsewhere.
+std::vector<Case> unusual_scales() {
+  std::vector<Case> cases;
+  for (double scale : {-0.4, 0.0, 1e-30, 1e-31, -1e-30}) {
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, AttentionNormalizer::softmax, 0, scale});
+    cases.push_back({2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 0, scale});
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Scales, Attention, testing::ValuesIn(unusual_scales()));
 
 // Beside the zero that is added every exponential underflows: the head gives nothing and its
 // gradients are zero. What its weights are in relation to each other is still known.

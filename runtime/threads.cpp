@@ -6,7 +6,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
+#include <mutex>
 #include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "support/align.h"
 #include "support/error.h"
@@ -84,14 +90,79 @@ int64_t tiles_at_once(int64_t tiles, int workers) {
   return workers == 1 ? tiles : std::max<int64_t>(1, tiles / (8 * int64_t{workers}));
 }
 
+namespace {
+
+// The threads of oneTBB, which all workers of the process share.
+class SharedThreads {
+ public:
+  static SharedThreads& get() {
+    static auto* threads = new SharedThreads;  // outlives every worker
+    return *threads;
+  }
+
+  void enter(int count) {
+    const std::lock_guard lock(mutex_);
+    try_to_start(count);
+    // oneTBB stops at the cores otherwise. It takes the least of several limits, and prints a
+    // warning of its own where workers ask for more: so there is one, the largest asked for.
+    if (count > oneapi::tbb::info::default_concurrency()) {
+      ++beyond_cores_;
+      if (count > limit_) {
+        more_.reset();
+        more_.emplace(oneapi::tbb::global_control::max_allowed_parallelism, count);
+        limit_ = count;
+      }
+    }
+  }
+  void leave(int count) {
+    const std::lock_guard lock(mutex_);
+    if (count <= oneapi::tbb::info::default_concurrency() || --beyond_cores_ > 0) return;
+    more_.reset();
+    limit_ = 0;
+  }
+
+ private:
+  // oneTBB starts threads from one another and ends the process where the system refuses one, so
+  // they are tried first: once for the most that were asked for, since oneTBB keeps its own.
+  void try_to_start(int count) {
+    std::promise<void> all_started;
+    const std::shared_future<void> wait = all_started.get_future().share();
+    std::vector<std::thread> threads;
+    std::string reason;
+    try {
+      while (std::ssize(threads) < count - tried_) threads.emplace_back([wait] { wait.wait(); });
+    } catch (const std::system_error& error) {
+      reason = error.code().message();
+    }
+    all_started.set_value();
+    const int started = static_cast<int>(threads.size());
+    for (std::thread& thread : threads) thread.join();
+    if (!reason.empty())
+      user_error("threads",
+                 "{} threads are needed, but the system starts only {} for this process: {}. Ask "
+                 "for fewer (--threads, WEIR_THREADS), or raise the limit of the user (ulimit -u) "
+                 "or of the control group (pids.max).",
+                 count, tried_ + started, reason);
+    tried_ = std::max(tried_, count);
+  }
+
+  std::mutex mutex_;
+  int tried_ = 1;  ///< threads that could be started, the main one among them
+  int beyond_cores_ = 0, limit_ = 0;
+  std::optional<oneapi::tbb::global_control> more_;
+};
+
+}  // namespace
+
 struct Workers::State {
   explicit State(int workers) : count(workers), arena(workers) {
-    const int cores = oneapi::tbb::info::default_concurrency();
-    if (workers > cores)
-      more_threads.emplace(oneapi::tbb::global_control::max_allowed_parallelism, workers);
+    SharedThreads::get().enter(count);
   }
+  ~State() { SharedThreads::get().leave(count); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
   int count;
-  std::optional<oneapi::tbb::global_control> more_threads;  // oneTBB stops at the cores otherwise
   oneapi::tbb::task_arena arena;
 };
 

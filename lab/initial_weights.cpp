@@ -47,6 +47,14 @@ RunConfig with_model_of(const std::string& path, RunConfig config) {
   using Json = nlohmann::json;
   const Json have = Json::parse(hugging_face_config(from, "float32"));
   const Json get = Json::parse(hugging_face_config(trained, "float32"));
+  // Of another kind every key would differ.
+  if (have["model_type"] != get["model_type"])
+    user_error(
+        "init",
+        "{} is a model of type {}, which `weir train` cannot train: it trains models of type "
+        "{} alone (RMSNorm, rotary embedding, SwiGLU, no biases, no sliding window). `weir "
+        "measure` and `weir eval` take it as it is.",
+        path, have["model_type"].get<std::string>(), get["model_type"].get<std::string>());
   Problems problems("init");
   Json keys = have;
   keys.update(get);

@@ -337,6 +337,27 @@ TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {
   EXPECT_EQ(weir("report run").status, 0);
 }
 
+TEST_F(Command, TrainingOnTakesModelsOfTheTrainersKindAndNamesOthers) {
+  write("text.txt", "It is a truth universally acknowledged.");
+  const auto error = [&](const std::string& model) {
+    const Result result =
+        weir(fmt::format("train out=run init={}/models/{} data.kind=text data.files=text.txt",
+                         WEIR_TEST_DATA, model));
+    EXPECT_EQ(result.status, 1) << model;
+    EXPECT_FALSE(fs::exists(folder_ / "run")) << model;
+    return result.err;
+  };
+  for (const char* type : {"gpt2", "qwen2", "qwen3", "mistral"})
+    EXPECT_THAT(error(type),
+                AllOf(HasSubstr(fmt::format("models/{} is a model of type {}, which `weir train` "
+                                            "cannot train: it trains models of type llama alone",
+                                            type, type)),
+                      Not(HasSubstr("problems"))));
+  EXPECT_THAT(error("llama_bias"),
+              AllOf(HasSubstr("[init] 3 problems"), HasSubstr("attention_bias is true, but models "
+                                                              "of the trainer have absent.")));
+}
+
 TEST_F(Command, ALossThatIsNotFiniteIsAFailureThatSaysWhere) {
   write("text.txt", "It is a truth universally acknowledged.");
   const std::string keys =

@@ -102,7 +102,9 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
   if (name == "--gradients") return {"*", "lm_head.weight", "x", "blocks.*"};
   if (name == "--text" || name == "data.files") return texts;
   if (name == "--tokens" || name == "--decode")
-    return {in("ids.npy"), in("flat.npy"), in("a.txt"), in("absent.npy"), in("binary"), fixture};
+    return {in("ids.npy"),        in("flat.npy"),   in("a.txt"),         in("absent.npy"),
+            in("binary"),         fixture,          in("binary:uint16"), in("ids.npy:uint16"),
+            in("binary:float32"), in("a.txt:uint8")};
   if (name == "--tokenizer" || name == "data.tokenizer")
     return {"bytes",      in("gpt2.json"), in("model"), in("qwen3.gguf"),
             in("absent"), in("a.txt"),     fixture};

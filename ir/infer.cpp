@@ -290,7 +290,8 @@ class Inference {
       fail("low, high and context are of another scaling than begin and end: give one of them.");
     if (!attrs_.has("factor")) return;
     const double factor = attrs_.get_float("factor");
-    if (!(factor > 0 && std::isfinite(factor))) fail("factor {}: a positive number is needed.", factor);
+    if (!(factor > 0 && std::isfinite(factor)))
+      fail("factor {}: a positive number is needed.", factor);
     if (ramp > 0 && !(std::abs(attrs_.get_float("end") - attrs_.get_float("begin")) > 0))
       fail("begin {} and end {}: two different numbers are needed.", attrs_.get_float("begin"),
            attrs_.get_float("end"));

@@ -25,6 +25,9 @@ using Values = std::vector<Emitted*>;
 constexpr int kUnitVectors = 2;
 /// Keys whose scores become weights together; a power of two.
 constexpr int kKeysAtOnce = 2;
+// So many keys' weights are summed by themselves before they join the sum of a block: one by one,
+// each would be rounded beside a sum that may be far larger.
+constexpr int64_t kKeysInSum = 16;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Buffers of the region's inputs and outputs as the node uses them.
@@ -324,10 +327,18 @@ class AttentionForward {
       reference[v] = step.reference;
       rescale.push_back(step.rescale);
     }
-    Values added(score_tile_.vectors, e.f32(0, lanes_));
-    Emitted* whole = e.mul(e.div(count, kKeysAtOnce), kKeysAtOnce);
-    added = e.for_loop(e.index(0), whole, kKeysAtOnce, added, weigh_keys(kKeysAtOnce, reference));
-    added = e.for_loop(whole, count, 1, added, weigh_keys(1, reference));
+    const Values zeros(score_tile_.vectors, e.f32(0, lanes_));
+    const auto rounded_down = [&](int64_t keys) { return e.mul(e.div(count, keys), keys); };
+    Values added =
+        e.for_loop(e.index(0), rounded_down(kKeysInSum), kKeysInSum, zeros,
+                   [&](Emitted* key, const Values& carried) {
+                     return sums_of(carried, e.for_loop(key, e.add(key, kKeysInSum), kKeysAtOnce,
+                                                        zeros, weigh_keys(kKeysAtOnce, reference)));
+                   });
+    Values rest = e.for_loop(rounded_down(kKeysInSum), rounded_down(kKeysAtOnce), kKeysAtOnce,
+                             zeros, weigh_keys(kKeysAtOnce, reference));
+    rest = e.for_loop(rounded_down(kKeysAtOnce), count, 1, rest, weigh_keys(1, reference));
+    added = sums_of(added, rest);
     Values sums = load_row(unit.weight_sum);
     for (int v = 0; v < score_tile_.vectors; ++v)
       sums[v] = e.ir().CreateFAdd(e.ir().CreateFMul(sums[v], rescale[v]), added[v]);
@@ -336,9 +347,13 @@ class AttentionForward {
     return rescale;
   }
 
-  // Some keys' scores to weights, which are added to the carried sums, key by key. They are one
-  // long vector, so that its parts take turns: an exponential alone is a chain that waits for
-  // itself.
+  Values sums_of(Values a, const Values& b) {
+    for (size_t v = 0; v < a.size(); ++v) a[v] = e_->ir().CreateFAdd(a[v], b[v]);
+    return a;
+  }
+
+  // Some keys' scores to weights, whose sum is added to the carried sums. They are one long vector,
+  // so that its parts take turns: an exponential alone is a chain that waits for itself.
   std::function<Values(Emitted*, const Values&)> weigh_keys(int keys, const Values& reference) {
     return [this, keys, reference](Emitted* key, const Values& carried) {
       Emitter& e = *e_;
@@ -349,12 +364,13 @@ class AttentionForward {
       for (int k = 1; k < keys; k *= 2) row = e.concat(row, row);
       Emitted* weights = normalizer_->relative_weight(e, scores, row);
       e.store(Storage::f32, weights, scratch(scores_), at);
-      Values sums = carried;
-      for (int k = 0; k < keys; ++k)
-        for (size_t v = 0; v < sums.size(); ++v)
-          sums[v] = e.ir().CreateFAdd(
-              sums[v], e.slice(weights, k * width + static_cast<int>(v) * lanes_, lanes_));
-      return sums;
+      for (int parts = keys / 2; parts > 0; parts /= 2)
+        weights = e.ir().CreateFAdd(e.slice(weights, 0, parts * width),
+                                    e.slice(weights, parts * width, parts * width));
+      Values parts;
+      for (size_t v = 0; v < carried.size(); ++v)
+        parts.push_back(e.slice(weights, static_cast<int>(v) * lanes_, lanes_));
+      return sums_of(carried, parts);
     };
   }
 

@@ -25,6 +25,7 @@ struct BackwardBuffers {
   int64_t sink_key = 0;
 
   bool gradients() const { return dq >= 0 || dk >= 0 || dv >= 0; }
+  bool score_gradients() const { return dq >= 0 || dk >= 0; }
   bool columns() const { return mass >= 0 || square >= 0; }
   /// Statistics of single weights, which are of a[t,s] / r[t].
   bool of_weights() const { return columns() || entropy >= 0 || sink >= 0 || largest >= 0; }
@@ -36,6 +37,15 @@ struct BackwardBuffers {
 // Scores lie as [query][key]. Keys are taken some blocks at a time (a panel), with which all blocks
 // of queries are multiplied before the next; what is multiplied lies in scratch memory, transposed
 // for the scores and as it is for the gradients.
+//
+// The gradient of a score is ds = a (da - delta) with delta = <dout, out>. Where nearly all weight
+// of a row is on one key, it is a small difference of two numbers that were rounded apart: da in
+// this kernel's products, delta in those of the forward kernel, in out, and in its own. With
+// delta = sum_s a da, of the same da, their errors cancel, but that is known only after all keys.
+// So each row's residual sum_s a (da - delta), which is zero but for rounding, is added up beside
+// its gradients, and blocks of queries that have a row in which it counts are corrected at the
+// end: ds -= a residual. That is rare in training: it takes a row whose gradients are hundreds of
+// thousand times smaller than the products that they are differences of.
 class AttentionBackward {
  public:
   AttentionBackward(const AttentionShape& shape, const BackwardBuffers& buffers,
@@ -69,6 +79,11 @@ class AttentionBackward {
     weights_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
     if (gradients) score_grads_ = parts_.add(query_rows_ * packed_ + key_tile_.rows);
     if (gradients) deltas_ = parts_.add(s_.group() * s_.T);
+    if (use_.score_gradients()) {
+      row_sums_ = parts_.add(2 * s_.group() * s_.T);
+      corrected_blocks_ = parts_.add(s_.group() * query_blocks());
+      any_corrected_ = parts_.add(1);
+    }
     row_factors_ = parts_.add(s_.group() * s_.T);
     if (divides_) share_factors_ = parts_.add(s_.group() * s_.T);
     if (divides_) shares_ = parts_.add(query_rows_ * packed_);
@@ -154,6 +169,17 @@ class AttentionBackward {
     });
   }
 
+  void for_each_queries(Emitted* first,
+                        const std::function<void(Emitted* in_group, const Queries&)>& body) {
+    Emitter& e = *e_;
+    for_each_head([&](Emitted* in_group, Emitted* h) {
+      e.for_loop(first, e.index(s_.T), query_block_, [&](Emitted* t0) {
+        Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
+        body(in_group, {h, t0, rows, e.add(e.mul(in_group, s_.T), t0)});
+      });
+    });
+  }
+
   void emit_task() {
     Emitter& e = *e_;
     for_each_head([&](Emitted* in_group, Emitted* h) {
@@ -169,7 +195,10 @@ class AttentionBackward {
     if (!use_.gradients() && !use_.of_weights()) return;
     e.for_loop(e.index(0), e.index(s_.S), panel_blocks_ * s_.key_block,
                [&](Emitted* panel) { emit_panel(panel); });
+    if (use_.score_gradients()) emit_corrections();
   }
+
+  int64_t query_blocks() const { return ceil_div(s_.T, query_block_); }
 
   // Of a vector of rows: the starting values of their statistics, and what is computed from their
   // references and sums once for all keys.
@@ -191,6 +220,12 @@ class AttentionBackward {
     };
     Emitted* one = e.f32(1, lanes_);
     keep(row_factors_, e.ir().CreateFDiv(one, divisor));
+    if (use_.score_gradients())
+      for (int64_t first : {0, lanes_}) {
+        Emitted* left = e.mul(e.sub(e.index(s_.T), t), 2);
+        e.store(Storage::f32, e.f32(0, lanes_), scratch(row_sums_), e.add(e.mul(in_task, 2), first),
+                e.mask_below(e.add(left, -first), lanes_));
+      }
     if (use_.row_sum >= 0)
       e.store(Storage::f32, e.ir().CreateFDiv(state.sum, divisor), buffer(use_.row_sum), row,
               present);
@@ -229,22 +264,21 @@ class AttentionBackward {
     Emitter& e = *e_;
     for_each_block(panel, [&](const Keys& keys) { pack_keys(keys); });
     Emitted* first = first_query(panel);
-    for_each_head([&](Emitted* in_group, Emitted* h) {
-      e.for_loop(first, e.index(s_.T), query_block_, [&](Emitted* t0) {
-        Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
-        const Queries queries{h, t0, rows, e.add(e.mul(in_group, s_.T), t0)};
-        look_ahead(queries, panel, in_group, first);
-        emit_queries(queries, panel);
-      });
+    for_each_queries(first, [&](Emitted* in_group, const Queries& queries) {
+      look_ahead(queries, panel, in_group, first);
+      emit_queries(queries, panel);
     });
     for_each_block(panel, [&](const Keys& keys) {
-      if (use_.dk >= 0)
-        emit_block_copy(e, {keys.count, s_.d, in_panel(key_sums_, keys.i, key_rows_, stride_),
-                            rows_of_keys(use_.dk, keys.j0), nullptr, nullptr});
+      if (use_.dk >= 0) copy_key_sums_out(keys);
       if (use_.dv >= 0)
         emit_block_copy(e, {keys.count, s_.d, in_panel(value_sums_, keys.i, key_rows_, stride_),
                             rows_of_keys(use_.dv, keys.j0), nullptr, nullptr});
     });
+  }
+
+  void copy_key_sums_out(const Keys& keys) {
+    emit_block_copy(*e_, {keys.count, s_.d, in_panel(key_sums_, keys.i, key_rows_, stride_),
+                          rows_of_keys(use_.dk, keys.j0), nullptr, nullptr});
   }
 
   // With a causal mask the queries before a panel see none of its keys.
@@ -355,12 +389,8 @@ class AttentionBackward {
 
   void emit_queries(const Queries& queries, Emitted* panel) {
     Emitter& e = *e_;
-    const auto copy_in = [&](int position, int64_t part) {
-      emit_block_copy(e, {queries.rows, s_.d, rows_of_queries(position, queries.h, queries.t0),
-                          matrix(part, stride_), nullptr, nullptr});
-    };
-    copy_in(use_.q, queries_);
-    if (use_.gradients()) copy_in(use_.dout, out_grads_);
+    copy_queries_in(queries, use_.q, queries_);
+    if (use_.gradients()) copy_queries_in(queries, use_.dout, out_grads_);
     Emitted* first_panel = e.ir().CreateICmpEQ(panel, e.index(0));
     if (use_.gradients()) e.if_then(first_panel, [&] { emit_deltas(queries); });
     if (use_.dq >= 0)
@@ -371,16 +401,30 @@ class AttentionBackward {
             return Emitter::Values{};
           },
           [&] {
-            copy_in(use_.dq, query_sums_);
+            copy_queries_in(queries, use_.dq, query_sums_);
             return Emitter::Values{};
           });
+    for_each_pair(queries, panel, [&](const Keys& keys) { emit_pair(queries, keys); });
+    if (use_.dq >= 0) copy_query_sums_out(queries);
+  }
+
+  // The blocks of keys of a panel that some of the queries see.
+  void for_each_pair(const Queries& queries, Emitted* panel,
+                     const std::function<void(const Keys&)>& body) {
+    Emitter& e = *e_;
     for_each_block(panel, [&](const Keys& keys) {
-      if (!s_.causal) return emit_pair(queries, keys);
+      if (!s_.causal) return body(keys);
       e.if_then(e.ir().CreateICmpSLT(keys.j0, e.add(queries.t0, queries.rows)),
-                [&] { emit_pair(queries, keys); });
+                [&] { body(keys); });
     });
-    if (use_.dq >= 0)
-      emit_block_copy(e, {queries.rows, s_.d, matrix(query_sums_, stride_),
+  }
+
+  void copy_queries_in(const Queries& queries, int position, int64_t part) {
+    emit_block_copy(*e_, {queries.rows, s_.d, rows_of_queries(position, queries.h, queries.t0),
+                          matrix(part, stride_), nullptr, nullptr});
+  }
+  void copy_query_sums_out(const Queries& queries) {
+    emit_block_copy(*e_, {queries.rows, s_.d, matrix(query_sums_, stride_),
                           rows_of_queries(use_.dq, queries.h, queries.t0), nullptr, nullptr});
   }
 
@@ -406,10 +450,11 @@ class AttentionBackward {
   }
 
   void emit_product(BlockProduct& product) {
-    product.finish = [&](Emitted*, Emitted*, std::vector<Emitted*>&) {
-      queries_ahead_.turn();
-      keys_ahead_.turn();
-    };
+    if (!corrects_)
+      product.finish = [&](Emitted*, Emitted*, std::vector<Emitted*>&) {
+        queries_ahead_.turn();
+        keys_ahead_.turn();
+      };
     emit_block_product(*e_, product);
   }
 
@@ -495,6 +540,7 @@ class AttentionBackward {
     Emitted *at = e.mul(row, packed_), *in_task = e.add(queries.in_task, row);
     Emitted *t = e.add(queries.t0, row), *of_row = reference_at(queries.h, t);
     Emitted *information = e.f32(0, lanes_), *largest = e.i32(0, lanes_);
+    Emitted *grads = e.f32(0, lanes_), *sizes = e.f32(0, lanes_);
     int lanes = 0;
     for (int64_t c = 0; c < packed_; c += lanes) {
       // Up to four vectors as one, whose parts take turns: an exponential alone waits for itself.
@@ -525,11 +571,148 @@ class AttentionBackward {
       Emitted* delta = by_row(deltas_, in_task, lanes);
       Emitted* grad = e.load(Storage::f32, scratch(score_grads_), e.add(at, c), lanes);
       grad = normalizer_->score_gradient(e, weight, grad, delta);
-      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes));
       if (masks) grad = e.select(mask, grad, zero);
+      for (int v = 0; v < lanes && use_.score_gradients(); v += lanes_) {
+        Emitted* part = e.slice(grad, v, lanes_);
+        grads = e.ir().CreateFAdd(grads, part);
+        sizes = e.ir().CreateFAdd(sizes, e.absolute(part));
+      }
+      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes));
       e.store(Storage::f32, grad, scratch(score_grads_), e.add(at, c));
     }
+    if (use_.score_gradients()) add_row_sums(in_task, grads, sizes);
     emit_row_statistics(statistic_row(queries.h, t), row, information, largest, keys);
+  }
+
+  // Two sums over a block of keys, by lane, to those of the row; both are reduced as one vector.
+  void add_row_sums(Emitted* in_task, Emitted* grads, Emitted* sizes) {
+    Emitter& e = *e_;
+    const auto halved = [&](Emitted* x) {
+      const int half = e.lanes_of(x) / 2;
+      return e.ir().CreateFAdd(e.slice(x, 0, half), e.slice(x, half, half));
+    };
+    Emitted* both = e.concat(halved(grads), halved(sizes));  // [grads.. | sizes..]
+    for (int lanes = lanes_; lanes > 2; lanes /= 2) {
+      // The first and the second half of each of the two sums.
+      std::vector<int> first, second;
+      for (int lane = 0; lane < lanes; ++lane)
+        (lane / (lanes / 4) % 2 == 0 ? first : second).push_back(lane);
+      both = e.ir().CreateFAdd(e.ir().CreateShuffleVector(both, first),
+                               e.ir().CreateShuffleVector(both, second));
+    }
+    Emitted* at = e.mul(in_task, 2);
+    Emitted* old = e.load(Storage::f32, scratch(row_sums_), at, 2);
+    e.store(Storage::f32, e.ir().CreateFAdd(old, both), scratch(row_sums_), at);
+  }
+
+  // A residual counts where it changes the largest gradient by more than this share of all the
+  // row's gradients, which are rounded to 2^-24 of themselves.
+  static constexpr double kResidualShare = 0x1p-21;
+
+  // Completes the residual of a row; whether it counts. No number counts not.
+  Emitted* residual_counts(const Queries& queries, Emitted* row) {
+    Emitter& e = *e_;
+    Emitted *in_task = e.add(queries.in_task, row),
+            *at = reference_at(queries.h, e.add(queries.t0, row)), *sums_at = e.mul(in_task, 2);
+    const auto load = [&](Emitted* base, Emitted* i) { return e.load(Storage::f32, base, i, 1); };
+    Emitted* residual = load(scratch(row_sums_), sums_at);
+    Emitted* factor = load(scratch(row_factors_), in_task);
+    const RowState state{load(buffer(use_.rows), at), load(buffer(use_.rows), e.add(at, s_.T))};
+    if (Emitted* other = normalizer_->other_weight(e, state)) {
+      // Beside an infinite one all others are zero.
+      Emitted* infinite =
+          e.ir().CreateFCmpOEQ(other, e.f32(std::numeric_limits<double>::infinity()));
+      Emitted* weight = e.select(infinite, e.f32(1), e.ir().CreateFMul(other, factor));
+      residual = e.fma(e.ir().CreateFNeg(weight), load(scratch(deltas_), in_task), residual);
+      e.store(Storage::f32, residual, scratch(row_sums_), sums_at);
+    }
+    // The largest weight of a row is that of its reference: the factor.
+    Emitted* sizes = load(scratch(row_sums_), e.add(sums_at, 1));
+    return e.ir().CreateFCmpOGT(e.absolute(e.ir().CreateFMul(residual, factor)),
+                                e.ir().CreateFMul(sizes, e.f32(kResidualShare)));
+  }
+
+  // Looks at the residuals of all rows, and corrects the blocks of queries where they count.
+  void emit_corrections() {
+    Emitter& e = *e_;
+    const auto block_of = [&](Emitted* in_group, const Queries& queries) {
+      return e.add(e.mul(in_group, query_blocks()), e.div(queries.t0, query_block_));
+    };
+    e.store(Storage::f32, e.f32(0), scratch(any_corrected_), e.index(0));
+    for_each_queries(e.index(0), [&](Emitted* in_group, const Queries& queries) {
+      Emitted* at = block_of(in_group, queries);
+      e.store(Storage::f32, e.f32(0), scratch(corrected_blocks_), at);
+      e.for_loop(e.index(0), queries.rows, 1, [&](Emitted* row) {
+        e.if_then(residual_counts(queries, row), [&] {
+          e.store(Storage::f32, e.f32(1), scratch(corrected_blocks_), at);
+          e.store(Storage::f32, e.f32(1), scratch(any_corrected_), e.index(0));
+        });
+      });
+    });
+    const auto is_set = [&](int64_t part, Emitted* at) {
+      return e.ir().CreateFCmpONE(e.load(Storage::f32, scratch(part), at, 1), e.f32(0));
+    };
+    corrects_ = true;
+    e.if_then(is_set(any_corrected_, e.index(0)), [&] {
+      e.for_loop(e.index(0), e.index(s_.S), panel_blocks_ * s_.key_block, [&](Emitted* panel) {
+        for_each_block(panel, [&](const Keys& keys) { pack_keys_again(keys); });
+        for_each_queries(first_query(panel), [&](Emitted* in_group, const Queries& queries) {
+          e.if_then(is_set(corrected_blocks_, block_of(in_group, queries)),
+                    [&] { correct_queries(queries, panel); });
+        });
+        if (use_.dk >= 0) for_each_block(panel, [&](const Keys& keys) { copy_key_sums_out(keys); });
+      });
+    });
+    corrects_ = false;
+  }
+
+  // As pack_keys(), without values, going on with the gradients of keys that are there.
+  void pack_keys_again(const Keys& keys) {
+    Emitter& e = *e_;
+    emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.k, keys.j0),
+                         e.byte_address(scratch(keys_across_), e.mul(keys.i, 4 * packed_ * s_.d)),
+                         s_.score_scale.keys);
+    if (use_.dq >= 0)
+      emit_block_copy(e, {keys.count, s_.d, rows_of_keys(use_.k, keys.j0),
+                          in_panel(keys_, keys.i, s_.key_block, stride_), nullptr, nullptr});
+    if (use_.dk < 0) return;
+    const BlockMatrix sums = in_panel(key_sums_, keys.i, key_rows_, stride_);
+    emit_block_fill(e, e.index(key_rows_), stride_, sums, 0);
+    emit_block_copy(e, {keys.count, s_.d, rows_of_keys(use_.dk, keys.j0), sums, nullptr, nullptr});
+  }
+
+  void correct_queries(const Queries& queries, Emitted* panel) {
+    Emitter& e = *e_;
+    copy_queries_in(queries, use_.q, queries_);
+    if (use_.dq >= 0) copy_queries_in(queries, use_.dq, query_sums_);
+    for_each_pair(queries, panel, [&](const Keys& keys) {
+      emit_scores(queries, keys, queries_, keys_across_, weights_);
+      e.for_loop(e.index(0), queries.rows, 1,
+                 [&](Emitted* row) { emit_correction(queries, row, keys); });
+      if (use_.dk >= 0) add_by_key(queries, keys, score_grads_, queries_, key_sums_);
+      if (use_.dq >= 0) add_by_query(queries, keys);
+    });
+    if (use_.dq >= 0) copy_query_sums_out(queries);
+  }
+
+  // What a row's residual changes in the gradients of its scores.
+  void emit_correction(const Queries& queries, Emitted* row, const Keys& keys) {
+    Emitter& e = *e_;
+    Emitted *in_task = e.add(queries.in_task, row), *t = e.add(queries.t0, row);
+    for (int64_t c = 0; c < packed_; c += lanes_) {
+      Emitted *at = e.add(e.mul(row, packed_), c), *zero = e.f32(0, lanes_);
+      Emitted* score = e.load(Storage::f32, scratch(weights_), at, lanes_);
+      Emitted* relative = normalizer_->relative_weight(
+          e, score,
+          e.load_broadcast(Storage::f32, buffer(use_.rows), reference_at(queries.h, t), lanes_));
+      Emitted* weight = e.ir().CreateFMul(relative, by_row(row_factors_, in_task, lanes_));
+      // Also where the weight is one: there it makes up for all other gradients of the row.
+      Emitted* grad = e.ir().CreateFMul(
+          weight, e.ir().CreateFNeg(by_row(row_sums_, e.mul(in_task, 2), lanes_)));
+      grad = e.select(seen(keys, c, t, lanes_), grad, zero);
+      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes_));
+      e.store(Storage::f32, grad, scratch(score_grads_), at);
+    }
   }
 
   // A vector of shares to the row's sums by lane.
@@ -622,6 +805,10 @@ class AttentionBackward {
   // By row: <dout, out>; of relative weights to weights, and to shares of the row's sum; the
   // logarithm to base 2 of the sum of relative weights.
   int64_t deltas_ = 0, row_factors_ = 0, share_factors_ = 0, row_logs_ = 0;
+  // By row, not scaled: the sum of the gradients of its scores, and that of their sizes. By block
+  // of queries, and for the task: 1 where residuals count.
+  int64_t row_sums_ = 0, corrected_blocks_ = 0, any_corrected_ = 0;
+  bool corrects_ = false;  ///< what is emitted is the correction: nothing is asked for ahead
   Emitter* e_ = nullptr;
   const KernelFrame* frame_ = nullptr;
   Emitted *b_ = nullptr, *g_ = nullptr;

@@ -24,7 +24,7 @@ class Softmax : public NormalizerCode {
     return {next, relative_weight(e, reference, next)};
   }
 
-  Emitted* divisor(Emitter&, const RowState& row) const override { return row.sum; }
+  Emitted* other_weight(Emitter&, const RowState&) const override { return nullptr; }
 };
 
 // Softmax with one more score, of zero, that has no value. It joins at the end only, by the
@@ -38,13 +38,17 @@ class Softmax1 : public Softmax {
     return {e.f32(std::numeric_limits<float>::lowest(), lanes), e.f32(0, lanes)};
   }
 
-  Emitted* divisor(Emitter& e, const RowState& row) const override {
-    return e.ir().CreateFAdd(row.sum,
-                             relative_weight(e, e.f32_like(row.reference, 0), row.reference));
+  Emitted* other_weight(Emitter& e, const RowState& row) const override {
+    return relative_weight(e, e.f32_like(row.reference, 0), row.reference);
   }
 };
 
 }  // namespace
+
+llvm::Value* NormalizerCode::divisor(Emitter& e, const RowState& row) const {
+  Emitted* other = other_weight(e, row);
+  return other ? e.ir().CreateFAdd(row.sum, other) : row.sum;
+}
 
 llvm::Value* NormalizerCode::relative_weight(Emitter& e, Emitted* score, Emitted* reference) const {
   return emit_exp2(e, e.ir().CreateFSub(score, reference), log2_scale_);

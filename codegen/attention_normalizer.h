@@ -33,8 +33,11 @@ class NormalizerCode {
     llvm::Value *reference, *rescale;
   };
   virtual Advance advance(Emitter& e, llvm::Value* reference, llvm::Value* largest) const = 0;
+  /// The relative weight of what takes part in the divisor and is no key, and so has a value of
+  /// zero; null where there is none.
+  virtual llvm::Value* other_weight(Emitter& e, const RowState& row) const = 0;
   /// What relative weights, and sums of them, are divided by.
-  virtual llvm::Value* divisor(Emitter& e, const RowState& row) const = 0;
+  llvm::Value* divisor(Emitter& e, const RowState& row) const;
 
   /// The weight of a score relative to a reference.
   llvm::Value* relative_weight(Emitter& e, llvm::Value* score, llvm::Value* reference) const;

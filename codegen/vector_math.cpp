@@ -116,6 +116,9 @@ Value* emit_exp2(Emitter& e, Value* x, double factor) {
   Value* scale = e.f32_like(x, factor);
   Value* shifted = e.fma(bounded, scale, shift);
   Value* r = e.fma(bounded, scale, ir.CreateFSub(shift, shifted));
+  // What rounding took from the factor counts n times.
+  const double low_scale = factor - static_cast<double>(static_cast<float>(factor));
+  if (low_scale != 0) r = e.fma(bounded, e.f32_like(x, low_scale), r);
   Value* near_one = e.fma(power_slope(e, r), r, e.f32_like(x, 1.0));
   return ir.CreateFMul(near_one, power_of_shifted(e, shifted));
 }

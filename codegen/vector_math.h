@@ -14,8 +14,8 @@ namespace weir {
 
 /// Error <= 1.2 ulp. exp(-inf) = 0, exp(x) = inf above 88.7228.
 llvm::Value* emit_exp(Emitter& e, llvm::Value* x);
-/// 2^(factor x) for a factor > 0, rounded to f32, at no extra cost; cheaper than exp. Error <= 1
-/// ulp. exp2(-inf) = 0, inf where factor x is above 127.5.
+/// 2^(factor x) for a factor > 0, which is taken to more places than f32 has (for one more
+/// operation); cheaper than exp. Error <= 1 ulp. exp2(-inf) = 0, inf where factor x is above 127.5.
 llvm::Value* emit_exp2(Emitter& e, llvm::Value* x, double factor);
 /// 2^x.
 inline llvm::Value* emit_exp2(Emitter& e, llvm::Value* x) { return emit_exp2(e, x, 1); }

@@ -302,10 +302,10 @@ class Comparison {
 
  private:
   // The error of a result in relation to that of the yardstick, which counts as a unit in the last
-  // place of the largest element at least: less is luck. For dq and dk it also counts as half a
-  // unit of the products dout v that they are differences of. Kernels have these once in dout v and
-  // once in dout out, rounded apart; eager mode subtracts from a product the sum of the same
-  // products, so that where nearly all weight is on one key it is better than the products are.
+  // place of the largest element at least: less is luck. dq and dk are sums of differences of
+  // products dout v: a quarter of a unit of those in f32 counts for them, too. (The kernel corrects
+  // what rounding leaves of a row's sum where it is a share of some millionths of the row's
+  // gradients; below that eager mode may be better by luck.)
   void compare(const std::string& name, const double* got, const double* want,
                const std::vector<double>& eager, double unit, const std::string& where) {
     double largest = 0, error = 0, of_eager = 0;
@@ -320,8 +320,10 @@ class Comparison {
                                     : std::numeric_limits<double>::infinity();
       of_eager = std::max(of_eager, std::abs(eager[i] - want[i]));
     }
-    if (error > 4 * std::max({of_eager, largest * 0x1p-23, 0x1p-126})) ++beyond_eager_[name];
-    of_eager = std::max({of_eager, largest * 0x1p-23, unit, 0x1p-126});
+    // 2^-50 of the products is what f64 itself makes of them.
+    of_eager = std::max({of_eager, largest * 0x1p-23, unit * 0x1p-26, 0x1p-126});
+    if (error > 4 * of_eager) ++beyond_eager_[name];
+    of_eager = std::max(of_eager, unit / 2);
     Worst& worst = worst_[name];
     if (error / of_eager > worst.ratio) worst = {error / of_eager, where};
   }

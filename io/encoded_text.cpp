@@ -23,6 +23,14 @@ void EncodedText::add(const std::string& text, const Tokenizer& tokenizer,
   ids.insert(ids.end(), document.begin(), document.end());
 }
 
+void raise_no_tokens(const std::string& names, uint64_t bytes, const Tokenizer& tokenizer) {
+  if (bytes == 0) user_error("tokens", "there is no text in {}.", names);
+  user_error("tokens",
+             "the {} bytes of text in {} give no token: {} has none for any of its characters. "
+             "Take another text or tokenizer.",
+             bytes, names, tokenizer.description());
+}
+
 EncodedText encode_text(const TextSource& source, const Tokenizer& tokenizer,
                         const TextTokens& tokens, size_t wanted) {
   EncodedText encoded;
@@ -30,7 +38,7 @@ EncodedText encode_text(const TextSource& source, const Tokenizer& tokenizer,
   std::string text;
   while ((wanted == 0 || encoded.ids.size() < wanted) && reader.next(text))
     encoded.add(text, tokenizer, tokens);
-  if (encoded.ids.empty()) user_error("tokens", "there is no text in {}.", source.names());
+  if (encoded.ids.empty()) raise_no_tokens(source.names(), encoded.bytes, tokenizer);
   return encoded;
 }
 

@@ -19,8 +19,12 @@ struct EncodedText {
   void add(const std::string& text, const Tokenizer& tokenizer, const TextTokens& tokens);
 };
 
-/// Reads documents until there are `wanted` ids (0: all of them). UserError: a source without text,
-/// and that of EncodedText::add.
+/// Says why there is no id: files without text, or with text that the tokenizer has no token for.
+[[noreturn]] void raise_no_tokens(const std::string& names, uint64_t bytes,
+                                  const Tokenizer& tokenizer);
+
+/// Reads documents until there are `wanted` ids (0: all of them). UserError: a source without
+/// tokens, and that of EncodedText::add.
 EncodedText encode_text(const TextSource& source, const Tokenizer& tokenizer,
                         const TextTokens& tokens, size_t wanted = 0);
 

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "io/encoded_text.h"
 #include "io/hash.h"
 #include "io/utf8.h"
 #include "support/cache_folder.h"
@@ -191,7 +192,9 @@ class TokenCache {
     std::vector<uint16_t> narrow;
     const bool any_bytes = tokenizer_.fingerprint() == make_byte_tokenizer()->fingerprint();
     size_t ill_formed = 0;
+    uint64_t text_bytes = 0;
     while (reader.next(text)) {
+      text_bytes += text.size();
       ids.clear();
       tokenizer_.encode(text, ids);
       if (ids.empty()) continue;
@@ -210,7 +213,7 @@ class TokenCache {
       stream_.count_ += ids.size();
       ++stream_.documents_;
     }
-    if (stream_.count_ == 0) user_error("tokens", "there is no text in {}.", source_.names());
+    if (stream_.count_ == 0) raise_no_tokens(source_.names(), text_bytes, tokenizer_);
     if (ill_formed > 0)
       log_warning("{} of {} documents have bytes that are not UTF-8; U+FFFD stands for them.",
                   ill_formed, stream_.documents_);

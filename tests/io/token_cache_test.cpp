@@ -147,6 +147,12 @@ TEST_F(TokenCacheTest, ErrorsSayWhatIsNeeded) {
   EXPECT_EQ(
       error_text([&] { open_tokens(TextSource({folder_ / "empty.jsonl"}), *bytes_, "", zero_); }),
       "[tokens] there is no text in " + (folder_ / "empty.jsonl") + ".");
+  put_file(folder_ / "foreign.jsonl", "{\"text\":\"xyz\"}\n");
+  EXPECT_THAT(error_text([&] {
+                open_tokens(TextSource({folder_ / "foreign.jsonl"}), *tokenizer, "", zero_);
+              }),
+              testing::HasSubstr("the 3 bytes of text in " + (folder_ / "foreign.jsonl") +
+                                 " give no token"));
   // A cache that cannot be kept is a warning.
   EXPECT_EQ(open_tokens(source, *bytes_, folder_ / "a.jsonl/x", zero_).size(), 7u);
   // A failed run leaves no file, so that the next one does not take half a text for the whole.

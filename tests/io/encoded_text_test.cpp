@@ -82,7 +82,7 @@ TEST(EncodedText, SeparatorsStandBetweenDocumentsOnly) {
   EXPECT_EQ(
       error_text([&] { encode_text(TextSource({folder / "empty.jsonl"}), *tokenizer, tokens); }),
       "[tokens] there is no text in " + (folder / "empty.jsonl") + ".");
-  put_file(folder / "foreign.jsonl", "{\"text\":\"xyz\"}\n");
+  put_file(folder / "foreign.jsonl", "{\"text\":\"abc\"}\n");
   EXPECT_THAT(
       error_text([&] { encode_text(TextSource({folder / "foreign.jsonl"}), *tokenizer, tokens); }),
       HasSubstr("the 3 bytes of text in " + (folder / "foreign.jsonl") + " give no token"));

@@ -147,7 +147,7 @@ TEST_F(TokenCacheTest, ErrorsSayWhatIsNeeded) {
   EXPECT_EQ(
       error_text([&] { open_tokens(TextSource({folder_ / "empty.jsonl"}), *bytes_, "", zero_); }),
       "[tokens] there is no text in " + (folder_ / "empty.jsonl") + ".");
-  put_file(folder_ / "foreign.jsonl", "{\"text\":\"xyz\"}\n");
+  put_file(folder_ / "foreign.jsonl", "{\"text\":\"abc\"}\n");
   EXPECT_THAT(error_text([&] {
                 open_tokens(TextSource({folder_ / "foreign.jsonl"}), *tokenizer, "", zero_);
               }),

@@ -124,9 +124,20 @@ std::string to_string(const Attrs& attrs) {
 }
 
 void check_attributes(Op op, const Attrs& attrs) {
+  // Every node of every graph passes here, so texts are made only for what is wrong.
+  const std::vector<AttrSpec>& specs = info(op).attributes;
+  const auto fits = [&](const auto& entry) {
+    if (entry.first == kPlace) return true;
+    const AttrSpec* spec = info(op).find_attribute(entry.first);
+    return spec && spec->kind == kind_of(entry.second);
+  };
+  if (std::all_of(attrs.entries().begin(), attrs.entries().end(), fits) &&
+      std::all_of(specs.begin(), specs.end(),
+                  [&](const AttrSpec& spec) { return spec.optional || attrs.has(spec.name); }))
+    return;
   Problems problems(op_name(op));
   std::vector<std::string> known;
-  for (const AttrSpec& spec : info(op).attributes) {
+  for (const AttrSpec& spec : specs) {
     known.push_back(spec.name);
     if (!spec.optional && !attrs.has(spec.name))
       problems.add(

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
+#include <utility>
 
 #include "ir/infer.h"
 #include "ir/normalizer.h"
@@ -13,56 +16,58 @@
 namespace weir {
 namespace {
 
-// Appends the bytes of what identifies a node, each part with its length, so that two keys are
-// equal only if all parts are.
-class KeyWriter {
+// Gathers what identifies a node into one number. Each list goes with its length.
+class NodeHash {
  public:
-  std::string take() { return std::move(key_); }
+  size_t value() const { return hash_; }
 
-  template <typename T>
-  void number(T value) {
-    key_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  void number(uint64_t value) {
+    hash_ = (hash_ ^ value) * 0x9e3779b97f4a7c15;
+    hash_ ^= hash_ >> 32;
   }
-  void text(const std::string& text) {
-    number(text.size());
-    key_ += text;
-  }
+  void text(const std::string& text) { number(std::hash<std::string>()(text)); }
   void attribute(const AttrValue& value) {
-    number(static_cast<char>(value.index()));
+    number(value.index());
     std::visit(*this, value);
   }
-  void operator()(int64_t value) { number(value); }
-  void operator()(double value) { number(std::isnan(value) ? std::nan("") : value); }
+  void operator()(int64_t value) { number(static_cast<uint64_t>(value)); }
+  void operator()(double value) {
+    number(std::bit_cast<uint64_t>(std::isnan(value) ? std::nan("") : value));
+  }
   void operator()(bool value) { number(value); }
-  void operator()(DType value) { number(value); }
+  void operator()(DType value) { number(static_cast<uint64_t>(value)); }
   void operator()(const std::string& value) { text(value); }
   void operator()(const std::vector<int64_t>& values) {
     number(values.size());
-    for (int64_t value : values) number(value);
+    for (int64_t value : values) (*this)(value);
   }
 
  private:
-  std::string key_;
+  uint64_t hash_ = 0;
 };
 
-// Two pure nodes with the same key compute the same values.
-std::string intern_key(const Node& node) {
-  KeyWriter key;
-  key.number(node.op);
-  key.number(node.inputs.size());
+size_t hash_of(const Node& node) {
+  NodeHash hash;
+  hash.number(static_cast<uint64_t>(node.op));
+  hash.number(node.inputs.size());
   for (Value input : node.inputs) {
-    key.number(input.node);
-    key.number(input.result);
+    hash(static_cast<int64_t>(input.node));
+    hash(static_cast<int64_t>(input.result));
   }
   for (const Type& type : node.types) {
-    key.number(type.dtype);
-    key(type.shape);
+    hash(type.dtype);
+    hash(type.shape);
   }
   for (const auto& [name, value] : node.attrs.entries()) {
-    key.text(name);
-    key.attribute(value);
+    hash.text(name);
+    hash.attribute(value);
   }
-  return key.take();
+  return hash.value();
+}
+
+// Two pure nodes of which this holds compute the same values.
+bool same_computation(const Node& a, const Node& b) {
+  return a.op == b.op && a.inputs == b.inputs && a.types == b.types && a.attrs == b.attrs;
 }
 
 // Every identity is a use of its operand of its own, with a gradient and a name of its own.
@@ -110,6 +115,7 @@ std::vector<Value> GraphEditor::add_node(Op op, std::vector<Value> inputs, Attrs
   // One form, so that equal nodes are equal.
   if (attrs.has(kNormalizer)) set_normalizer(attrs, normalizer_of(attrs));
   std::vector<Type> types;
+  types.reserve(inputs.size());
   for (Value input : inputs) types.push_back(graph_->type(input));
   std::vector<Type> results = infer_types(op, types, attrs);
   return append(
@@ -141,19 +147,64 @@ std::vector<Value> GraphEditor::add_kernel(std::vector<Value> inputs, Attrs attr
                  std::move(region), std::move(where)});
 }
 
+std::vector<Value> GraphEditor::add_like(const Graph& from, int32_t id, std::vector<Value> inputs) {
+  const Node& node = from.node(id);
+  bool same_types = inputs.size() == node.inputs.size();
+  for (size_t i = 0; same_types && i < inputs.size(); ++i)
+    same_types = type(inputs[i]) == from.type(node.inputs[i]);
+  if (same_types)
+    return append({node.op, node.attrs, std::move(inputs), node.types, node.region, node.where});
+  if (node.op == Op::kernel)
+    return add_kernel(std::move(inputs), node.attrs, node.region, node.where);
+  return add_node(node.op, std::move(inputs), node.attrs, node.where);
+}
+
+int32_t GraphEditor::Interned::find(const Graph& graph, const Node& node, size_t hash) const {
+  if (slots_.empty()) return -1;
+  const size_t mask = slots_.size() - 1;
+  for (size_t i = hash & mask; slots_[i].id >= 0; i = (i + 1) & mask)
+    if (slots_[i].hash == hash && same_computation(graph.node(slots_[i].id), node))
+      return slots_[i].id;
+  return -1;
+}
+
+void GraphEditor::Interned::insert(size_t hash, int32_t id) {
+  // At most half of the slots are used, so that a search is short and ends.
+  if (2 * (used_ + 1) > slots_.size()) {
+    const std::vector<Slot> old =
+        std::exchange(slots_, std::vector<Slot>(std::max<size_t>(16, 2 * slots_.size())));
+    for (const Slot& slot : old)
+      if (slot.id >= 0) put(slot);
+  }
+  put({hash, id});
+  ++used_;
+}
+
+void GraphEditor::Interned::put(const Slot& slot) {
+  const size_t mask = slots_.size() - 1;
+  size_t i = slot.hash & mask;
+  while (slots_[i].id >= 0) i = (i + 1) & mask;
+  slots_[i] = slot;
+}
+
+void GraphEditor::Interned::clear() {
+  slots_.clear();
+  used_ = 0;
+}
+
 std::vector<Value> GraphEditor::append(Node node) {
   auto results_of = [&](int32_t id) {
     std::vector<Value> results;
+    results.reserve(graph_->nodes_[id].types.size());
     for (size_t i = 0; i < graph_->nodes_[id].types.size(); ++i)
       results.push_back({id, static_cast<int32_t>(i)});
     return results;
   };
-  std::string key;
-  if (is_internable(node)) {
-    key = intern_key(node);
-    auto found = interned_.find(key);
-    if (found != interned_.end()) return results_of(found->second);
-  }
+  const bool internable = is_internable(node);
+  const size_t hash = internable ? hash_of(node) : 0;
+  if (internable)
+    if (const int32_t found = interned_.find(*graph_, node, hash); found >= 0)
+      return results_of(found);
   int32_t id = graph_->size();
   for (Value input : node.inputs)
     WEIR_CHECK(input.valid() && input.node < id &&
@@ -164,7 +215,7 @@ std::vector<Value> GraphEditor::append(Node node) {
     graph_->input_of_.emplace(node.attrs.get_string("name"), Value{id, 0});
   }
   graph_->nodes_.push_back(std::move(node));
-  if (!key.empty()) interned_.emplace(std::move(key), id);
+  if (internable) interned_.insert(hash, id);
   return results_of(id);
 }
 
@@ -207,19 +258,13 @@ Value Rewriter::operator[](Value old_value) const {
 
 std::vector<Value> Rewriter::operator[](const std::vector<Value>& old_values) const {
   std::vector<Value> values;
+  values.reserve(old_values.size());
   for (Value value : old_values) values.push_back((*this)[value]);
   return values;
 }
 
 std::vector<Value> Rewriter::copy(int32_t old_node) {
-  const Node& node = old_.node(old_node);
-  std::vector<Value> results;
-  if (info(node.op).op_class == OpClass::Source)
-    results = {add_source(node.op, node.types[0], node.attrs, node.where)};
-  else if (node.op == Op::kernel)
-    results = add_kernel((*this)[node.inputs], node.attrs, node.region, node.where);
-  else
-    results = add_node(node.op, (*this)[node.inputs], node.attrs, node.where);
+  std::vector<Value> results = add_like(old_, old_node, (*this)[old_.node(old_node).inputs]);
   replace(old_node, results);
   return results;
 }
@@ -258,12 +303,7 @@ std::vector<Value> inline_graph(GraphEditor& editor, const Graph& graph,
     if (node.op == Op::input) continue;
     std::vector<Value> operands;
     for (Value input : node.inputs) operands.push_back(map[input.node][input.result]);
-    if (info(node.op).op_class == OpClass::Source)
-      map[id] = {editor.add_source(node.op, node.types[0], node.attrs, node.where)};
-    else if (node.op == Op::kernel)
-      map[id] = editor.add_kernel(operands, node.attrs, node.region, node.where);
-    else
-      map[id] = editor.add_node(node.op, operands, node.attrs, node.where);
+    map[id] = editor.add_like(graph, id, std::move(operands));
   }
   std::vector<Value> outputs;
   for (const Output& output : graph.outputs())
@@ -294,11 +334,9 @@ GraphPtr live_graph(const GraphPtr& graph, bool keep_named) {
 
 GraphPtr with_stage(const GraphPtr& graph, Stage stage) {
   if (graph->stage() == stage) return graph;
-  Rewriter rewriter(*graph);
-  for (int32_t id = 0; id < graph->size(); ++id)
-    if (graph->node(id).op != Op::input) rewriter.copy(id);
-  rewriter.set_stage(stage);
-  return rewriter.finish_copy();
+  auto copy = std::make_shared<Graph>(*graph);
+  copy->stage_ = stage;
+  return copy;
 }
 
 }  // namespace weir

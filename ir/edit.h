@@ -2,7 +2,6 @@
 // How graphs are made. GraphEditor appends nodes (inferring types, interning equal pure nodes);
 // rewrite() copies a graph node by node, letting a pass replace some; live_graph() drops the dead.
 #include <functional>
-#include <unordered_map>
 #include <utility>
 
 #include "ir/graph.h"
@@ -28,6 +27,9 @@ class GraphEditor {
   /// Appends a kernel; the region's inputs and outputs correspond to operands and results.
   std::vector<Value> add_kernel(std::vector<Value> inputs, Attrs attrs, GraphPtr region,
                                 std::string where = "");
+  /// Appends node `id` of another graph with the operands given. One whose operands have the types
+  /// that it had is not checked and inferred again.
+  std::vector<Value> add_like(const Graph& from, int32_t id, std::vector<Value> inputs);
   /// Appends a source with its given type.
   Value add_source(Op op, const Type& type, Attrs attrs, std::string where = "");
 
@@ -48,9 +50,28 @@ class GraphEditor {
   GraphPtr finish();
 
  private:
+  // The nodes that an equal one is looked for among: their numbers by hash, in one open table, so
+  // that a node costs no memory of its own here.
+  class Interned {
+   public:
+    /// The number of the node equal to `node`; -1 if there is none.
+    int32_t find(const Graph& graph, const Node& node, size_t hash) const;
+    void insert(size_t hash, int32_t id);
+    void clear();
+
+   private:
+    struct Slot {
+      size_t hash = 0;
+      int32_t id = -1;
+    };
+    void put(const Slot& slot);
+    std::vector<Slot> slots_;  // a power of two of them, or none
+    size_t used_ = 0;
+  };
+
   std::vector<Value> append(Node node);
   std::shared_ptr<Graph> graph_;
-  std::unordered_map<std::string, int32_t> interned_;
+  Interned interned_;
 };
 
 /// The copy of a graph in the making, as a pass sees it.

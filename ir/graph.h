@@ -82,6 +82,7 @@ class Graph {
 
  private:
   friend class GraphEditor;
+  friend GraphPtr with_stage(const GraphPtr& graph, Stage stage);
   std::string name_;
   Stage stage_ = Stage::built;
   Attrs attrs_;

@@ -156,10 +156,10 @@ class StageRules {
       std::vector<Type> operands;
       for (Value input : n.inputs) operands.push_back(graph_.type(input));
       std::vector<Type> inferred = infer_types(n.op, operands, n.attrs);
+      if (inferred == n.types) return;
       std::vector<std::string> texts;
       for (const Type& type : inferred) texts.push_back(to_string(type));
-      if (inferred != n.types)
-        report_(id, "types are as inferred: " + (texts.empty() ? "none" : join(texts, ", ")));
+      report_(id, "types are as inferred: " + (texts.empty() ? "none" : join(texts, ", ")));
     } catch (const UserError& error) {
       report_(id, fmt::format("operands fit the op: {}", error.what()));
     }

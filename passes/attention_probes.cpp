@@ -112,20 +112,26 @@ std::string without_kernel(const ProbeReduction& statistic) {
   }
 }
 
-std::optional<int32_t> observed_attention(const Graph& graph, Value value) {
-  const Node& node = graph.node(value);
+ObservedAttention::ObservedAttention(const Graph& graph) : graph_(graph) {
+  for (int32_t id = 0; id < graph.size(); ++id)
+    if (const Node& node = graph.node(id); node.op == Op::attention)
+      by_queries_and_keys_[{node.inputs[0], node.inputs[1]}].push_back(id);
+}
+
+std::optional<int32_t> ObservedAttention::of(Value value) const {
+  const Node& node = graph_.node(value);
   if (node.op == Op::attention_pattern) {
-    const Value rows = through_identity(graph, node.inputs[2]);
-    if (graph.node(rows).op != Op::attention || rows.result != 1) return std::nullopt;
+    const Value rows = through_identity(graph_, node.inputs[2]);
+    if (graph_.node(rows).op != Op::attention || rows.result != 1) return std::nullopt;
     return rows.node;
   }
   if (node.op != Op::attention_scores) return std::nullopt;
+  const auto same = by_queries_and_keys_.find({node.inputs[0], node.inputs[1]});
+  if (same == by_queries_and_keys_.end()) return std::nullopt;
   std::optional<int32_t> found;
-  for (int32_t id = 0; id < graph.size(); ++id) {
-    const Node& other = graph.node(id);
-    if (other.op != Op::attention || other.inputs[0] != node.inputs[0] ||
-        other.inputs[1] != node.inputs[1] ||
-        other.attrs.get_bool("causal") != node.attrs.get_bool("causal") ||
+  for (int32_t id : same->second) {
+    const Node& other = graph_.node(id);
+    if (other.attrs.get_bool("causal") != node.attrs.get_bool("causal") ||
         other.attrs.get_float("scale") != node.attrs.get_float("scale"))
       continue;
     if (found) return std::nullopt;

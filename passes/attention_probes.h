@@ -2,7 +2,10 @@
 // What probes know of attention: arrays of [queries, keys] that exist only because they are asked
 // for. They are cut before they are computed, their statistics are computed without them, and their
 // gradients are those of the attention whose weights or scores they show.
+#include <map>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "ir/edit.h"
 #include "passes/probe_request.h"
@@ -31,10 +34,20 @@ Value pattern_map(GraphEditor& editor, Value pattern, int64_t side);
 /// How other reductions give a statistic of a whole array; "" for none.
 std::string without_kernel(const ProbeReduction& statistic);
 
-/// The attention node whose weights or scores a value shows, as an observation that the loss does
-/// not depend on: the attention that a pattern has its rows from, the only one of the same queries,
-/// keys and scale as scores have. Nothing for other values.
-std::optional<int32_t> observed_attention(const Graph& graph, Value value);
+/// The attention nodes of a graph, which outlives this, by what they attend with.
+class ObservedAttention {
+ public:
+  explicit ObservedAttention(const Graph& graph);
+
+  /// The attention node whose weights or scores a value shows, as an observation that the loss does
+  /// not depend on: the attention that a pattern has its rows from, the only one of the same
+  /// queries, keys and scale as scores have. Nothing for other values.
+  std::optional<int32_t> of(Value value) const;
+
+ private:
+  const Graph& graph_;
+  std::map<std::pair<Value, Value>, std::vector<int32_t>> by_queries_and_keys_;
+};
 
 /// The gradient at what such a value shows, given the gradient at the attention's output.
 Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,

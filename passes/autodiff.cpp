@@ -283,9 +283,10 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
   GraphPtr forward = prepare_forward(graph, find_loss(*graph, options.loss));
   Value loss = known(forward->find_output(options.loss));
   auto wanted = find_wanted(*forward, options);
+  const ObservedAttention observed(*forward);
   std::vector<Observation> observations;
   for (auto& [name, value] : wanted)
-    if (auto attention = observed_attention(*forward, value)) {
+    if (auto attention = observed.of(value)) {
       observations.push_back({name, value, *attention});
       value = {*attention, 0};  // has a gradient if its output has
     }
@@ -314,9 +315,10 @@ std::set<std::string> differentiable_names(const GraphPtr& graph, const std::str
   if (!graph->find_output(loss)) return {};
   GraphPtr forward = prepare_forward(graph, known(graph->find_output(loss)));
   Path path(*forward, known(forward->find_output(loss)), {});
+  const ObservedAttention observed(*forward);
   std::set<std::string> found;
   for (const auto& [name, value] : forward->names()) {
-    const auto attention = observed_attention(*forward, value);
+    const auto attention = observed.of(value);
     if (path.reaches(attention ? Value{*attention, 0} : value)) found.insert(name);
   }
   for (int32_t id : forward->inputs())

@@ -27,10 +27,8 @@ void ModelProgram::model_nodes(const std::function<void(int32_t)>& after) {
     WEIR_CHECK(node.op != Op::kernel, "a kernel before fusion");
     if (node.op == Op::input)
       map_.push_back({at(model_.input_name(id))});
-    else if (info(node.op).op_class == OpClass::Source)
-      map_.push_back({editor_.add_source(node.op, node.types[0], node.attrs, node.where)});
     else
-      map_.push_back(editor_.add_node(node.op, operands, node.attrs, node.where));
+      map_.push_back(editor_.add_like(model_, id, std::move(operands)));
     if (after) after(id);
   }
   for (const auto& [name, value] : model_.names()) editor_.name((*this)[value], name);

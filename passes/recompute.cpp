@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "ir/alias.h"
 #include "ir/edit.h"
@@ -12,6 +13,7 @@
 #include "passes/lifetimes.h"
 #include "passes/plan_memory.h"
 #include "support/align.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -25,8 +27,9 @@ bool has_schedule(const Node& node, std::initializer_list<const char*> schedules
 
 class Recompute {
  public:
-  Recompute(const Graph& graph, const RecomputeOptions& options)
-      : graph_(graph), options_(options), main_(needed_by_outputs(graph)) {
+  Recompute(const Graph& graph, const RecomputeOptions& options, RecomputeStats& stats)
+      : graph_(graph), options_(options), main_(needed_by_outputs(graph)), stats_(stats) {
+    WEIR_CHECK(options.trials >= 1, "{} trials", options.trials);
     for (int32_t id = 0; id < graph.size(); ++id) {
       const Node& node = graph.node(id);
       if (!main_[id] || node.op == Op::reshape) continue;
@@ -65,51 +68,102 @@ class Recompute {
   }
 
   // Products are computed again until the limit is met or none is left that would help: what is
-  // computed from another copy keeps that one alive, which may cost more than it frees.
+  // computed from another copy keeps that one alive, which may cost more than it frees. A program
+  // is made to see what was gained, so that of a deep model several values are taken at a time,
+  // always the same part of all: the number of programs does not grow with that of layers.
   GraphPtr within_limit(GraphPtr result) {
     const auto bytes = [](const Graph& graph) {
       return main_peak(graph, needed_by_outputs(graph)).bytes;
     };
-    std::set<Value> vain;
-    int64_t now = bytes(*result);
-    const auto fits = [&] {  // the arena may have gaps
-      return fixed_ + now <= options_.memory &&
-             memory_need(*plan_memory(result)).total() <= options_.memory;
+    const auto fits = [&](const GraphPtr& graph, int64_t peak) {  // the arena may have gaps
+      return fixed_ + peak <= options_.memory &&
+             memory_need(*plan_memory(graph)).total() <= options_.memory;
     };
-    while (!fits()) {
-      const std::optional<Value> best = most_freed(vain);
-      if (!best) break;
+    stale_ = kept_;
+    const size_t usual = std::max<size_t>(1, kept_.size() / static_cast<size_t>(options_.trials));
+    size_t size = usual, most = usual;
+    int64_t splits = 0;
+    int64_t now = bytes(*result);
+    for (bool enough = fits(result, now); !enough;) {
       const std::set<Value> kept = kept_, chosen = chosen_;
-      take(*best, true);
+      changed_.clear();
+      std::vector<Value> group;
+      while (group.size() < size) {
+        const std::optional<Value> best = most_freed();
+        if (!best) break;
+        take(*best, true);
+        vain_.insert(*best);
+        group.push_back(*best);
+      }
+      if (group.empty()) break;
+      ++stats_.trials;
       GraphPtr next = apply();
       const int64_t then = bytes(*next);
-      if (then <= now) {
+      enough = then <= now && fits(next, then);
+      // No more than it takes: the values that meet the limit are taken in smaller groups. So are
+      // those of a group that costs more than it frees, as long as that stays a matter of few.
+      const bool too_many = enough && group.size() > 1;
+      const bool gains = then <= now;
+      const bool split = too_many || (!gains && group.size() > 1 && splits++ < options_.trials);
+      if (split) {
+        size = group.size() / 2;
+        if (too_many) most = size;
+      } else {
+        if (!gains) most = usual;
+        size = std::min(most, 2 * size);
+      }
+      if (gains && !split) {
         result = std::move(next);
         now = then;
-      } else {
-        kept_ = kept;
-        chosen_ = chosen;
+        continue;
       }
-      vain.insert(*best);
+      enough = false;
+      kept_ = kept;
+      chosen_ = chosen;
+      for (Value value : std::exchange(changed_, {})) changed(value);
+      if (split)
+        for (Value value : group) vain_.erase(value);
     }
     return result;
   }
 
-  // The kept value that frees most bytes for an operation.
-  std::optional<Value> most_freed(const std::set<Value>& vain) const {
-    std::optional<Value> best;
-    double most = 0;
-    for (Value value : kept_) {
-      if (vain.contains(value)) continue;
-      const std::optional<double> operations = cost(value, true, 0);
+  // The kept value that frees most bytes for an operation, the first of several. What was found of
+  // the others holds until something changes that it depends on.
+  std::optional<Value> most_freed() {
+    for (Value value : std::exchange(stale_, {})) {
+      forget(value);
+      if (!kept_.contains(value) || vain_.contains(value)) continue;
+      ++stats_.costs;
+      std::set<int32_t> seen;
+      const std::optional<double> operations = cost(value, true, 0, &seen);
+      for (int32_t node : seen) dependents_[node].insert(value);
       if (!operations) continue;
       const double gain =
           static_cast<double>(graph_.type(value).bytes()) / std::max(*operations, 1.0);
-      if (gain <= most) continue;
-      most = gain;
-      best = value;
+      gains_[value] = gain;
+      by_gain_.emplace(-gain, value);
     }
-    return best;
+    while (!by_gain_.empty()) {
+      const Value best = by_gain_.begin()->second;
+      if (kept_.contains(best) && !vain_.contains(best)) return best;
+      forget(best);
+    }
+    return std::nullopt;
+  }
+
+  void forget(Value value) {
+    const auto found = gains_.find(value);
+    if (found == gains_.end()) return;
+    by_gain_.erase({-found->second, value});
+    gains_.erase(found);
+  }
+
+  // Whether the value is kept or computed again has changed.
+  void changed(Value value) {
+    changed_.push_back(value);
+    stale_.insert(value);
+    if (const auto found = dependents_.find(value.node); found != dependents_.end())
+      stale_.merge(std::exchange(found->second, {}));
   }
 
   // Whether a kernel after the peak may read the value as it is: it is kept anyway, or small.
@@ -130,7 +184,10 @@ class Recompute {
   }
 
   // Multiplications and additions that it takes to have the value again; nothing if it can't be.
-  std::optional<double> cost(Value value, bool products, int depth) const {
+  // `seen` gathers the nodes on whose results, kept or not, the answer depends.
+  std::optional<double> cost(Value value, bool products, int depth,
+                             std::set<int32_t>* seen = nullptr) const {
+    if (seen) seen->insert(value.node);
     if (outputs_.contains(value)) return std::nullopt;
     if (!has_schedule(graph_.node(value), {"elementwise", "row", "matmul"})) return std::nullopt;
     if (graph_.type(value).shape.empty() || graph_.type(value).shape.back() == 1)
@@ -150,9 +207,10 @@ class Recompute {
     }
     for (Value operand : part.operands) {
       const Value input = root(graph_, operand);
+      if (seen) seen->insert(input.node);
       if (chosen_.contains(input) || available(input, graph_.type(value).bytes())) continue;
       if (!products || depth == 8) return std::nullopt;
-      const std::optional<double> inputs = cost(input, products, depth + 1);
+      const std::optional<double> inputs = cost(input, products, depth + 1, seen);
       if (!inputs) return std::nullopt;
       operations += *inputs;
     }
@@ -164,11 +222,14 @@ class Recompute {
     const KernelPart part = kernel_part(graph_, value.node, {value.result}, siblings(value));
     chosen_.insert(value);
     kept_.erase(value);
+    changed(value);
     for (Value operand : part.operands) {
       const Value input = root(graph_, operand);
       if (chosen_.contains(input)) continue;
       if (available(input, graph_.type(value).bytes())) {
-        if (graph_.node(input).op == Op::kernel && input.node <= peak_.node) kept_.insert(input);
+        if (graph_.node(input).op == Op::kernel && input.node <= peak_.node &&
+            kept_.insert(input).second)
+          changed(input);
       } else {
         take(input, products);
       }
@@ -227,12 +288,21 @@ class Recompute {
   LivePeak peak_;
   std::set<Value> kept_;    ///< made before the peak and read after it
   std::set<Value> chosen_;  ///< computed again
+  RecomputeStats& stats_;
+  // What `most_freed` knows.
+  std::set<Value> vain_;                           ///< those that were tried
+  std::set<Value> stale_;                          ///< those to look at again
+  std::vector<Value> changed_;                     ///< since the last trial
+  std::map<Value, double> gains_;                  ///< bytes an operation
+  std::set<std::pair<double, Value>> by_gain_;     ///< the same, largest first
+  std::map<int32_t, std::set<Value>> dependents_;  ///< by node: whose gain depends on its results
 };
 
 }  // namespace
 
-GraphPtr recompute(const GraphPtr& fused, const RecomputeOptions& options) {
-  return Recompute(*fused, options).run(fused);
+GraphPtr recompute(const GraphPtr& fused, const RecomputeOptions& options, RecomputeStats* stats) {
+  RecomputeStats own;
+  return Recompute(*fused, options, stats ? *stats : own).run(fused);
 }
 
 }  // namespace weir

@@ -68,6 +68,12 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   return weights;
 }
 
+std::set<std::string> names_of(const std::vector<Weight>& weights) {
+  std::set<std::string> names;
+  for (const Weight& weight : weights) names.insert(weight.name);
+  return names;
+}
+
 using State = ProgramState;
 
 std::vector<State> moments_of(const Weight& weight, OptimizerKind kind) {
@@ -91,6 +97,7 @@ class TrainingStep {
       : graph_(*graph),
         options_(options),
         weights_(find_weights(*graph, options)),
+        trained_(names_of(weights_)),
         batch_probes_(graph_, accumulated_probes(), options.micro_batches) {}
 
   GraphPtr whole() {
@@ -166,17 +173,15 @@ class TrainingStep {
 
  private:
   bool is_gradient(const Output& output) const {
-    return std::any_of(weights_.begin(), weights_.end(), [&](const Weight& weight) {
-      return output.name == gradient_output(weight.name);
-    });
+    const std::string prefix = gradient_output("");
+    return output.name.starts_with(prefix) && trained_.contains(output.name.substr(prefix.size()));
   }
   // Weights and their gradients do not belong to a micro-batch.
   bool belongs_to_step(const ResolvedProbe& probe) const {
     auto input = graph_.find_input(probe.name);
     if (!input || !graph_.node(*input).attrs.get_bool("state")) return false;
     if (!probe.gradient) return true;
-    return std::any_of(weights_.begin(), weights_.end(),
-                       [&](const Weight& weight) { return weight.name == probe.name; });
+    return trained_.contains(probe.name);
   }
   // The value of a state is read before the update overwrites it.
   bool reads_state(const ResolvedProbe& probe) const {
@@ -274,6 +279,7 @@ class TrainingStep {
   const Graph& graph_;
   const TrainingOptions& options_;
   std::vector<Weight> weights_;
+  std::set<std::string> trained_;  ///< their names
   BatchProbes batch_probes_;
 };
 

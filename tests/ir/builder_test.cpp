@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <set>
+
+#include "ir/edit.h"
 #include "ir/print.h"
 #include "support/error.h"
 #include "testing/error_of.h"
@@ -33,6 +37,69 @@ TEST(Builder, EqualPureNodesAreOne) {
   Tensor x = b.input("x", f32({4}));
   EXPECT_EQ(exp(x).value(), exp(x).value());
   EXPECT_NE(exp(x).value(), neg(x).value());
+}
+
+// As many as there are in a deep model: the table of nodes grows, and finds all of them again.
+TEST(Editor, EachOfManyNodesIsFoundAgain) {
+  GraphEditor editor("g");
+  const Value x = editor.input("x", f32({4}));
+  std::vector<Value> made;
+  std::set<Value> distinct;
+  const auto node = [&](int i) {
+    const Value number = editor.constant(i, f32({4}));
+    return editor.add(i % 2 ? Op::add : Op::sub, {x, number});
+  };
+  for (int i = 0; i < 5000; ++i) {
+    made.push_back(node(i));
+    distinct.insert(made.back());
+  }
+  EXPECT_EQ(distinct.size(), made.size());
+  const int32_t size = editor.graph().size();
+  for (int i = 0; i < 5000; ++i) EXPECT_EQ(node(i), made[i]) << i;
+  EXPECT_EQ(editor.graph().size(), size);
+}
+
+TEST(Editor, NodesThatDifferInOnePartAreTwo) {
+  GraphEditor editor("g");
+  const Value x = editor.input("x", f32({4, 4})), y = editor.input("y", f32({4, 4}));
+  EXPECT_NE(editor.add(Op::sub, {x, y}), editor.add(Op::sub, {y, x}));
+  EXPECT_NE(editor.constant(0, f32({})), editor.constant(-0.0, f32({})));
+  EXPECT_NE(editor.constant(0, f32({})), editor.constant(0, f32({1})));
+  EXPECT_NE(editor.constant(0, f32({})), editor.constant(0, i32({})));
+  EXPECT_EQ(editor.constant(std::nan("1"), f32({})), editor.constant(-std::nan("2"), f32({})));
+  EXPECT_NE(editor.add(Op::matmul, {x, y}, {{"transpose_a", true}}),
+            editor.add(Op::matmul, {x, y}, {{"transpose_b", true}}));
+  EXPECT_NE(editor.add(Op::identity, {x}), editor.add(Op::identity, {x}));
+}
+
+// A node is copied with its types as long as operands have theirs; others are inferred and checked.
+TEST(Editor, ANodeLikeAnotherHasTheTypesOfItsOperands) {
+  GraphEditor from("from");
+  const Value x = from.input("x", f32({4, 8})), w = from.input("w", f32({8, 2}));
+  const Value product = from.add(Op::matmul, {x, w}, {}, "a.cpp:1");
+  GraphEditor to("to");
+  const Value same = to.input("same", f32({4, 8})), longer = to.input("longer", f32({16, 8}));
+  const Value wrong = to.input("wrong", f32({4, 9})), v = to.input("v", f32({8, 2}));
+  const Value copy = to.add_like(from.graph(), product.node, {same, v})[0];
+  EXPECT_EQ(to.type(copy), f32({4, 2}));
+  EXPECT_EQ(to.graph().node(copy).where, "a.cpp:1");
+  EXPECT_EQ(to.add_like(from.graph(), product.node, {same, v})[0], copy);
+  EXPECT_EQ(to.type(to.add_like(from.graph(), product.node, {longer, v})[0]), f32({16, 2}));
+  EXPECT_THROW(to.add_like(from.graph(), product.node, {wrong, v}), UserError);
+  EXPECT_THROW(to.add_like(from.graph(), product.node, {same}), UserError);
+}
+
+TEST(Editor, AnotherStageChangesNothingElse) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4}));
+  b.output("y", exp(x).named("hook"));
+  const GraphPtr built = b.finish();
+  EXPECT_EQ(with_stage(built, Stage::built), built);
+  const GraphPtr later = with_stage(built, Stage::differentiated);
+  EXPECT_EQ(built->stage(), Stage::built);
+  EXPECT_EQ(later->stage(), Stage::differentiated);
+  EXPECT_EQ(later->find_input("x"), built->find_input("x"));
+  EXPECT_EQ(*with_stage(later, Stage::built), *built);
 }
 
 TEST(Builder, MismatchedMatmulNamesBothShapesAndTheLine) {

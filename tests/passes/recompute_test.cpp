@@ -20,12 +20,13 @@ namespace {
 constexpr int64_t kLayers = 6;
 
 // Loss and all gradients of a small model, as kernels.
-GraphPtr fused_gradients(const std::vector<std::string>& probes = {}) {
+GraphPtr fused_gradients(const std::vector<std::string>& probes = {}, int64_t layers = kLayers,
+                         int64_t batch = 2) {
   CompileOptions options;
   options.stop = Stage::fused;
   options.gradients = {"*"};
   options.probes = probes;
-  return run_pipeline(build_llama(test::small_model(kLayers), 2, 7).graph, options).graph;
+  return run_pipeline(build_llama(test::small_model(layers), batch, 7).graph, options).graph;
 }
 
 int64_t arena(const GraphPtr& fused) { return memory_need(*plan_memory(fused)).arena; }
@@ -92,6 +93,40 @@ TEST(Recompute, ALimitBringsProductsBack) {
   GraphPtr between = recompute(graph, {.memory = limit, .worth_it = 0});
   EXPECT_LT(kernels(*between, "matmul"), kernels(*least, "matmul"));
   EXPECT_GT(kernels(*between, "matmul"), kernels(*cheap, "matmul"));
+}
+
+// Groups of values meet a limit as single ones do, and take little more than it needs.
+TEST(Recompute, ALimitIsMetInGroups) {
+  const GraphPtr graph = fused_gradients({}, 24, 32);
+  const GraphPtr cheap = recompute(graph, {.worth_it = 0});
+  const GraphPtr least = recompute(graph, {.memory = 1, .worth_it = 0});
+  RecomputeStats single, grouped;
+  const MemoryNeed need = memory_need(*plan_memory(cheap));
+  const int64_t limit = need.total() - (arena(cheap) - arena(least)) * 9 / 10;
+  const GraphPtr exact =
+      recompute(graph, {.memory = limit, .worth_it = 0, .trials = 1000}, &single);
+  const GraphPtr rough = recompute(graph, {.memory = limit, .worth_it = 0, .trials = 4}, &grouped);
+  EXPECT_LT(grouped.trials * 2, single.trials);
+  EXPECT_LE(memory_need(*plan_memory(rough)).total(), limit);
+  EXPECT_GT(kernels(*rough, "matmul"), kernels(*cheap, "matmul"));
+  const auto products = [&](const GraphPtr& made) {
+    return kernels(*made, "matmul") - kernels(*cheap, "matmul");
+  };
+  EXPECT_LE(products(rough) * 10, products(exact) * 11);
+  expect_same_results(*graph, *rough, 0);
+}
+
+TEST(Recompute, TheWorkForALimitGrowsAsTheProgram) {
+  const auto work = [](int64_t layers) {
+    RecomputeStats stats;
+    recompute(fused_gradients({}, layers, 32), {.memory = 1, .worth_it = 0, .trials = 8}, &stats);
+    return stats;
+  };
+  const RecomputeStats half = work(20), whole = work(40);
+  EXPECT_GT(half.trials, 4);
+  EXPECT_LE(whole.trials, 3 * 8);
+  EXPECT_GT(half.costs, 20);
+  EXPECT_LE(whole.costs, half.costs * 5 / 2);
 }
 
 // New values of states take no room of their own, so many of them do not hide what is kept.

@@ -157,23 +157,25 @@ def compare(name, path, reference, texts, options, scratch):
     got, message = encode(options.weir, path, texts, scratch)
     if got is None:
         return f"refused: {message}"
-    wanted, begins = [], []
+    wanted = []
     for text in texts:
-        wanted += [SEPARATOR] if wanted else []
-        begins.append(len(wanted))
-        wanted += reference(text)
+        if ids := reference(text):  # a text without ids adds nothing, no separator either
+            wanted += ([SEPARATOR] if wanted else []) + ids
     if np.array_equal(got, np.asarray(wanted, np.int32)):
         return "0"
     wrong = 0  # each text alone, where the whole differs
     for text in texts:
         one, message = encode(options.weir, path, [text], scratch)
-        if one is None or one.tolist() != reference(text):
+        ids = reference(text)
+        if one is None and not ids and message.startswith("error: [tokens]"):  # alone, a text without ids is refused
+            continue
+        if one is None or one.tolist() != ids:
             wrong += 1
             if wrong <= 3:
-                print(f"  {name}: {text!r}\n    weir {message or one.tolist()[:30]}\n    reference {reference(text)[:30]}")
+                print(f"  {name}: {text!r}\n    weir {message or one.tolist()[:30]}\n    reference {ids[:30]}")
         if wrong == 20:
             return "20 or more"
-    return str(wrong)
+    return str(wrong) if wrong else "none alone, but all together differ"
 
 
 def main():

@@ -26,6 +26,8 @@ bool AddedMatcher::widen(const AddedToken& token, std::string_view text, size_t 
     if (to < text.size() && in_word(text.substr(to, first_character(text.substr(to)).length)))
       return false;
   }
+  // White space that an earlier token took in is not there for this one, its own included.
+  if (token.strip_left) from = std::max(from, begin);
   while (token.strip_left && from > begin) {
     const Utf8Character before = last_character(text.substr(begin, from - begin));
     if (!is_white_space(before.code)) break;
@@ -36,7 +38,7 @@ bool AddedMatcher::widen(const AddedToken& token, std::string_view text, size_t 
     if (!is_white_space(after.code)) break;
     to += after.length;
   }
-  return true;
+  return from < to;
 }
 
 }  // namespace weir

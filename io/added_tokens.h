@@ -9,9 +9,10 @@
 
 namespace weir {
 
-/// Finds added tokens: those that start with a byte are tried at it from the longest on. What a
-/// token finds does not depend on the white space that an earlier one took in, as in Hugging Face's
-/// tokenizers: a token found inside such white space is given too, and what follows it is text.
+/// Finds added tokens: those that start with a byte are tried at it from the longest on. What is
+/// found does not depend on the white space that an earlier token took in, as in Hugging Face's
+/// tokenizers: a token found inside such white space is given too, and what follows it is text, but
+/// one that takes in white space before itself is left out if nothing of it remains.
 class AddedMatcher {
  public:
   void add(const AddedToken& token) {
@@ -50,7 +51,7 @@ class AddedMatcher {
     return nullptr;
   }
   /// Takes in the white space that belongs to the token, not before `begin`; false when the token
-  /// must be a word of its own and is not.
+  /// must be a word of its own and is not, or nothing of it is left.
   static bool widen(const AddedToken& token, std::string_view text, size_t begin, size_t& from,
                     size_t& to);
 

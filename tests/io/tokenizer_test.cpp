@@ -310,6 +310,27 @@ TEST(Bpe, FingerprintDependsOnEverything) {
   EXPECT_TRUE(prints.contains(make_bpe_tokenizer(base)->fingerprint()));
 }
 
+// The ids are those of Hugging Face's tokenizers 0.23.3.
+TEST(Bpe, AnAddedTokenOfNothingButTakenWhiteSpaceIsLeftOut) {
+  BpeModel model = small_model({{"a", "b"}});
+  const auto added = [&](int32_t id, const char* text, bool left, bool right) {
+    model.added.push_back({.id = id, .content = text, .strip_left = left, .strip_right = right});
+  };
+  added(300, "   ", true, true);
+  added(301, "<x>", false, true);
+  added(302, "\n", true, false);
+  added(303, "\t", false, false);
+  const auto tokenizer = make_bpe_tokenizer(model);
+  using Ids = std::vector<int32_t>;
+  EXPECT_EQ(tokenizer->encode("   "), (Ids{300}));
+  EXPECT_EQ(tokenizer->encode("      "), (Ids{300})) << "the first took in the place of the second";
+  EXPECT_EQ(tokenizer->encode("         b"), (Ids{300, 'b'}));
+  EXPECT_EQ(tokenizer->encode("<x>\n"), (Ids{301}));
+  EXPECT_EQ(tokenizer->encode("<x>b \n"), (Ids{301, 'b', 302}));
+  EXPECT_EQ(tokenizer->encode("<x>\n b"), (Ids{301, 'b'})) << "there the library fails";
+  EXPECT_EQ(tokenizer->encode("<x>\t"), (Ids{301, 303})) << "which takes in nothing before it";
+}
+
 TEST(MergeTable, HoldsWhatIsSet) {
   MergeTable table;
   EXPECT_EQ(table.find(0, 0), nullptr);

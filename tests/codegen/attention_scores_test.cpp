@@ -142,7 +142,8 @@ class Eager {
     const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     std::vector<float> a(T * T), ds(T * T);
     Numbers all;
-    for (const char* name : {"unit dq", "unit dk"}) all[name].assign(T * d, 0);
+    for (const char* name : {"unit dq", "unit dk", "flush dq", "flush dk"})
+      all[name].assign(T * d, 0);
     for (const std::string& name : result_names())
       all[name].assign(name == "pattern" ? T * T : name[0] == 'd' || name == "out" ? T * d : T, 0);
     for (int64_t t = 0; t < T; ++t) {
@@ -183,14 +184,18 @@ class Eager {
       for (size_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
     return lanes[0];
   }
-  // What half a unit in the last place of the products dout v makes of dq and dk.
+  // What half a unit in the last place of the products dout v makes of dq and dk, and what it makes
+  // of them that weights below 2^-126 are flushed to zero.
   void unit(int64_t t, int64_t j, float weight, const float* q, const float* k, const float* v,
             const float* dout, Numbers& all) const {
     double product = 0;
     for (int64_t c = 0; c < s_.d; ++c)
       product += std::abs(static_cast<double>(dout[t * s_.d + c]) * v[j * s_.d + c]);
-    const double of_score = 0x1p-24 * weight * product / std::sqrt(static_cast<double>(s_.d));
+    product /= std::sqrt(static_cast<double>(s_.d));
+    const double of_score = 0x1p-24 * weight * product, flushed = 0x1p-126 * product;
     for (int64_t c = 0; c < s_.d; ++c) {
+      all["flush dq"][t * s_.d + c] += flushed * std::abs(k[j * s_.d + c]);
+      all["flush dk"][j * s_.d + c] += flushed * std::abs(q[t * s_.d + c]);
       all["unit dq"][t * s_.d + c] += of_score * std::abs(k[j * s_.d + c]);
       all["unit dk"][j * s_.d + c] += of_score * std::abs(q[t * s_.d + c]);
     }
@@ -290,24 +295,34 @@ class Comparison {
                                             s_.d, seed, set, static_cast<int>(kinds[set]));
       for (const std::string& name : result_names()) {
         const std::vector<double>& of_eager = eager.at(name);
-        double unit = 0;
-        if (name == "dq" || name == "dk")
+        double unit = 0, flushed = 0x1p-126;
+        if (name == "dq" || name == "dk") {
           for (double x : eager.at("unit " + name)) unit = std::max(unit, std::isfinite(x) ? x : 0);
+          for (double x : eager.at("flush " + name))
+            flushed = std::max(flushed, std::isfinite(x) ? x : 0);
+        }
+        // A weight below 2^-126 has a logarithm of at least -87, but for denormal ones.
+        if (name == "entropy") flushed *= static_cast<double>(88 * s_.T);
         compare(name, got.at(name).data.data() + set * of_eager.size(),
-                want.at(name).data() + set * of_eager.size(), of_eager, unit, where);
+                want.at(name).data() + set * of_eager.size(), of_eager, {unit, flushed}, where);
       }
     }
     sets_ += s_.sets;
   }
 
  private:
+  // Errors below which a yardstick is luck.
+  struct Floor {
+    double unit, flushed;
+  };
+
   // The error of a result in relation to that of the yardstick, which counts as a unit in the last
   // place of the largest element at least: less is luck. dq and dk are sums of differences of
   // products dout v: a quarter of a unit of those in f32 counts for them, too. (The kernel corrects
   // what rounding leaves of a row's sum where it is a share of some millionths of the row's
   // gradients; below that eager mode may be better by luck.)
   void compare(const std::string& name, const double* got, const double* want,
-               const std::vector<double>& eager, double unit, const std::string& where) {
+               const std::vector<double>& eager, const Floor& floor, const std::string& where) {
     double largest = 0, error = 0, of_eager = 0;
     for (size_t i = 0; i < eager.size(); ++i) {
       if (!std::isfinite(want[i])) {
@@ -321,9 +336,9 @@ class Comparison {
       of_eager = std::max(of_eager, std::abs(eager[i] - want[i]));
     }
     // 2^-50 of the products is what f64 itself makes of them.
-    of_eager = std::max({of_eager, largest * 0x1p-23, unit * 0x1p-26, 0x1p-126});
+    of_eager = std::max({of_eager, largest * 0x1p-23, floor.unit * 0x1p-26, floor.flushed});
     if (error > 4 * of_eager) ++beyond_eager_[name];
-    of_eager = std::max(of_eager, unit / 2);
+    of_eager = std::max(of_eager, floor.unit / 2);
     Worst& worst = worst_[name];
     if (error / of_eager > worst.ratio) worst = {error / of_eager, where};
   }

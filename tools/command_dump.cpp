@@ -16,6 +16,7 @@
 #include "passes/probes.h"
 #include "support/text.h"
 #include "support/usage_error.h"
+#include "support/value_rule.h"
 #include "tools/model_options.h"
 
 namespace weir {
@@ -102,13 +103,13 @@ void check_dump(const DumpArguments& options, const OptionTable& table, UsagePro
     for (const std::string& name : options.model.given())
       problems.add(
           fmt::format("{} chooses a model, but {} is a program as it is. Give one of them.", name,
-                      options.file));
+                      short_text(options.file)));
   const bool as_it_is = table.given("file") && !table.given("--stage");
   if (as_it_is &&
       (options.model.rewrites.any_given() || table.given("--probe") || table.given("--gradients")))
     problems.add(fmt::format(
         "a rewrite, --probe or --gradients changes {} on its way to a stage. Give --stage, too.",
-        options.file));
+        short_text(options.file)));
   if (table.given("--program") && !options.train)
     problems.add("--program chooses a part of a training step. Give --train, too.");
   if (options.dot && (options.stage == "llvm" || options.stage == "asm"))

@@ -10,7 +10,7 @@
 #include <memory>
 
 #include "bench/rounds.h"
-#include "codegen/profile.h"
+#include "engine/profile.h"
 #include "ir/edit.h"
 #include "passes/pipeline.h"
 #include "runtime/machine_rates.h"

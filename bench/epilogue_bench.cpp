@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "bench/rounds.h"
-#include "codegen/emitter.h"
-#include "codegen/jit.h"
-#include "codegen/loop_kernel.h"
-#include "codegen/matmul_kernel.h"
+#include "codegen/llvm/emitter.h"
+#include "codegen/llvm/jit.h"
+#include "codegen/loop/kernel.h"
+#include "codegen/matmul/kernel.h"
 #include "ir/builder.h"
 #include "passes/decompose.h"
 #include "passes/lower.h"

@@ -8,8 +8,8 @@
 #include <map>
 
 #include "bench/rounds.h"
-#include "codegen/jit.h"
-#include "codegen/loss_head.h"
+#include "codegen/llvm/jit.h"
+#include "codegen/loss_head/loss_head.h"
 #include "ir/edit.h"
 #include "runtime/buffer.h"
 #include "runtime/machine_rates.h"

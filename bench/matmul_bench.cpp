@@ -12,7 +12,7 @@
 
 #include "bench/matmul_cases.h"
 #include "bench/rounds.h"
-#include "codegen/product_run.h"
+#include "codegen/matmul/product_run.h"
 #include "runtime/machine_rates.h"
 
 namespace {

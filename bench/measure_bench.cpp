@@ -10,10 +10,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/rounds.h"
-#include "codegen/object_cache.h"
-#include "lab/measure.h"
-#include "lab/profile_json.h"
-#include "lab/token_input.h"
+#include "codegen/llvm/object_cache.h"
+#include "lab/measure/measure.h"
+#include "lab/measure/token_input.h"
+#include "lab/report/profile_json.h"
 #include "runtime/machine_rates.h"
 
 namespace {
@@ -31,7 +31,7 @@ class MeasureBench {
         source_(checkpoint_source(checkpoint_)),
         batch_(read_token_array(tokens, checkpoint_->config().vocabulary)),
         measurer_(source_, batch_,
-                  {.options = trained_rewrites(*checkpoint_),
+                  {.options = {.rewrites = trained_rewrites(*checkpoint_)},
                    .run = {.cache = default_object_cache()},
                    .keep_loaded = true}),
         workers_(measurer_.run().threads()) {

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
 #include "bench/summary.h"
-#include "lab/page_text.h"
-#include "lab/report_assets.h"
+#include "lab/report/page_text.h"
+#include "lab/report/report_assets.h"
 
 extern "C" const char weir_asset_bench_page[], weir_asset_bench_page_end[];
 extern "C" const char weir_asset_bench_script[], weir_asset_bench_script_end[];

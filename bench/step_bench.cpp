@@ -13,12 +13,12 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/rounds.h"
-#include "lab/compile_time.h"
-#include "lab/memory.h"
-#include "lab/metrics.h"
-#include "lab/profile_json.h"
-#include "lab/record_values.h"
-#include "lab/trainer.h"
+#include "engine/memory.h"
+#include "lab/measure/metrics.h"
+#include "lab/measure/record_values.h"
+#include "lab/report/profile_json.h"
+#include "lab/train/compile_time.h"
+#include "lab/train/trainer.h"
 #include "models/llama.h"
 #include "passes/kernel_cost.h"
 #include "passes/pipeline.h"

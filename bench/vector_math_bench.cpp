@@ -9,9 +9,9 @@
 #include <cstdlib>
 #include <vector>
 
-#include "codegen/emitter.h"
-#include "codegen/jit.h"
-#include "codegen/vector_math.h"
+#include "codegen/llvm/emitter.h"
+#include "codegen/llvm/jit.h"
+#include "codegen/llvm/vector_math.h"
 #include "runtime/buffer.h"
 
 namespace {

@@ -3,7 +3,7 @@
 // operands and results lie among the kernel's buffers.
 #include <vector>
 
-#include "codegen/emitter.h"
+#include "codegen/llvm/emitter.h"
 #include "ir/graph.h"
 
 namespace weir {

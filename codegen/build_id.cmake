@@ -6,4 +6,4 @@ foreach(file IN LISTS SOURCES)
 endforeach()
 string(SHA256 id "${all}")
 file(CONFIGURE OUTPUT ${OUT} CONTENT
-"#include \"codegen/object_cache.h\"\nnamespace weir {\nconst char* codegen_build_id() { return \"${id}\"; }\n}\n")
+"#include \"codegen/llvm/object_cache.h\"\nnamespace weir {\nconst char* codegen_build_id() { return \"${id}\"; }\n}\n")

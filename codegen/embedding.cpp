@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "codegen/anchor_region.h"
-#include "codegen/emit_elementwise.h"
+#include "codegen/llvm/elementwise.h"
 #include "ir/print.h"
 #include "support/align.h"
 #include "support/error.h"

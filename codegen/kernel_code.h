@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "codegen/matmul_plan.h"
+#include "codegen/matmul/plan.h"
 
 namespace weir {
 

@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
-#include "codegen/attention.h"
+#include "codegen/attention/attention.h"
 #include "codegen/embedding.h"
-#include "codegen/loop_kernel.h"
-#include "codegen/matmul_kernel.h"
+#include "codegen/loop/kernel.h"
+#include "codegen/matmul/kernel.h"
 #include "support/error.h"
 
 namespace weir {

@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "codegen/kernel_code.h"
-#include "codegen/loss_head.h"
-#include "codegen/tile_table.h"
+#include "codegen/loss_head/loss_head.h"
+#include "codegen/matmul/tile_table.h"
 #include "ir/graph.h"
 #include "support/target.h"
 

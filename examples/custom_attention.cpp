@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "codegen/run.h"
+#include "engine/run.h"
 #include "ir/builder.h"
 #include "passes/pipeline.h"
 

@@ -2,7 +2,7 @@
 // by the interpreter (f64, the meaning of the program) and by compiled code (f32).
 #include <fmt/format.h>
 
-#include "codegen/run.h"
+#include "engine/run.h"
 #include "ir/builder.h"
 #include "ir/print.h"
 #include "passes/pipeline.h"

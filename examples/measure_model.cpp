@@ -2,10 +2,10 @@
 // measured as `weir measure` does it - attention sinks, massive activations, gradient sinks.
 #include <fmt/format.h>
 
-#include "lab/measure.h"
-#include "lab/measure_summary.h"
-#include "lab/memory.h"
-#include "lab/trainer.h"
+#include "engine/memory.h"
+#include "lab/measure/measure.h"
+#include "lab/report/measure_summary.h"
+#include "lab/train/trainer.h"
 #include "models/llama.h"
 
 int main() {

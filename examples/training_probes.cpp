@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "codegen/run.h"
+#include "engine/run.h"
 #include "ir/builder.h"
 #include "passes/pipeline.h"
 #include "passes/training_step.h"

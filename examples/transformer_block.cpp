@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "codegen/run.h"
+#include "engine/run.h"
 #include "ir/builder.h"
 
 int main() {

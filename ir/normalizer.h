@@ -11,7 +11,7 @@
 // multiplications and additions and are not scaled yet. So `rows` holds the reference unscaled.
 //
 // A further normaliser is a row of the table in normalizer.cpp, its slots in
-// codegen/attention_normalizer, and its definition in codegen/interpret_attention and
+// codegen/attention/normalizer, and its definition in interpret/attention and
 // passes/decompose_attention.
 #include <cstdint>
 #include <string>

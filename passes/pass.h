@@ -7,9 +7,8 @@
 #include <vector>
 
 #include "ir/graph.h"
-#include "ir/normalizer.h"
 #include "passes/decompose.h"
-#include "passes/v_scale.h"
+#include "passes/rewrites.h"
 #include "support/target.h"
 
 namespace weir {
@@ -24,9 +23,7 @@ struct CompileOptions {
   std::string loss = "loss";
   /// Probe requests, "hook glob[.grad] : reduction, reduction ..." (passes/probes).
   std::vector<std::string> probes = {};
-  VScaleOptions v_scale = {};
-  /// Of every attention; softmax leaves the model's own.
-  AttentionNormalizer attention = AttentionNormalizer::softmax;
+  Rewrites rewrites = {};
   /// Bytes that arena, states and inputs of a program may need together (passes/recompute); 0: no
   /// limit. Exceeding it is no error of the pipeline: memory_need tells.
   int64_t memory = 0;

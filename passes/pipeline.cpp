@@ -15,9 +15,11 @@ namespace weir {
 namespace {
 
 bool always(const CompileOptions&) { return true; }
-bool wants_v_scale(const CompileOptions& o) { return o.v_scale.variant != VScaleVariant::none; }
+bool wants_v_scale(const CompileOptions& o) {
+  return o.rewrites.v_scale.variant != VScaleVariant::none;
+}
 bool wants_normalizer(const CompileOptions& o) {
-  return o.attention != AttentionNormalizer::softmax;
+  return o.rewrites.attention != AttentionNormalizer::softmax;
 }
 bool wants_probes(const CompileOptions& o) { return !o.probes.empty(); }
 bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
@@ -37,9 +39,9 @@ const std::vector<Pass>& pipeline() {
   static const std::vector<Pass> rows = {
       // The model as defined. Nothing is simplified here: two values that are equal may have
       // different gradients to a probe.
-      {"v_scale", [](G g, O o) { return apply_v_scale(g, o.v_scale); },
+      {"v_scale", [](G g, O o) { return apply_v_scale(g, o.rewrites.v_scale); },
        built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
-      {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.attention); },
+      {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.rewrites.attention); },
        built, built, once, wants_normalizer, "another change of the model"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},

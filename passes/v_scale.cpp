@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 
 #include "ir/edit.h"
@@ -13,8 +12,6 @@
 
 namespace weir {
 namespace {
-
-constexpr std::array<const char*, 5> kVariants = {"none", "full", "learned", "backward", "forward"};
 
 // The projection that makes a value operand: the product found by walking back through what only
 // moves, converts or shifts it.
@@ -180,9 +177,7 @@ class VScale {
               const std::map<Value, Value>& thetas, Value old) const {
     std::vector<Value> operands = {v};
     if (!site.theta.empty()) operands.push_back(thetas.at(old));
-    const char* variant = options_.variant == VScaleVariant::learned
-                              ? "full"
-                              : v_scale_variant_name(options_.variant);
+    const char* variant = info(options_.variant).op_variant;
     Value scaled =
         rewriter.add(Op::v_scale, operands, {{"c", site.c}, {"variant", std::string(variant)}},
                      fmt::format("v_scale.{}", site.layer));
@@ -201,14 +196,27 @@ class VScale {
 
 }  // namespace
 
-const char* v_scale_variant_name(VScaleVariant variant) {
-  return kVariants[static_cast<size_t>(variant)];
+const std::vector<VScaleInfo>& v_scale_variants() {
+  static const std::vector<VScaleInfo> table = {
+      {VScaleVariant::none, "none", "none", ""},
+      {VScaleVariant::full, "full", "full", "full"},
+      {VScaleVariant::learned, "learned", "learned", "full"},
+      {VScaleVariant::backward, "backward-only", "backward", "backward"},
+      {VScaleVariant::forward, "forward-only", "forward", "forward"},
+  };
+  return table;
+}
+
+const VScaleInfo& info(VScaleVariant variant) {
+  return v_scale_variants()[static_cast<size_t>(variant)];
 }
 
 VScaleVariant parse_v_scale_variant(const std::string& text) {
-  for (size_t i = 0; i < kVariants.size(); ++i)
-    if (text == kVariants[i]) return static_cast<VScaleVariant>(i);
-  std::vector<std::string> known(kVariants.begin(), kVariants.end());
+  std::vector<std::string> known;
+  for (const VScaleInfo& row : v_scale_variants()) {
+    if (text == row.name || text == row.short_form) return row.variant;
+    known.emplace_back(row.name);
+  }
   user_error("v_scale", "unknown variant '{}'.{} The variants are {}.", text,
              did_you_mean(text, known), join(known, ", "));
 }

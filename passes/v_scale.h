@@ -12,7 +12,17 @@ namespace weir {
 /// head; `backward` leaves the value and takes only the gradient; `forward` the opposite.
 enum class VScaleVariant : uint8_t { none, full, learned, backward, forward };
 
-const char* v_scale_variant_name(VScaleVariant variant);
+struct VScaleInfo {
+  VScaleVariant variant;
+  const char* name;        ///< in options, configurations, records and file names
+  const char* short_form;  ///< accepted for it
+  const char* op_variant;  ///< attribute of the op, "" where there is none
+};
+
+const VScaleInfo& info(VScaleVariant variant);
+inline const char* v_scale_variant_name(VScaleVariant variant) { return info(variant).name; }
+/// None first.
+const std::vector<VScaleInfo>& v_scale_variants();
 /// A user error that lists the variants, nearest first, if `text` is none.
 VScaleVariant parse_v_scale_variant(const std::string& text);
 

@@ -83,14 +83,20 @@ struct Read {
             std::find(rule.choices.begin(), rule.choices.end(), value) != rule.choices.end()) &&
            (!rule.fits || rule.fits(value));
   }
+  std::string in_full(const std::string& value) const {
+    for (const auto& [short_form, choice] : rule.short_forms)
+      if (value == short_form) return choice;
+    return value;
+  }
   bool operator()(bool* slot) const {
     if (text != "true" && text != "false") return false;
     *slot = text == "true";
     return true;
   }
   bool operator()(std::string* slot) const {
-    if (!is_text(text)) return false;
-    *slot = text;
+    const std::string value = in_full(text);
+    if (!is_text(value)) return false;
+    *slot = value;
     return true;
   }
   bool operator()(std::vector<int64_t>* slot) const {
@@ -128,9 +134,11 @@ ValueRule within(double low, double high) {
   return rule;
 }
 
-ValueRule one_of(std::vector<std::string> choices) {
+ValueRule one_of(std::vector<std::string> choices,
+                 std::vector<std::pair<std::string, std::string>> short_forms) {
   ValueRule rule;
   rule.choices = std::move(choices);
+  rule.short_forms = std::move(short_forms);
   return rule;
 }
 

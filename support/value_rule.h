@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -33,8 +34,10 @@ struct ValueRule {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};  ///< the texts there are; empty: any
-  bool may_be_empty = true;               ///< of a text
-  std::string form = {};                  ///< what `fits` asks for, e.g. "a size such as 2GiB"
+  /// Other spellings that are accepted, each with the choice that it stands for.
+  std::vector<std::pair<std::string, std::string>> short_forms = {};
+  bool may_be_empty = true;  ///< of a text
+  std::string form = {};     ///< what `fits` asks for, e.g. "a size such as 2GiB"
   std::function<bool(const std::string&)> fits = {};
   PathKind path = PathKind::none;
   std::function<std::vector<std::string>(const std::string&)> split = {};  ///< of a list of texts
@@ -49,7 +52,8 @@ struct ValueRule {
 
 /// Whole numbers, or numbers, from `low` to `high`.
 ValueRule within(double low, double high = std::numeric_limits<double>::infinity());
-ValueRule one_of(std::vector<std::string> choices);
+ValueRule one_of(std::vector<std::string> choices,
+                 std::vector<std::pair<std::string, std::string>> short_forms = {});
 ValueRule any_text();
 ValueRule some_text();  ///< not empty
 /// A text that `fits`; `form` says what is needed, e.g. "LAYER.HEAD such as 12.3".

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "codegen/object_cache.h"
-#include "lab/memory.h"
+#include "codegen/llvm/object_cache.h"
+#include "engine/memory.h"
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -28,11 +28,12 @@ std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
 }
 
 CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) const {
-  CompileOptions options = trained_rewrites(checkpoint);
-  const VScaleVariant trained = options.v_scale.variant;
-  options.target = chosen_target(!interpret);
-  rewrites.apply(options, checkpoint.config().layers);
-  if (options.v_scale.variant == VScaleVariant::learned && trained != VScaleVariant::learned)
+  CompileOptions options{.target = chosen_target(!interpret),
+                         .rewrites = trained_rewrites(checkpoint)};
+  const VScaleVariant trained = options.rewrites.v_scale.variant;
+  rewrites.apply(options.rewrites, checkpoint.config().layers);
+  if (options.rewrites.v_scale.variant == VScaleVariant::learned &&
+      trained != VScaleVariant::learned)
     log_warning(
         "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
         checkpoint.path());

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "lab/model_run.h"
-#include "lab/provenance.h"
+#include "lab/measure/model_run.h"
+#include "lab/measure/provenance.h"
 #include "tools/command.h"
 #include "tools/rewrite_options.h"
 #include "tools/text_options.h"

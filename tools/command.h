@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lab/config.h"
+#include "lab/train/config.h"
 #include "support/target.h"
 #include "tools/options.h"
 

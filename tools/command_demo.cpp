@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "lab/train.h"
+#include "lab/train/train.h"
 #include "support/text.h"
 #include "tools/command.h"
 

@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <limits>
 
-#include "codegen/executable.h"
+#include "engine/executable.h"
 #include "io/file.h"
 #include "ir/dot.h"
 #include "ir/parse.h"
 #include "ir/print.h"
 #include "ir/verify.h"
-#include "lab/train_graphs.h"
+#include "lab/train/train_graphs.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
@@ -58,7 +58,7 @@ GraphPtr from_file(const DumpArguments& options, const Target& target) {
   CompileOptions compile{.target = target, .gradients = options.gradients};
   if (compile.gradients.empty() && is_trainable(*graph)) compile.gradients = {"*"};
   compile.probes = options.probes;
-  options.model.rewrites.apply(compile, std::numeric_limits<int64_t>::max());
+  options.model.rewrites.apply(compile.rewrites, std::numeric_limits<int64_t>::max());
   compile.stop = parse_wanted(options.stage).stage;
   return run_pipeline(graph, compile).graph;
 }
@@ -67,8 +67,7 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
   const RunConfig config = options.model.config();
   CompileOptions compile{.target = target, .gradients = {"*"}};
   if (!options.gradients.empty()) compile.gradients = options.gradients;
-  compile.v_scale = config.v_scale;
-  compile.attention = config.attention;
+  compile.rewrites = config.rewrites;
   compile.probes = options.probes;
   compile.stop = parse_wanted(options.stage.empty() ? "built" : options.stage).stage;
   Model model = built_model(config);

@@ -7,10 +7,10 @@
 #include <optional>
 
 #include "io/file.h"
-#include "lab/evaluate.h"
-#include "lab/model_source.h"
-#include "lab/nonfinite.h"
-#include "lab/token_input.h"
+#include "lab/measure/evaluate.h"
+#include "lab/measure/model_source.h"
+#include "lab/measure/nonfinite.h"
+#include "lab/measure/token_input.h"
 #include "support/text.h"
 #include "tools/checkpoint_options.h"
 #include "tools/outputs.h"
@@ -91,8 +91,8 @@ void write_record(const EvalArguments& options, const EvaluateTask& task, const 
                  {"stride", task.stride},
                  {"windows", result.windows},
                  {"tokens", result.tokens},
-                 {"v_scale", v_scale_variant_name(task.options.v_scale.variant)},
-                 {"attention", normalizer_name(task.options.attention)},
+                 {"v_scale", v_scale_variant_name(task.options.rewrites.v_scale.variant)},
+                 {"attention", normalizer_name(task.options.rewrites.attention)},
                  {"loss", record_number(result.loss)},
                  {"perplexity", record_number(result.perplexity)}});
   write_file(options.json, record.dump() + "\n");

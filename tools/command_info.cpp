@@ -5,16 +5,16 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "codegen/object_cache.h"
-#include "codegen/tile_table.h"
-#include "lab/compile_time.h"
-#include "lab/memory.h"
-#include "lab/versions.h"
+#include "codegen/llvm/object_cache.h"
+#include "codegen/matmul/tile_table.h"
+#include "engine/memory.h"
+#include "lab/train/compile_time.h"
 #include "models/llama.h"
 #include "runtime/machine_rates.h"
 #include "support/env.h"
 #include "support/text.h"
 #include "support/usage_error.h"
+#include "support/versions.h"
 #include "tools/command.h"
 
 namespace weir {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "lab/model_source.h"
-#include "lab/train_graphs.h"
+#include "lab/measure/model_source.h"
+#include "lab/train/train_graphs.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "support/error.h"
@@ -24,10 +24,10 @@ GraphPtr graph_of(const ModelOptions& options) {
   constexpr int64_t batch = 4, length = 256;
   if (!options.names_checkpoint()) {
     const RunConfig config = options.config();
-    return apply_v_scale(built_model(config).graph, config.v_scale);
+    return apply_v_scale(built_model(config).graph, config.rewrites.v_scale);
   }
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  CompileOptions rewrites = trained_rewrites(checkpoint);
+  Rewrites rewrites = trained_rewrites(checkpoint);
   options.rewrites.apply(rewrites, checkpoint.config().layers);
   return apply_v_scale(checkpoint.build(batch, std::min(length, checkpoint.config().context)).graph,
                        rewrites.v_scale);

@@ -3,9 +3,9 @@
 
 #include <filesystem>
 
-#include "lab/report.h"
-#include "lab/run_folder.h"
-#include "lab/run_place.h"
+#include "lab/report/report.h"
+#include "lab/train/run_folder.h"
+#include "lab/train/run_place.h"
 #include "tools/command.h"
 #include "tools/outputs.h"
 

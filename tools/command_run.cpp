@@ -4,15 +4,15 @@
 #include <algorithm>
 #include <cmath>
 
-#include "codegen/executable.h"
-#include "codegen/interpret.h"
-#include "codegen/object_cache.h"
-#include "codegen/tensor_memory.h"
+#include "codegen/llvm/object_cache.h"
+#include "engine/executable.h"
+#include "engine/memory.h"
+#include "interpret/interpret.h"
+#include "interpret/tensor_memory.h"
 #include "io/file.h"
 #include "io/hash.h"
 #include "ir/parse.h"
 #include "ir/verify.h"
-#include "lab/memory.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"

@@ -10,7 +10,7 @@
 #include "io/file.h"
 #include "io/npy.h"
 #include "io/text_kind.h"
-#include "lab/token_input.h"
+#include "lab/measure/token_input.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/command.h"

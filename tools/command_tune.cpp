@@ -3,10 +3,10 @@
 
 #include <filesystem>
 
-#include "codegen/object_cache.h"
-#include "codegen/tune.h"
-#include "lab/compile_time.h"
-#include "lab/data.h"
+#include "codegen/llvm/object_cache.h"
+#include "engine/tune.h"
+#include "lab/train/compile_time.h"
+#include "lab/train/data.h"
 #include "support/error.h"
 #include "tools/command.h"
 

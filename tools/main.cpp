@@ -9,15 +9,15 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "engine/memory.h"
 #include "io/json_error.h"
 #include "io/utf8.h"
-#include "lab/memory.h"
-#include "lab/versions.h"
 #include "support/env.h"
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "support/value_rule.h"
+#include "support/versions.h"
 #include "tools/command.h"
 #include "tools/standard_output.h"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "lab/data.h"
+#include "lab/train/data.h"
 #include "support/text.h"
 
 namespace weir {
@@ -72,10 +72,7 @@ RunConfig ModelOptions::config() const {
   if (layers > 0) words.push_back(fmt::format("model.layers={}", layers));
   words.insert(words.end(), settings.begin(), settings.end());
   config = parse_config("", words, config);
-  CompileOptions options{.v_scale = config.v_scale, .attention = config.attention};
-  rewrites.apply(options, config.model.layers);
-  config.v_scale = options.v_scale;
-  config.attention = options.attention;
+  rewrites.apply(config.rewrites, config.model.layers);
   if (config.model.vocabulary == 0)
     config = resolve_vocabulary(config, *make_batches(config.data, config.seed));
   return config;

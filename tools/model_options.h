@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "lab/config.h"
+#include "lab/train/config.h"
 #include "tools/command.h"
 #include "tools/rewrite_options.h"
 

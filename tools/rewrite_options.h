@@ -1,26 +1,27 @@
 #pragma once
-// The options that rewrite a model: V-scale with its constants, and the attention normaliser.
+// The options that rewrite a model: V-scale with its constants, and the attention normaliser. They
+// come from the table of rewrites (passes/rewrites.h).
+#include <map>
 #include <string>
-#include <vector>
 
-#include "passes/pass.h"
+#include "passes/rewrites.h"
 #include "tools/options.h"
 
 namespace weir {
 
-struct RewriteOptions {
-  std::string v_scale, attention;  ///< "" is not given
-  double lambda = 1, sigma = 0.02;
-  std::vector<int64_t> layers;
-
+class RewriteOptions {
+ public:
   void add_to(OptionTable& table);
-  /// Sets what was given over what `options` has. UsageError for constants of no V-scale, and for a
-  /// layer that is not below `layers_of_model`.
-  void apply(CompileOptions& options, int64_t layers_of_model) const;
+  /// Sets what was given over what `rewrites` has. UsageError for constants of no V-scale, and for
+  /// a layer that is not below `layers_of_model`.
+  void apply(Rewrites& rewrites, int64_t layers_of_model) const;
   bool any_given() const;
 
  private:
   const OptionTable* table_ = nullptr;
+  // Where the table reads values to; what is given is read once more, over what the model has.
+  Rewrites read_;
+  std::map<std::string, std::string> choices_;
 };
 
 }  // namespace weir

@@ -1,6 +1,6 @@
 #pragma once
 // Inputs for a program of which nothing is known but its text.
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 #include "ir/graph.h"
 
 namespace weir {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "io/file.h"
-#include "lab/token_input.h"
+#include "lab/measure/token_input.h"
 #include "support/log.h"
 #include "support/usage_error.h"
 

@@ -20,7 +20,7 @@ inline constexpr const char* kTextKeyMeaning = "member of a line of JSON Lines t
 
 /// bytes, or the path of a tokenizer that exists.
 ValueRule tokenizer_path_rule();
-/// FILE.npy, or FILE:TYPE of ids without a header (lab/token_input.h).
+/// FILE.npy, or FILE:TYPE of ids without a header (lab/measure/token_input.h).
 ValueRule token_file_rule();
 /// Texts that name files, folders or globs of text.
 ValueRule text_files_rule();

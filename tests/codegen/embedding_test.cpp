@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "kernel_test.h"
-#include "phases_test_util.h"
+#include "codegen/kernel_test.h"
+#include "codegen/phases_test_util.h"
 #include "support/error.h"
 #include "testing/random_tensor.h"
 #include "testing/run_op.h"

@@ -5,18 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "codegen/emitter.h"
-#include "codegen/jit.h"
+#include "codegen/llvm/emitter.h"
+#include "codegen/llvm/jit.h"
 #include "runtime/buffer.h"
+#include "testing/runnable_targets.h"
 
 namespace weir {
-
-inline std::vector<Target> runnable_targets() {
-  std::vector<Target> targets;
-  for (const char* name : {"x86-64-v3", "x86-64-v4"})
-    if (runs_here(parse_target(name))) targets.push_back(parse_target(name));
-  return targets;
-}
 
 /// Compiles one kernel named "k" whose body `emit` writes.
 class TestKernel {

@@ -1,4 +1,4 @@
-#include "phases_test_util.h"
+#include "codegen/phases_test_util.h"
 
 #include <algorithm>
 #include <cstring>

@@ -2,9 +2,9 @@
 // Runs the phases of a kernel node on guarded buffers, as a program would.
 #include <gtest/gtest.h>
 
-#include "codegen/interpret.h"
-#include "codegen/jit.h"
 #include "codegen/kernel_code.h"
+#include "codegen/llvm/jit.h"
+#include "interpret/interpret.h"
 #include "testing/expect_close.h"
 
 namespace weir::test {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "lab/config_keys.h"
+#include "lab/train/config_keys.h"
 #include "support/env.h"
 #include "support/text.h"
 #include "tools/command.h"

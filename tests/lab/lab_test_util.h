@@ -1,15 +1,12 @@
 #pragma once
-// A run small enough for tests, and a folder that goes away with its test.
-#include <unistd.h>
-
+// A run small enough for tests.
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
+#include <vector>
 
-#include "lab/config.h"
+#include "lab/train/config.h"
 #include "testing/error_of.h"
+#include "testing/temporary_folder.h"
 
 namespace weir::test {
 
@@ -19,26 +16,6 @@ class TestCache {
   TestCache() { setenv("WEIR_CACHE", WEIR_TEST_CACHE, 1); }
   ~TestCache() { unsetenv("WEIR_CACHE"); }
 };
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "weir-lab-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  const std::filesystem::path& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
-inline std::string read_all(const std::filesystem::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
 
 /// Two layers, grouped queries, T 12: every part of a real run.
 inline RunConfig tiny_run(const std::string& out, const std::vector<std::string>& words = {}) {

@@ -3,7 +3,7 @@
 // logits, loss and gradients at hooks by the interpreter at 1e-9.
 #include <gtest/gtest.h>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "models/checkpoint.h"
 #include "passes/autodiff.h"
 #include "passes/decompose.h"

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "models/llama.h"
 #include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"

@@ -74,7 +74,7 @@ TEST(AttentionNormalizer, IsAnOptionOfTheCompiler) {
                          .probes = {"blocks.*.attn.hook_pattern : row_sum",
                                     "blocks.*.attn.hook_pattern : sink_column(0)",
                                     "blocks.0.attn.hook_pattern : sum(key)"},
-                         .attention = softmax_1,
+                         .rewrites = {.attention = softmax_1},
                          .stop = Stage::differentiated};
   options.stop = Stage::instrumented;
   GraphPtr instrumented = run_pipeline(model, options).graph;

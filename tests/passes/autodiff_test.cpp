@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/builder.h"
 #include "ir/print.h"
 #include "support/error.h"

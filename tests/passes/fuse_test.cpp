@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/builder.h"
 #include "ir/print.h"
 #include "models/llama.h"

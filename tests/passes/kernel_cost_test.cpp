@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "models/llama.h"
-#include "pass_test_util.h"
+#include "passes/pass_test_util.h"
 #include "passes/autodiff.h"
 #include "passes/loss_head.h"
 #include "passes/pipeline.h"

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "models/llama.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"

@@ -216,8 +216,8 @@ TEST(Pipeline, EveryStageOfATrainingStepMeansTheSame) {
                                 VScaleVariant::backward, VScaleVariant::forward})
     for (DecomposeMode mode : {DecomposeMode::lower, DecomposeMode::all}) {
       SCOPED_TRACE(v_scale_variant_name(variant));
-      options.v_scale.variant = variant;
-      options.v_scale.sigma = 0.5;
+      options.rewrites.v_scale.variant = variant;
+      options.rewrites.v_scale.sigma = 0.5;
       options.decompose = mode;
       options.stop = Stage::differentiated;
       GraphPtr reference = run_pipeline(small_llama(), options).graph;

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/builder.h"
 #include "ir/print.h"
 #include "models/llama.h"

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/edit.h"
 #include "passes/autodiff.h"
 #include "passes/decompose.h"

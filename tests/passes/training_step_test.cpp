@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/builder.h"
 #include "models/llama.h"
 #include "passes/autodiff.h"

@@ -111,9 +111,10 @@ TEST(VScale, Errors) {
               }),
               testing::HasSubstr("graph llama is lowered already"));
   EXPECT_EQ(user_error_of([] { parse_v_scale_variant("backwards"); }),
-            "[v_scale] unknown variant 'backwards'. Did you mean backward? The variants are none, "
-            "full, learned, backward, forward.");
+            "[v_scale] unknown variant 'backwards'. Did you mean backward-only? The variants are "
+            "none, full, learned, backward-only, forward-only.");
   EXPECT_EQ(parse_v_scale_variant("forward"), VScaleVariant::forward);
+  EXPECT_EQ(parse_v_scale_variant("forward-only"), VScaleVariant::forward);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // Comparison of tensors: |a - b| <= relative * max(|b|, 1e-3 max|b of the tensor|) + absolute.
 #include <gtest/gtest.h>
 
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 
 namespace weir::test {
 

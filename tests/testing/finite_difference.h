@@ -1,6 +1,6 @@
 #pragma once
 // Gradients against finite differences of the interpreter, in f64.
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "testing/expect_close.h"
 
 namespace weir::test {

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/print.h"
 #include "testing/graph_generator.h"
 

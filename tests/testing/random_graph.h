@@ -4,7 +4,7 @@
 //   TEST(Simplify, KeepsTheMeaning) { check_pass_preserves_meaning(simplify); }
 #include <functional>
 
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 #include "ir/graph.h"
 #include "testing/expect_close.h"
 

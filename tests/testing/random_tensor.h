@@ -1,6 +1,6 @@
 #pragma once
 // Seeded random tensors and inputs of graphs: the same numbers on every machine.
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 #include "ir/graph.h"
 
 namespace weir::test {

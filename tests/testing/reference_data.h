@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 
 namespace weir::test {
 

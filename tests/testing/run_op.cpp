@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "codegen/interpret.h"
+#include "interpret/interpret.h"
 #include "ir/edit.h"
 
 namespace weir::test {

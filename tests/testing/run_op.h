@@ -1,6 +1,6 @@
 #pragma once
 // One op on given values, by the interpreter.
-#include "codegen/host_tensor.h"
+#include "interpret/host_tensor.h"
 #include "ir/graph.h"
 
 namespace weir::test {

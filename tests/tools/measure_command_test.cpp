@@ -8,8 +8,8 @@
 #include "io/hash.h"
 #include "io/npy.h"
 #include "io/safetensors.h"
-#include "lab/measure_summary.h"
 #include "lab/reference_case.h"
+#include "lab/report/measure_summary.h"
 #include "tools/command_test_util.h"
 
 namespace {

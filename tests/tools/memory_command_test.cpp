@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <regex>
 
-#include "lab/memory.h"
+#include "engine/memory.h"
 #include "support/text.h"
 #include "tools/command_test_util.h"
 

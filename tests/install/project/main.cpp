@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "codegen/run.h"
+#include "engine/run.h"
 #include "ir/builder.h"
 
 int main() {

@@ -1,0 +1,121 @@
+#include "lab/report/page_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "support/error.h"
+
+namespace weir {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+std::string escaped(std::string_view text) {
+  std::string result;
+  for (char c : text) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      case '\'':
+        result += "&#39;";
+        break;
+      default:
+        result += c;
+    }
+  }
+  return result;
+}
+
+std::string script_json(const json& value) {
+  std::string result;
+  for (char c : value.dump(-1, ' ', false, json::error_handler_t::replace)) {
+    if (c == '<')
+      result += "\\u003c";
+    else
+      result += c;
+  }
+  return result;
+}
+
+std::string plain(const ordered_json& value) {
+  return value.is_string() ? value.get<std::string>()
+                           : value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+void for_each_leaf(const ordered_json& value, const std::string& path,
+                   const std::function<void(const std::string&, const ordered_json&)>& use) {
+  const bool objects = value.is_array() && !value.empty() &&
+                       std::all_of(value.begin(), value.end(),
+                                   [](const ordered_json& element) { return element.is_object(); });
+  if (objects) {
+    for (size_t i = 0; i < value.size(); ++i)
+      for_each_leaf(value[i], fmt::format("{}[{}]", path, i), use);
+    return;
+  }
+  if (!value.is_object()) return use(path, value);
+  for (const auto& [key, child] : value.items())
+    for_each_leaf(child, path.empty() ? key : fmt::format("{}.{}", path, key), use);
+}
+
+std::string number_table(const std::vector<Cell>& header,
+                         const std::vector<std::vector<Cell>>& rows) {
+  const auto class_of = [](const Cell& cell) { return cell.words ? " class=\"words\"" : ""; };
+  std::string text = "<table class=\"summary cards\"><thead><tr>";
+  for (const Cell& cell : header)
+    text += fmt::format("<th scope=\"col\"{}>{}</th>", class_of(cell), cell.html);
+  text += "</tr></thead><tbody>";
+  for (const std::vector<Cell>& row : rows) {
+    text += "<tr>";
+    for (size_t c = 0; c < row.size(); ++c)
+      text +=
+          fmt::format("<{0} data-label=\"{1}\"{2}>{3}</{4}>", c == 0 ? "th scope=\"row\"" : "td",
+                      header.at(c).html, class_of(row[c]), row[c].html, c == 0 ? "th" : "td");
+    text += "</tr>";
+  }
+  return text + "</tbody></table>";
+}
+
+std::string key_table(const ordered_json& value) {
+  std::string rows;
+  for_each_leaf(value, "", [&](const std::string& key, const ordered_json& leaf) {
+    rows += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(key),
+                        escaped(plain(leaf)));
+  });
+  return "<table class=\"keys\">" + rows + "</table>";
+}
+
+std::string notes_html(const std::vector<std::string>& notes, const std::string& complete) {
+  if (notes.empty()) return "<p>Nothing: every measured number is in the figures.</p>";
+  std::string text = "<ul>";
+  for (const std::string& note : notes) text += "<li>" + escaped(note) + "</li>";
+  return text + "</ul><p>The complete numbers are in " + complete + ".</p>";
+}
+
+std::string filled(std::string_view page, const std::map<std::string, std::string>& texts) {
+  std::string result;
+  for (size_t at = 0;;) {
+    const size_t open = page.find("{{", at);
+    result += page.substr(at, open - at);
+    if (open == std::string_view::npos) return result;
+    const size_t close = page.find("}}", open);
+    WEIR_CHECK(close != std::string_view::npos, "the page template has an unclosed {{{{");
+    const std::string name(page.substr(open + 2, close - open - 2));
+    const auto text = texts.find(name);
+    WEIR_CHECK(text != texts.end(), "the page template asks for {}, which is not filled in", name);
+    result += text->second;
+    at = close + 2;
+  }
+}
+
+}  // namespace weir

@@ -1,0 +1,38 @@
+#pragma once
+// Texts of HTML pages: escaping, tables of keys, the filling of a template.
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weir {
+
+/// Text that may stand anywhere in HTML.
+std::string escaped(std::string_view text);
+/// JSON that may stand inside a script element: no "<" can end it or open a comment.
+std::string script_json(const nlohmann::json& value);
+/// A string as it is, anything else as JSON.
+std::string plain(const nlohmann::ordered_json& value);
+/// Calls use("a.b[0].c", leaf) for every leaf of nested objects and arrays of objects, in order.
+void for_each_leaf(
+    const nlohmann::ordered_json& value, const std::string& path,
+    const std::function<void(const std::string&, const nlohmann::ordered_json&)>& use);
+/// A cell of a table of numbers; `words` are aligned to the left.
+struct Cell {
+  std::string html;
+  bool words = false;
+};
+/// A table with a heading for each column and one for each row, its first cell. On a narrow screen
+/// a row becomes a card, in which each cell stands behind its column's heading (report.css).
+std::string number_table(const std::vector<Cell>& header,
+                         const std::vector<std::vector<Cell>>& rows);
+/// A table of all leaves.
+std::string key_table(const nlohmann::ordered_json& value);
+/// What figures leave out, and where the complete numbers are.
+std::string notes_html(const std::vector<std::string>& notes, const std::string& complete);
+/// The template with every {{name}} replaced by its text; internal error if one is missing.
+std::string filled(std::string_view page, const std::map<std::string, std::string>& texts);
+
+}  // namespace weir

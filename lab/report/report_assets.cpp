@@ -1,0 +1,33 @@
+#include "lab/report/report_assets.h"
+
+extern "C" {
+extern const char weir_asset_page[], weir_asset_page_end[];
+extern const char weir_asset_style[], weir_asset_style_end[];
+extern const char weir_asset_script[], weir_asset_script_end[];
+extern const char weir_asset_plots[], weir_asset_plots_end[];
+extern const char weir_asset_measure_page[], weir_asset_measure_page_end[];
+extern const char weir_asset_measure_script[], weir_asset_measure_script_end[];
+extern const char weir_asset_plotly[], weir_asset_plotly_end[];
+}
+
+namespace weir {
+
+namespace {
+std::string_view view(const char* begin, const char* end) {
+  return {begin, static_cast<size_t>(end - begin)};
+}
+}  // namespace
+
+std::string_view page_template() { return view(weir_asset_page, weir_asset_page_end); }
+std::string_view page_style() { return view(weir_asset_style, weir_asset_style_end); }
+std::string_view page_script() { return view(weir_asset_script, weir_asset_script_end); }
+std::string_view plots_script() { return view(weir_asset_plots, weir_asset_plots_end); }
+std::string_view measure_template() {
+  return view(weir_asset_measure_page, weir_asset_measure_page_end);
+}
+std::string_view measure_script() {
+  return view(weir_asset_measure_script, weir_asset_measure_script_end);
+}
+std::string_view plotly_gz_base64() { return view(weir_asset_plotly, weir_asset_plotly_end); }
+
+}  // namespace weir

@@ -1,0 +1,26 @@
+#pragma once
+// The HTML of a report: prose, tables and definitions written here, figures drawn by page/report.js
+// from the series that page_data embeds.
+#include <string>
+#include <vector>
+
+#include "lab/report/report_data.h"
+
+namespace weir {
+
+/// The whole page. Internal error if the template asks for a text that is not filled in.
+std::string report_page(const ReportRun& run);
+
+/// The numbers a page carries, rounded to five significant digits and thinned to a few megabytes;
+/// non-numbers are null. Shape: the comment in page/report.js.
+struct PageData {
+  nlohmann::json data;
+  std::vector<std::string> notes;  ///< what was left out or cannot be drawn, in words
+};
+PageData page_data(const ReportRun& run);
+
+/// At most `count` indices into ascending `steps`: first, last, half of them even in the index and
+/// half even in log2(step + 1), so that neither the dense start nor the long end is lost.
+std::vector<size_t> thin_steps(const std::vector<int64_t>& steps, size_t count);
+
+}  // namespace weir

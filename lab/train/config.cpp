@@ -1,0 +1,362 @@
+#include "lab/train/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numbers>
+#include <set>
+
+#include "io/json_text.h"
+#include "lab/train/config_keys.h"
+#include "lab/train/text_batches.h"
+#include "support/error.h"
+#include "support/text.h"
+#include "support/usage_error.h"
+
+namespace weir {
+namespace {
+
+using Json = ConfigJson;
+using Assignments = std::vector<std::pair<std::string, std::string>>;
+
+// The text form of a JSON value, so that both sources are read by the same rules.
+std::string text_of(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.dump();
+  std::vector<std::string> parts;
+  bool texts = std::any_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); });
+  for (const Json& element : value) parts.push_back(text_of(element));
+  if (!texts) return join(parts, ",");
+  const bool has_semicolon = std::any_of(parts.begin(), parts.end(), [](const std::string& part) {
+    return part.find(';') != std::string::npos;
+  });
+  const std::string mark = has_semicolon ? "\n" : ";";
+  return join(parts, mark) + mark;
+}
+
+// The sizes of a named model; what is no size stays.
+void set_named_model(RunConfig& config, const std::string& name, UsageProblems& problems) {
+  const std::vector<std::string> names = llama_config_names();
+  if (std::find(names.begin(), names.end(), name) == names.end())
+    problems.add(no_choice("model", name, names));
+  else
+    config.model = named_model(name);
+}
+
+// Assignments of one source, whose order does not matter: a named model first, then single keys.
+void assign(RunConfig& config, const Assignments& assignments, UsageProblems& problems) {
+  const auto named = [](const auto& assignment) { return assignment.first == "model"; };
+  std::set<std::string> names;
+  for (const auto& [key, value] : assignments)
+    if (key == "model") names.insert(value);
+  if (names.size() > 1)
+    problems.add(fmt::format("model is given as {}; give one.", fmt::join(names, " and as ")));
+  for (const auto& [key, value] : assignments)
+    if (key == "model") set_named_model(config, value, problems);
+  for (const auto& assignment : assignments)
+    if (!named(assignment)) set_config_key(config, assignment.first, assignment.second, problems);
+}
+
+// "baseline; v-scale-full: v_scale.variant=full optimizer.rate=0.01"
+std::vector<ArmConfig> arms_from_text(const std::string& text, UsageProblems& problems) {
+  std::vector<ArmConfig> arms;
+  for (const std::string& part : split(text, ';')) {
+    if (trim(part).empty()) continue;
+    size_t colon = part.find(':');
+    ArmConfig arm{std::string(trim(part.substr(0, colon))), {}};
+    if (colon != std::string::npos)
+      for (const std::string& word : split(part.substr(colon + 1), ' ')) {
+        if (word.empty()) continue;
+        size_t equals = word.find('=');
+        if (equals == std::string::npos)
+          problems.add(fmt::format("arm {}: '{}' is no key=value.", arm.name, word));
+        else
+          arm.overrides.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+      }
+    arms.push_back(std::move(arm));
+  }
+  return arms;
+}
+
+std::vector<ArmConfig> arms_from_json(const Json& json, UsageProblems& problems) {
+  std::vector<ArmConfig> arms;
+  if (json.is_string()) return arms_from_text(json.get<std::string>(), problems);
+  if (!json.is_array()) {
+    problems.add("arms is no list of objects with a name and keys.");
+    return arms;
+  }
+  for (const Json& entry : json) {
+    if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string()) {
+      problems.add(fmt::format("arms: {} is no object with a name.", entry.dump()));
+      continue;
+    }
+    ArmConfig arm{entry["name"].get<std::string>(), {}};
+    for (const auto& [key, value] : entry.items())
+      if (key != "name") arm.overrides.emplace_back(key, text_of(value));
+    arms.push_back(std::move(arm));
+  }
+  return arms;
+}
+
+void read_json(RunConfig& config, const Json& json, const std::string& prefix,
+               Assignments& assignments, UsageProblems& problems) {
+  for (const auto& [key, value] : json.items()) {
+    std::string name = prefix + key;
+    if (name == "arms")
+      config.arms = arms_from_json(value, problems);
+    else if (value.is_object() && !find_config_key(name))
+      read_json(config, value, name + ".", assignments, problems);
+    else
+      assignments.emplace_back(name, text_of(value));
+  }
+}
+
+// What ranges of single keys cannot say.
+void check_together(const RunConfig& c, UsageProblems& problems) {
+  if (c.micro_batches > 0 && c.batch % c.micro_batches != 0)
+    problems.add(
+        fmt::format("batch {} is no multiple of micro_batches {}.", c.batch, c.micro_batches));
+  auto below = [&](const char* key, int64_t value, const char* bound_name, int64_t bound) {
+    if (value < 0 || value >= bound)
+      problems.add(fmt::format("{} is {}, but {} is {}: 0 to {} are there.", key, value, bound_name,
+                               bound, bound - 1));
+  };
+  if (c.optimizer.restart > 0 && c.optimizer.schedule != "cosine")
+    problems.add("optimizer.restart needs optimizer.schedule=cosine.");
+  if (c.optimizer.restart > 0 && c.optimizer.restart >= c.steps)
+    problems.add(fmt::format("optimizer.restart is {}, but the run ends after {} steps.",
+                             c.optimizer.restart, c.steps));
+  below("measure.sink_token", c.measure.sink_token, "length", c.length);
+  below("measure.map_layer", c.measure.map_layer, "model.layers", c.model.layers);
+  below("measure.map_head", c.measure.map_head, "model.heads", c.model.heads);
+  for (int64_t layer : c.rewrites.v_scale.layers)
+    below("v_scale.layers", layer, "model.layers", c.model.layers);
+  for (int64_t step : c.measure.steps)
+    if (step < 0 || step > c.steps)
+      problems.add(
+          fmt::format("measure.steps has {}, but the run has steps 0 to {}.", step, c.steps));
+  if (c.data.kind == "text" && c.data.files.empty())
+    problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
+  if (!c.data.validation.empty() && c.data.kind != "text")
+    problems.add(
+        "data.validation needs data.kind=text: of backcopy every sequence is new, so that the loss "
+        "of training is a validation loss already.");
+  if (const auto fraction = validation_fraction(c.data.validation))
+    if (!(*fraction > 0 && *fraction < 1))
+      problems.add(fmt::format(
+          "data.validation is {}, but a fraction between 0 and 1, or files, are needed.",
+          c.data.validation[0]));
+  try {
+    ModelConfig model = c.model;
+    if (model.vocabulary == 0) model.vocabulary = 1;
+    check_config(model);
+  } catch (const UserError& error) {
+    problems.add(error.what());
+  }
+}
+
+void check_arm_names(const RunConfig& config, UsageProblems& problems) {
+  std::set<std::string> names;
+  for (const ArmConfig& arm : config.arms)
+    if (!names.insert(arm.name).second || !is_folder_name(arm.name))
+      problems.add(fmt::format(
+          "arm name '{}': each arm needs a name of its own that can name a folder.", arm.name));
+}
+
+// A word that gives a label where a named size is meant.
+void check_label(const Assignments& words, UsageProblems& problems) {
+  const std::vector<std::string> names = llama_config_names();
+  const auto has = [&](const char* key) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const auto& word) { return word.first == key; });
+  };
+  for (const auto& [key, value] : words)
+    if (key == "model.name" && !has("model") &&
+        std::find(names.begin(), names.end(), value) != names.end())
+      problems.add(fmt::format("model.name is only a label. The sizes of {} are set by model={}.",
+                               value, value));
+}
+
+}  // namespace
+
+RunConfig::RunConfig() { model.vocabulary = 0; }
+
+bool is_folder_name(const std::string& name) {
+  const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return c != '/' && static_cast<unsigned char>(c) >= 32 && c != 127;
+  });
+  constexpr size_t longest = 200;
+  return plain && !name.empty() && name.size() <= longest && name != "." && name != "..";
+}
+
+ModelConfig named_model(const std::string& name) {
+  ModelConfig model = llama_config(name);
+  if (name == "demo") model.vocabulary = 0;  // that of its data
+  return model;
+}
+
+RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& words,
+                       RunConfig config, UsageProblems& problems) {
+  if (!json.text.empty() || !json.source.empty()) {
+    Assignments assignments;
+    const Json parsed = parse_json<Json>(json.text, "config", json.source);
+    if (!parsed.is_object())
+      user_error("config", "{} is no JSON object. Give {{\"steps\": 100, ...}}.", json.source);
+    read_json(config, parsed, "", assignments, problems);
+    assign(config, assignments, problems);
+  }
+  Assignments assignments;
+  for (const std::string& word : words) {
+    size_t equals = word.find('=');
+    if (equals == std::string::npos) {
+      problems.add(fmt::format("'{}' is no key=value.", short_text(word)));
+      continue;
+    }
+    std::string key = word.substr(0, equals), value = word.substr(equals + 1);
+    const auto same = [&](const auto& earlier) { return earlier.first == key; };
+    if (key == "arms")
+      config.arms = arms_from_text(value, problems);
+    else if (const auto earlier = std::find_if(assignments.begin(), assignments.end(), same);
+             earlier == assignments.end())
+      assignments.emplace_back(key, value);
+    else
+      earlier->second = value;  // the last word counts, as in $COMMON steps=4
+  }
+  check_label(assignments, problems);
+  assign(config, assignments, problems);
+  check_arm_names(config, problems);
+  for (const ArmConfig& arm : config.arms) {
+    RunConfig trial = config;
+    assign(trial, arm.overrides, problems);
+    if (problems.empty()) check_together(trial, problems);
+  }
+  check_together(config, problems);
+  return config;
+}
+
+RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
+                       RunConfig config) {
+  UsageProblems problems("config");
+  config = parse_config({json, json.empty() ? "" : "the configuration"}, words, std::move(config),
+                        problems);
+  problems.raise();
+  return config;
+}
+
+RunConfig with_arm(const RunConfig& config, const ArmConfig& arm) {
+  RunConfig result = config;
+  UsageProblems problems("config");
+  assign(result, arm.overrides, problems);
+  result.arms.clear();
+  check_together(result, problems);
+  problems.raise();
+  return result;
+}
+
+std::string config_json(const RunConfig& config) {
+  RunConfig copy = config;
+  Json json = Json::object();
+  for (const ConfigKey& key : config_keys()) {
+    Json value = config_value(key, copy);
+    std::string name = key.name;
+    size_t dot = name.find('.');
+    if (dot == std::string::npos)
+      json[name] = value;
+    else
+      json[name.substr(0, dot)][name.substr(dot + 1)] = value;
+  }
+  json["arms"] = Json::array();
+  for (const ArmConfig& arm : config.arms) {
+    Json entry = {{"name", arm.name}};
+    for (const auto& [key, value] : arm.overrides) entry[key] = value;
+    json["arms"].push_back(entry);
+  }
+  return json.dump(2);
+}
+
+std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
+  std::map<std::string, std::string> settings;
+  RunConfig copy = config, defaults;
+  VScaleOptions& v_scale = copy.rewrites.v_scale;
+  if (v_scale.variant == VScaleVariant::none) v_scale = {};  // its other keys do nothing
+  for (const RewriteKey& row : rewrite_keys()) {
+    const ConfigKey& key = *find_config_key(row.name);
+    const Json value = config_value(key, copy);
+    if (value != config_value(key, defaults)) settings[row.name] = text_of(value);
+  }
+  return settings;
+}
+
+std::string config_help() {
+  RunConfig defaults;
+  std::string text;
+  const auto line = [&](const char* name, const std::string& value, const std::string& meaning) {
+    text += fmt::format("  {:<26} {:<12} {}\n", name, value, meaning);
+  };
+  line("model", "", "sets the sizes of a named model: " + join(llama_config_names(), ", "));
+  for (const ConfigKey& key : config_keys()) {
+    const std::string range = config_range(key);
+    line(key.name, config_value(key, defaults).dump(),
+         range.empty() ? key.meaning : fmt::format("{} ({})", key.meaning, range));
+  }
+  line("arms", "[]", "runs to compare, \"name; name: key=value key=value\"");
+  return text +
+         "\nA named model comes first, then single keys, whatever their order; words go before a "
+         "file, an\narm before both. Named models:\n" +
+         named_model_help();
+}
+
+std::string named_model_help() {
+  std::string text;
+  for (const std::string& name : llama_config_names()) {
+    const ModelConfig m = resolved(named_model(name));
+    text += fmt::format(
+        "  {:<12} layers {}, d_model {}, heads {}, kv_heads {}, d_head {}, d_ff {}, vocabulary "
+        "{}\n",
+        name, m.layers, m.d_model, m.heads, m.kv_heads, m.d_head, m.d_ff,
+        m.vocabulary > 0 ? fmt::format("{}", m.vocabulary) : "of the data");
+  }
+  return text;
+}
+
+RunConfig standard_run(const std::string& model) {
+  RunConfig config;
+  config.model = llama_config(model);
+  config.length = config.model.context;
+  config.batch = std::max<int64_t>(1, 4096 / config.length);
+  return config;
+}
+
+std::vector<int64_t> measured_steps(const RunConfig& config) {
+  std::set<int64_t> steps(config.measure.steps.begin(), config.measure.steps.end());
+  if (steps.empty()) {
+    steps.insert(0);
+    for (int64_t step = 1; step <= 512; step *= 2) steps.insert(step);
+    for (int64_t step = config.measure.every; step <= config.steps; step += config.measure.every)
+      if (step > 512) steps.insert(step);
+    steps.insert(config.steps);
+  }
+  std::vector<int64_t> result;
+  for (int64_t step : steps)
+    if (step <= config.steps) result.push_back(step);
+  return result;
+}
+
+double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t steps) {
+  if (step < optimizer.warmup)
+    return optimizer.rate * static_cast<double>(step + 1) / static_cast<double>(optimizer.warmup);
+  if (optimizer.schedule == "constant") return optimizer.rate;
+  const bool again = optimizer.restart > 0 && step >= optimizer.restart;
+  // From the peak where warm-up ends, or from the restart, to the final rate at the last step.
+  const int64_t first = again ? optimizer.restart : optimizer.warmup;
+  const int64_t last = (optimizer.restart > 0 && !again ? optimizer.restart : steps) - 1;
+  const double progress =
+      step >= last ? 1.0 : static_cast<double>(step - first) / static_cast<double>(last - first);
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  const double peak = again ? optimizer.restart_rate : 1;
+  return optimizer.rate * (optimizer.final_rate + (peak - optimizer.final_rate) * cosine);
+}
+
+}  // namespace weir

@@ -1,0 +1,14 @@
+#pragma once
+// Whether a run may be continued with a configuration.
+#include "lab/train/config.h"
+
+namespace weir {
+
+/// One user error lists every key that differs between the configuration a run was `started` with
+/// and the `given` one. out, threads, memory, checkpoint_every and keep_checkpoints may differ, as
+/// no result depends on them, and on_nonfinite, which steps that are done did not need.
+/// steps may be larger where the learning rate of the first steps stays what it was: a constant
+/// one, or a cosine with a restart at the old number of steps.
+void check_same_config(const RunConfig& started, const RunConfig& given);
+
+}  // namespace weir

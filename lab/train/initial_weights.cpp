@@ -1,0 +1,101 @@
+#include "lab/train/initial_weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "lab/measure/model_source.h"
+#include "models/checkpoint.h"
+#include "models/hugging_face_config.h"
+#include "support/error.h"
+
+namespace weir {
+
+std::string init_named_in(const std::string& json, const std::vector<std::string>& words) {
+  constexpr const char* key = "init=";
+  for (auto word = words.rbegin(); word != words.rend(); ++word)
+    if (word->starts_with(key)) return word->substr(std::string_view(key).size());
+  const auto parsed = nlohmann::json::parse(json, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("init") || !parsed["init"].is_string()) return "";
+  return parsed["init"].get<std::string>();
+}
+
+RunConfig with_model_of(const std::string& path, RunConfig config) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  const ModelConfig& from = checkpoint.config();
+  ModelConfig& model = config.model;
+  model.name = from.name;
+  model.layers = from.layers;
+  model.d_model = from.d_model;
+  model.heads = from.heads;
+  model.kv_heads = from.kv_heads;
+  model.d_head = from.d_head;
+  model.d_ff = from.d_ff;
+  model.vocabulary = from.vocabulary;
+  model.rms_eps = from.rms_eps;
+  model.rope_base = from.rope_base;
+  model.init_deviation = from.init_deviation;
+  model.tied = from.tied;
+  config.rewrites = trained_rewrites(checkpoint);
+  // What the keys do not say shows in the two configurations as others would read them.
+  ModelConfig trained = model;
+  trained.context = from.context;
+  trained.rewrites = from.rewrites;
+  using Json = nlohmann::json;
+  const Json have = Json::parse(hugging_face_config(from, "float32"));
+  const Json get = Json::parse(hugging_face_config(trained, "float32"));
+  // Of another kind every key would differ.
+  if (have["model_type"] != get["model_type"])
+    user_error(
+        "init",
+        "{} is a model of type {}, which `weir train` cannot train: it trains models of type "
+        "{} alone (RMSNorm, rotary embedding, SwiGLU, no biases, no sliding window). `weir "
+        "measure` and `weir eval` take it as it is.",
+        path, have["model_type"].get<std::string>(), get["model_type"].get<std::string>());
+  Problems problems("init");
+  Json keys = have;
+  keys.update(get);
+  const auto shown = [](const Json& json, const std::string& key) {
+    return json.contains(key) ? json[key].dump() : std::string("absent");
+  };
+  for (const auto& [key, value] : keys.items())
+    if (shown(have, key) != shown(get, key))
+      problems.add(fmt::format(
+          "{}: {} is {}, but models of the trainer have {}. Only checkpoints whose model the keys "
+          "model.* describe can be trained on.",
+          path, key, shown(have, key), shown(get, key)));
+  problems.raise();
+  return config;
+}
+
+void read_initial_weights(const std::string& path, const std::vector<Parameter>& parameters,
+                          const std::vector<StateArray>& weights) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  const std::vector<Parameter> stored = checkpoint.build(1, 1).parameters;
+  Problems problems("init");
+  std::vector<const Parameter*> found;
+  for (const Parameter& parameter : parameters) {
+    const auto same = std::find_if(stored.begin(), stored.end(), [&](const Parameter& other) {
+      return other.name == parameter.name;
+    });
+    const bool added = same == stored.end() && parameter.initial == Initial::zeros;
+    found.push_back(same != stored.end() || (added && checkpoint.has(parameter)) ? &parameter
+                                                                                 : nullptr);
+    if (same == stored.end() && !added)
+      problems.add(
+          fmt::format("{} has no {}, which the model of the run has.", path, parameter.name));
+    else if (same != stored.end() && same->type.shape != parameter.type.shape)
+      problems.add(fmt::format("{}: {} is {}, but the run has {}.", path, parameter.name,
+                               to_string(same->type), to_string(parameter.type)));
+  }
+  for (const Parameter& other : stored)
+    if (std::none_of(parameters.begin(), parameters.end(),
+                     [&](const Parameter& parameter) { return parameter.name == other.name; }))
+      problems.add(fmt::format("{} has {}, which the model of the run has not.", path, other.name));
+  problems.raise();
+  for (size_t i = 0; i < weights.size(); ++i)
+    if (found[i]) checkpoint.read(*found[i], static_cast<float*>(weights[i].data));
+}
+
+}  // namespace weir

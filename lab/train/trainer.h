@@ -1,0 +1,89 @@
+#pragma once
+// One arm's compiled training step and its state in memory: initial weights, a step on a batch,
+// and a step that hands out its probes. What is written where is lab/train's matter.
+#include <memory>
+#include <optional>
+
+#include "engine/executable.h"
+#include "engine/memory.h"
+#include "lab/measure/probe_value.h"
+#include "lab/train/batches.h"
+#include "lab/train/checkpoint.h"
+#include "lab/train/train_graphs.h"
+
+namespace weir {
+
+struct StepResult {
+  double loss = 0;       ///< mean over the valid targets, nats
+  double grad_norm = 0;  ///< of all gradients together, before clipping
+  double rate = 0;
+};
+
+class Trainer {
+ public:
+  /// Compiles the step (and the measured step if `measured`) of a resolved configuration. `source`
+  /// outlives the trainer. User errors: those of make_training_graphs; more memory needed than
+  /// free.
+  Trainer(const RunConfig& config, const BatchSource& source, const CompileSettings& settings,
+          bool measured);
+
+  /// Weights from streams of the seed that their names choose, so that a weight starts the same
+  /// whatever other weights there are; theta and moments 0.
+  void initialise();
+
+  /// Step `step`, counted from 0, on batch `step` of the source. User errors: a negative step; a
+  /// batch without targets.
+  StepResult step(int64_t step);
+  /// The same step to the bit; the probes' values of the state before the update go to `sink`,
+  /// those that reduce the batch once, others once a micro-batch in the order of the batch. User
+  /// error of a trainer without probes.
+  StepResult measured_step(int64_t step, const ValueSink& sink);
+  StepResult measured_step(int64_t step, Tensors& probes);
+  /// Measures batch `step` and leaves the state as it was.
+  StepResult measure(int64_t step, const ValueSink& sink);
+
+  /// The mean loss over all targets of sequences 0 .. count - 1 of `source`, in nats, which leaves
+  /// the state as it is. Internal error where the configuration has no data.validation.
+  double validate(const BatchSource& source, int64_t count);
+
+  const TrainingGraphs& graphs() const { return graphs_; }
+  const CompileReport& compile_report() const { return programs_->report(); }
+  const Executables& programs() const { return *programs_; }
+  int threads() const { return session_->threads(); }
+  /// From now on every kernel call is timed (engine/profile.h); {} stops that.
+  void set_profile(ProfileSink sink) { profile_ = std::move(sink); }
+  /// Of the whole process, what a measured step keeps and writes included.
+  const MemoryPeak& memory() const { return memory_; }
+  std::vector<StateArray> weights();
+  std::vector<StateArray> optimizer_state();
+  /// Tokens of one sequence of batch `step`.
+  std::vector<int32_t> sequence(int64_t step, int64_t row) const;
+
+ private:
+  /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them; returns
+  /// the bytes that the run needs beside what was planned.
+  int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
+  MemoryPeak planned_peak(const std::vector<GraphPtr>& planned) const;
+  void check_memory(const MemoryPeak& need) const;
+  StepResult run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink);
+  /// Hands a part of a batch to the programs.
+  void give(const int32_t* tokens, const int32_t* targets);
+  void set_scalar(const std::string& name, double value);
+  ProbeSink sink_of(size_t program, const ValueSink& sink) const;
+
+  RunConfig config_;
+  const BatchSource& source_;
+  TrainingGraphs graphs_;
+  int64_t limit_ = 0;  ///< bytes that the process may have
+  MemoryPeak memory_;
+  std::unique_ptr<Executables> programs_;
+  std::unique_ptr<Session> session_;
+  ProfileSink profile_;
+  std::vector<size_t> plain_, probed_;  // positions among the programs, in running order
+  std::optional<size_t> validation_;
+};
+
+/// Fills `data` with the start of a weight: a pure function of seed and name.
+void initialise_parameter(const Parameter& parameter, uint64_t seed, float* data);
+
+}  // namespace weir

@@ -1,0 +1,48 @@
+#pragma once
+// What changes a model after it is built: the rewrites that a run, a checkpoint or a command asks
+// for, and the one table of the keys that name them.
+#include <functional>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "ir/normalizer.h"
+#include "passes/v_scale.h"
+#include "support/value_rule.h"
+
+namespace weir {
+
+struct Rewrites {
+  VScaleOptions v_scale = {};
+  /// Of every attention; softmax leaves the model's own.
+  AttentionNormalizer attention = AttentionNormalizer::softmax;
+};
+
+using RewriteSlot = std::variant<ValueSlot, VScaleVariant*, AttentionNormalizer*>;
+
+struct RewriteKey {
+  const char* name;  ///< "attention", "v_scale.variant" ...
+  std::function<RewriteSlot(Rewrites&)> slot;
+  ValueRule rule;
+  const char* meaning;
+};
+
+/// In the order of a resolved configuration.
+const std::vector<RewriteKey>& rewrite_keys();
+
+/// Reads a value into its place: "", or the whole sentence about what is wrong with it.
+std::string read_rewrite(const std::string& name, const std::string& text, const RewriteSlot& slot,
+                         const ValueRule& rule);
+
+/// "" or the sentence about layers that a model of so many layers does not have; `name` is what the
+/// user knows the list by.
+std::string check_v_scale_layers(const std::string& name, const Rewrites& rewrites,
+                                 int64_t layers_of_model);
+
+/// Settings by key, as a checkpoint states those that it was trained with. User error of `topic`
+/// that lists everything wrong: unknown keys, values out of range, layers that there are not.
+Rewrites parse_rewrites(const std::map<std::string, std::string>& settings, int64_t layers_of_model,
+                        const char* topic);
+
+}  // namespace weir

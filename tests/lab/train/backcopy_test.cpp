@@ -1,0 +1,94 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "lab/train/batches.h"
+#include "runtime/random.h"
+#include "support/error.h"
+
+namespace weir {
+namespace {
+
+TEST(Random, PhiloxMatchesThePublishedVectors) {
+  // Known answers of the authors' Random123 distribution.
+  EXPECT_EQ(philox({0, 0, 0, 0}, 0),
+            (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  uint32_t f = 0xffffffff;
+  EXPECT_EQ(philox({f, f, f, f}, ~uint64_t{0}),
+            (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+}
+
+TEST(Random, MomentsAreRight) {
+  Random random(1, 2);
+  double sum = 0, squares = 0, gamma = 0;
+  const int n = 20000;
+  for (int i = 0; i < n; ++i) {
+    double x = random.normal();
+    sum += x;
+    squares += x * x;
+    gamma += random.gamma(0.3);
+  }
+  EXPECT_NEAR(sum / n, 0, 0.03);
+  EXPECT_NEAR(squares / n, 1, 0.03);
+  EXPECT_NEAR(gamma / n, 0.3, 0.02);
+}
+
+TEST(Backcopy, TriggersCopyTheTokenBefore) {
+  auto source = make_backcopy({});
+  const int64_t rows = 8, T = 100;
+  std::vector<int32_t> tokens(rows * T), targets(rows * T);
+  source->fill(5, rows, T, tokens.data(), targets.data());
+  int64_t copies = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    EXPECT_EQ(source->token_text(tokens[r * T]), "<s>");
+    for (int64_t t = 1; t < T; ++t) {
+      EXPECT_EQ(targets[r * T + t - 1], tokens[r * T + t]);
+      // The synthetic source's most frequent symbols are a, b and c.
+      if (tokens[r * T + t] < 3) {
+        ++copies;
+        EXPECT_EQ(targets[r * T + t], tokens[r * T + t - 1]);
+      }
+    }
+  }
+  EXPECT_GT(copies, rows * T / 10);
+}
+
+TEST(Backcopy, BatchesAreAFunctionOfTheirIndex) {
+  auto source = make_backcopy({});
+  std::vector<int32_t> a(40), b(20), y(40);
+  source->fill(7, 2, 20, a.data(), y.data());
+  source->fill(8, 1, 20, b.data(), y.data());
+  EXPECT_TRUE(std::equal(b.begin(), b.end(), a.begin() + 20));
+}
+
+TEST(Backcopy, OracleOfATextIsItsConditionalEntropy) {
+  // "abac" repeated: a is followed by b and c in turn, b and c always by a.
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "abac";
+  BackcopyOptions options;
+  options.triggers = 0;
+  options.text = text;
+  BackcopyOracle oracle = backcopy_oracle(options, 200, 100);
+  EXPECT_NEAR(oracle.bigram_loss, 0.3466, 0.01);
+  EXPECT_EQ(oracle.backcopy_share, 0);
+}
+
+TEST(Backcopy, ListsBadOptions) {
+  BackcopyOptions options;
+  options.triggers = -1;
+  options.symbols = 1;
+  options.concentration = 0;
+  try {
+    make_backcopy(options);
+    FAIL() << "expected a UserError";
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[backcopy] 3 problems:\n"
+                 "  - triggers is -1, but at least 0 is needed.\n"
+                 "  - symbols is 1, but at least 2 are needed.\n"
+                 "  - concentration is 0, but a number > 0 is needed.");
+  }
+}
+
+}  // namespace
+}  // namespace weir

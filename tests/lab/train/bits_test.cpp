@@ -1,0 +1,164 @@
+// The contract of bits: loss, gradients and updated weights are the same with every probe of the
+// metric record and with none, for any number of threads and whatever the block sizes, over 20
+// training steps.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/executable.h"
+#include "lab/measure/metrics.h"
+#include "models/llama.h"
+#include "passes/autodiff.h"
+#include "passes/loss_head.h"
+#include "passes/pipeline.h"
+#include "passes/training_step.h"
+#include "runtime/random.h"
+
+namespace weir {
+namespace {
+
+constexpr int64_t kB = 6, kT = 37;
+constexpr int kSteps = 20;
+
+Model model() {
+  ModelConfig config;
+  config.layers = 2;
+  config.d_model = 40;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.d_head = 10;
+  config.d_ff = 56;
+  config.vocabulary = 53;
+  return build_llama(config, kB, kT);
+}
+
+struct Variant {
+  std::string name;
+  bool probes = false;
+  int threads = 1;
+  Target target = host_target();
+};
+
+GraphPtr training_step(const Model& model, bool with_probes, int64_t memory = 0) {
+  DifferentiateOptions differentiation;
+  TrainingOptions training;
+  for (const Parameter& parameter : model.parameters) {
+    differentiation.wrt.push_back(parameter.name);
+    if (parameter.decay) training.optimizer.decay.push_back(parameter.name);
+  }
+  GraphPtr graph = fuse_loss_head(model.graph);
+  if (with_probes) {
+    std::vector<ProbeRequest> requests;
+    for (const std::string& text : metric_requests(MetricSettings{}, kT))
+      if (text.find("hook_v_scaled") == std::string::npos)
+        requests.push_back(parse_probe_request(text));
+    requests.push_back(parse_probe_request("blocks.*.attn.hook_{q,k,v,z,result} : norm(feature)"));
+    requests.push_back(parse_probe_request("*hook_{embed,logits,mlp_out,pattern}"));
+    requests.push_back(parse_probe_request("model.*.weight.grad"));
+    requests.push_back(parse_probe_request("blocks.*.attn.hook_{attn_scores,pattern}.grad"));
+    training.probes = resolve_probes(graph, requests);
+    differentiation.named = probed_gradients(graph, training.probes);
+  }
+  graph = make_training_programs(differentiate(graph, differentiation), training).step;
+  CompileOptions options;
+  options.target = host_target();
+  options.memory = memory;
+  return run_pipeline(graph, options).graph;
+}
+
+// Everything that a run leaves: losses, and all states at the end, gradients' moments among them.
+std::map<std::string, std::vector<char>> train(const Model& model, const GraphPtr& step,
+                                               const Variant& variant) {
+  CompileSettings settings;
+  settings.target = variant.target;
+  Executables programs({step}, settings);
+  Session session(programs, variant.threads);
+  uint64_t stream = 0;
+  for (const Parameter& parameter : model.parameters) {
+    Random random(11, stream++);
+    float* data = static_cast<float*>(session.data(parameter.name));
+    for (int64_t i = 0; i < parameter.type.elements(); ++i)
+      data[i] =
+          parameter.initial == Initial::ones ? 1.0f : static_cast<float>(0.3 * random.normal());
+  }
+  std::map<std::string, std::vector<char>> results;
+  auto keep = [&](const std::string& name, const void* data, int64_t bytes) {
+    std::vector<char>& all = results[name];
+    const char* begin = static_cast<const char*>(data);
+    all.insert(all.end(), begin, begin + bytes);
+  };
+  for (int i = 1; i <= kSteps; ++i) {
+    Random random(12, static_cast<uint64_t>(i));
+    for (const char* name : {"tokens", "targets"})
+      for (int64_t t = 0; t < kB * kT; ++t)
+        static_cast<int32_t*>(session.data(name))[t] = static_cast<int32_t>(random.below(53));
+    auto scalar = [&](const char* name, double value) {
+      *static_cast<float*>(session.data(name)) = static_cast<float>(value);
+    };
+    scalar("loss_scale", 1.0 / (kB * kT));
+    scalar("rate", 1e-2);
+    scalar("bias1", 1 / (1 - std::pow(0.9, i)));
+    scalar("bias2", 1 / (1 - std::pow(0.95, i)));
+    session.run(0);
+    keep("loss", session.output(0, "loss"), 4);
+    keep("grad_norm", session.output(0, "grad_norm"), 4);
+  }
+  for (const Argument& input : programs[0].inputs)
+    if (input.state) keep(input.name, session.data(input.name), input.type.bytes());
+  return results;
+}
+
+int64_t kernels(const Graph& graph) {
+  return std::count_if(graph.nodes().begin(), graph.nodes().end(),
+                       [](const Node& node) { return node.op == Op::kernel; });
+}
+
+// With a limit that nothing meets, whatever can be computed again is.
+TEST(Bits, AreTheSameWhenValuesAreComputedAgain) {
+  Model the_model = model();
+  GraphPtr plain = training_step(the_model, false);
+  auto want = train(the_model, plain, {"kept", false, 2});
+  for (bool probes : {false, true}) {
+    GraphPtr again = training_step(the_model, probes, 1);
+    if (!probes) {
+      EXPECT_GT(kernels(*again), kernels(*plain) + 8);
+    }
+    auto got = train(the_model, again, {"again", probes, 2});
+    for (const auto& [name, bits] : want)
+      EXPECT_TRUE(got.at(name) == bits) << (probes ? "probed: " : "plain: ") << name;
+  }
+}
+
+TEST(Bits, AreTheSameWithProbesThreadsAndBlockSizes) {
+  Model the_model = model();
+  GraphPtr plain = training_step(the_model, false), probed = training_step(the_model, true);
+  std::vector<Variant> variants = {{"plain, 2 threads", false, 2},
+                                   {"probed, 1 thread", true, 1},
+                                   {"probed, 2 threads", true, 2}};
+  // Block sizes follow from the target's caches, registers and cores.
+  Random random(2026, 0);
+  for (int i = 0; i < 3; ++i) {
+    Variant variant{"blocks " + std::to_string(i), i % 2 == 0, 1 + i % 2};
+    variant.target.l1_bytes = int64_t{4096} << random.below(5);
+    variant.target.l2_bytes = int64_t{32768} << random.below(7);
+    variant.target.cores = 1 + static_cast<int>(random.below(8));
+    variant.target.vector_registers = 16;
+    variants.push_back(variant);
+  }
+  auto want = train(the_model, plain, {"plain, 1 thread"});
+  float first = 0, last = 0;
+  std::memcpy(&first, want["loss"].data(), 4);
+  std::memcpy(&last, want["loss"].data() + 4 * (kSteps - 1), 4);
+  EXPECT_NE(first, last);
+  for (const Variant& variant : variants) {
+    auto got = train(the_model, variant.probes ? probed : plain, variant);
+    ASSERT_EQ(got.size(), want.size());
+    for (const auto& [name, bits] : want)
+      EXPECT_TRUE(got.at(name) == bits) << variant.name << ": " << name;
+  }
+}
+
+}  // namespace
+}  // namespace weir

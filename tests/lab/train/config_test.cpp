@@ -1,0 +1,191 @@
+#include "lab/train/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lab/train/config_keys.h"
+#include "support/text.h"
+#include "support/usage_error.h"
+
+namespace weir {
+namespace {
+
+std::string error_of(const std::string& json, const std::vector<std::string>& words) {
+  try {
+    parse_config(json, words);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Config, WordsOverrideJsonAndRoundTrip) {
+  RunConfig config =
+      parse_config(R"({"steps": 10, "model": {"layers": 2}, "measure.steps": [0, 5]})",
+                   {"model.layers=3", "arms=base; v: v_scale.variant=full"});
+  EXPECT_EQ(config.steps, 10);
+  EXPECT_EQ(config.model.layers, 3);
+  EXPECT_EQ(config.measure.steps, (std::vector<int64_t>{0, 5}));
+  ASSERT_EQ(config.arms.size(), 2u);
+  EXPECT_EQ(with_arm(config, config.arms[1]).rewrites.v_scale.variant, VScaleVariant::full);
+  EXPECT_EQ(config_json(parse_config(config_json(config), {})), config_json(config));
+}
+
+TEST(Config, NormaliserOfAttention) {
+  for (const char* spelling : {"backward", "backward-only", "backward_only"}) {
+    const RunConfig scaled = parse_config("", {std::string("v_scale.variant=") + spelling});
+    EXPECT_EQ(scaled.rewrites.v_scale.variant, VScaleVariant::backward);
+    EXPECT_THAT(config_json(scaled), ::testing::HasSubstr(R"("variant": "backward-only")"));
+  }
+  RunConfig config = parse_config("", {"arms=base; off: attention=softmax_1"});
+  EXPECT_EQ(config.rewrites.attention, AttentionNormalizer::softmax);
+  RunConfig arm = with_arm(config, config.arms[1]);
+  EXPECT_EQ(arm.rewrites.attention, AttentionNormalizer::softmax_1);
+  EXPECT_NE(config_json(arm).find("\"attention\": \"softmax-1\""), std::string::npos);
+  EXPECT_EQ(parse_config(config_json(arm), {}).rewrites.attention, AttentionNormalizer::softmax_1);
+  EXPECT_EQ(error_of("", {"attention=sofmax"}),
+            "[config] attention is 'sofmax'. Use softmax or softmax-1. Did you mean softmax or "
+            "softmax-1?");
+}
+
+TEST(Config, AllMistakesComeInOneMessage) {
+  EXPECT_EQ(
+      error_of("", {"model.layer=2", "steps=ten", "model.heads=8", "model.kv_heads=3",
+                    "optimizer.kind=adam"}),
+      "[config] 4 problems:\n"
+      "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.tied? "
+      "`weir train --help` lists all keys.\n"
+      "  - steps is 'ten', but a whole number from 0 to 1000000000 is needed.\n"
+      "  - optimizer.kind is 'adam'. Use adamw or sgd. Did you mean adamw?\n"
+      "  - [model] heads 8 is no multiple of kv_heads 3. Each key head serves the same number "
+      "of query heads.");
+}
+
+// Every key has a range or choices, unless it is a text, a truth or a seed.
+TEST(Config, EveryKeyHasItsRangeInTheTable) {
+  RunConfig config;
+  for (const ConfigKey& key : config_keys()) {
+    const KeySlot slot = key.slot(config);
+    const auto* plain = std::get_if<ValueSlot>(&slot);
+    const bool number = plain && (std::holds_alternative<int64_t*>(*plain) ||
+                                  std::holds_alternative<double*>(*plain) ||
+                                  std::holds_alternative<std::vector<int64_t>*>(*plain));
+    EXPECT_TRUE(plain || !key.rule.choices.empty()) << key.name;
+    if (!number) continue;
+    EXPECT_TRUE(std::isfinite(key.rule.low) && std::isfinite(key.rule.high)) << key.name;
+    const std::string below = shortest(key.rule.low - 1), above = shortest(key.rule.high * 2 + 1);
+    for (const std::string& wrong : {below, above, std::string("nan"), std::string("1e400")})
+      EXPECT_NE(error_of("", {std::string(key.name) + "=" + wrong}).find(key.name),
+                std::string::npos)
+          << key.name << "=" << wrong;
+  }
+}
+
+TEST(Config, NamesOfOtherProgramsAreKnown) {
+  for (const auto& [given, meant] : std::vector<std::pair<std::string, std::string>>{
+           {"stpes", "steps"},
+           {"optimizer.lr", "optimizer.rate"},
+           {"lr", "optimizer.rate"},
+           {"learning_rate", "optimizer.rate"},
+           {"rate", "optimizer.rate"},
+           {"weight_decay", "optimizer.decay"},
+           {"batch_size", "batch"},
+           {"seq_len", "length"},
+           {"max_steps", "steps"},
+           {"n_layer", "model.layers"},
+           {"model.hidden_size", "model.d_model"},
+           {"num_heads", "model.heads"},
+           {"betas", "optimizer.beta1 and optimizer.beta2"}})
+    EXPECT_EQ(error_of("", {given + "=1"}), "[config] unknown key '" + given + "'. Did you mean " +
+                                                meant + "? `weir train --help` lists all keys.");
+}
+
+TEST(Config, JsonErrorsHaveTheirPlace) {
+  const auto message = [](const std::string& text) -> std::string {
+    try {
+      UsageProblems problems("config");
+      parse_config({text, "c.json"}, {}, {}, problems);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message("{\"steps\": 3, // comment\n}"),
+            "[config] c.json: line 1, column 14: JSON has no comments; remove this one.");
+  EXPECT_EQ(
+      message("{\"steps\": 3,\n \"batch\":2,}"),
+      "[config] c.json is not valid JSON: parse error at line 2, column 12: syntax error while "
+      "parsing object key - unexpected '}'; expected string literal.");
+  EXPECT_EQ(
+      message("{\"steps\": 3, \"steps\": 4}"),
+      "[config] c.json: line 1, column 14: the key \"steps\" is given twice in one object. Remove "
+      "one of them.");
+  EXPECT_EQ(message("[1]"), "[config] c.json is no JSON object. Give {\"steps\": 100, ...}.");
+  EXPECT_NE(message("{\"steps\": 1e999}").find("c.json is not valid JSON: number overflow"),
+            std::string::npos);
+  EXPECT_NE(message("").find("parse error at line 1, column 1: "), std::string::npos);
+}
+
+TEST(Config, ANamedModelSetsSizesAndSingleKeysOverride) {
+  for (const RunConfig& config : {parse_config("", {"model=llama-0.1b", "model.layers=2"}),
+                                  parse_config("", {"model.layers=2", "model=llama-0.1b"}),
+                                  parse_config(R"({"model.layers": 2, "model": "llama-0.1b"})", {}),
+                                  parse_config(R"({"model": {"layers": 7, "heads": 3}})",
+                                               {"model.layers=2", "model=llama-0.1b"})}) {
+    EXPECT_EQ(config.model.layers, 2);
+    EXPECT_EQ(config.model.d_model, 512);
+    EXPECT_EQ(config.model.heads, 8);
+    EXPECT_EQ(config.model.vocabulary, 50257);
+    EXPECT_EQ(config.model.name, "llama-0.1b");
+    EXPECT_EQ(config_json(parse_config(config_json(config), {})), config_json(config));
+  }
+  const RunConfig arms =
+      parse_config("", {"model.layers=2", "arms=small; large: model.heads=4 model=llama-0.3b"});
+  EXPECT_EQ(with_arm(arms, arms.arms[0]).model.d_model, 128);
+  EXPECT_EQ(with_arm(arms, arms.arms[1]).model.d_model, 1024);
+  EXPECT_EQ(with_arm(arms, arms.arms[1]).model.layers, 16);
+  EXPECT_EQ(with_arm(arms, arms.arms[1]).model.heads, 4);
+  EXPECT_EQ(error_of("", {"model=llama-1"}),
+            "[config] model is 'llama-1'. Use demo, llama-0.1b, llama-0.3b or llama-1b. Did you "
+            "mean llama-1b, llama-0.1b or llama-0.3b?");
+  EXPECT_EQ(error_of("", {"model.name=llama-0.1b"}),
+            "[config] model.name is only a label. The sizes of llama-0.1b are set by "
+            "model=llama-0.1b.");
+  EXPECT_EQ(parse_config("", {"steps=3", "batch=2", "steps=4"}).steps, 4);
+}
+
+TEST(Config, MeasuredStepsAreKnownBeforeTheRun) {
+  RunConfig config = parse_config("", {"steps=1200"});
+  EXPECT_EQ(measured_steps(config),
+            (std::vector<int64_t>{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1200}));
+}
+
+TEST(Config, RateWarmsUpAndDecays) {
+  OptimizerConfig optimizer;
+  EXPECT_DOUBLE_EQ(learning_rate(optimizer, 0, 500), 1e-4);
+  EXPECT_DOUBLE_EQ(learning_rate(optimizer, 99, 500), 1e-2);
+  // The last step, not the one after it, has the final rate exactly, whatever the numbers are.
+  EXPECT_EQ(learning_rate(optimizer, 499, 500), 1e-2 * 0.1);
+  EXPECT_GT(learning_rate(optimizer, 498, 500), 1e-2 * 0.1);
+  EXPECT_EQ(learning_rate(optimizer, 500, 500), 1e-2 * 0.1);
+  EXPECT_NEAR(learning_rate(optimizer, 100, 500), 1e-2, 1e-15);
+  // A second cosine leaves the first one as it is.
+  OptimizerConfig again = optimizer;
+  again.restart = 500;
+  again.restart_rate = 0.5;
+  for (int64_t step : {0, 99, 100, 321, 499})
+    EXPECT_EQ(learning_rate(again, step, 800), learning_rate(optimizer, step, 500));
+  EXPECT_DOUBLE_EQ(learning_rate(again, 500, 800), 0.5 * 1e-2);
+  EXPECT_EQ(learning_rate(again, 799, 800), 1e-2 * 0.1);
+  optimizer.final_rate = 0.37;
+  for (int64_t warmup : {0, 1, 6})
+    for (int64_t steps : {7, 8, 1000}) {
+      optimizer.warmup = warmup;
+      EXPECT_EQ(learning_rate(optimizer, steps - 1, steps), optimizer.rate * optimizer.final_rate);
+    }
+}
+
+}  // namespace
+}  // namespace weir

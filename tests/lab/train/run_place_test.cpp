@@ -1,0 +1,365 @@
+// The folder of a run: what is removed, who may write, what is repaired.
+#include "lab/train/run_place.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "lab/fill_weight.h"
+#include "lab/lab_test_util.h"
+#include "lab/train/checkpoint.h"
+#include "lab/train/initial_weights.h"
+#include "lab/train/run_folder.h"
+
+namespace weir {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_of;
+using test::read_all;
+using test::TemporaryFolder;
+using test::tiny_run;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const test::TestCache cache;
+
+TrainOptions quietly() {
+  TrainOptions options;
+  options.quiet = true;
+  return options;
+}
+TrainOptions resuming() {
+  TrainOptions options = quietly();
+  options.resume = true;
+  return options;
+}
+TrainOptions overwriting() {
+  TrainOptions options = quietly();
+  options.overwrite = true;
+  return options;
+}
+
+// Results without the speed, which is none.
+std::string results_of(const fs::path& arm) {
+  std::string text = read_all(arm / "metrics.jsonl");
+  std::istringstream lines(read_all(arm / "loss.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    auto json = nlohmann::ordered_json::parse(line);
+    json.erase("tokens_per_second");
+    text += json.dump() + "\n";
+  }
+  for (const fs::path& checkpoint : list_checkpoints(arm / "checkpoints"))
+    text += checkpoint.filename().string() + read_all(checkpoint / "model.safetensors") +
+            read_all(checkpoint / "optimizer.safetensors");
+  return text;
+}
+
+std::vector<std::string> lines_of(const fs::path& file) {
+  std::vector<std::string> lines;
+  std::istringstream text(read_all(file));
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  return lines;
+}
+void write_lines(const fs::path& file, const std::vector<std::string>& lines) {
+  std::ofstream stream(file);
+  for (const std::string& line : lines) stream << line << "\n";
+}
+
+TEST(RunPlace, OnlyWhatWeirWroteIsReplaced) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"arms=a; b", "checkpoint_every=2"}), quietly());
+  std::ofstream(run / "thesis.txt") << "thesis";
+  std::ofstream(run / "a" / "notes.txt") << "notes";
+  std::ofstream(run / "b" / "checkpoints" / "step000004" / "scores.json") << "{}";
+  fs::create_directory(run / "figures");
+  fs::create_directory_symlink(folder.path(), run / "elsewhere");
+  std::ofstream(folder / "outside.txt") << "outside";
+  train(tiny_run(run.string(), {"steps=3"}), overwriting());
+  EXPECT_EQ(read_all(run / "thesis.txt"), "thesis");
+  EXPECT_EQ(read_all(run / "a" / "notes.txt"), "notes");
+  EXPECT_EQ(read_all(run / "b" / "checkpoints" / "step000004" / "scores.json"), "{}");
+  EXPECT_EQ(read_all(folder / "outside.txt"), "outside");
+  EXPECT_TRUE(fs::is_directory(run / "figures"));
+  EXPECT_FALSE(fs::exists(run / "a" / "loss.jsonl"));
+  EXPECT_FALSE(fs::exists(run / "b" / "checkpoints" / "step000004" / "state.json"));
+  EXPECT_FALSE(fs::exists(run / "b" / "checkpoints" / "step000002"));
+  EXPECT_TRUE(fs::exists(run / "run" / "complete"));
+  EXPECT_FALSE(fs::exists(run / "lock"));
+  // All that is left of the two runs is known.
+  EXPECT_EQ(Manifest::read(run).unlisted(),
+            (std::vector<std::string>{"a/notes.txt", "b/checkpoints/step000004/scores.json",
+                                      "elsewhere", "thesis.txt"}));
+}
+
+TEST(RunPlace, NothingIsRemovedForARunThatCannotStart) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string()), quietly());
+  const std::string before = results_of(run / "run");
+  const auto refused = [&](const std::vector<std::string>& words) {
+    return error_of([&] { train(tiny_run(run.string(), words), overwriting()); });
+  };
+  EXPECT_THAT(refused({"data.kind=text", "data.files=" + (folder / "none.txt")}),
+              HasSubstr("none.txt"));
+  EXPECT_THAT(refused({"model.d_ff=1048576", "model.layers=1024"}), HasSubstr("may be used"));
+  EXPECT_THAT(refused({"arms=small; large: model.d_ff=1048576 model.layers=1024"}),
+              HasSubstr("may be used"));
+  EXPECT_THAT(refused({"measure.probes=blocks.0.atn.hook_v"}), HasSubstr("matches no hook"));
+  EXPECT_EQ(results_of(run / "run"), before);
+}
+
+TEST(RunPlace, TheCurrentFolderCanBeARun) {
+  TemporaryFolder folder;
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  train(tiny_run(".", {"steps=2"}), quietly());
+  std::ofstream("mine.txt") << "mine";
+  train(tiny_run(".", {"steps=3"}), overwriting());
+  fs::current_path(before);
+  EXPECT_EQ(read_all(folder / "mine.txt"), "mine");
+  EXPECT_EQ(lines_of(folder / "run/loss.jsonl").size(), 3u);
+}
+
+TEST(RunPlace, FilesOfOthersThatAreInTheWayAreNamed) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"steps=1"}), quietly());
+  fs::create_directories(run / "wide/checkpoints/step000009");
+  std::ofstream(run / "wide/checkpoints/step000009/state.json") << "{}";
+  std::ofstream(run / "deep") << "a file";
+  const std::string text = error_of(
+      [&] { train(tiny_run(run.string(), {"steps=1", "arms=wide; deep"}), overwriting()); });
+  EXPECT_THAT(text, HasSubstr("did not write: deep, wide/checkpoints/step000009/state.json. Move"));
+  EXPECT_TRUE(fs::exists(run / "run/complete"));
+  fs::remove(run / "manifest.jsonl");
+  EXPECT_THAT(error_of([&] { train(tiny_run(run.string(), {"steps=1"}), overwriting()); }),
+              HasSubstr("has no manifest.jsonl, so it is not known which of the files are Weir's"));
+  EXPECT_TRUE(fs::exists(run / "run/complete"));
+  // A run whose manifest is lost can be resumed all the same.
+  EXPECT_EQ(train(tiny_run(run.string(), {"steps=1"}), resuming()).signal, 0);
+}
+
+TEST(RunPlace, AKeyThatAStateFileHasTwiceIsDamage) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"steps=2", "optimizer.schedule=constant"}), quietly());
+  const auto damaged = [&](const fs::path& file, const TrainOptions& options) {
+    const std::string good = read_all(run / file);
+    const size_t begin = good.rfind('{') + 1;
+    std::ofstream(run / file) << good.substr(0, begin) + "\"a\":\"b\",\"a\":\"c\"," +
+                                     good.substr(begin);
+    const std::string text = error_of([&] {
+      train(tiny_run(run.string(), {"steps=3", "optimizer.schedule=constant"}), options);
+    });
+    std::ofstream(run / file) << good;
+    return text;
+  };
+  EXPECT_THAT(damaged("run.json", resuming()),
+              HasSubstr("run.json is damaged: an object in it has the key \"a\" twice. Start the"));
+  EXPECT_THAT(damaged("run/checkpoints/step000002/state.json", resuming()),
+              HasSubstr("state.json is damaged: an object in it has the key \"a\" twice. There"));
+  EXPECT_THAT(damaged("manifest.jsonl", overwriting()),
+              HasSubstr("is damaged, so it is not known what Weir wrote"));
+}
+
+TEST(RunPlace, AManifestNeverLeadsOutOfItsFolder) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"steps=1"}), quietly());
+  std::ofstream(folder / "outside.txt") << "outside";
+  for (const std::string& path : {std::string("../outside.txt"), folder / "outside.txt"}) {
+    const std::string good = read_all(run / "manifest.jsonl");
+    std::ofstream(run / "manifest.jsonl", std::ios::app) << "{\"file\":\"" << path << "\"}\n";
+    EXPECT_THAT(error_of([&] { train(tiny_run(run.string(), {"steps=1"}), overwriting()); }),
+                HasSubstr("is damaged, so it is not known what Weir wrote"));
+    std::ofstream(run / "manifest.jsonl") << good;
+  }
+  // A folder of the run that has become a link is not followed.
+  fs::create_directory(folder / "other");
+  fs::rename(run / "run", folder.path() / "other" / "run");
+  fs::create_directory_symlink(folder.path() / "other" / "run", run / "run");
+  EXPECT_THAT(error_of([&] { train(tiny_run(run.string(), {"steps=1"}), overwriting()); }),
+              Not(HasSubstr("internal error")));
+  EXPECT_TRUE(fs::exists(folder / "other/run/complete"));
+  EXPECT_EQ(read_all(folder / "outside.txt"), "outside");
+}
+
+TEST(RunPlace, ASecondProcessGetsAMessage) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  train(tiny_run(run.string(), {"steps=2"}), quietly());
+  const pid_t child = fork();
+  if (child == 0) {
+    const RunLock lock(run, "weir train resume=run");
+    while (true) pause();
+  }
+  while (lines_of(run / "lock").empty()) usleep(1000);
+  const std::string text =
+      error_of([&] { train(tiny_run(run.string(), {"steps=2"}), resuming()); });
+  EXPECT_THAT(text, HasSubstr("is in use by process " + std::to_string(child) + " on host "));
+  EXPECT_THAT(text, HasSubstr("(weir train resume=run). Wait until that has ended"));
+  EXPECT_THAT(error_of([&] { train(tiny_run(run.string(), {"steps=2"}), overwriting()); }),
+              HasSubstr("is in use by process"));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(fs::exists(run / "lock"));
+  train(tiny_run(run.string(), {"steps=2"}), resuming());
+  EXPECT_FALSE(fs::exists(run / "lock"));
+}
+
+TEST(RunPlace, DamagedFilesAreRepairedFromACheckpoint) {
+  TemporaryFolder folder;
+  const std::vector<std::string> words = {"steps=8", "checkpoint_every=2", "measure.steps=0,3,5,8"};
+  train(tiny_run(folder / "whole", words), quietly());
+  const std::string whole = results_of(folder.path() / "whole/run");
+  const auto repaired = [&](const std::string& name, const std::string& file, auto damage) {
+    const fs::path run = folder.path() / name;
+    fs::copy(folder.path() / "whole", run, fs::copy_options::recursive);
+    std::vector<std::string> lines = lines_of(run / "run" / file);
+    damage(lines);
+    write_lines(run / "run" / file, lines);
+    train(tiny_run(run.string(), words), resuming());
+    EXPECT_TRUE(results_of(run / "run") == whole) << name;
+  };
+  using Lines = std::vector<std::string>;
+  repaired("twice", "loss.jsonl", [](Lines& lines) { lines.insert(lines.begin() + 5, lines[4]); });
+  repaired("again", "loss.jsonl", [](Lines& lines) { lines.push_back(lines[3]); });
+  repaired("missing", "loss.jsonl", [](Lines& lines) { lines.erase(lines.begin() + 5); });
+  repaired("first", "loss.jsonl", [](Lines& lines) { lines.erase(lines.begin()); });
+  repaired("cut", "loss.jsonl", [](Lines& lines) { lines[6].resize(9); });
+  repaired("empty", "loss.jsonl", [](Lines& lines) { lines.clear(); });
+  repaired("record", "metrics.jsonl", [](Lines& lines) { lines.erase(lines.begin() + 2); });
+  repaired("last", "metrics.jsonl", [](Lines& lines) { lines.pop_back(); });
+  repaired("two", "metrics.jsonl", [](Lines& lines) { lines.push_back(lines[1]); });
+}
+
+TEST(RunPlace, TheDataOfAResumedRunAreTheSame) {
+  TemporaryFolder folder;
+  const std::string text = folder / "a.txt";
+  std::ofstream(text) << std::string(2000, 'a') + "the end";
+  for (const auto& [name, words] : {std::pair<std::string, std::vector<std::string>>{
+                                        "text", {"data.kind=text", "data.files=" + text}},
+                                    {"bigrams", {"data.bigrams=" + text}}}) {
+    TrainOptions cut = quietly();
+    cut.on_step = [](const std::string&, int64_t done) {
+      if (done == 3) throw 3;
+    };
+    const RunConfig config = tiny_run(folder / name, words);
+    EXPECT_THROW(train(config, cut), int);
+    std::ofstream(text, std::ios::app) << "!";
+    EXPECT_THAT(error_of([&] { train(config, resuming()); }),
+                HasSubstr("the data of arm run are not those that the run was started with"));
+    fs::resize_file(text, fs::file_size(text) - 1);
+    EXPECT_EQ(train(config, resuming()).step, 6) << name;
+    const auto run = nlohmann::json::parse(read_all(folder / name + "/run.json"));
+    EXPECT_EQ(run.at("arms").at(0).at("data").at("hash").get<std::string>().size(), 32u);
+    EXPECT_EQ(run.at("resumed").size(), 1u);
+  }
+}
+
+TEST(RunPlace, StepsMayBeRaisedWhereTheRateAllowsIt) {
+  TemporaryFolder folder;
+  const auto run = [&](const std::string& name, const std::vector<std::string>& words,
+                       const TrainOptions& options) {
+    train(tiny_run(folder / name, words), options);
+    return results_of(folder.path() / name / "run");
+  };
+  const std::string constant = "optimizer.schedule=constant", keep = "keep_checkpoints=1";
+  run("longer", {constant, keep}, quietly());
+  EXPECT_TRUE(run("longer", {constant, keep, "steps=9"}, resuming()) ==
+              run("long", {constant, keep, "steps=9"}, quietly()));
+  run("cosine", {keep}, quietly());
+  EXPECT_THAT(error_of([&] { run("cosine", {keep, "steps=9"}, resuming()); }),
+              HasSubstr("[train] steps is 9, but the cosine of the learning rate falls over the 6 "
+                        "steps that the run was started with. Say optimizer.restart=6"));
+  const std::vector<std::string> second = {keep, "steps=9", "optimizer.restart=6",
+                                           "optimizer.restart_rate=0.5"};
+  EXPECT_TRUE(run("cosine", second, resuming()) == run("second", second, quietly()));
+  EXPECT_THAT(error_of([&] { run("cosine", {keep, "steps=5"}, resuming()); }),
+              HasSubstr("steps is 5, but the run was started with 9."));
+}
+
+TEST(RunPlace, ARunStartsFromTheWeightsOfAnother) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "first", {"v_scale.variant=learned", "model.tied=true"}), quietly());
+  const std::string checkpoint = folder / "first/run/checkpoints/step000006";
+  const RunConfig base = with_model_of(checkpoint, RunConfig());
+  EXPECT_EQ(base.model.kv_heads, 1);
+  EXPECT_TRUE(base.model.tied);
+  EXPECT_EQ(base.rewrites.v_scale.variant, VScaleVariant::learned);
+  const std::vector<std::string> words = {
+      "out=" + (folder / "next"), "init=" + checkpoint, "batch=4", "length=12",
+      "data.symbols=9",           "data.triggers=2",    "steps=2"};
+  EXPECT_EQ(init_named_in("{\"init\": \"a\"}", words), checkpoint);
+  EXPECT_EQ(init_named_in("{\"init\": \"a\"}", {}), "a");
+  train(parse_config("", words, base), quietly());
+  EXPECT_TRUE(read_all(folder / "next/run/checkpoints/step000000/model.safetensors") ==
+              read_all(checkpoint + "/model.safetensors"));
+  const std::string text =
+      error_of([&] { train(tiny_run(folder / "wrong", {"init=" + checkpoint}), quietly()); });
+  EXPECT_THAT(text, HasSubstr("has no lm_head.weight, which the model of the run has."));
+  EXPECT_FALSE(fs::exists(folder / "wrong"));
+  const std::string several = error_of([&] {
+    train(tiny_run(folder / "wrong", {"init=" + checkpoint, "model.tied=true", "model.d_ff=32",
+                                      "model.layers=3", "v_scale.variant=learned"}),
+          quietly());
+  });
+  EXPECT_THAT(several, HasSubstr("mlp.gate_proj.weight is f32["));
+  EXPECT_THAT(several, HasSubstr("has no model.layers.2.mlp.down_proj.weight"));
+}
+
+TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "small"), quietly());
+  const std::string huge = folder / "small/run/checkpoints/step000006";
+  test::fill_weight(huge, "model.layers.1.self_attn.v_proj.weight", 3e38f);
+  const std::string init = "init=" + huge;
+  const fs::path run = folder.path() / "run";
+  const std::string text = error_of([&] { train(tiny_run(run.string(), {init}), quietly()); });
+  EXPECT_THAT(text, HasSubstr("[train] run: the loss of step 0 is nan; first not finite is "
+                              "blocks.1.hook_resid_mid [sequence,token,feature]: "));
+  EXPECT_THAT(text, HasSubstr("The run is stopped (on_nonfinite=stop), and the state before that "
+                              "step is kept in " +
+                              (run / "run/checkpoints/step000000").string()));
+  EXPECT_FALSE(fs::exists(run / "run/complete"));
+  const std::string start = read_all(run / "run/checkpoints/step000000/model.safetensors");
+  ::testing::internal::CaptureStderr();
+  train(tiny_run(run.string(), {init, "on_nonfinite=continue"}), resuming());
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, HasSubstr("warning: run: the loss of step 0 is nan. The updates of this step "
+                              "and of any other like it are left out, and the run goes on"));
+  EXPECT_EQ(said.find("the loss of step 1"), std::string::npos);
+  // No update was made.
+  EXPECT_TRUE(read_all(run / "run/checkpoints/step000006/model.safetensors") == start);
+}
+
+TEST(StepLines, ACutRecordIsNoLine) {
+  TemporaryFolder folder;
+  const std::string file = folder / "lines.jsonl";
+  std::ofstream(file) << "{\"step\":0,\"a\":{\"step\":7}}\n{\"a\":[1,2],\"step\":2}\n{\"step\":1}\n"
+                      << "[{\"step\":3}]\nnonsense\n{\"step\":2,\"a\":0}\n{\"step\":4}";
+  const StepLines lines = read_step_lines(file, {0, 1, 2, 3, 4}, 5);
+  EXPECT_EQ(lines.text,
+            "{\"step\":0,\"a\":{\"step\":7}}\n{\"step\":1}\n{\"a\":[1,2],\"step\":2}\n");
+  EXPECT_EQ(lines.missing, 3);
+  EXPECT_FALSE(lines.as_written);
+  // Of equal keys a reader would have to choose one.
+  std::ofstream(file) << "{\"step\":0}\n{\"step\":1,\"loss\":2,\"loss\":3}\n{\"step\":2}\n";
+  const StepLines twice = read_step_lines(file, {0, 1, 2}, 3);
+  EXPECT_EQ(twice.text, "{\"step\":0}\n{\"step\":2}\n");
+  EXPECT_EQ(twice.missing, 1);
+  EXPECT_FALSE(twice.as_written);
+  const StepLines none = read_step_lines(folder / "absent", {0}, 1);
+  EXPECT_EQ(none.text, "");
+  EXPECT_EQ(none.missing, 0);
+}
+
+}  // namespace
+}  // namespace weir

@@ -265,11 +265,8 @@ void print_plan(const Options& options) {
     if (!bytes) user_error("step_bench", "--memory is '{}', no size such as 2GiB.", config.memory);
     compile.memory = *bytes;
   }
-  std::vector<GraphPtr> planned;
-  for (const GraphPtr& graph : in_order(graphs.plain))
-    planned.push_back(run_pipeline(graph, compile).graph);
-  const MemoryNeed need = shared_memory_need(planned);
-  say({{"arena_gib", gibibytes(need.arena)}, {"total_gib", gibibytes(need.total())}});
+  const MemoryPeak need = planned_memory(run_pipeline(graphs.plain, compile).programs, {});
+  say({{"arena_gib", gibibytes(need.arena)}, {"total_gib", gibibytes(need.running())}});
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Executables compile(const GraphPtr& graph, const CompileOptions& options,
   CompileOptions whole = options;
   whole.stop = Stage::planned;
   settings.target = options.target;
-  return Executables({run_pipeline(graph, whole).graph}, settings);
+  return Executables(run_pipeline(graph, whole).programs, settings);
 }
 
 void write(Session& session, const std::string& input, const HostTensor& value) {

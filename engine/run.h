@@ -8,7 +8,8 @@
 
 namespace weir {
 
-/// Runs the passes up to stage planned and compiles the result for `options.target`. User errors:
+/// Runs the passes up to stage planned and compiles the result for `options.target`: one program,
+/// or those that `options.compose` makes of the graph, in running order. User errors:
 /// no graph, one that returns nothing, and what the passes say.
 Executables compile(const GraphPtr& graph, const CompileOptions& options = {},
                     CompileSettings settings = {});

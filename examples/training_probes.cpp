@@ -6,8 +6,8 @@
 
 #include "engine/run.h"
 #include "ir/builder.h"
+#include "passes/compose/train.h"
 #include "passes/pipeline.h"
-#include "passes/training_step.h"
 
 int main() {
   using namespace weir;

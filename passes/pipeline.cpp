@@ -2,6 +2,8 @@
 
 #include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
+#include "passes/compose/compose.h"
+#include "passes/compose/measure.h"
 #include "passes/fuse.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
@@ -21,10 +23,36 @@ bool wants_v_scale(const CompileOptions& o) {
 bool wants_normalizer(const CompileOptions& o) {
   return o.rewrites.attention != AttentionNormalizer::softmax;
 }
-bool wants_probes(const CompileOptions& o) { return !o.probes.empty(); }
-bool wants_gradients(const CompileOptions& o) { return !o.gradients.empty(); }
+bool wants_gradients(const CompileOptions& o) {
+  return o.compose.purpose != Purpose::plain || !o.gradients.empty();
+}
+bool shares_loss_head(const CompileOptions& o) {
+  return o.compose.purpose == Purpose::train || !o.gradients.empty();
+}
+bool composes(const CompileOptions& o) {
+  return o.compose.purpose != Purpose::plain || !o.probes.empty();
+}
 std::vector<ResolvedProbe> probes_of(const GraphPtr& graph, const CompileOptions& o) {
   return resolve_probes(graph, parse_probe_requests(o.probes), o.loss);
+}
+
+GraphPtr differentiate_for(const GraphPtr& graph, const CompileOptions& o) {
+  const std::vector<ResolvedProbe> probes = probes_of(graph, o);
+  if (o.compose.purpose == Purpose::measure) check_measurable(*graph, probes);
+  DifferentiateOptions options{.loss = o.loss, .named = probed_gradients(graph, probes)};
+  switch (o.compose.purpose) {
+    case Purpose::plain:
+      options.wrt = select_inputs(*graph, o.gradients);
+      break;
+    case Purpose::train:
+      options.wrt =
+          select_inputs(*graph, o.gradients.empty() ? std::vector<std::string>{"*"} : o.gradients);
+      break;
+    case Purpose::measure:
+      if (options.named.empty()) return graph;
+      break;
+  }
+  return differentiate(graph, options);
 }
 
 }  // namespace
@@ -46,12 +74,7 @@ const std::vector<Pass>& pipeline() {
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
 
-      {"autodiff",
-       [](G g, O o) {
-         return differentiate(g, {.loss = o.loss,
-                                  .wrt = select_inputs(*g, o.gradients),
-                                  .named = probed_gradients(g, probes_of(g, o))});
-       },
+      {"autodiff", [](G g, O o) { return differentiate_for(g, o); },
        built, differentiated, once, wants_gradients, "gradients of everything named on the way"},
 
       // From here on gradients are ordinary code, and equal values are one.
@@ -59,9 +82,10 @@ const std::vector<Pass>& pipeline() {
        differentiated, differentiated, until_fixed, always,
        "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
       {"share_loss_head", [](G g, O) { return share_loss_head(g); },
-       differentiated, differentiated, once, wants_gradients, "each logit is computed once"},
-      {"probes", [](G g, O o) { return insert_probes(g, probes_of(g, o)); },
-       differentiated, instrumented, once, wants_probes, "nothing is rewritten before names are resolved"},
+       differentiated, differentiated, once, shares_loss_head, "each logit is computed once"},
+      {"compose", [](G g, O o) { return compose(g, o.compose, o.loss, probes_of(g, o)); },
+       differentiated, instrumented, once, composes,
+       "the programs that run, with their probes; nothing is rewritten before names are resolved"},
 
       // Probes are attached; the rest treats them as any other code. Code that only a name keeps
       // stays until lower, so that the order of nodes is the same with and without probes.

@@ -19,11 +19,13 @@ struct PassRecord {
   double seconds = 0;
   int rounds = 0;  ///< how often it ran; 0 if its condition skipped it
   bool changed = false;
-  int32_t nodes = 0;  ///< of the graph afterwards
+  int32_t nodes = 0;  ///< of the graphs afterwards
 };
 
 struct PipelineResult {
-  GraphPtr graph;
+  /// In running order: one, unless composition made *prepare*, *micro* and *finish*.
+  std::vector<GraphPtr> programs;
+  GraphPtr graph;  ///< the first of them
   std::vector<PassRecord> passes;
   /// Whether `stop=N` ended the run before the wanted stage.
   bool stopped = false;
@@ -38,8 +40,15 @@ Verifier& pipeline_verifier();
 /// included. A graph that is beyond that stage already is a user error. An internal error inside a
 /// pass names it and the file in which its input graph was saved.
 PipelineResult run_pipeline(const GraphPtr& graph, const CompileOptions& options);
-PipelineResult run_pipeline(const GraphPtr& graph, const CompileOptions& options,
+/// The same of several programs of one stage, such as those of a result that stopped earlier.
+PipelineResult run_pipeline(const std::vector<GraphPtr>& programs, const CompileOptions& options);
+/// The same with rows and debugging of one's own.
+PipelineResult run_pipeline(const std::vector<GraphPtr>& programs, const CompileOptions& options,
                             const std::vector<Pass>& passes, const DebugOptions& debug);
+inline PipelineResult run_pipeline(const GraphPtr& graph, const CompileOptions& options,
+                                   const std::vector<Pass>& passes, const DebugOptions& debug) {
+  return run_pipeline(std::vector{graph}, options, passes, debug);
+}
 
 /// The table that WEIR_DEBUG=time prints.
 std::string pass_table(const std::vector<PassRecord>& records);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -29,18 +30,12 @@ class Runner {
   Runner(const CompileOptions& options, const DebugOptions& debug)
       : options_(options), debug_(debug) {}
 
-  PipelineResult run(const GraphPtr& graph, const std::vector<Pass>& passes) {
-    if (!graph) user_error("pipeline", "the graph is null. Make one with Builder::finish().");
-    result_.graph = graph;
-    if (graph->stage() > options_.stop)
-      user_error("pipeline",
-                 "graph {} is {} already, so it cannot be brought to stage {}. Ask for {} or a "
-                 "later stage.",
-                 graph->name(), stage_name(graph->stage()), stage_name(options_.stop),
-                 stage_name(graph->stage()));
-    verify("the graph as given");
+  PipelineResult run(const std::vector<GraphPtr>& programs, const std::vector<Pass>& passes) {
+    WEIR_CHECK(!programs.empty(), "no program is given");
+    programs_ = programs;
+    for (const GraphPtr& graph : programs_) check(graph);
     for (const Pass& pass : passes) {
-      if (pass.before != result_.graph->stage() || pass.after > options_.stop) continue;
+      if (pass.before != stage() || pass.after > options_.stop) continue;
       if (debug_.stop && static_cast<int>(result_.passes.size()) >= *debug_.stop) {
         result_.stopped = true;
         break;
@@ -48,76 +43,111 @@ class Runner {
       apply(pass);
     }
     if (debug_.time) fmt::print(stderr, "{}", pass_table(result_.passes));
-    WEIR_CHECK(result_.stopped || result_.graph->stage() == options_.stop,
-               "the passes end at stage {}, but {} is wanted", stage_name(result_.graph->stage()),
+    WEIR_CHECK(result_.stopped || stage() == options_.stop,
+               "the passes end at stage {}, but {} is wanted", stage_name(stage()),
                stage_name(options_.stop));
+    result_.graph = programs_.front();
+    result_.programs = std::move(programs_);
     return std::move(result_);
   }
 
  private:
+  Stage stage() const { return programs_.front()->stage(); }
+
+  void check(const GraphPtr& graph) const {
+    if (!graph) user_error("pipeline", "the graph is null. Make one with Builder::finish().");
+    if (graph->stage() > options_.stop)
+      user_error("pipeline",
+                 "graph {} is {} already, so it cannot be brought to stage {}. Ask for {} or a "
+                 "later stage.",
+                 graph->name(), stage_name(graph->stage()), stage_name(options_.stop),
+                 stage_name(graph->stage()));
+    WEIR_CHECK(graph->stage() == stage(), "programs of stages {} and {} are given",
+               stage_name(stage()), stage_name(graph->stage()));
+    verify(*graph, "the graph as given");
+  }
+
   void apply(const Pass& pass) {
-    GraphPtr before = result_.graph;
     PassRecord record{pass.name};
+    const std::vector<GraphPtr> before = programs_;
     auto start = std::chrono::steady_clock::now();
-    if (pass.when(options_)) try {
-        transform(pass, record);
-      } catch (const InternalError& error) {
-        throw InternalError(fmt::format("{} In pass {}; its input is saved as {}.", error.what(),
-                                        pass.name, save(pass, *before)));
-      }
-    result_.graph = with_stage(result_.graph, pass.after);
+    if (pass.when(options_)) transform(pass, record);
+    for (GraphPtr& graph : programs_) graph = with_stage(graph, pass.after);
     record.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    record.nodes = result_.graph->size();
+    for (const GraphPtr& graph : programs_) record.nodes += graph->size();
     result_.passes.push_back(record);
     if (debug_.dumps(pass.name)) dump(record);
-    if (debug_.verify || pass.before != pass.after) try {
-        verify("the graph after pass " + pass.name);
+    if (!debug_.verify && pass.before == pass.after) return;
+    for (size_t i = 0; i < programs_.size(); ++i) try {
+        verify(*programs_[i], "the graph after pass " + pass.name);
       } catch (const std::exception& error) {
+        const Graph& input = *before[before.size() == programs_.size() ? i : 0];
         throw InternalError(fmt::format("{} The input of the pass is saved as {}.", error.what(),
-                                        save(pass, *before)));
+                                        save(pass, input)));
       }
   }
 
   void transform(const Pass& pass, PassRecord& record) {
-    while (true) {
-      GraphPtr next = pass.function(result_.graph, options_);
-      ++record.rounds;
-      if (next == result_.graph) return;
+    std::vector<GraphPtr> results;
+    for (const GraphPtr& graph : programs_) try {
+        if (const auto* function = std::get_if<GraphPass>(&pass.function)) {
+          results.push_back(repeated(pass, *function, graph, record));
+        } else {
+          record.rounds = 1;
+          for (GraphPtr& program : std::get<ComposePass>(pass.function)(graph, options_)) {
+            record.changed |= program != graph;
+            results.push_back(std::move(program));
+          }
+        }
+      } catch (const InternalError& error) {
+        throw InternalError(fmt::format("{} In pass {}; its input is saved as {}.", error.what(),
+                                        pass.name, save(pass, *graph)));
+      }
+    programs_ = std::move(results);
+  }
+
+  GraphPtr repeated(const Pass& pass, const GraphPass& function, GraphPtr graph,
+                    PassRecord& record) {
+    for (int rounds = 1;; ++rounds) {
+      GraphPtr next = function(graph, options_);
+      record.rounds = std::max(record.rounds, rounds);
+      if (next == graph) return graph;
       record.changed = true;
-      result_.graph = next;
-      if (pass.how_often == HowOften::once || next->stage() != pass.before) return;
-      WEIR_CHECK(record.rounds < kMaximumRounds, "not settled after {} rounds", record.rounds);
+      graph = next;
+      if (pass.how_often == HowOften::once || next->stage() != pass.before) return graph;
+      WEIR_CHECK(rounds < kMaximumRounds, "not settled after {} rounds", rounds);
     }
   }
 
-  void verify(const std::string& what) {
+  void verify(const Graph& graph, const std::string& what) const {
     if (!pipeline_verifier()) return;
     try {
-      pipeline_verifier()(*result_.graph);
+      pipeline_verifier()(graph);
     } catch (const InternalError& error) {
       throw InternalError(fmt::format("{} Found in {}.", error.what(), what));
     }
   }
 
-  void dump(const PassRecord& record) {
+  void dump(const PassRecord& record) const {
     std::string head = fmt::format("# after pass {}, {}{}\n", result_.passes.size(), record.pass,
                                    record.rounds == 0 ? " (not asked for)"
                                    : record.changed   ? ""
                                                       : " (unchanged)");
     // Asked for by name, the graph is shown in any case.
-    bool show = record.changed || !debug_.dump_all;
-    std::string text = head + (show ? print_graph(*result_.graph) : "");
-    if (debug_.folder.empty()) {
-      fmt::print(stderr, "{}", text);
-      return;
-    }
+    const bool show = record.changed || !debug_.dump_all;
     std::error_code ignored;  // write_text reports a folder that could not be made
-    std::filesystem::create_directories(debug_.folder, ignored);
-    write_text(std::filesystem::path(debug_.folder) /
-                   fmt::format("{}-{:02}-{}.weir", result_.graph->name(), result_.passes.size(),
-                               record.pass),
-               text);
+    if (!debug_.folder.empty()) std::filesystem::create_directories(debug_.folder, ignored);
+    for (const GraphPtr& graph : programs_) {
+      const std::string text = head + (show ? print_graph(*graph) : "");
+      if (debug_.folder.empty())
+        fmt::print(stderr, "{}", text);
+      else
+        write_text(
+            std::filesystem::path(debug_.folder) /
+                fmt::format("{}-{:02}-{}.weir", graph->name(), result_.passes.size(), record.pass),
+            text);
+    }
   }
 
   std::string save(const Pass& pass, const Graph& graph) const {
@@ -131,6 +161,7 @@ class Runner {
 
   const CompileOptions& options_;
   const DebugOptions& debug_;
+  std::vector<GraphPtr> programs_;
   PipelineResult result_;
 };
 
@@ -141,13 +172,17 @@ Verifier& pipeline_verifier() {
   return verifier;
 }
 
-PipelineResult run_pipeline(const GraphPtr& graph, const CompileOptions& options,
+PipelineResult run_pipeline(const std::vector<GraphPtr>& programs, const CompileOptions& options,
                             const std::vector<Pass>& passes, const DebugOptions& debug) {
-  return Runner(options, debug).run(graph, passes);
+  return Runner(options, debug).run(programs, passes);
+}
+
+PipelineResult run_pipeline(const std::vector<GraphPtr>& programs, const CompileOptions& options) {
+  return run_pipeline(programs, options, pipeline(), debug_options(pass_names()));
 }
 
 PipelineResult run_pipeline(const GraphPtr& graph, const CompileOptions& options) {
-  return run_pipeline(graph, options, pipeline(), debug_options(pass_names()));
+  return run_pipeline(std::vector{graph}, options);
 }
 
 std::string pass_table(const std::vector<PassRecord>& records) {

@@ -27,7 +27,7 @@ struct DumpArguments {
   ModelOptions model;
   std::string stage;
   std::vector<std::string> probes, gradients;
-  bool train = false, dot = false;
+  bool train = false, measure = false, dot = false;
   std::string program;
 };
 
@@ -63,37 +63,37 @@ GraphPtr from_file(const DumpArguments& options, const Target& target) {
   return run_pipeline(graph, compile).graph;
 }
 
+// The program asked for of those that a pipeline makes.
+GraphPtr chosen(const std::vector<GraphPtr>& programs, const DumpArguments& options) {
+  if (programs.size() == 1) {
+    if (!options.program.empty() && programs[0]->stage() >= Stage::instrumented)
+      user_error("dump",
+                 "--program {}: the step is one program. Give --set micro_batches=N with N > 1.",
+                 options.program);
+    return programs[0];
+  }
+  return options.program == "prepare"  ? programs[0]
+         : options.program == "finish" ? programs[2]
+                                       : programs[1];
+}
+
+// The programs are those that train and measure run.
 GraphPtr from_model(const DumpArguments& options, const Target& target) {
   const RunConfig config = options.model.config();
-  CompileOptions compile{.target = target, .gradients = {"*"}};
+  const Model model = built_model(config);
+  CompileOptions compile{.target = target, .gradients = {"*"}, .rewrites = config.rewrites};
+  if (options.train) compile = training_options(config, model.parameters, target);
+  if (options.measure)
+    compile.compose = {.purpose = Purpose::measure, .parts = config.micro_batches};
   if (!options.gradients.empty()) compile.gradients = options.gradients;
-  compile.rewrites = config.rewrites;
   compile.probes = options.probes;
+  if (!config.memory.empty()) compile.memory = known(parse_bytes(config.memory));
   compile.stop = parse_wanted(options.stage.empty() ? "built" : options.stage).stage;
-  Model model = built_model(config);
-  if (compile.stop == Stage::built) {
-    // A probe that matches nothing is an error at every stage.
-    GraphPtr graph = run_pipeline(model.graph, compile).graph;
-    resolve_probes(graph, parse_probe_requests(options.probes));
-    return graph;
-  }
-  if (!options.train || compile.stop == Stage::differentiated)
-    return run_pipeline(model.graph, compile).graph;
-  RunConfig step_config = config;
-  step_config.measure.probes = options.probes;
-  step_config.measure.metrics = false;
-  TrainingGraphs graphs = make_training_graphs(step_config, target, !options.probes.empty());
-  const TrainingPrograms& programs = graphs.has_probes ? graphs.probed : graphs.plain;
-  GraphPtr graph = programs.step;
-  if (graph && !options.program.empty())
-    user_error("dump",
-               "--program {}: the step is one program. Give --set micro_batches=N with N > 1.",
-               options.program);
-  if (!graph)
-    graph = options.program == "prepare"  ? programs.prepare
-            : options.program == "finish" ? programs.finish
-                                          : programs.micro;
-  return run_pipeline(graph, {.target = target, .stop = compile.stop}).graph;
+  const std::vector<GraphPtr> programs = run_pipeline(model.graph, compile).programs;
+  // A probe that matches nothing is an error at every stage.
+  if (compile.stop == Stage::built)
+    resolve_probes(programs[0], parse_probe_requests(options.probes));
+  return chosen(programs, options);
 }
 
 // What would be ignored beside a file, or beside another option.
@@ -109,8 +109,9 @@ void check_dump(const DumpArguments& options, const OptionTable& table, UsagePro
     problems.add(fmt::format(
         "a rewrite, --probe or --gradients changes {} on its way to a stage. Give --stage, too.",
         short_text(options.file)));
-  if (table.given("--program") && !options.train)
-    problems.add("--program chooses a part of a training step. Give --train, too.");
+  if (table.given("--program") && !options.train && !options.measure)
+    problems.add("--program chooses a part of what is trained or measured. Give --train, too.");
+
   if (options.dot && (options.stage == "llvm" || options.stage == "asm"))
     problems.add(fmt::format("--dot draws a graph, but stage {} is code. Use --stage planned.",
                              options.stage));
@@ -150,11 +151,16 @@ void add_dump(Commands& commands) {
   table.add("--gradients", &options->gradients, some_text(),
             "inputs to differentiate by, a glob; all weights where there is a loss, if not given");
   table.flag("--train", options->train, "the training step, with its optimiser");
+  table.flag("--measure", options->measure,
+             "the measurement of the probes, in as many parts as micro_batches says");
   table.flag("--dot", options->dot, "a drawing for Graphviz instead of text");
   table.add("--program", &options->program, one_of({"prepare", "micro", "finish"}),
-            "of a step in micro-batches; micro if not given");
+            "of a batch in parts; micro if not given");
   table.exclude("file", "--train");
+  table.exclude("file", "--measure");
+  table.exclude("--train", "--measure");
   table.exclude("--train", "--gradients");
+  table.exclude("--measure", "--gradients");
   table.check(
       [options, &table](UsageProblems& problems) { check_dump(*options, table, problems); });
   table.footer(
@@ -164,7 +170,7 @@ void add_dump(Commands& commands) {
       "  weir dump model.weir --stage fused\n"
       "  weir dump --layers 1 --dot | dot -Tsvg > model.svg\n"
       "  weir dump --stage planned --train --v-scale learned\n"
-      "  weir dump --stage instrumented --probe 'blocks.*.attn.hook_v.grad : batch_sum'\n"
+      "  weir dump --stage instrumented --measure --probe 'blocks.*.attn.hook_v.grad : batch_sum'\n"
       "  weir dump --set model.d_model=64 --set batch=2 --stage asm");
   table.action([options] { return run_dump(*options); });
 }

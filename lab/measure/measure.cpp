@@ -11,6 +11,8 @@
 #include "lab/measure/metric_probes.h"
 #include "lab/measure/progress.h"
 #include "lab/measure/record_values.h"
+#include "passes/pipeline.h"
+#include "passes/probes.h"
 #include "support/error.h"
 
 namespace weir {
@@ -25,14 +27,19 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
                                    const std::vector<std::string>& probes, int64_t& kept) {
   if (probes.empty()) return {};
   CompileOptions options = request.options;
-  options.stop = Stage::built;
   options.probes = probes;
+  options.compose = {.purpose = Purpose::measure};
+  const GraphPtr model = source.build(1, request.length).graph;
+  options.stop = Stage::instrumented;
+  run_pipeline(model, options);  // all that can be wrong with them
+  options.stop = Stage::built;
+  const GraphPtr built = run_pipeline(model, options).graph;
   std::vector<std::string> ids;
-  const MeasuredGraph graph = measured_graph(source.build(1, request.length).graph, options);
-  for (const ResolvedProbe& probe : graph.probes) {
+  for (ResolvedProbe probe : resolve_probes(built, parse_probe_requests(probes), options.loss)) {
     ids.push_back(probe.id);
+    probe.gradient = false;  // of the type of its value
     // An upper bound: as if nothing were reduced after the batch.
-    const Type& type = graph.graph->type(known(find_probed(*graph.graph, probe)));
+    const Type& type = built->type(known(find_probed(*built, probe)));
     kept += static_cast<int64_t>(sizeof(double)) * type.elements() *
             (probe.batch_step >= 0 ? 1 : request.batch);
   }

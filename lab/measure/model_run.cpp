@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <map>
+#include <optional>
+#include <set>
 
 #include "interpret/interpret.h"
-#include "interpret/tensor_memory.h"
 #include "passes/pipeline.h"
-#include "passes/plan_memory.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -46,42 +45,44 @@ struct ModelRun::Plan {
   int64_t rows = 0;
   std::vector<Parameter> parameters;
   std::vector<AddedState> added;
-  BatchPrograms programs;         ///< of stage instrumented
-  std::vector<GraphPtr> planned;  ///< none for the interpreter
-  MemoryPeak peak;
+  std::vector<GraphPtr> programs;  ///< of stage instrumented, in running order
+  BatchPlan compiled;              ///< without programs for the interpreter
+
+  // Weights and states that rewrites add, in this order.
+  std::vector<AddedState> states() const {
+    std::vector<AddedState> all;
+    for (const Parameter& parameter : parameters) all.push_back({parameter.name, parameter.type});
+    all.insert(all.end(), added.begin(), added.end());
+    return all;
+  }
 };
 
 ModelRun::Plan ModelRun::plan(int64_t rows) const {
   Plan plan;
   plan.rows = rows;
+  const int64_t parts = request_.batch / rows;
   Model model = source_.build(rows, request_.length);
   CompileOptions options = request_.options;
   options.probes = request_.probes;
-  MeasuredGraph measured = measured_graph(model.graph, options);
+  options.compose = {.purpose = Purpose::measure, .parts = parts, .returns_loss = request_.loss};
+  options.stop = Stage::built;
+  const GraphPtr rewritten = run_pipeline(model.graph, options).graph;
   plan.parameters = model.parameters;
-  plan.added = added_states(*model.graph, *measured.graph);
-  plan.programs = make_measure_programs(measured.graph, {.loss = request_.loss ? "loss" : "",
-                                                         .parts = request_.batch / rows,
-                                                         .probes = measured.probes});
-  plan.peak.kept = request_.kept;
+  plan.added = added_states(*model.graph, *rewritten);
+  options.stop = Stage::instrumented;
+  plan.programs = run_pipeline(model.graph, options).programs;
   if (settings_.interpret) return plan;
-  std::map<std::string, int64_t> states, inputs;
-  for (const GraphPtr& graph : plan.programs.in_order()) {
-    plan.planned.push_back(run_pipeline(graph, {.target = request_.options.target}).graph);
-    plan.peak.arena = std::max(plan.peak.arena, memory_need(*plan.planned.back()).arena);
-    for (int32_t id : graph->inputs()) {
-      const bool is_state = graph->node(id).attrs.get_bool("state");
-      (is_state ? states : inputs)[graph->input_name(id)] = graph->node(id).types[0].bytes();
-    }
-  }
-  for (const Parameter& parameter : plan.parameters) {
-    plan.peak.weights += states[parameter.name];
-    states.erase(parameter.name);
-  }
-  for (const auto& [name, bytes] : states) plan.peak.state += bytes;
-  for (const auto& [name, bytes] : inputs) plan.peak.inputs += bytes;
+  plan.compiled = {
+      .variants = {run_pipeline(plan.programs, {.target = options.target}).programs},
+      .parts = parts,
+      .settings = {
+          .target = options.target, .threads = settings_.threads, .cache = settings_.cache}};
+  std::set<std::string> weights;
+  for (const Parameter& parameter : plan.parameters) weights.insert(parameter.name);
+  MemoryPeak& peak = plan.compiled.peak = planned_memory(plan.compiled.programs(), weights);
+  peak.kept = request_.kept;
   // Beside the buffers of the programs the batch as it is cut into parts.
-  plan.peak.inputs += 2 * request_.batch * request_.length * int64_t{sizeof(int32_t)};
+  peak.inputs += 2 * request_.batch * request_.length * int64_t{sizeof(int32_t)};
   return plan;
 }
 
@@ -89,27 +90,34 @@ int ModelRun::threads() const {
   return settings_.threads > 0 ? settings_.threads : host_target().cores;
 }
 
+int64_t ModelRun::rows() const { return plan_->rows; }
+
+const MemoryPeak& ModelRun::memory() const {
+  static const MemoryPeak none;
+  return runner_ ? runner_->memory() : none;
+}
+
 const Executables& ModelRun::programs() const {
-  if (!programs_)
+  if (!runner_)
     user_error("measure", "an interpreted run has no compiled programs. Run without interpret.");
-  return *programs_;
+  return runner_->programs();
 }
 
 // Of the checkpoint, while every worker reads a weight.
 int64_t ModelRun::mapped_bytes() const { return threads() * source_.mapped_bytes; }
 
-void ModelRun::refuse(const Plan& plan, const MemoryPeak& need, int64_t limit) const {
+void ModelRun::refuse(const MemoryPeak& need, int64_t limit) const {
   const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
   user_error("measure",
              "{} sequence{} of {} tokens at a time need{} {}, but only {} may be used. Allow more "
              "(--memory {}), or take shorter sequences.",
-             plan.rows, plan.rows == 1 ? "" : "s", request_.length, plan.rows == 1 ? "s" : "",
+             rows(), rows() == 1 ? "" : "s", request_.length, rows() == 1 ? "s" : "",
              to_string(need), bytes(limit), memory_to_allow(need.needed()));
 }
 
 // The plan of the most sequences a part, fewer than `below`, that fit below `limit` before anything
 // is compiled; that of the fewest if none does.
-std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit, int64_t below) const {
+ModelRun::Plan ModelRun::choose(int64_t limit, int64_t below) const {
   const int64_t process = resident_memory() + mapped_bytes();
   std::vector<int64_t> candidates;
   for (int64_t rows : divisors_descending(request_.batch))
@@ -119,12 +127,12 @@ std::unique_ptr<ModelRun::Plan> ModelRun::choose(int64_t limit, int64_t below) c
     candidates = {settings_.rows};
   }
   for (size_t i = 0; i < candidates.size();) {
-    auto found = std::make_unique<Plan>(plan(candidates[i]));
-    const MemoryPeak& peak = found->peak;
+    Plan found = plan(candidates[i]);
+    const MemoryPeak& peak = found.compiled.peak;
     if (settings_.interpret || i + 1 == candidates.size() || peak.needed() + process <= limit)
       return found;
     // The arena grows with the sequences; nothing else does.
-    const double a_row = static_cast<double>(peak.arena) / static_cast<double>(found->rows);
+    const double a_row = static_cast<double>(peak.arena) / static_cast<double>(found.rows);
     const auto fixed = static_cast<double>(peak.needed() - peak.arena + process);
     ++i;
     while (i + 1 < candidates.size() &&
@@ -144,89 +152,68 @@ ModelRun::ModelRun(const ModelSource& source, const RunRequest& request,
     user_error("measure", "{} sequences cannot be computed in parts of {}. Give a divisor.",
                request.batch, settings_.rows);
   const int64_t limit = settings.memory > 0 ? settings.memory : free_memory() + resident_memory();
-  plan_ = choose(limit, request_.batch + 1);
-  if (!settings_.interpret) compile(limit);
-  rows_ = plan_->rows;
-  for (const Parameter& parameter : plan_->parameters)
-    parameter_count_ += parameter.type.elements();
-  for (const AddedState& added : plan_->added) parameter_count_ += added.type.elements();
+  if (settings_.interpret)
+    plan_ = std::make_unique<Plan>(choose(limit, request_.batch + 1));
+  else
+    runner_ = std::make_unique<BatchRunner>(planner(limit), settings_.threads, mapped_bytes());
+  for (const AddedState& state : plan_->states()) parameter_count_ += state.type.elements();
 }
 
 ModelRun::~ModelRun() = default;
 
-// Compiles the plan. Kernels want workspace of their own beside the results that were planned, and
-// what the code takes is known only afterwards, so fewer sequences may have to do. Compiling takes
-// little memory itself, so that a refusal, too, says what a run would state.
-void ModelRun::compile(int64_t limit) {
-  const bool only_these = settings_.rows > 0;
-  for (int64_t allowed = limit;;) {
-    const int64_t before = peak_resident_memory();
-    programs_ = std::make_unique<Executables>(plan_->planned,
-                                              CompileSettings{.target = request_.options.target,
-                                                              .threads = settings_.threads,
-                                                              .cache = settings_.cache});
-    const int64_t compiled_before = memory_.compiler;
-    memory_ = plan_->peak;
-    for (size_t i = 0; i < programs_->size(); ++i) {
-      const ProgramCode& code = (*programs_)[i].code;
-      memory_.arena = std::max(memory_.arena, buffer_bytes(code.arena_bytes) +
-                                                  threads() * buffer_bytes(code.scratch_bytes));
-    }
-    memory_.add_process(before, mapped_bytes());
-    memory_.compiler = std::max(memory_.compiler, compiled_before);
-    if (memory_.needed() <= limit) return;
-    if (plan_->rows == 1 || only_these || memory_.compiler > limit) refuse(*plan_, memory_, limit);
-    allowed -= memory_.needed() - limit;
-    programs_.reset();
-    plan_ = choose(allowed, plan_->rows);
-  }
+// What the code takes is known only once it is compiled, so fewer sequences may have to do.
+// Compiling takes little memory itself, so that a refusal, too, says what a run would state.
+BatchRunner::Planner ModelRun::planner(int64_t limit) {
+  return
+      [this, limit, allowed = limit](const MemoryPeak* last) mutable -> std::optional<BatchPlan> {
+        if (last) {
+          if (last->needed() <= limit) return std::nullopt;
+          if (plan_->rows == 1 || settings_.rows > 0 || last->compiler > limit)
+            refuse(*last, limit);
+          allowed -= last->needed() - limit;
+        }
+        const int64_t below = last ? plan_->rows : request_.batch + 1;
+        plan_ = std::make_unique<Plan>(choose(allowed, below));
+        return plan_->compiled;
+      };
 }
 
 CompileReport ModelRun::compile_report() const {
-  return programs_ ? programs_->report() : CompileReport{};
+  return runner_ ? runner_->programs().report() : CompileReport{};
 }
 
 void ModelRun::unload() {
-  session_.reset();
+  if (runner_) runner_->unload();
   interpreted_.clear();
 }
 
 void ModelRun::load() {
+  const std::vector<AddedState> states = plan_->states();
   const auto fill = [&](size_t i, float* data) {
     if (i < plan_->parameters.size()) return source_.read(plan_->parameters[i], data);
-    const AddedState& added = plan_->added[i - plan_->parameters.size()];
-    if (!source_.read_added || !source_.read_added(added, data))
-      std::memset(data, 0, static_cast<size_t>(added.type.bytes()));
-  };
-  const size_t count = plan_->parameters.size() + plan_->added.size();
-  const auto name_of = [&](size_t i) {
-    return i < plan_->parameters.size() ? plan_->parameters[i].name
-                                        : plan_->added[i - plan_->parameters.size()].name;
+    if (!source_.read_added || !source_.read_added(states[i], data))
+      std::memset(data, 0, static_cast<size_t>(states[i].type.bytes()));
   };
   if (settings_.interpret) {
-    for (size_t i = 0; i < count; ++i) {
-      const Type& type = i < plan_->parameters.size()
-                             ? plan_->parameters[i].type
-                             : plan_->added[i - plan_->parameters.size()].type;
-      std::vector<float> data(static_cast<size_t>(type.elements()));
+    for (size_t i = 0; i < states.size(); ++i) {
+      std::vector<float> data(static_cast<size_t>(states[i].type.elements()));
       fill(i, data.data());
-      interpreted_[name_of(i)] = {type, {data.begin(), data.end()}};
+      interpreted_[states[i].name] = {states[i].type, {data.begin(), data.end()}};
     }
     if (source_.check_weights) source_.check_weights();
     return;
   }
-  session_ = std::make_unique<Session>(*programs_, settings_.threads);
+  runner_->load();
   std::vector<float*> places;
-  for (size_t i = 0; i < count; ++i)
-    places.push_back(static_cast<float*>(session_->data(name_of(i))));
-  Workers(session_->threads())
-      .parallel_tiles(
-          static_cast<int64_t>(count),
-          [&](int64_t first, int64_t last, int) {
-            for (int64_t i = first; i < last; ++i)
-              fill(static_cast<size_t>(i), places[static_cast<size_t>(i)]);
-          },
-          1);
+  for (const AddedState& state : states)
+    places.push_back(static_cast<float*>(runner_->session().data(state.name)));
+  Workers(threads()).parallel_tiles(
+      static_cast<int64_t>(states.size()),
+      [&](int64_t first, int64_t last, int) {
+        for (int64_t i = first; i < last; ++i)
+          fill(static_cast<size_t>(i), places[static_cast<size_t>(i)]);
+      },
+      1);
   if (source_.check_weights) source_.check_weights();
 }
 
@@ -255,7 +242,7 @@ void ModelRun::check(const TokenBatch& batch) const {
 }
 
 double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const ProfileSink& profile) {
-  if (!session_ && interpreted_.empty())
+  if (!(runner_ && runner_->is_loaded()) && interpreted_.empty())
     user_error("measure", "the weights are not in memory. Call load() before run().");
   check(batch);
   const auto valid = std::count_if(batch.targets.begin(), batch.targets.end(),
@@ -264,39 +251,10 @@ double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const Profi
     user_error("measure", "the batch has no target that counts; all are to be ignored.");
   const double scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
   if (settings_.interpret) return run_interpreted(batch, scale, sink);
-  return run_compiled(batch, static_cast<float>(scale), sink, profile);
-}
-
-double ModelRun::run_compiled(const TokenBatch& batch, float scale, const ValueSink& sink,
-                              const ProfileSink& profile) {
-  const auto sink_of = [&](size_t program) -> ProbeSink {
-    if (!sink) return {};
-    return [&, program](int32_t probe, const void* data) {
-      const ProbeResult& result = (*programs_)[program].probes[static_cast<size_t>(probe)];
-      sink({result.id, result.type, data});
-    };
-  };
-  const auto give_part = [&](int64_t part) {
-    const size_t first = static_cast<size_t>(part * rows_ * batch.length);
-    const size_t bytes = static_cast<size_t>(rows_ * batch.length) * sizeof(int32_t);
-    std::memcpy(session_->data("tokens"), batch.tokens.data() + first, bytes);
-    std::memcpy(session_->data("targets"), batch.targets.data() + first, bytes);
-  };
-  std::memcpy(session_->data("loss_scale"), &scale, sizeof scale);
-  if (programs_->size() == 1) {
-    give_part(0);
-    session_->run(0, sink_of(0), profile);
-    return request_.loss ? session_->scalar_output(0, "loss") : 0;
-  }
-  session_->run(0, {}, profile);
-  for (int64_t part = 0; part < parts(); ++part) {
-    give_part(part);
-    session_->run(1, sink_of(1), profile);
-  }
-  session_->run(2, sink_of(2), profile);
-  float loss = 0;
-  if (request_.loss) std::memcpy(&loss, session_->data("loss"), sizeof loss);
-  return loss;
+  runner_->set_scalar("loss_scale", scale);
+  runner_->run(0, {{"tokens", batch.tokens.data()}, {"targets", batch.targets.data()}}, sink,
+               profile);
+  return request_.loss ? runner_->scalar(0, "loss") : 0;
 }
 
 double ModelRun::run_interpreted(const TokenBatch& batch, double scale, const ValueSink& sink) {
@@ -306,7 +264,7 @@ double ModelRun::run_interpreted(const TokenBatch& batch, double scale, const Va
   inputs["targets"] = {type, {batch.targets.begin(), batch.targets.end()}};
   inputs["loss_scale"] = scalar(0);
   inputs["loss_scale"].data[0] = scale;
-  Interpretation result = interpret_all(*plan_->programs.step, inputs);
+  Interpretation result = interpret_all(*plan_->programs.front(), inputs);
   for (const auto& [id, value] : result.probes)
     if (sink) sink({id, value.type, &value});
   return request_.loss ? result.outputs.at("loss").data[0] : 0;

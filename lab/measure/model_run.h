@@ -6,12 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/executable.h"
-#include "engine/memory.h"
+#include "engine/batch_runner.h"
 #include "io/text_tokens.h"
 #include "lab/measure/model_source.h"
-#include "lab/measure/probe_value.h"
-#include "passes/measure_programs.h"
+#include "passes/pass.h"
 
 namespace weir {
 
@@ -47,9 +45,9 @@ class ModelRun {
   ModelRun(const ModelSource& source, const RunRequest& request, const RunSettings& settings);
   ~ModelRun();
 
-  int64_t rows() const { return rows_; }
-  int64_t parts() const { return request_.batch / rows_; }
-  const MemoryPeak& memory() const { return memory_; }
+  int64_t rows() const;
+  int64_t parts() const { return request_.batch / rows(); }
+  const MemoryPeak& memory() const;
   CompileReport compile_report() const;
   /// User error when interpreted.
   const Executables& programs() const;
@@ -71,22 +69,18 @@ class ModelRun {
   struct Plan;
   Plan plan(int64_t rows) const;
   int64_t mapped_bytes() const;
-  std::unique_ptr<Plan> choose(int64_t limit, int64_t below) const;
-  void compile(int64_t limit);
+  Plan choose(int64_t limit, int64_t below) const;
+  BatchRunner::Planner planner(int64_t limit);
   void check(const TokenBatch& batch) const;
-  [[noreturn]] void refuse(const Plan& plan, const MemoryPeak& need, int64_t limit) const;
-  double run_compiled(const TokenBatch& batch, float scale, const ValueSink& sink,
-                      const ProfileSink& profile);
+  [[noreturn]] void refuse(const MemoryPeak& need, int64_t limit) const;
   double run_interpreted(const TokenBatch& batch, double scale, const ValueSink& sink);
 
   const ModelSource& source_;
   RunRequest request_;
   RunSettings settings_;
-  int64_t rows_ = 0, parameter_count_ = 0;
-  MemoryPeak memory_;
+  int64_t parameter_count_ = 0;
   std::unique_ptr<Plan> plan_;
-  std::unique_ptr<Executables> programs_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<BatchRunner> runner_;
   Tensors interpreted_;  // the weights, of the interpreter
 };
 

@@ -2,15 +2,9 @@
 
 #include <algorithm>
 
-#include "interpret/tensor_memory.h"
 #include "lab/measure/metric_probes.h"
 
 namespace weir {
-
-HostTensor ProbeValue::host() const {
-  if (const auto* tensor = std::get_if<const HostTensor*>(&data)) return **tensor;
-  return read_tensor(type, std::get<const void*>(data));
-}
 
 RecordValues::RecordValues(const MeasuredModel& model, const MetricSettings& settings,
                            int64_t batch, int64_t length, Options options)

@@ -5,9 +5,9 @@
 #include <set>
 #include <string>
 
+#include "engine/probe_value.h"
 #include "lab/measure/metrics.h"
 #include "lab/measure/outliers.h"
-#include "lab/measure/probe_value.h"
 #include "runtime/threads.h"
 
 namespace weir {

@@ -9,11 +9,8 @@ namespace weir {
 
 std::vector<GraphPtr> planned_step(const RunConfig& config, const Target& target, bool measured) {
   const TrainingGraphs graphs = make_training_graphs(config, target, measured);
-  const CompileOptions options{.target = target};
-  std::vector<GraphPtr> planned;
-  for (const GraphPtr& graph : in_order(graphs.has_probes ? graphs.probed : graphs.plain))
-    planned.push_back(run_pipeline(graph, options).graph);
-  return planned;
+  return run_pipeline(graphs.probed.empty() ? graphs.plain : graphs.probed, {.target = target})
+      .programs;
 }
 
 CompileTime compile_time(const RunConfig& config, const CompileSettings& settings, bool measured) {

@@ -2,10 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <map>
-
 #include "lab/measure/attention_map.h"
-#include "passes/measure_programs.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "support/error.h"
@@ -65,59 +62,51 @@ Model built_model(const RunConfig& config) {
   return build_model(config.model, config.batch / config.micro_batches, config.length);
 }
 
+CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
+                                const Target& target) {
+  return {.target = target,
+          .rewrites = config.rewrites,
+          .compose = {.purpose = Purpose::train,
+                      .parts = config.micro_batches,
+                      .optimizer = optimizer_options(config, parameters)},
+          .stop = Stage::instrumented};
+}
+
 TrainingGraphs make_training_graphs(const RunConfig& config, const Target& target, bool measured) {
   Model model = built_model(config);
-  CompileOptions options{.target = target, .gradients = {"*"}, .stop = Stage::differentiated};
-  options.rewrites = config.rewrites;
-  GraphPtr graph = run_pipeline(model.graph, options).graph;
-
   TrainingGraphs result;
-  result.parameters = model.parameters;
-  for (const AddedState& added : added_states(*model.graph, *graph))
-    result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
-  result.sizes = sizes_of(resolved(config.model), result.parameters);
-  TrainingOptions training{.optimizer = optimizer_options(config, result.parameters),
-                           .micro_batches = config.micro_batches};
-  result.plain = make_training_programs(graph, training);
-
-  if (!config.data.validation.empty()) {
-    options.gradients.clear();
-    result.validation = make_measure_programs(measured_graph(model.graph, options).graph, {}).step;
-  }
-
   std::vector<std::string> requests = config.measure.probes;
-  result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(requests)));
   if (measured && config.measure.metrics) {
     for (const std::string& request : metric_requests(metric_settings(config), config.length))
       requests.push_back(request);
     requests.push_back(map_request(config.measure.map_layer, config.measure.map_head));
     result.map_probe = map_id(config.measure.map_layer, config.measure.map_head);
   }
-  if (!measured || requests.empty()) return result;
-  training.probes = resolve_probes(graph, parse_probe_requests(requests));
-  result.probed = make_training_programs(graph, training);
-  result.has_probes = true;
+
+  // What both steps have in common: their bits are equal because they part here, behind everything
+  // that simplifies, and because fusion is decided without probes.
+  CompileOptions common = training_options(config, model.parameters, target);
+  common.probes = requests;
+  common.stop = Stage::differentiated;
+  const GraphPtr graph = run_pipeline(model.graph, common).graph;
+  result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(config.measure.probes)));
+
+  CompileOptions options = training_options(config, model.parameters, target);
+  result.plain = run_pipeline(graph, options).programs;
+  options.probes = requests;
+  if (measured && !requests.empty()) result.probed = run_pipeline(graph, options).programs;
+  if (!config.data.validation.empty())
+    result.validation = run_pipeline(model.graph, {.target = target,
+                                                   .rewrites = config.rewrites,
+                                                   .compose = {.purpose = Purpose::measure},
+                                                   .stop = Stage::instrumented})
+                            .programs;
+
+  result.parameters = model.parameters;
+  for (const AddedState& added : added_states(*model.graph, *graph))
+    result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
+  result.sizes = sizes_of(resolved(config.model), result.parameters);
   return result;
-}
-
-std::vector<GraphPtr> in_order(const TrainingPrograms& programs) {
-  if (programs.step) return {programs.step};
-  return {programs.prepare, programs.micro, programs.finish};
-}
-
-MemoryNeed shared_memory_need(const std::vector<GraphPtr>& planned) {
-  MemoryNeed need;
-  std::map<std::string, std::pair<int64_t, bool>> inputs;
-  for (const GraphPtr& graph : planned) {
-    need.arena = std::max(need.arena, memory_need(*graph).arena);
-    for (int32_t id : graph->inputs()) {
-      auto& [bytes, state] = inputs[graph->input_name(id)];
-      bytes = graph->node(id).types[0].bytes();
-      state |= graph->node(id).attrs.get_bool("state");
-    }
-  }
-  for (const auto& [name, input] : inputs) (input.second ? need.state : need.inputs) += input.first;
-  return need;
 }
 
 }  // namespace weir

@@ -7,9 +7,8 @@
 
 #include "lab/measure/metrics.h"
 #include "lab/train/config.h"
+#include "models/model.h"
 #include "passes/pass.h"
-#include "passes/plan_memory.h"
-#include "passes/training_step.h"
 
 namespace weir {
 
@@ -17,10 +16,9 @@ struct TrainingGraphs {
   /// The weights, theta of the learned V-scale among them, in the order of the states.
   std::vector<Parameter> parameters;
   MeasuredModel sizes;
-  TrainingPrograms plain, probed;  ///< of stage instrumented; `probed` is empty without probes
-  bool has_probes = false;
-  /// The loss alone, of a part of a batch; null where nothing is validated.
-  GraphPtr validation;
+  /// Of stage instrumented, in running order: the step, the step with probes (none without probes),
+  /// and the loss alone of a part of a batch (none where nothing is validated).
+  std::vector<GraphPtr> plain, probed, validation;
   std::set<std::string> kept_probes;  ///< ids of measure.probes, which are stored as arrays
   std::string map_probe;              ///< id of the attention map, "" if there is none
 };
@@ -29,6 +27,10 @@ MetricSettings metric_settings(const RunConfig& config);
 OptimizerOptions optimizer_options(const RunConfig& config,
                                    const std::vector<Parameter>& parameters);
 
+/// What the pipeline is asked for: the step of a model of this configuration, without probes.
+CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
+                                const Target& target);
+
 /// The model's graph (stage built) with its parameters; `config.model.vocabulary` is resolved. The
 /// rewrites of the configuration are applied later, by the pipeline.
 Model built_model(const RunConfig& config);
@@ -36,11 +38,5 @@ Model built_model(const RunConfig& config);
 /// `measured`: whether the run measures at all. User errors: those of the model's configuration and
 /// of the probe requests, all of a kind at once.
 TrainingGraphs make_training_graphs(const RunConfig& config, const Target& target, bool measured);
-
-/// The programs of a step in running order: one, or prepare, micro and finish.
-std::vector<GraphPtr> in_order(const TrainingPrograms& programs);
-
-/// What programs that share their states and one arena need together.
-MemoryNeed shared_memory_need(const std::vector<GraphPtr>& planned);
 
 }  // namespace weir

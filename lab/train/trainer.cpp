@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <set>
 
 #include "codegen/loss_head/loss_head.h"
-#include "interpret/tensor_memory.h"
 #include "io/hash.h"
 #include "lab/measure/attention_map.h"
 #include "lab/measure/record_values.h"
@@ -29,6 +30,9 @@ double bias_correction(double beta, int64_t updates) {
   return 1 / (1 - std::pow(beta, static_cast<double>(updates)));
 }
 
+// Variants of the runner; validation comes last.
+constexpr size_t kPlain = 0, kProbed = 1;
+
 int64_t memory_limit(const RunConfig& config) {
   return config.memory.empty() ? free_memory() + resident_memory()
                                : known(parse_bytes(config.memory));
@@ -40,22 +44,43 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
                  const CompileSettings& settings, bool measured)
     : config_(config),
       source_(source),
-      graphs_(make_training_graphs(config, settings.target, measured)) {
-  const int threads = config.threads > 0 ? static_cast<int>(config.threads) : host_target().cores;
-  limit_ = memory_limit(config);
-  // What kernels and compiler need is known once programs are compiled; values have to make room
-  // for it, and where that does not do, a loss head takes smaller chunks.
-  constexpr int64_t least_logits = int64_t{16} << 20;
-  CompileSettings fitting = settings;
-  fitting.logits_bytes = kLogitsBytes;
-  for (;; fitting.logits_bytes /= 2) {
-    const int64_t others = compile(fitting, limit_ - resident_memory(), threads);
-    if (memory_.running() > limit_ && others < limit_) compile(fitting, limit_ - others, threads);
-    const bool hopeless = memory_.running() - memory_.arena > limit_;
-    if (memory_.running() <= limit_ || hopeless || fitting.logits_bytes <= least_logits) break;
-  }
-  check_memory(memory_);
-  session_ = std::make_unique<Session>(*programs_, threads);
+      graphs_(make_training_graphs(config, settings.target, measured)),
+      limit_(memory_limit(config)) {
+  // A checkpoint is read tensor by tensor.
+  int64_t largest = 0;
+  for (const Parameter& parameter : graphs_.parameters)
+    largest = std::max(largest, parameter.type.bytes());
+  runner_ =
+      std::make_unique<BatchRunner>(planner(settings), static_cast<int>(config.threads), largest);
+  check_memory(runner_->memory());
+  runner_->load();
+}
+
+// What kernels and compiler need is known once programs are compiled; values have to make room for
+// it, and where that does not do, a loss head takes smaller chunks.
+BatchRunner::Planner Trainer::planner(const CompileSettings& settings) {
+  return [this, fitting = settings,
+          tries = 0](const MemoryPeak* last) mutable -> std::optional<BatchPlan> {
+    constexpr int64_t least_logits = int64_t{16} << 20;
+    if (!last) {
+      fitting.logits_bytes = kLogitsBytes;
+      return plan(fitting, limit_ - resident_memory());
+    }
+    if (last->running() <= limit_) return std::nullopt;
+    const int64_t results = last->weights + last->state + last->arena + last->inputs;
+    const int64_t others = last->running() - results;
+    // The process itself grows by a little from one compilation to the next.
+    constexpr int most_tries = 3;
+    if (tries < most_tries && others < limit_) {
+      ++tries;
+      return plan(fitting, limit_ - others);
+    }
+    const bool hopeless = last->running() - last->arena > limit_;
+    if (hopeless || fitting.logits_bytes <= least_logits) return std::nullopt;
+    tries = 0;
+    fitting.logits_bytes /= 2;
+    return plan(fitting, limit_ - resident_memory());
+  };
 }
 
 void Trainer::check_memory(const MemoryPeak& need) const {
@@ -68,52 +93,20 @@ void Trainer::check_memory(const MemoryPeak& need) const {
              memory_to_allow(need.needed()), config_.batch, config_.micro_batches);
 }
 
-int64_t Trainer::compile(const CompileSettings& settings, int64_t memory, int threads) {
+// The programs, recomputed as far as `memory` bytes ask for it, and what is kept of a measured
+// step.
+BatchPlan Trainer::plan(const CompileSettings& settings, int64_t memory) const {
   const CompileOptions options{.target = settings.target, .memory = std::max<int64_t>(0, memory)};
-  std::vector<GraphPtr> planned;
-  const auto plan = [&](const TrainingPrograms& programs, std::vector<size_t>& positions) {
-    positions.clear();
-    for (const GraphPtr& graph : in_order(programs)) {
-      positions.push_back(planned.size());
-      planned.push_back(run_pipeline(graph, options).graph);
-    }
-  };
-  plan(graphs_.plain, plain_);
-  if (graphs_.has_probes) plan(graphs_.probed, probed_);
-  if (graphs_.validation) {
-    validation_ = planned.size();
-    planned.push_back(run_pipeline(graphs_.validation, options).graph);
-  }
-  programs_.reset();
-  const int64_t compiled_before = memory_.compiler;
-  memory_ = planned_peak(planned);
-  const int64_t results = memory_.weights + memory_.state + memory_.arena + memory_.inputs;
-  const int64_t before = peak_resident_memory();
-  programs_ = std::make_unique<Executables>(planned, settings);
-  for (size_t i = 0; i < programs_->size(); ++i) {
-    const ProgramCode& code = (*programs_)[i].code;
-    memory_.arena = std::max(
-        memory_.arena, buffer_bytes(code.arena_bytes) + threads * buffer_bytes(code.scratch_bytes));
-  }
-  // A checkpoint is read tensor by tensor.
-  int64_t largest = 0;
-  for (const Parameter& parameter : graphs_.parameters)
-    largest = std::max(largest, parameter.type.bytes());
-  memory_.add_process(before, largest);
-  memory_.compiler = std::max(memory_.compiler, compiled_before);
-  return memory_.running() - results;
-}
-
-// What the planned programs need, and what is kept of a measured step.
-MemoryPeak Trainer::planned_peak(const std::vector<GraphPtr>& planned) const {
-  const MemoryNeed need = shared_memory_need(planned);
-  MemoryPeak peak;
-  for (const Parameter& parameter : graphs_.parameters) peak.weights += parameter.type.bytes();
-  peak.state = need.state - peak.weights;
-  peak.arena = need.arena;
+  BatchPlan plan{.variants = {}, .parts = config_.micro_batches, .settings = settings};
+  for (const auto* programs : {&graphs_.plain, &graphs_.probed, &graphs_.validation})
+    if (!programs->empty()) plan.variants.push_back(run_pipeline(*programs, options).programs);
+  std::set<std::string> weights;
+  for (const Parameter& parameter : graphs_.parameters) weights.insert(parameter.name);
+  const std::vector<GraphPtr> planned = plan.programs();
+  MemoryPeak& peak = plan.peak = planned_memory(planned, weights);
   // Beside the buffers of the programs the batch as it is cut into parts.
-  peak.inputs = need.inputs + 2 * config_.batch * config_.length * int64_t{sizeof(int32_t)};
-  if (!graphs_.has_probes) return peak;
+  peak.inputs += 2 * config_.batch * config_.length * int64_t{sizeof(int32_t)};
+  if (graphs_.probed.empty()) return plan;
   if (config_.measure.metrics)
     peak.kept += RecordValues::bytes(graphs_.sizes, config_.batch, config_.length,
                                      config_.micro_batches > 1) +
@@ -127,25 +120,25 @@ MemoryPeak Trainer::planned_peak(const std::vector<GraphPtr>& planned) const {
       peak.kept +=
           graph->type(node.inputs[0]).elements() * 16 * (in_parts ? config_.micro_batches : 1);
     }
-  return peak;
+  return plan;
 }
 
 void Trainer::initialise() {
   for (const Parameter& parameter : graphs_.parameters)
     initialise_parameter(parameter, config_.seed,
-                         static_cast<float*>(session_->data(parameter.name)));
+                         static_cast<float*>(runner_->session().data(parameter.name)));
   for (const StateArray& array : optimizer_state())
     std::memset(array.data, 0, static_cast<size_t>(array.type.bytes()));
 }
 
-StepResult Trainer::step(int64_t step) { return run(step, plain_, {}); }
+StepResult Trainer::step(int64_t step) { return run(step, kPlain, {}); }
 
 StepResult Trainer::measured_step(int64_t step, const ValueSink& sink) {
-  if (!graphs_.has_probes)
+  if (graphs_.probed.empty())
     user_error("train",
                "a step cannot be measured: the trainer was made without probes. Make it with "
                "measured = true and something to measure.");
-  return run(step, probed_, sink);
+  return run(step, kProbed, sink);
 }
 
 StepResult Trainer::measured_step(int64_t step, Tensors& probes) {
@@ -167,44 +160,29 @@ StepResult Trainer::measure(int64_t step, const ValueSink& sink) {
   return result;
 }
 
-StepResult Trainer::run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink) {
+StepResult Trainer::run(int64_t step, size_t variant, const ValueSink& sink) {
   if (step < 0) user_error("train", "step {} is asked for, but steps count from 0.", step);
-  const int64_t T = config_.length, parts = config_.micro_batches, rows = config_.batch / parts;
+  const int64_t T = config_.length;
   std::vector<int32_t> tokens(static_cast<size_t>(config_.batch * T)), targets(tokens.size());
   source_.fill(step * config_.batch, config_.batch, T, tokens.data(), targets.data());
   const auto valid =
       std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
   if (valid == 0)
     user_error("train", "batch {} has no target that counts; all are to be ignored.", step);
-  set_scalar("loss_scale", 1.0 / static_cast<double>(valid));
+  runner_->set_scalar("loss_scale", 1.0 / static_cast<double>(valid));
   const double rate = learning_rate(config_.optimizer, step, config_.steps);
-  set_scalar("rate", rate);
+  runner_->set_scalar("rate", rate);
   if (config_.optimizer.kind == "adamw") {
-    set_scalar("bias1", bias_correction(config_.optimizer.beta1, step + 1));
-    set_scalar("bias2", bias_correction(config_.optimizer.beta2, step + 1));
+    runner_->set_scalar("bias1", bias_correction(config_.optimizer.beta1, step + 1));
+    runner_->set_scalar("bias2", bias_correction(config_.optimizer.beta2, step + 1));
   }
-  auto give_part = [&](int64_t part) {
-    give(tokens.data() + part * rows * T, targets.data() + part * rows * T);
-  };
-  const size_t last = programs.back();
-  if (programs.size() == 1) {
-    give_part(0);
-    session_->run(last, sink_of(last, sink), profile_);
-    return {session_->scalar_output(last, "loss"), session_->scalar_output(last, "grad_norm"),
-            rate};
-  }
-  session_->run(programs[0], sink_of(programs[0], sink), profile_);
-  for (int64_t part = 0; part < parts; ++part) {
-    give_part(part);
-    session_->run(programs[1], sink_of(programs[1], sink), profile_);
-  }
-  session_->run(last, sink_of(last, sink), profile_);
-  const double norm = session_->scalar_output(last, "grad_norm");
-  return {read_tensor(session_->type("loss"), session_->data("loss")).data[0], norm, rate};
+  runner_->run(variant, {{"tokens", tokens.data()}, {"targets", targets.data()}}, sink, profile_);
+  return {runner_->scalar(variant, "loss"), runner_->scalar(variant, "grad_norm"), rate};
 }
 
 double Trainer::validate(const BatchSource& source, int64_t count) {
-  WEIR_CHECK(validation_, "a run without a program for validation");
+  WEIR_CHECK(!graphs_.validation.empty(), "a run without a program for validation");
+  const size_t variant = graphs_.probed.empty() ? kProbed : kProbed + 1;
   const int64_t T = config_.length, rows = config_.batch / config_.micro_batches;
   std::vector<int32_t> tokens(static_cast<size_t>(rows * T)), targets(tokens.size());
   double sum = 0;
@@ -213,35 +191,17 @@ double Trainer::validate(const BatchSource& source, int64_t count) {
     std::fill(tokens.begin() + filled * T, tokens.end(), 0);
     std::fill(targets.begin() + filled * T, targets.end(), -1);
     source.fill(first, filled, T, tokens.data(), targets.data());
-    give(tokens.data(), targets.data());
-    set_scalar("loss_scale", 1.0 / static_cast<double>(filled * T));
-    session_->run(*validation_);
-    sum += session_->scalar_output(*validation_, "loss") * static_cast<double>(filled);
+    runner_->set_scalar("loss_scale", 1.0 / static_cast<double>(filled * T));
+    runner_->run(variant, {{"tokens", tokens.data()}, {"targets", targets.data()}});
+    sum += runner_->scalar(variant, "loss") * static_cast<double>(filled);
   }
   return sum / static_cast<double>(count);
-}
-
-void Trainer::give(const int32_t* tokens, const int32_t* targets) {
-  for (const auto& [name, from] : {std::pair("tokens", tokens), std::pair("targets", targets)})
-    std::memcpy(session_->data(name), from, static_cast<size_t>(session_->type(name).bytes()));
-}
-
-void Trainer::set_scalar(const std::string& name, double value) {
-  write_tensor({session_->type(name), {value}}, session_->data(name));
-}
-
-ProbeSink Trainer::sink_of(size_t program, const ValueSink& sink) const {
-  if (!sink) return {};
-  return [this, program, &sink](int32_t probe, const void* data) {
-    const ProbeResult& result = (*programs_)[program].probes[static_cast<size_t>(probe)];
-    sink({result.id, result.type, data});
-  };
 }
 
 std::vector<StateArray> Trainer::weights() {
   std::vector<StateArray> arrays;
   for (const Parameter& parameter : graphs_.parameters)
-    arrays.push_back({parameter.name, parameter.type, session_->data(parameter.name)});
+    arrays.push_back({parameter.name, parameter.type, runner_->session().data(parameter.name)});
   return arrays;
 }
 
@@ -252,7 +212,7 @@ std::vector<StateArray> Trainer::optimizer_state() {
     for (const char* prefix : {adamw ? "adam.m." : "sgd.m.", "adam.v."}) {
       if (!adamw && std::string(prefix) == "adam.v.") continue;
       const std::string name = prefix + parameter.name;
-      arrays.push_back({name, parameter.type, session_->data(name)});
+      arrays.push_back({name, parameter.type, runner_->session().data(name)});
     }
   return arrays;
 }

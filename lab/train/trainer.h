@@ -2,11 +2,8 @@
 // One arm's compiled training step and its state in memory: initial weights, a step on a batch,
 // and a step that hands out its probes. What is written where is lab/train's matter.
 #include <memory>
-#include <optional>
 
-#include "engine/executable.h"
-#include "engine/memory.h"
-#include "lab/measure/probe_value.h"
+#include "engine/batch_runner.h"
 #include "lab/train/batches.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/train_graphs.h"
@@ -47,40 +44,31 @@ class Trainer {
   double validate(const BatchSource& source, int64_t count);
 
   const TrainingGraphs& graphs() const { return graphs_; }
-  const CompileReport& compile_report() const { return programs_->report(); }
-  const Executables& programs() const { return *programs_; }
-  int threads() const { return session_->threads(); }
+  const CompileReport& compile_report() const { return programs().report(); }
+  const Executables& programs() const { return runner_->programs(); }
+  int threads() const { return runner_->threads(); }
   /// From now on every kernel call is timed (engine/profile.h); {} stops that.
   void set_profile(ProfileSink sink) { profile_ = std::move(sink); }
   /// Of the whole process, what a measured step keeps and writes included.
-  const MemoryPeak& memory() const { return memory_; }
+  const MemoryPeak& memory() const { return runner_->memory(); }
   std::vector<StateArray> weights();
   std::vector<StateArray> optimizer_state();
   /// Tokens of one sequence of batch `step`.
   std::vector<int32_t> sequence(int64_t step, int64_t row) const;
 
  private:
-  /// Plans the programs for `memory` bytes, recomputing what that takes, and compiles them; returns
-  /// the bytes that the run needs beside what was planned.
-  int64_t compile(const CompileSettings& settings, int64_t memory, int threads);
-  MemoryPeak planned_peak(const std::vector<GraphPtr>& planned) const;
+  /// Plans of less and less memory, while the last one needs more than the limit.
+  BatchRunner::Planner planner(const CompileSettings& settings);
+  BatchPlan plan(const CompileSettings& settings, int64_t memory) const;
   void check_memory(const MemoryPeak& need) const;
-  StepResult run(int64_t step, const std::vector<size_t>& programs, const ValueSink& sink);
-  /// Hands a part of a batch to the programs.
-  void give(const int32_t* tokens, const int32_t* targets);
-  void set_scalar(const std::string& name, double value);
-  ProbeSink sink_of(size_t program, const ValueSink& sink) const;
+  StepResult run(int64_t step, size_t variant, const ValueSink& sink);
 
   RunConfig config_;
   const BatchSource& source_;
   TrainingGraphs graphs_;
   int64_t limit_ = 0;  ///< bytes that the process may have
-  MemoryPeak memory_;
-  std::unique_ptr<Executables> programs_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<BatchRunner> runner_;
   ProfileSink profile_;
-  std::vector<size_t> plain_, probed_;  // positions among the programs, in running order
-  std::optional<size_t> validation_;
 };
 
 /// Fills `data` with the start of a weight: a pure function of seed and name.

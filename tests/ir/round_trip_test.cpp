@@ -9,8 +9,8 @@
 #include "ir/print.h"
 #include "ir/verify.h"
 #include "models/llama.h"
+#include "passes/compose/train.h"
 #include "passes/pipeline.h"
-#include "passes/training_step.h"
 #include "testing/random_graph.h"
 #include "testing/small_model.h"
 

@@ -7,11 +7,11 @@
 
 #include "ir/print.h"
 #include "models/llama.h"
+#include "passes/compose/train.h"
 #include "passes/loss_head.h"
 #include "passes/pass_test_util.h"
 #include "passes/pipeline.h"
 #include "passes/plan_memory.h"
-#include "passes/training_step.h"
 #include "testing/small_model.h"
 
 namespace weir {

@@ -11,9 +11,9 @@
 #include "lab/measure/metrics.h"
 #include "models/llama.h"
 #include "passes/autodiff.h"
+#include "passes/compose/train.h"
 #include "passes/loss_head.h"
 #include "passes/pipeline.h"
-#include "passes/training_step.h"
 #include "runtime/random.h"
 
 namespace weir {

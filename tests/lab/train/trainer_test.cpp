@@ -58,7 +58,7 @@ TEST(Trainer, LossCurveFollowsTheInterpreter) {
   Trained compiled = run_steps(config, steps, false);
 
   TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
-  const Graph& step_graph = *graphs.plain.step;
+  const Graph& step_graph = *graphs.plain.front();
   Tensors inputs;
   for (int32_t id : step_graph.inputs())
     inputs[step_graph.input_name(id)] = zeros(step_graph.node(id).types[0]);

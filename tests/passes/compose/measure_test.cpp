@@ -1,4 +1,4 @@
-#include "passes/measure_programs.h"
+#include "passes/compose/measure.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -37,9 +37,15 @@ GraphPtr model(int64_t batch) {
 
 BatchPrograms programs(int64_t batch, int64_t parts, const std::vector<std::string>& requests,
                        const std::string& loss = "loss") {
-  MeasuredGraph measured = measured_graph(model(batch), {.probes = requests});
-  return make_measure_programs(measured.graph,
-                               {.loss = loss, .parts = parts, .probes = measured.probes});
+  const std::vector<GraphPtr> all =
+      run_pipeline(
+          model(batch),
+          {.probes = requests,
+           .compose = {.purpose = Purpose::measure, .parts = parts, .returns_loss = !loss.empty()},
+           .stop = Stage::instrumented})
+          .programs;
+  if (all.size() == 1) return {all[0], nullptr, nullptr, nullptr};
+  return {nullptr, all.at(0), all.at(1), all.at(2)};
 }
 
 const std::vector<std::string> kRequests = {

@@ -1,4 +1,4 @@
-#include "passes/training_step.h"
+#include "passes/compose/train.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

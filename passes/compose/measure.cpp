@@ -1,4 +1,4 @@
-#include "passes/measure_programs.h"
+#include "passes/compose/measure.h"
 
 #include <fmt/format.h>
 
@@ -7,9 +7,8 @@
 
 #include "ir/alias.h"
 #include "passes/autodiff.h"
-#include "passes/batch_probes.h"
+#include "passes/compose/batch_probes.h"
 #include "passes/emit.h"
-#include "passes/pipeline.h"
 #include "support/error.h"
 
 namespace weir {
@@ -154,24 +153,15 @@ class Measurement {
 
 }  // namespace
 
-MeasuredGraph measured_graph(const GraphPtr& built, const CompileOptions& options) {
-  CompileOptions rewrites = options;
-  rewrites.stop = Stage::built;
-  GraphPtr graph = run_pipeline(built, rewrites).graph;
-  auto probes = resolve_probes(graph, parse_probe_requests(options.probes), options.loss);
+void check_measurable(const Graph& graph, const std::vector<ResolvedProbe>& probes) {
   Problems problems("measure");
   for (const ResolvedProbe& probe : probes)
-    if (probe.gradient && is_state(*graph, probe.name))
+    if (probe.gradient && is_state(graph, probe.name))
       problems.add(fmt::format(
           "{} is the gradient of a weight, which a measurement does not compute. Probe a value, "
           "or train a step and probe that.",
           probe.id));
   problems.raise();
-  const std::vector<std::string> named = probed_gradients(graph, probes);
-  graph = named.empty() ? with_stage(graph, Stage::differentiated)
-                        : differentiate(graph, {.loss = options.loss, .named = named});
-  rewrites.stop = Stage::differentiated;
-  return {run_pipeline(graph, rewrites).graph, probes};
 }
 
 BatchPrograms make_measure_programs(const GraphPtr& graph, const MeasureOptions& options) {

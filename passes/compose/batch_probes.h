@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "passes/model_program.h"
+#include "passes/compose/model_program.h"
 #include "passes/probes.h"
 
 namespace weir {

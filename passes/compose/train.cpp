@@ -1,4 +1,4 @@
-#include "passes/training_step.h"
+#include "passes/compose/train.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 
 #include "passes/autodiff.h"
-#include "passes/batch_probes.h"
+#include "passes/compose/batch_probes.h"
 #include "passes/emit.h"
 #include "support/error.h"
 #include "support/text.h"

@@ -4,22 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "passes/model_program.h"
+#include "passes/compose/compose.h"
+#include "passes/compose/model_program.h"
 #include "passes/probes.h"
 
 namespace weir {
-
-enum class OptimizerKind : uint8_t { adamw, sgd };
-
-struct OptimizerOptions {
-  OptimizerKind kind = OptimizerKind::adamw;
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  ///< of adamw
-  double momentum = 0.9;                         ///< of sgd
-  double weight_decay = 0.1;
-  std::vector<std::string> decay = {};  ///< the weights that decay; no other does
-  double clip = 1.0;                    ///< bound of the global gradient norm; 0 is none
-  double clip_epsilon = 1e-6;           ///< factor = min(1, clip / (norm + this)), as PyTorch
-};
 
 struct TrainingOptions {
   OptimizerOptions optimizer = {};

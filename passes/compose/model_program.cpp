@@ -1,4 +1,4 @@
-#include "passes/model_program.h"
+#include "passes/compose/model_program.h"
 
 #include "support/error.h"
 

@@ -1,4 +1,4 @@
-#include "passes/batch_probes.h"
+#include "passes/compose/batch_probes.h"
 
 #include <fmt/format.h>
 

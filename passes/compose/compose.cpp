@@ -1,0 +1,34 @@
+#include "passes/compose/compose.h"
+
+#include "passes/compose/measure.h"
+#include "passes/compose/train.h"
+#include "support/error.h"
+
+namespace weir {
+
+std::vector<GraphPtr> compose(const GraphPtr& graph, const ComposeOptions& options,
+                              const std::string& loss, const std::vector<ResolvedProbe>& probes) {
+  switch (options.purpose) {
+    case Purpose::plain:
+      if (options.parts != 1)
+        user_error("compose",
+                   "a graph that is neither trained nor measured is asked for in {} parts. Leave "
+                   "parts out.",
+                   options.parts);
+      return {insert_probes(graph, probes)};
+    case Purpose::train:
+      return make_training_programs(graph, {.optimizer = options.optimizer,
+                                            .loss = loss,
+                                            .micro_batches = options.parts,
+                                            .probes = probes})
+          .in_order();
+    case Purpose::measure:
+      return make_measure_programs(graph, {.loss = options.returns_loss ? loss : "",
+                                           .parts = options.parts,
+                                           .probes = probes})
+          .in_order();
+  }
+  internal_error_at("unknown purpose");
+}
+
+}  // namespace weir

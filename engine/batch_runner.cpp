@@ -1,5 +1,7 @@
 #include "engine/batch_runner.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -52,6 +54,8 @@ int BatchRunner::threads() const { return threads_ > 0 ? threads_ : host_target(
 // Kernels want workspace of their own beside the results that were planned, which is known only
 // once they are compiled.
 void BatchRunner::compile() {
+  // What plans before this one left to the allocator is no need of this one.
+  malloc_trim(0);
   const int64_t before = peak_resident_memory(), compiled_before = memory_.compiler;
   programs_ = std::make_unique<Executables>(plan_.programs(), plan_.settings);
   memory_ = plan_.peak;

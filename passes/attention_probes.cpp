@@ -1,7 +1,5 @@
 #include "passes/attention_probes.h"
 
-#include <fmt/format.h>
-
 #include "ir/alias.h"
 #include "ir/normalizer.h"
 #include "passes/emit.h"
@@ -95,21 +93,40 @@ Value pattern_map(GraphEditor& editor, Value pattern, int64_t side) {
   return editor.add(Op::attention_map, node.inputs, attrs, node.where);
 }
 
-std::string without_kernel(const ProbeReduction& statistic) {
-  switch (statistic.kind) {
+Value array_statistic(GraphEditor& editor, Value weights, ReductionKind kind, int64_t sink) {
+  Emit e(editor);
+  const Shape shape = e.shape(weights);  // [B,H,T,S]
+  const Shape by_query = {shape[0], shape[1], shape[2]}, by_key = {shape[0], shape[1], shape[3]};
+  const Value sum = e.reduce_sum(weights, {3}), none = e.scalar(0, weights);
+  if (kind == ReductionKind::row_sum) return e.reshape(sum, by_query);
+  const Value share = e.select(e.gt(e.abs(sum), 0.0), e.div(weights, sum), none);
+  switch (kind) {
     case ReductionKind::column_mass:
-      return "sum(query)";
+      return e.reshape(e.reduce_sum(share, {2}), by_key);
     case ReductionKind::column_square:
-      return "square, sum(query)";
+      return e.reshape(e.reduce_sum(e.mul(share, share), {2}), by_key);
+    case ReductionKind::entropy: {
+      const Value positive = e.gt(share, 0.0);
+      const Value term = e.mul(share, e.log(e.select(positive, share, e.scalar(1, share))));
+      return e.reshape(e.neg(e.reduce_sum(e.select(positive, term, none), {3})), by_query);
+    }
     case ReductionKind::row_max:
-      return "max(key)";
-    case ReductionKind::row_sum:
-      return "sum(key)";
+      return e.reshape(e.reduce_max(share, {3}), by_query);
     case ReductionKind::sink_column:
-      return fmt::format("select(key={})", statistic.start);
-    default:
-      return "";
+      return e.reshape(e.slice_axis(share, 3, sink, sink + 1), by_query);
+    case ReductionKind::row_sum:
+    case ReductionKind::sum:
+    case ReductionKind::mean:
+    case ReductionKind::max:
+    case ReductionKind::min:
+    case ReductionKind::norm:
+    case ReductionKind::abs:
+    case ReductionKind::square:
+    case ReductionKind::slice:
+    case ReductionKind::map:
+      break;
   }
+  internal_error_at("not a statistic of attention");
 }
 
 ObservedAttention::ObservedAttention(const Graph& graph) : graph_(graph) {

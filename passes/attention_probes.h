@@ -31,8 +31,10 @@ Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, 
 /// (ir/map_cells.h).
 Value pattern_map(GraphEditor& editor, Value pattern, int64_t side);
 
-/// How other reductions give a statistic of a whole array; "" for none.
-std::string without_kernel(const ProbeReduction& statistic);
+/// The same of an array of weights [B,H,T,S] that a model computes itself and that is in memory. As
+/// those of the kernels they are of weights divided by their row's sum, but for the sum; a row
+/// whose sum is 0 has shares of 0, and an entropy leaves out shares that are not positive.
+Value array_statistic(GraphEditor& editor, Value weights, ReductionKind kind, int64_t sink);
 
 /// The attention nodes of a graph, which outlives this, by what they attend with.
 class ObservedAttention {

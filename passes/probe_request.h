@@ -11,12 +11,14 @@
 //   abs square                     of each element
 //   select(axis=i) select(axis=i..j) slice(axis,start,limit)   elements of one axis; j is included
 // (a norm squares in f32: it is inf for elements from 1.8e19 on and loses those below 1e-19)
-// and first of an attention pattern, without the pattern in memory:
+// and first of attention weights, without the pattern in memory where an attention node has them
+// (of weights that a model computes itself, named ...hook_pattern, from the array):
 //   column_mass column_square      sum over queries of a and of a^2: [B,H,S]
 //   entropy row_max                of a query's row, in nats: [B,H,T]
 //   sink_column sink_column(s)     a[t,s] of every query t on key s (0 if not given): [B,H,T]
 //   row_sum                        sum over keys of a: [B,H,T]
-//   map(n)                         means of a over cells of at most n groups of queries times n of
+//   map(n)                         of an attention node: means of a over cells of at most n groups
+//   of queries times n of
 //                                  keys (ir/map_cells.h): [B,H,m,m]; before it, slices of the batch
 //                                  and of a head may stand
 // The pattern and attn_scores themselves, and their gradients (.grad), are arrays [B,H,T,S] that

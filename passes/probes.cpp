@@ -46,8 +46,13 @@ bool is_pattern_statistic(ReductionKind kind) {
 // Resolves the reductions of one request on one hook; the problem if they do not fit.
 class Chain {
  public:
-  Chain(const Hook& hook, bool pattern)
-      : hook_(hook), axes_(hook.axes), shape_(hook.type.shape), pattern_(pattern) {}
+  /// `pattern`: whether the value is the pattern of an attention node.
+  Chain(const Hook& hook, bool gradient, bool pattern)
+      : hook_(hook),
+        axes_(hook.axes),
+        shape_(hook.type.shape),
+        gradient_(gradient),
+        pattern_(pattern && !gradient) {}
 
   bool apply(const ProbeReduction& reduction) {
     ProbeReduction canonical = reduction;
@@ -55,15 +60,19 @@ class Chain {
     if (is_pattern_statistic(reduction.kind)) {
       if (!probe_.steps.empty())
         return fail(reduction, "is a statistic of a whole attention pattern and comes first");
-      if (!pattern_) return fail(reduction, not_a_pattern(reduction));
+      if (!is_weights())
+        return fail(reduction,
+                    fmt::format("is a statistic of attention weights, an array of batch, "
+                                "head, query and key, but the axes here are {}",
+                                axes_.empty() ? "none" : join(axes_, ", ")));
       statistic(reduction);
       if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
         return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
     } else if (reduction.kind == ReductionKind::map) {
       if (!pattern_ || !only_cut_)
         return fail(reduction,
-                    "is of an attention pattern, of which no more than slices of the batch and of "
-                    "one head were taken before");
+                    "is of the pattern of an attention node, of which no more than slices of the "
+                    "batch and of one head were taken before");
       for (size_t i = 2; i < 4; ++i) shape_[i] = map_cells(shape_[i], reduction.start).count();
     } else if (!is_float(hook_.type.dtype) && reduction.kind != ReductionKind::slice) {
       return fail(reduction,
@@ -88,11 +97,11 @@ class Chain {
   }
 
   const std::string& problem() const { return problem_; }
-  ResolvedProbe finish(bool gradient) {
+  ResolvedProbe finish() {
     probe_.name = hook_.name;
-    probe_.gradient = gradient;
+    probe_.gradient = gradient_;
     probe_.axes = axes_;
-    probe_.id = (gradient ? gradient_name(hook_.name) : hook_.name) + ":" +
+    probe_.id = (gradient_ ? gradient_name(hook_.name) : hook_.name) + ":" +
                 (texts_.empty() ? "raw" : join(texts_, ","));
     return probe_;
   }
@@ -103,14 +112,11 @@ class Chain {
     return false;
   }
 
-  std::string not_a_pattern(const ProbeReduction& reduction) const {
-    std::string text =
-        "is computed by the kernels of an attention node, and this value is not the pattern of one";
-    if (axes_ != std::vector<std::string>{"batch", "head", "query", "key"}) return text;
-    const std::string whole = without_kernel(reduction);
-    text += whole.empty() ? ", nor do other reductions give it"
-                          : fmt::format("; {} gives it of the whole array", whole);
-    return text + ". Weights by attention and attention_pattern (ir/builder.h) have it";
+  // Of an attention node, or an array that the model computes itself, named as one.
+  bool is_weights() const {
+    return pattern_ ||
+           (!gradient_ && axes_ == std::vector<std::string>{"batch", "head", "query", "key"} &&
+            hook_.name.ends_with("hook_pattern"));
   }
 
   void statistic(const ProbeReduction& reduction) {
@@ -148,7 +154,7 @@ class Chain {
   const Hook& hook_;
   std::vector<std::string> axes_;
   Shape shape_;
-  bool pattern_;
+  bool gradient_, pattern_;
   bool batch_is_whole_ = true, only_cut_ = true;
   ResolvedProbe probe_;
   std::vector<std::string> texts_;
@@ -231,8 +237,7 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
         continue;
       }
       ++matches;
-      Chain chain(hook,
-                  !request.gradient && is_pattern(*graph, known(find_hook(*graph, hook.name))));
+      Chain chain(hook, request.gradient, is_pattern(*graph, known(find_hook(*graph, hook.name))));
       bool fits = std::all_of(request.reductions.begin(), request.reductions.end(),
                               [&](const ProbeReduction& r) { return chain.apply(r); });
       if (!fits) {
@@ -241,7 +246,7 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
                                to_string(hook.type), chain.problem());
         continue;
       }
-      ResolvedProbe probe = chain.finish(request.gradient);
+      ResolvedProbe probe = chain.finish();
       if (ids.insert(probe.id).second) resolved.push_back(std::move(probe));
     }
     if (matches == 0) problems.add(no_match(request, hooks, without_gradient));
@@ -299,6 +304,7 @@ Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
     case ReductionKind::row_max:
     case ReductionKind::sink_column:
     case ReductionKind::row_sum:
+      if (!is_pattern(editor.graph(), x)) return array_statistic(editor, x, step.kind, step.start);
       return pattern_statistic(editor, through_identity(editor.graph(), x), step.kind, step.start);
     case ReductionKind::map:
       return pattern_map(editor, through_identity(editor.graph(), x), step.start);

@@ -59,27 +59,24 @@ Trainer::Trainer(const RunConfig& config, const BatchSource& source,
 // What kernels and compiler need is known once programs are compiled; values have to make room for
 // it, and where that does not do, a loss head takes smaller chunks.
 BatchRunner::Planner Trainer::planner(const CompileSettings& settings) {
-  return [this, fitting = settings,
+  return [this, fitting = settings, allowed = int64_t{0},
           tries = 0](const MemoryPeak* last) mutable -> std::optional<BatchPlan> {
     constexpr int64_t least_logits = int64_t{16} << 20;
+    constexpr int most_tries = 4;  // to make room before chunks become smaller
     if (!last) {
       fitting.logits_bytes = kLogitsBytes;
-      return plan(fitting, limit_ - resident_memory());
+      allowed = limit_ - resident_memory();
+      return plan(fitting, allowed);
     }
-    if (last->running() <= limit_) return std::nullopt;
-    const int64_t results = last->weights + last->state + last->arena + last->inputs;
-    const int64_t others = last->running() - results;
-    // The process itself grows by a little from one compilation to the next.
-    constexpr int most_tries = 3;
-    if (tries < most_tries && others < limit_) {
-      ++tries;
-      return plan(fitting, limit_ - others);
+    const int64_t excess = last->running() - limit_;
+    if (excess <= 0) return std::nullopt;
+    allowed = std::max<int64_t>(1, allowed - excess);
+    if (++tries > most_tries) {
+      const bool hopeless = excess > last->arena;
+      if (hopeless || fitting.logits_bytes <= least_logits) return std::nullopt;
+      fitting.logits_bytes /= 2;
     }
-    const bool hopeless = last->running() - last->arena > limit_;
-    if (hopeless || fitting.logits_bytes <= least_logits) return std::nullopt;
-    tries = 0;
-    fitting.logits_bytes /= 2;
-    return plan(fitting, limit_ - resident_memory());
+    return plan(fitting, allowed);
   };
 }
 

@@ -204,21 +204,40 @@ TEST(Probes, GradientsOfScoresNeedAnAttentionThatTheLossDependsOn) {
               HasSubstr("hook_attn_scores has no gradient in this program"));
 }
 
-TEST(Probes, AStatisticOfAPatternWrittenOutSaysWhatItTakes) {
+// Weights that a model computes itself have the statistics that the kernels have.
+TEST(Probes, StatisticsOfWeightsThatAModelComputesItself) {
+  const std::vector<std::string> requests = {
+      "hook_pattern : column_mass",    "hook_pattern : column_square, mean(batch)",
+      "hook_pattern : entropy",        "hook_pattern : row_max",
+      "hook_pattern : sink_column(2)", "hook_pattern : row_sum, mean(query)"};
+  for (AttentionNormalizer normalizer : all_normalizers()) {
+    Tensors values[2];
+    for (bool by_hand : {true, false}) {
+      const GraphPtr graph = attention_graph(by_hand, normalizer);
+      const GraphPtr probed =
+          insert_probes(with_stage(graph, Stage::differentiated), resolved(graph, requests));
+      values[by_hand] = interpret_all(*probed, test::random_inputs(*probed, 5, -2, 2)).probes;
+    }
+    ASSERT_EQ(values[0].size(), requests.size());
+    for (const auto& [id, value] : values[0]) {
+      ASSERT_TRUE(values[1].contains(id)) << id;
+      EXPECT_EQ(value.shape(), values[1].at(id).shape()) << id;
+      for (size_t i = 0; i < value.data.size(); ++i)
+        EXPECT_NEAR(value.data[i], values[1].at(id).data[i], 1e-12)
+            << id << " of " << normalizer_name(normalizer);
+    }
+  }
+}
+
+TEST(Probes, AStatisticIsOfWeightsAndComesFirst) {
   const GraphPtr graph = attention_graph(true, AttentionNormalizer::softmax);
   const std::string text = error_of([&] {
-    resolved(graph, {"hook_pattern : column_square", "hook_pattern : entropy",
-                     "hook_pattern : sink_column(2)", "hook_attn_scores.grad : column_mass",
+    resolved(graph, {"hook_attn_scores : column_mass", "hook_pattern.grad : entropy",
                      "hook_pattern : sum(query), row_max"});
   });
-  EXPECT_THAT(text, HasSubstr("column_square: is computed by the kernels of an attention node, and "
-                              "this value is not the pattern of one; square, sum(query) gives it "
-                              "of the whole array. Weights by attention and attention_pattern "
-                              "(ir/builder.h) have it."));
-  EXPECT_THAT(text, HasSubstr("entropy: is computed by the kernels of an attention node, and this "
-                              "value is not the pattern of one, nor do other reductions give it."));
-  EXPECT_THAT(text, HasSubstr("; select(key=2) gives it of the whole array."));
-  EXPECT_THAT(text, HasSubstr("column_mass: is computed by the kernels"));
+  EXPECT_THAT(text, HasSubstr("hook_attn_scores f32[2,4,4,4]: column_mass: is a statistic of "
+                              "attention weights"));
+  EXPECT_THAT(text, HasSubstr("entropy: is a statistic of attention weights"));
   EXPECT_THAT(text, HasSubstr("row_max: is a statistic of a whole attention pattern and comes "
                               "first."));
 }
@@ -250,10 +269,11 @@ TEST(Probes, ListsEveryRequestThatDoesNotFit) {
                               "blocks.0.hook_resid_pre f32[3,5,8]: norm(head): there is no axis "
                               "head; the axes are batch, token, feature (and 1 more hooks)."));
   EXPECT_THAT(text, HasSubstr("blocks.0.attn.hook_lse has no gradient in this program"));
-  EXPECT_THAT(text, HasSubstr("entropy: is computed by the kernels of an attention node, and this "
-                              "value is not the pattern of one."));
+  EXPECT_THAT(text, HasSubstr("entropy: is a statistic of attention weights, an array of batch, "
+                              "head, query and key, but the axes here are batch, token, head, "
+                              "feature."));
   EXPECT_THAT(error_of([&] { resolved(graph, {"hook_embed : map(4)"}); }),
-              HasSubstr("map(4): is of an attention pattern"));
+              HasSubstr("map(4): is of the pattern of an attention node"));
   EXPECT_THAT(
       error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : sum(query), map(4)"}); }),
       HasSubstr("of which no more than slices of the batch and of one head"));

@@ -22,6 +22,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// One sequence of the model, with the rewrites.
+GraphPtr rewritten(const ModelSource& source, int64_t length, CompileOptions options) {
+  options.probes.clear();
+  options.stop = Stage::built;
+  return run_pipeline(source.build(1, length).graph, options).graph;
+}
+
 // What the requests are called when their values arrive.
 std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& request,
                                    const std::vector<std::string>& probes, int64_t& kept) {
@@ -32,8 +39,7 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
   const GraphPtr model = source.build(1, request.length).graph;
   options.stop = Stage::instrumented;
   run_pipeline(model, options);  // all that can be wrong with them
-  options.stop = Stage::built;
-  const GraphPtr built = run_pipeline(model, options).graph;
+  const GraphPtr built = rewritten(source, request.length, request.options);
   std::vector<std::string> ids;
   for (ResolvedProbe probe : resolve_probes(built, parse_probe_requests(probes), options.loss)) {
     ids.push_back(probe.id);
@@ -63,7 +69,9 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
   task_.metrics.attention = task.options.rewrites.attention;
   RunRequest request{.batch = batch.batch, .length = batch.length, .options = task.options};
   kept_ids_ = probe_ids(source, request, task.probes, request.kept);
-  request.probes = metric_requests(task_.metrics, batch.length);
+  plan_ = plan_metrics(rewritten(source, batch.length, task.options), task_.metrics,
+                       source.sizes.layers, batch.length);
+  request.probes = plan_.requests;
   request.probes.insert(request.probes.end(), task.probes.begin(), task.probes.end());
   request.kept += RecordValues::bytes(source.sizes, batch.batch, batch.length);
   request.kept += task.kept;
@@ -85,7 +93,8 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   RecordValues values(source_.sizes, task_.metrics, batch_.batch, batch_.length,
                       {.kept = {kept_ids_.begin(), kept_ids_.end()},
                        .may_come_again = true,
-                       .threads = run_->threads()});
+                       .threads = run_->threads(),
+                       .plan = plan_});
   const double loss =
       run_->run(batch_, [&](const ProbeValue& value) { values.add(value); }, profile);
   if (values.needs_second_pass())

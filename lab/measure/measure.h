@@ -51,6 +51,7 @@ class Measurer {
   const TokenBatch& batch_;
   MeasureTask task_;
   std::vector<std::string> kept_ids_;
+  MetricPlan plan_;
   std::unique_ptr<ModelRun> run_;
   bool loaded_ = false;
 };

@@ -2,6 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
+#include "passes/probes.h"
+#include "support/error.h"
+
 namespace weir {
 
 std::string MetricProbe::request() const {
@@ -83,8 +89,9 @@ const std::vector<HookOfKey>& head_gradient_hooks() {
   return hooks;
 }
 
-std::vector<std::string> metric_requests(const MetricSettings& settings, int64_t T) {
-  const MetricSettings cut = cut_to(settings, T);
+namespace {
+
+std::vector<MetricProbe> metric_probes(const MetricSettings& cut) {
   std::vector<MetricProbe> probes = {sink_scores(cut), sink_mass(cut), sink_second_moment(cut),
                                      attention_entropy(), raw_resid_post()};
   if (!info(cut.attention).rows_sum_to_one) probes.push_back(attention_row_sum());
@@ -102,9 +109,61 @@ std::vector<std::string> metric_requests(const MetricSettings& settings, int64_t
     probes.push_back(token_norm(kScaledValueHook));
     probes.push_back(summed_gradient_of_heads(kScaledValueHook));
   }
+  return probes;
+}
+
+std::set<std::string> resolved_ids(const GraphPtr& graph,
+                                   const std::vector<std::string>& requests) {
+  std::set<std::string> ids;
+  for (const ResolvedProbe& probe : resolve_probes(graph, parse_probe_requests(requests)))
+    ids.insert(probe.id);
+  return ids;
+}
+
+}  // namespace
+
+std::vector<std::string> metric_requests(const MetricSettings& settings, int64_t T) {
   std::vector<std::string> requests;
-  for (const MetricProbe& probe : probes) requests.push_back(probe.request());
+  for (const MetricProbe& probe : metric_probes(cut_to(settings, T)))
+    requests.push_back(probe.request());
   return requests;
+}
+
+MetricPlan plan_metrics(const GraphPtr& built, const MetricSettings& settings, int64_t layers,
+                        int64_t T) {
+  MetricPlan plan{metric_requests(settings, T)};
+  std::set<std::string> there;
+  try {
+    there = resolved_ids(built, plan.requests);
+  } catch (const UserError&) {  // one by one: which requests no hook carries
+    std::vector<std::string> carried;
+    for (const std::string& request : plan.requests) try {
+        there.merge(resolved_ids(built, {request}));
+        carried.push_back(request);
+      } catch (const UserError&) {
+        continue;
+      }
+    plan.requests = std::move(carried);
+  }
+  for (const MetricProbe& probe : metric_probes(cut_to(settings, T))) {
+    std::vector<int64_t> lacking;
+    for (int64_t l = 0; l < layers; ++l)
+      if (!there.contains(probe.id(l))) {
+        lacking.push_back(l);
+        plan.missing.insert(probe.id(l));
+      }
+    const auto name = [&](const std::string& layer) {
+      const std::string hook =
+          fmt::format("blocks.{}.{}{}", layer, probe.hook, probe.gradient ? ".grad" : "");
+      if (std::find(plan.left_out.begin(), plan.left_out.end(), hook) == plan.left_out.end())
+        plan.left_out.push_back(hook);
+    };
+    if (static_cast<int64_t>(lacking.size()) == layers)
+      name("*");
+    else
+      for (int64_t l : lacking) name(fmt::format("{}", l));
+  }
+  return plan;
 }
 
 }  // namespace weir

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "lab/measure/metric_probes.h"
@@ -17,6 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Numbers = std::vector<double>;
 
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kLastOther = 15;  // tokens 1..15 are what the sink token is compared with
 
 Json numbers(const Numbers& values) {
@@ -53,10 +55,16 @@ Numbers ratios(const Numbers& numerators, const Numbers& denominators) {
 // The numbers of one layer, from its probes.
 class LayerRecord {
  public:
-  LayerRecord(int64_t layer, const MetricSettings& cut, int64_t T, const Tensors& values,
-              const Outliers& outliers)
-      : layer_(layer), cut_(cut), T_(T), values_(values), outliers_(outliers) {
-    for (int64_t t = 1; t <= kLastOther && t < T; ++t)
+  /// `outliers` is null where the residual stream is left out.
+  LayerRecord(int64_t layer, const MetricSettings& cut, const Measurement& measurement,
+              const Tensors& values, const Outliers* outliers)
+      : layer_(layer),
+        cut_(cut),
+        T_(measurement.length),
+        missing_(measurement.plan.missing),
+        values_(values),
+        outliers_(outliers) {
+    for (int64_t t = 1; t <= kLastOther && t < T_; ++t)
       if (t != cut.sink_token) others_.push_back(t);
   }
 
@@ -65,7 +73,7 @@ class LayerRecord {
     attention();
     norms();
     gradients();
-    outliers();
+    if (outliers_) outliers();
     return std::move(json_);
   }
   double sink_rate() const { return sink_rate_; }
@@ -80,9 +88,15 @@ class LayerRecord {
   }
   const Numbers& value(const MetricProbe& probe) const { return tensor(probe).data; }
   bool has(const MetricProbe& probe) const { return values_.contains(probe.id(layer_)); }
+  // Whether the model's hooks carry a probe, whose value has to be there then.
+  bool carries(const MetricProbe& probe) const {
+    const bool there = !missing_.contains(probe.id(layer_));
+    WEIR_CHECK(!there || has(probe), "no value of the probe {}", probe.id(layer_));
+    return there;
+  }
 
-  void attention() {
-    // Score of each sequence and head; the rate is thresholded by sequence before any mean.
+  // Score of each sequence and head; the rate is thresholded by sequence before any mean.
+  void scores() {
     const HostTensor& scores = tensor(sink_scores(cut_));
     const int64_t B = scores.shape()[0], H = scores.shape()[1];
     Numbers by_head(static_cast<size_t>(H), 0);
@@ -97,9 +111,14 @@ class LayerRecord {
     sink_rate_ = sinking / static_cast<double>(B * H);
     json_["sink_score"] = numbers(by_head);
     json_["sink_rate"] = json_number(sink_rate_);
-    json_["sink_mass"] = numbers(value(sink_mass(cut_)));
-    json_["sink_second_moment"] = numbers(value(sink_second_moment(cut_)));
-    json_["attention_entropy"] = numbers(value(attention_entropy()));
+  }
+
+  void attention() {
+    if (carries(sink_scores(cut_))) scores();
+    for (const auto& [key, probe] : {std::pair("sink_mass", sink_mass(cut_)),
+                                     std::pair("sink_second_moment", sink_second_moment(cut_)),
+                                     std::pair("attention_entropy", attention_entropy())})
+      if (carries(probe)) json_[key] = numbers(value(probe));
     if (has(attention_row_sum())) json_["row_sum"] = numbers(value(attention_row_sum()));
     // What attention of equal weights to all tokens up to the query's own would give.
     double mass = 0, score = 0;
@@ -115,8 +134,11 @@ class LayerRecord {
   }
 
   void norms() {
-    Json norm, sink_max, others;
+    Json norm = Json::object(), sink_max = Json::object(), others = Json::object();
     for (const HookOfKey& stream : stream_hooks()) {
+      if (!carries(token_norm(stream.hook)) ||
+          !carries(token_norm_max(stream.hook, cut_.sink_token)))
+        continue;
       const Numbers& norms = value(token_norm(stream.hook));
       norm[stream.key] = numbers(norms);
       sink_max[stream.key] = json_number(value(token_norm_max(stream.hook, cut_.sink_token))[0]);
@@ -128,12 +150,15 @@ class LayerRecord {
       if (std::string(stream.key) == "resid_post")
         resid_post_ratio_ = ratio(norms[static_cast<size_t>(cut_.sink_token)], mean(compared));
     }
-    norm["value"] = numbers(mean_over_heads(tensor(token_norm(kValueHook))));
+    if (carries(token_norm(kValueHook)))
+      norm["value"] = numbers(mean_over_heads(tensor(token_norm(kValueHook))));
     if (has(token_norm(kScaledValueHook)))
       norm["value_scaled"] = numbers(mean_over_heads(tensor(token_norm(kScaledValueHook))));
     json_["norm"] = norm;
-    json_["value_norm_by_head"] = heads_first(tensor(token_norm(kValueHook)));
-    json_["value_grad_norm_by_head"] = heads_first(tensor(summed_gradient(kValueHook)));
+    if (carries(token_norm(kValueHook)))
+      json_["value_norm_by_head"] = heads_first(tensor(token_norm(kValueHook)));
+    if (carries(summed_gradient(kValueHook)))
+      json_["value_grad_norm_by_head"] = heads_first(tensor(summed_gradient(kValueHook)));
     json_["sink_token_max"] = sink_max;
     json_["others"] = others;
   }
@@ -161,38 +186,47 @@ class LayerRecord {
   void gradients() {
     std::map<std::string, Numbers> grad;
     for (const HookOfKey& hook : gradient_hooks())
-      grad[hook.key] = value(summed_gradient(hook.hook));
-    Json norms;
+      if (carries(summed_gradient(hook.hook))) grad[hook.key] = value(summed_gradient(hook.hook));
+    Json norms = Json::object();
     for (const HookOfKey& hook : head_gradient_hooks())
-      norms[hook.key] = numbers(value(summed_gradient_of_heads(hook.hook)));
+      if (carries(summed_gradient_of_heads(hook.hook)))
+        norms[hook.key] = numbers(value(summed_gradient_of_heads(hook.hook)));
     if (has(summed_gradient_of_heads(kScaledValueHook)))
       norms["v_scaled"] = numbers(value(summed_gradient_of_heads(kScaledValueHook)));
-    for (const HookOfKey& hook : gradient_hooks()) norms[hook.key] = numbers(grad[hook.key]);
+    for (const HookOfKey& hook : gradient_hooks())
+      if (grad.contains(hook.key)) norms[hook.key] = numbers(grad[hook.key]);
     json_["grad_norm"] = norms;
-
-    const Numbers& at_input = grad["attn_in"];
-    Numbers near;
-    for (int64_t t = 0; t <= cut_.gradient_window; ++t)
-      if (t != cut_.sink_token) near.push_back(at_input[static_cast<size_t>(t)]);
-    gradient_sink_ratio_ = ratio(at_input[static_cast<size_t>(cut_.sink_token)], mean(near));
-    json_["gradient_sink_ratio"] = json_number(gradient_sink_ratio_);
+    if (grad.contains("attn_in")) gradient_sink(grad["attn_in"]);
 
     auto branch = [&](const std::string& name, const char* in, const char* branch_hook,
                       const char* before, const char* after) {
-      json_["bloat_" + name] = numbers(ratios(grad[in], grad[name + "_out"]));
-      json_["compress_" + name] = numbers(ratios(value(summed_gradient(branch_hook)), grad[in]));
-      json_["change_" + name] = numbers(ratios(grad[before], grad[after]));
+      const auto both = [&](const std::string& a, const std::string& b) {
+        return grad.contains(a) && grad.contains(b);
+      };
+      if (both(in, name + "_out"))
+        json_["bloat_" + name] = numbers(ratios(grad[in], grad[name + "_out"]));
+      if (carries(summed_gradient(branch_hook)) && grad.contains(in))
+        json_["compress_" + name] = numbers(ratios(value(summed_gradient(branch_hook)), grad[in]));
+      if (both(before, after)) json_["change_" + name] = numbers(ratios(grad[before], grad[after]));
     };
     branch("attn", "attn_in", kAttentionBranch, "resid_pre", "resid_mid");
     branch("mlp", "mlp_in", kMlpBranch, "resid_mid", "resid_post");
   }
 
+  void gradient_sink(const Numbers& at_input) {
+    Numbers near;
+    for (int64_t t = 0; t <= cut_.gradient_window; ++t)
+      if (t != cut_.sink_token) near.push_back(at_input[static_cast<size_t>(t)]);
+    gradient_sink_ratio_ = ratio(at_input[static_cast<size_t>(cut_.sink_token)], mean(near));
+    json_["gradient_sink_ratio"] = json_number(gradient_sink_ratio_);
+  }
+
   void outliers() {
-    json_["resid_post_max_abs"] = json_number(outliers_.max_abs);
-    json_["resid_post_median_abs"] = json_number(outliers_.median_abs);
-    json_["resid_post_kurtosis"] = json_number(outliers_.kurtosis);
+    json_["resid_post_max_abs"] = json_number(outliers_->max_abs);
+    json_["resid_post_median_abs"] = json_number(outliers_->median_abs);
+    json_["resid_post_kurtosis"] = json_number(outliers_->kurtosis);
     Json list = Json::array();
-    for (const MassiveActivation& entry : outliers_.massive)
+    for (const MassiveActivation& entry : outliers_->massive)
       list.push_back({{"sequence", entry.sequence},
                       {"token", entry.token},
                       {"feature", entry.feature},
@@ -203,11 +237,13 @@ class LayerRecord {
   int64_t layer_;
   const MetricSettings& cut_;
   int64_t T_;
+  const std::set<std::string>& missing_;
   const Tensors& values_;
-  const Outliers& outliers_;
+  const Outliers* outliers_;
   std::vector<int64_t> others_;
   Json json_;
-  double sink_rate_ = 0, gradient_sink_ratio_ = 0, resid_post_ratio_ = 0;
+  // NaN where hooks do not carry them.
+  double sink_rate_ = kNaN, gradient_sink_ratio_ = kNaN, resid_post_ratio_ = kNaN;
 };
 
 }  // namespace
@@ -241,18 +277,19 @@ void add_probe_value(Tensors& values, const std::string& id, HostTensor part) {
 
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values) {
-  std::vector<Outliers> outliers;
+  std::map<int64_t, Outliers> outliers;
   for (int64_t l = 0; l < model.layers; ++l) {
+    if (measurement.plan.missing.contains(raw_resid_post().id(l))) continue;
     const HostTensor& x = values.at(raw_resid_post().id(l));
-    outliers.push_back(outliers_of(x.data, x.shape()[1], x.shape()[2], settings.massive_absolute,
-                                   settings.massive_ratio));
+    outliers[l] = outliers_of(x.data, x.shape()[1], x.shape()[2], settings.massive_absolute,
+                              settings.massive_ratio);
   }
   return metric_record(model, settings, measurement, values, outliers, Workers(1));
 }
 
 std::string metric_record(const MeasuredModel& model, const MetricSettings& settings,
                           const Measurement& measurement, const Tensors& values,
-                          const std::vector<Outliers>& outliers, const Workers& workers) {
+                          const std::map<int64_t, Outliers>& outliers, const Workers& workers) {
   const MetricSettings cut = cut_to(settings, measurement.length);
   Json record = {{"format", "weir.measure/1"}};
   if (measurement.step) record["step"] = *measurement.step;
@@ -265,6 +302,7 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
   if (measurement.around) record["tokens"].update(Json::parse(tokens_json(*measurement.around)));
   record["settings"] = settings_json(cut, model);
   record["loss"] = json_number(measurement.loss);
+  if (!measurement.plan.left_out.empty()) record["left_out"] = measurement.plan.left_out;
   // Most of a record are the numbers of its layers, which become text side by side.
   const auto layers = static_cast<size_t>(model.layers);
   Numbers rates(layers), gradient_ratios(layers), resid_ratios(layers);
@@ -274,7 +312,9 @@ std::string metric_record(const MeasuredModel& model, const MetricSettings& sett
       [&](int64_t first, int64_t last, int) {
         for (int64_t l = first; l < last; ++l) {
           const auto i = static_cast<size_t>(l);
-          LayerRecord layer(l, cut, measurement.length, values, outliers.at(i));
+          const auto found = outliers.find(l);
+          LayerRecord layer(l, cut, measurement, values,
+                            found == outliers.end() ? nullptr : &found->second);
           texts[i] = layer.json().dump();
           rates[i] = layer.sink_rate();
           gradient_ratios[i] = layer.gradient_sink_ratio();

@@ -62,6 +62,7 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   plan.rows = rows;
   const int64_t parts = request_.batch / rows;
   Model model = source_.build(rows, request_.length);
+  check_model(model, rows, request_.length);
   CompileOptions options = request_.options;
   options.probes = request_.probes;
   options.compose = {.purpose = Purpose::measure, .parts = parts, .returns_loss = request_.loss};

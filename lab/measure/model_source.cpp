@@ -1,8 +1,79 @@
 #include "lab/measure/model_source.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "models/stored_weights.h"
 #include "support/error.h"
 
 namespace weir {
+
+void check_model(const Model& model, int64_t B, int64_t T) {
+  if (!model.graph) user_error("model", "the graph is null. Make one with Builder::finish().");
+  const Graph& graph = *model.graph;
+  Problems problems("model");
+  const auto need_input = [&](const std::string& name, const Type& type) {
+    const auto input = graph.find_input(name);
+    if (!input)
+      problems.add(fmt::format("there is no input {} {}.", name, to_string(type)));
+    else if (graph.type(*input) != type)
+      problems.add(fmt::format("input {} is {}, but {} is needed.", name,
+                               to_string(graph.type(*input)), to_string(type)));
+  };
+  need_input("tokens", i32({B, T}));
+  need_input("targets", i32({B, T}));
+  need_input("loss_scale", f32({}));
+  const auto loss = graph.find_output("loss");
+  if (!loss)
+    problems.add("there is no output loss. Name it with Builder::output(\"loss\", ...).");
+  else if (graph.type(*loss).elements() != 1)
+    problems.add(
+        fmt::format("output loss is {}, but one number is needed.", to_string(graph.type(*loss))));
+  std::map<std::string, Type> parameters;
+  for (const Parameter& parameter : model.parameters) {
+    parameters.emplace(parameter.name, parameter.type);
+    const auto input = graph.find_input(parameter.name);
+    if (!input || !graph.node(*input).attrs.get_bool("state"))
+      problems.add(fmt::format("parameter {} is no state of the graph.", parameter.name));
+    else if (graph.type(*input) != parameter.type)
+      problems.add(fmt::format("parameter {} is {}, but the state is {}.", parameter.name,
+                               to_string(parameter.type), to_string(graph.type(*input))));
+  }
+  for (int32_t id : graph.inputs())
+    if (graph.node(id).attrs.get_bool("state") && !parameters.contains(graph.input_name(id)))
+      problems.add(fmt::format("state {} has no parameter, which says how it starts.",
+                               graph.input_name(id)));
+  problems.raise();
+}
+
+ModelSource stored_source(const ModelDefinition& model, const std::string& folder) {
+  const std::shared_ptr<const StoredWeights> weights = open_safetensors_folder(folder);
+  ModelSource source;
+  source.sizes = model.sizes;
+  source.build = model.build;
+  for (const StoredTensor& tensor : weights->tensors())
+    source.mapped_bytes = std::max(source.mapped_bytes, tensor.bytes);
+  const auto read = [weights](const std::string& name, const Type& type, float* out) {
+    const std::vector<StoredTensor>& tensors = weights->tensors();
+    const auto found =
+        std::find_if(tensors.begin(), tensors.end(),
+                     [&](const StoredTensor& tensor) { return tensor.name == name; });
+    if (found == tensors.end() || found->shape != type.shape) return false;
+    weights->read(static_cast<size_t>(found - tensors.begin()), out);
+    return true;
+  };
+  source.read = [read, folder](const Parameter& parameter, float* out) {
+    if (!read(parameter.name, parameter.type, out))
+      user_error("model", "{} has no {} {}. Give a checkpoint of this model.", folder,
+                 parameter.name, to_string(parameter.type));
+  };
+  source.read_added = [read](const AddedState& state, float* out) {
+    return read(state.name, state.type, out);
+  };
+  return source;
+}
 
 ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoint) {
   const ModelConfig config = resolved(checkpoint->config());

@@ -11,9 +11,10 @@ RecordValues::RecordValues(const MeasuredModel& model, const MetricSettings& set
     : settings_(settings), options_(std::move(options)), workers_(options_.threads) {
   if (!options_.record) return;
   for (int64_t l = 0; l < model.layers; ++l)
-    streams_.try_emplace(raw_resid_post().id(l), length, model.d_model,
-                         batch * length * model.d_model, settings.massive_absolute,
-                         options_.may_come_again);
+    if (!options_.plan.missing.contains(raw_resid_post().id(l)))
+      streams_.try_emplace(raw_resid_post().id(l), length, model.d_model,
+                           batch * length * model.d_model, settings.massive_absolute,
+                           options_.may_come_again);
 }
 
 void RecordValues::add(const ProbeValue& value) {
@@ -36,13 +37,17 @@ void RecordValues::add_again(const ProbeValue& value) {
 }
 
 std::string RecordValues::record(const MeasuredModel& model, const Measurement& measurement) {
-  std::vector<Outliers> outliers(static_cast<size_t>(model.layers));
+  std::map<int64_t, Outliers> outliers;
+  for (int64_t l = 0; l < model.layers; ++l)
+    if (streams_.contains(raw_resid_post().id(l))) outliers[l] = {};
   workers_.parallel_tiles(model.layers, [&](int64_t first, int64_t last, int) {
     for (int64_t l = first; l < last; ++l)
-      outliers[static_cast<size_t>(l)] =
-          streams_.at(raw_resid_post().id(l)).result(settings_.massive_ratio);
+      if (const auto found = outliers.find(l); found != outliers.end())
+        found->second = streams_.at(raw_resid_post().id(l)).result(settings_.massive_ratio);
   });
-  return metric_record(model, settings_, measurement, values_, outliers, workers_);
+  Measurement whole = measurement;
+  whole.plan = options_.plan;
+  return metric_record(model, settings_, whole, values_, outliers, workers_);
 }
 
 int64_t RecordValues::bytes(const MeasuredModel& model, int64_t batch, int64_t length,

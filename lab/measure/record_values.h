@@ -20,6 +20,7 @@ class RecordValues {
         {};                       ///< ids whose values are kept whatever the record does with them
     bool may_come_again = false;  ///< whether the batch can be run a second time
     int threads = 1;
+    MetricPlan plan = {};  ///< what the record leaves out
   };
 
   RecordValues(const MeasuredModel& model, const MetricSettings& settings, int64_t batch,

@@ -43,9 +43,16 @@ json scatter(const json& record, const std::string& branch, const char* input) {
         first.push_back(five_digits(tokens[t]));
       result[key].push_back(first);
     };
+    const auto ratio_key = [&](const std::string& ratio) {
+      return fmt::format("{}_{}", ratio, branch);
+    };
+    const std::vector<std::string> ratios = {"bloat", "compress", "change"};
+    if (!layer["norm"].contains(input) ||
+        std::any_of(ratios.begin(), ratios.end(),
+                    [&](const std::string& ratio) { return !layer.contains(ratio_key(ratio)); }))
+      return json::object();  // what a model of one's own does not name
     add("norm", layer["norm"][input]);
-    for (const std::string ratio : {"bloat", "compress", "change"})
-      add(ratio, layer[fmt::format("{}_{}", ratio, branch)]);
+    for (const std::string& ratio : ratios) add(ratio, layer[ratio_key(ratio)]);
   }
   return result;
 }
@@ -101,7 +108,7 @@ struct MassivePlace {
 std::vector<MassivePlace> massive_places(const json& record) {
   std::map<std::pair<int64_t, int64_t>, MassivePlace> places;
   for (const json& layer : record["layers"])
-    for (const json& entry : layer["massive_activations"]) {
+    for (const json& entry : layer.value("massive_activations", json::array())) {
       const auto token = entry["token"].get<int64_t>(), feature = entry["feature"].get<int64_t>();
       const double value = entry["value"].is_number() ? entry["value"].get<double>() : INFINITY;
       MassivePlace& place = places[{token, feature}];

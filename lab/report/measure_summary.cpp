@@ -28,8 +28,17 @@ std::vector<double> numbers_of(const json& values) {
   return result;
 }
 
+// Of a field that a record may leave out: NaN, none.
+double number_of(const json& layer, const char* key) {
+  return layer.contains(key) ? number(layer[key]) : kNaN;
+}
+std::vector<double> numbers_at(const json& layer, const char* key) {
+  return layer.contains(key) ? numbers_of(layer[key]) : std::vector<double>{};
+}
+
 // The sink token's norm over the mean of tokens 1..15.
 double sink_ratio(const std::vector<double>& norms, size_t sink) {
+  if (norms.empty()) return kNaN;
   std::vector<double> others;
   for (size_t t = 1; t <= 15 && t < norms.size(); ++t)
     if (t != sink) others.push_back(norms[t]);
@@ -37,10 +46,18 @@ double sink_ratio(const std::vector<double>& norms, size_t sink) {
 }
 
 std::string largest_activation(const json& layer) {
+  if (!layer.contains("massive_activations")) return "-";
   const json& massive = layer["massive_activations"];
   if (massive.empty()) return short_number(number(layer["resid_post_max_abs"]));
   return fmt::format("{} at token {}, feature {}", short_number(number(massive[0]["value"])),
                      massive[0]["token"].get<int64_t>(), massive[0]["feature"].get<int64_t>());
+}
+
+// What the record leaves out, and why.
+std::string left_out_line(const json& record) {
+  if (!record.contains("left_out")) return "";
+  return fmt::format("left out, since the model does not name it: {}\n",
+                     join(record["left_out"].get<std::vector<std::string>>(), ", "));
 }
 
 }  // namespace
@@ -49,13 +66,13 @@ LayerNumbers layer_numbers(const json& record) {
   LayerNumbers result;
   const auto sink = record["settings"]["sink_token"].get<size_t>();
   for (const json& layer : record["layers"]) {
-    const std::vector<double> mass = numbers_of(layer["sink_mass"]);
-    result.sink_rate.push_back(number(layer["sink_rate"]));
-    result.sink_mass.push_back(mean(mass));
-    result.sink_mass_max.push_back(largest(mass));
-    result.gradient_sink_ratio.push_back(number(layer["gradient_sink_ratio"]));
-    result.norm_ratio.push_back(sink_ratio(numbers_of(layer["norm"]["resid_post"]), sink));
-    result.value_ratio.push_back(sink_ratio(numbers_of(layer["norm"]["value"]), sink));
+    const std::vector<double> mass = numbers_at(layer, "sink_mass");
+    result.sink_rate.push_back(number_of(layer, "sink_rate"));
+    result.sink_mass.push_back(mass.empty() ? kNaN : mean(mass));
+    result.sink_mass_max.push_back(mass.empty() ? kNaN : largest(mass));
+    result.gradient_sink_ratio.push_back(number_of(layer, "gradient_sink_ratio"));
+    result.norm_ratio.push_back(sink_ratio(numbers_at(layer["norm"], "resid_post"), sink));
+    result.value_ratio.push_back(sink_ratio(numbers_at(layer["norm"], "value"), sink));
   }
   const json& summary = record["summary"];
   result.loss = number(record["loss"]);
@@ -119,7 +136,8 @@ std::string measure_table(const std::string& text) {
              short_number(all.ratio_quartiles[0]), short_number(all.ratio_quartiles[1]),
              short_number(all.norm_ratio_max), record["settings"]["sink_token"].get<int64_t>(),
              short_number(number(first["sink_score_null"])),
-             short_number(number(first["sink_mass_null"])), caveat.empty() ? "" : caveat + "\n");
+             short_number(number(first["sink_mass_null"])), caveat.empty() ? "" : caveat + "\n") +
+         left_out_line(record);
 }
 
 }  // namespace weir

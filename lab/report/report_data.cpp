@@ -149,10 +149,18 @@ class RecordReader {
     line["settings"]["sink_threshold"].number();
     if (line["settings"].has("v_scale")) line["settings"]["v_scale"].text();
     arm_.kept_tokens = kept_tokens(static_cast<int>(length_));
+    leaves_out_ = line.has("left_out");
+    if (leaves_out_)
+      for (size_t i = 0; i < line["left_out"].elements().size(); ++i)
+        arm_.left_out.push_back(line["left_out"][i].text());
   }
 
   void layer(const Field& layer, MeasuredStep& step) {
+    const auto there = [&](const Field& parent, const char* key) {
+      return !leaves_out_ || parent.has(key);
+    };
     for (const char* key : {"sink_score", "sink_mass", "sink_second_moment", "attention_entropy"}) {
+      if (!there(layer, key)) continue;
       std::vector<double> heads = layer[key].numbers();
       step.by_layer[key].push_back(mean(heads));
       if (std::string(key) == "sink_score" || std::string(key) == "sink_mass") {
@@ -166,13 +174,16 @@ class RecordReader {
     }
     for (const char* key : {"sink_rate", "sink_score_null", "sink_mass_null", "gradient_sink_ratio",
                             "resid_post_max_abs", "resid_post_median_abs", "resid_post_kurtosis"})
-      step.by_layer[key].push_back(layer[key].number());
+      if (there(layer, key)) step.by_layer[key].push_back(layer[key].number());
     const Field norm = layer["norm"], gradient = layer["grad_norm"];
-    for (const char* key : norm_keys) tokens(norm, key, "norm.", 1, 15, step);
+    for (const char* key : norm_keys)
+      if (there(norm, key)) tokens(norm, key, "norm.", 1, 15, step);
     if (norm.has("value_scaled")) tokens(norm, "value_scaled", "norm.", 1, 15, step);
-    for (const char* key : path_keys) tokens(gradient, key, "grad.", 0, window_, step);
+    for (const char* key : path_keys)
+      if (there(gradient, key)) tokens(gradient, key, "grad.", 0, window_, step);
     if (gradient.has("v_scaled")) tokens(gradient, "v_scaled", "grad.", 0, window_, step);
-    for (const char* key : ratio_keys) tokens(layer, key, "", 1, 15, step);
+    for (const char* key : ratio_keys)
+      if (there(layer, key)) tokens(layer, key, "", 1, 15, step);
   }
 
   void tokens(const Field& parent, const char* key, const std::string& prefix, int first, int last,
@@ -195,6 +206,7 @@ class RecordReader {
   ReportArm& arm_;
   size_t layers_ = 0, length_ = 0;
   int sink_ = 0, window_ = 0;
+  bool leaves_out_ = false;  ///< what the model's hooks do not carry
 };
 
 std::string read_text(const fs::path& file) {

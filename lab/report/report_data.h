@@ -37,6 +37,7 @@ struct ReportArm {
   LossCurve validation;                ///< empty without one
   std::vector<MeasuredStep> measured;  ///< ascending steps, at least one
   std::vector<int> kept_tokens;        ///< the token indices of by_token: all, or thinned when long
+  std::vector<std::string> left_out;   ///< what the records do not have, by hook
   nlohmann::json model, tokens, settings;
   nlohmann::json maps = nlohmann::json::array();
   nlohmann::json profile;  ///< weir.profile/1 of a run with --profile, else null

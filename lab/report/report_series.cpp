@@ -5,6 +5,7 @@
 
 #include "lab/measure/attention_map.h"
 #include "lab/report/report_page.h"
+#include "support/text.h"
 #include "support/error.h"
 
 namespace weir {
@@ -231,6 +232,9 @@ PageData page_data(const ReportRun& run) {
                                      arm.name, "head values");
     const auto tokens = writer.choose(steps, cost(first, &MeasuredStep::by_token), token_budget / n,
                                       arm.name, "token curves");
+    if (!arm.left_out.empty())
+      writer.note(fmt::format("{}: what is measured at {}, which the model does not name.",
+                              arm.name, join(arm.left_out, ", ")));
     const size_t length = arm.tokens.at("length").get<size_t>();
     if (arm.kept_tokens.size() < length)
       writer.note(

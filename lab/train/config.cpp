@@ -148,13 +148,13 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
       problems.add(fmt::format(
           "data.validation is {}, but a fraction between 0 and 1, or files, are needed.",
           c.data.validation[0]));
-  try {
-    ModelConfig model = c.model;
-    if (model.vocabulary == 0) model.vocabulary = 1;
-    check_config(model);
-  } catch (const UserError& error) {
-    problems.add(error.what());
-  }
+  if (!c.own_model) try {
+      ModelConfig model = c.model;
+      if (model.vocabulary == 0) model.vocabulary = 1;
+      check_config(model);
+    } catch (const UserError& error) {
+      problems.add(error.what());
+    }
 }
 
 void check_arm_names(const RunConfig& config, UsageProblems& problems) {
@@ -243,6 +243,29 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
                         problems);
   problems.raise();
   return config;
+}
+
+void set_model(RunConfig& config, const ModelDefinition& model) {
+  if (!model.build) user_error("model", "the definition has no function build.");
+  const MeasuredModel& sizes = model.sizes;
+  ModelConfig& m = config.model;
+  m.name = sizes.name;
+  m.layers = sizes.layers;
+  m.d_model = sizes.d_model;
+  m.heads = sizes.heads;
+  m.kv_heads = sizes.kv_heads;
+  m.d_head = sizes.d_head;
+  m.d_ff = sizes.d_ff;
+  m.vocabulary = sizes.vocabulary;
+  config.own_model = std::make_shared<const ModelDefinition>(model);
+}
+
+ModelDefinition model_of(const RunConfig& config) {
+  if (config.own_model) return *config.own_model;
+  const ModelConfig model = resolved(config.model);
+  return {{model.name, model.layers, model.d_model, model.heads, model.kv_heads, model.d_head,
+           model.d_ff, model.vocabulary, 0},
+          [model = config.model](int64_t B, int64_t T) { return build_model(model, B, T); }};
 }
 
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm) {

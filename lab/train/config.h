@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "lab/measure/model_source.h"
 #include "models/llama.h"
 #include "passes/rewrites.h"
 
@@ -83,6 +85,8 @@ struct RunConfig {
   MeasureConfig measure;
   Rewrites rewrites;
   std::vector<ArmConfig> arms;
+  /// A model of one's own, which no key says, instead of that of the keys model.*: set_model.
+  std::shared_ptr<const ModelDefinition> own_model;
 
   RunConfig();
 };
@@ -102,6 +106,11 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
 /// The same; one UsageError lists everything wrong.
 RunConfig parse_config(const std::string& json, const std::vector<std::string>& words,
                        RunConfig config = {});
+/// Makes the run train a model of one's own, whose sizes the keys model.* then have.
+void set_model(RunConfig& config, const ModelDefinition& model);
+/// What the run trains.
+ModelDefinition model_of(const RunConfig& config);
+
 /// The configuration of one arm.
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm);
 /// All keys with their values, nested, indented; parse_config reads it back to the same.

@@ -52,7 +52,7 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("model.heads", model.heads, within(1, 4096), "query heads"),
       WEIR_KEY("model.kv_heads", model.kv_heads, within(0, 4096), "key and value heads; divides heads; 0: as many as heads"),
       WEIR_KEY("model.d_head", model.d_head, within(0, 8192), "features a head; 0: d_model / heads"),
-      WEIR_KEY("model.d_ff", model.d_ff, within(1, 1 << 20), "width of the MLP"),
+      WEIR_KEY("model.d_ff", model.d_ff, within(0, 1 << 20), "width of the MLP; 0 only of a model of one's own"),
       WEIR_KEY("model.vocabulary", model.vocabulary, within(0, 1 << 24), "token ids; 0: as the data needs"),
       WEIR_KEY("model.rms_eps", model.rms_eps, within(0, 1), "added to the mean square in RMSNorm"),
       WEIR_KEY("model.rope_base", model.rope_base, within(1 + 1e-6, 1e12), "base of the rotary embedding"),

@@ -4,10 +4,11 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "ir/type.h"
 #include "lab/measure/nonfinite.h"
-#include "passes/autodiff.h"
+#include "passes/probes.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -57,6 +58,9 @@ std::string first_not_finite(const RunConfig& config, const BatchSource& source,
   for (int64_t l = 0; l < config.model.layers; ++l)
     for (const char* hook : {"hook_resid_mid", "hook_resid_post"})
       hooks.push_back(fmt::format("blocks.{}.{}", l, hook));
+  std::set<std::string> there;
+  for (const Hook& hook : list_hooks(built_model(config).graph)) there.insert(hook.name);
+  std::erase_if(hooks, [&](const std::string& hook) { return !there.contains(hook); });
   RunConfig probed = config;
   probed.measure.metrics = false;
   probed.measure.probes = hooks;

@@ -80,9 +80,10 @@ class StepProfile {
   ProfileFacts facts_;
 };
 
-// Of the model that a configuration describes, without building it.
-int64_t llama_parameters(const ModelConfig& given) {
-  const ModelConfig c = resolved(given);
+// Of the model that a configuration describes; a model of Weir's own is not built for it.
+int64_t parameters_of(const RunConfig& config) {
+  if (config.own_model) return config.own_model->build(1, config.length).parameter_count();
+  const ModelConfig c = resolved(config.model);
   const int64_t attention = c.d_model * c.d_head * 2 * (c.heads + c.kv_heads);
   const int64_t block = 2 * c.d_model + attention + 3 * c.d_model * c.d_ff;
   return (c.tied ? 1 : 2) * c.vocabulary * c.d_model + c.layers * block + c.d_model;
@@ -195,7 +196,7 @@ class ArmRun {
   // Weights and optimizer state are there whatever the plan is; a model beyond that is not planned,
   // which would take long.
   void check_state_memory() const {
-    const int64_t parameters = llama_parameters(config_.model);
+    const int64_t parameters = parameters_of(config_);
     const int64_t tensors = config_.optimizer.kind == "adamw" ? 3 : 2;
     const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
     const int64_t limit =
@@ -266,6 +267,9 @@ class ArmRun {
     if (data_.validation)
       say("validation on {} tokens of {}", validation_sequences_ * config_.length,
           data_.validation->describe());
+    const std::vector<std::string>& left_out = trainer_->graphs().metrics.left_out;
+    if (!left_out.empty())
+      say("left out of the records, since the model does not name them: {}", join(left_out, ", "));
     say("peak memory {}", to_string(trainer_->memory()));
     say("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s", report.kernels,
         report.distinct, report.from_cache, report.seconds);
@@ -315,8 +319,9 @@ class ArmRun {
     return info.step;
   }
 
-  // For others who load the checkpoint.
+  // For others who load the checkpoint; they know no model of one's own.
   std::map<std::string, std::string> texts() const {
+    if (config_.own_model) return data_.training->tokenizer_files();
     ModelConfig model = config_.model;
     model.context = config_.length;
     model.rewrites = rewrite_settings(config_);
@@ -411,7 +416,8 @@ class ArmRun {
             config_.length,
             {.record = config_.measure.metrics,
              .kept = graphs.kept_probes,
-             .threads = trainer_->threads()}};
+             .threads = trainer_->threads(),
+             .plan = graphs.metrics}};
   }
 
   void record(int64_t step, double loss, RecordValues& values) {

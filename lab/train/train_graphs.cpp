@@ -14,18 +14,24 @@ OptimizerKind optimizer_kind(const std::string& name) {
   return name == "sgd" ? OptimizerKind::sgd : OptimizerKind::adamw;
 }
 
-MeasuredModel sizes_of(const ModelConfig& model, const std::vector<Parameter>& parameters) {
-  MeasuredModel sizes{model.name,  model.layers,     model.d_model,
-                      model.heads, model.kv_heads,   model.d_head,
-                      model.d_ff,  model.vocabulary, 0};
-  for (const Parameter& parameter : parameters) sizes.parameters += parameter.type.elements();
-  return sizes;
-}
-
 std::set<std::string> ids_of(const std::vector<ResolvedProbe>& probes) {
   std::set<std::string> ids;
   for (const ResolvedProbe& probe : probes) ids.insert(probe.id);
   return ids;
+}
+
+// The attention map of the report, of an attention node that a model of one's own may not have.
+void add_map(const GraphPtr& built, const RunConfig& config, TrainingGraphs& graphs,
+             std::vector<std::string>& requests) {
+  const std::string request = map_request(config.measure.map_layer, config.measure.map_head);
+  if (config.own_model) try {
+      resolve_probes(built, parse_probe_requests({request}));
+    } catch (const UserError&) {
+      graphs.metrics.left_out.push_back("the attention map");
+      return;
+    }
+  requests.push_back(request);
+  graphs.map_probe = map_id(config.measure.map_layer, config.measure.map_head);
 }
 
 }  // namespace
@@ -59,7 +65,10 @@ OptimizerOptions optimizer_options(const RunConfig& config,
 }
 
 Model built_model(const RunConfig& config) {
-  return build_model(config.model, config.batch / config.micro_batches, config.length);
+  const int64_t rows = config.batch / config.micro_batches;
+  Model model = model_of(config).build(rows, config.length);
+  check_model(model, rows, config.length);
+  return model;
 }
 
 CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
@@ -77,10 +86,14 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   TrainingGraphs result;
   std::vector<std::string> requests = config.measure.probes;
   if (measured && config.measure.metrics) {
-    for (const std::string& request : metric_requests(metric_settings(config), config.length))
-      requests.push_back(request);
-    requests.push_back(map_request(config.measure.map_layer, config.measure.map_head));
-    result.map_probe = map_id(config.measure.map_layer, config.measure.map_head);
+    const GraphPtr built =
+        run_pipeline(model.graph,
+                     {.target = target, .rewrites = config.rewrites, .stop = Stage::built})
+            .graph;
+    result.metrics =
+        plan_metrics(built, metric_settings(config), config.model.layers, config.length);
+    requests.insert(requests.end(), result.metrics.requests.begin(), result.metrics.requests.end());
+    add_map(built, config, result, requests);
   }
 
   // What both steps have in common: their bits are equal because they part here, behind everything
@@ -105,7 +118,10 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   result.parameters = model.parameters;
   for (const AddedState& added : added_states(*model.graph, *graph))
     result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
-  result.sizes = sizes_of(resolved(config.model), result.parameters);
+  result.sizes = model_of(config).sizes;
+  result.sizes.parameters = 0;
+  for (const Parameter& parameter : result.parameters)
+    result.sizes.parameters += parameter.type.elements();
   return result;
 }
 

@@ -19,6 +19,7 @@ struct TrainingGraphs {
   /// Of stage instrumented, in running order: the step, the step with probes (none without probes),
   /// and the loss alone of a part of a batch (none where nothing is validated).
   std::vector<GraphPtr> plain, probed, validation;
+  MetricPlan metrics;                 ///< of the record
   std::set<std::string> kept_probes;  ///< ids of measure.probes, which are stored as arrays
   std::string map_probe;              ///< id of the attention map, "" if there is none
 };

@@ -7,7 +7,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const arm = data.arm, sink = arm.sink, layerCount = arm.layers;
 const at = (family, key) => arm[family].series[key]?.[0] ?? null;
-const heads = at("head", "sink_score")[0].length;
+const heads = at("head", "sink_score")?.[0].length ?? 0;
 const state = { layer: layerCount > 1 ? "median" : 0, choice: {} };
 
 const tokenColour = () => css("--arm0"), otherColour = () => css("--arm1");
@@ -198,7 +198,7 @@ const figures = [
   { id: "outliers", panels: () => [
     layersPanel({ title: "Size of features", unit: "|x|", log: true, lines: [{ key: "resid_post_max_abs", label: "largest" },
       { key: "resid_post_median_abs", label: "median", dash: "dot", other: true }], styles: ["blue: largest", "orange, dotted: median"] }),
-    layersPanel({ title: "Excess kurtosis", unit: "kurtosis", log: at("layer", "resid_post_kurtosis").every((v) => v > 0),
+    layersPanel({ title: "Excess kurtosis", unit: "kurtosis", log: at("layer", "resid_post_kurtosis")?.every((v) => v > 0),
       lines: [{ key: "resid_post_kurtosis", label: "kurtosis" }] })] },
   { id: "map", choices: mapChoices, panels: () => arm.maps.map((map) => ({ draw: drawMapPanel, map, wide: 3, title: "" })) },
 ];
@@ -218,10 +218,14 @@ function listNumbers(panels, place) {
   }
 }
 
+/** Whether the record has what a panel shows; a model of one's own may not name what it takes. */
+const hasData = (panel) => (panel.lines ? panel.lines.some((line) => at("layer", line.key) || at("token", line.key))
+  : panel.key ? at("head", panel.key) : panel.branch ? data.scatter[panel.branch].norm : true);
+
 function buildFigure(figure) {
   const place = document.querySelector(`#${figure.id} .panels`);
   state.choice[figure.id] ??= 0;
-  figure.built = figure.panels();
+  figure.built = figure.panels().filter(hasData);
   if (layerCount === 1) {
     const single = figure.built.filter((panel) => panel.overLayers);
     figure.built = figure.built.filter((panel) => !panel.overLayers);

@@ -277,7 +277,7 @@ const pair = (key) => [{ key: `${key}.sink`, label: `token ${sink}` },
 const solidDotted = [`solid: token ${sink}`, "dotted: others"];
 const withLargest = (key) => [{ key, label: "mean over heads", faint: true },
   { key: `${key}_max`, style: "dashed", label: "largest head" }];
-const heads = arms[0].head.series.sink_score[0][0].length;
+const heads = arms[0].head.series.sink_score?.[0][0].length ?? 0;
 const sinkLines = (key) => (heads > 1 ? withLargest(key) : [{ key, faint: true }]);
 const sinkStyles = heads > 1 ? ["solid: mean over heads", "dashed: largest head"] : [];
 
@@ -322,7 +322,7 @@ const figures = [
       nulls: ["sink_mass_null"], styles: [...sinkStyles, "grey: uniform attention"] }, 2),
     ...stepsAndLayers({ title: "Entropy of attention", unit: "nats", fromZero: true,
       lines: [{ key: "attention_entropy", faint: true }] }, 2),
-    ...(layerCount * heads > 1 ? arms.map((arm) => ({ draw: drawHeads, arm, wide: 3 })) : []) ] },
+    ...(heads && layerCount * heads > 1 ? arms.map((arm) => ({ draw: drawHeads, arm, wide: 3 })) : []) ] },
   { id: "gradient", panels: () => [
     ...stepsAndLayers({ title: "Gradient-sink ratio", unit: "R_GS", log: true,
       lines: [{ key: "gradient_sink_ratio", faint: true, median: true }] })
@@ -362,6 +362,10 @@ function swatch(arm) {
   return element("span", `swatch arm${arm.index % 8}`);
 }
 
+/** Whether any arm has a curve of the panel; a model of one's own may not name what it takes. */
+const hasData = (panel) => !panel.lines || panel.kind === "training" || arms.some((arm) =>
+  panel.lines.some((line) => layerSeries(arm, line.key) || arm.token.series[line.key]));
+
 /** The panels of a figure as it is chosen now; empties and refills its place in the page. */
 function buildFigure(figure) {
   const place = document.querySelector(`#${figure.id} .panels`);
@@ -369,7 +373,7 @@ function buildFigure(figure) {
   place.replaceChildren();
   old.forEach(release);
   const choice = (state.choice[figure.id] ??= 0);
-  figure.built = figure.panels(choice);
+  figure.built = figure.panels(choice).filter(hasData);
   if (!figure.built.length) {
     element("p", "empty", place).textContent = "This run recorded none.";
     return;

@@ -19,6 +19,9 @@ namespace weir {
 namespace {
 
 using Json = ConfigJson;
+
+// Marks the resolved configuration of a run whose model no key describes.
+constexpr const char* kOwnModel = "own_model";
 using Assignments = std::vector<std::pair<std::string, std::string>>;
 
 // The text form of a JSON value, so that both sources are read by the same rules.
@@ -106,6 +109,8 @@ void read_json(RunConfig& config, const Json& json, const std::string& prefix,
     std::string name = prefix + key;
     if (name == "arms")
       config.arms = arms_from_json(value, problems);
+    else if (name == kOwnModel)  // which no file can describe
+      config.own_model = config.own_model ? config.own_model : std::make_shared<ModelDefinition>();
     else if (value.is_object() && !find_config_key(name))
       read_json(config, value, name + ".", assignments, problems);
     else
@@ -261,6 +266,11 @@ void set_model(RunConfig& config, const ModelDefinition& model) {
 }
 
 ModelDefinition model_of(const RunConfig& config) {
+  if (config.own_model && !config.own_model->build)
+    user_error("model",
+               "the model {} is of one's own: only the program that defines it can go on with the "
+               "run (set_model of lab/train/config.h).",
+               config.model.name);
   if (config.own_model) return *config.own_model;
   const ModelConfig model = resolved(config.model);
   return {{model.name, model.layers, model.d_model, model.heads, model.kv_heads, model.d_head,
@@ -290,6 +300,7 @@ std::string config_json(const RunConfig& config) {
     else
       json[name.substr(0, dot)][name.substr(dot + 1)] = value;
   }
+  if (config.own_model) json[kOwnModel] = true;
   json["arms"] = Json::array();
   for (const ArmConfig& arm : config.arms) {
     Json entry = {{"name", arm.name}};

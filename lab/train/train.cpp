@@ -82,7 +82,7 @@ class StepProfile {
 
 // Of the model that a configuration describes; a model of Weir's own is not built for it.
 int64_t parameters_of(const RunConfig& config) {
-  if (config.own_model) return config.own_model->build(1, config.length).parameter_count();
+  if (config.own_model) return model_of(config).build(1, config.length).parameter_count();
   const ModelConfig c = resolved(config.model);
   const int64_t attention = c.d_model * c.d_head * 2 * (c.heads + c.kv_heads);
   const int64_t block = 2 * c.d_model + attention + 3 * c.d_model * c.d_ff;

@@ -108,6 +108,12 @@ TEST(OwnModel, IsTrainedResumedReportedAndMeasured) {
   EXPECT_EQ(read_all(parts + "/checkpoints/step000006/model.safetensors"),
             read_all(whole + "/checkpoints/step000006/model.safetensors"));
 
+  // A command has no such model.
+  RunConfig further = config_of_run(folder / "whole");
+  further.steps = 9;
+  EXPECT_THAT(error_of([&] { train(further, {.resume = true, .quiet = true}); }),
+              HasSubstr("the model own is of one's own: only the program that defines it"));
+
   const std::string records = read_all(whole + "/metrics.jsonl");
   const auto record = nlohmann::json::parse(records.substr(0, records.find('\n')));
   const auto& layer = record["layers"][0];

@@ -29,12 +29,6 @@ constexpr int64_t row_pack_steps = 8;
 /// Steps of k that the packed strips are asked for ahead of use: an access of the second level.
 constexpr int64_t steps_ahead = 16;
 
-/// Position in the batch, as indices and as offsets into the operands.
-struct Batch {
-  Value* outer;
-  Value* inner;
-};
-
 /// What a block of k needs to know while a tile is computed.
 struct DepthBlock {
   Value* begin;
@@ -45,7 +39,7 @@ struct DepthBlock {
 
 /// A tile of C.
 struct Tile {
-  Batch batch;
+  Value* batch;
   Value* row_begin;
   Value* column_begin;
   Value* row_strips;     // full ones
@@ -90,9 +84,7 @@ class MatmulEmitter {
   }
 
   void pack_b(const std::string& symbol) {
-    std::vector<BufferUse> uses = {{}, {.written = true}};
-    uses.insert(uses.end(), hooks_.extra_buffers.begin(), hooks_.extra_buffers.end());
-    frame_ = e_.begin_kernel(symbol, uses);
+    frame_ = e_.begin_kernel(symbol, {{}, {.written = true}});
     e_.for_loop(frame_.first_tile, frame_.last_tile, 1, [&](Value* tile) {
       if (spec_.b.transposed) {
         pack_one_strip(tile);
@@ -111,41 +103,30 @@ class MatmulEmitter {
 
   // --- addresses ---
 
-  Value* operand_offset(const MatmulOperand& operand, const Batch& batch) {
-    return e_.add(e_.mul(batch.outer, operand.batch_stride[0]),
-                  e_.mul(batch.inner, operand.batch_stride[1]));
+  Value* operand_offset(const MatmulOperand& operand, Value* batch) {
+    return e_.mul(batch, operand.batch_stride);
   }
 
   /// Element offset of a strip of a block of k of the B packed ahead.
-  Value* packed_offset(const Batch& batch, Value* strip, const DepthBlock& block) {
-    Value* matrix = e_.index(0);
-    if (spec_.b.batch_stride[0] != 0) matrix = batch.outer;
-    if (spec_.b.batch_stride[1] != 0)
-      matrix =
-          e_.add(spec_.b.batch_stride[0] != 0 ? e_.mul(batch.outer, spec_.batch[1]) : e_.index(0),
-                 batch.inner);
+  Value* packed_offset(Value* batch, Value* strip, const DepthBlock& block) {
+    Value* matrix = spec_.b.batch_stride != 0 ? batch : e_.index(0);
     const int64_t columns = packed_columns(spec_.n);
     return e_.add(e_.add(e_.mul(matrix, columns * spec_.k), e_.mul(block.begin, columns)),
                   e_.mul(e_.mul(strip, strip_columns_), block.depth));
   }
 
-  /// Loads from operand A or B, or asks the prologue.
-  StripLoader loader(bool is_a, Value* buffer, const Batch& batch) {
+  /// Loads from operand A or B.
+  StripLoader loader(bool is_a, Value* buffer, Value* batch) {
     const MatmulOperand& operand = is_a ? spec_.a : spec_.b;
-    const auto& hook = is_a ? hooks_.load_a : hooks_.load_b;
     Value* offset = operand_offset(operand, batch);
-    return [=, this, &operand, &hook](Value* row, Value* column, Value* mask) {
-      if (hook)
-        return hook(e_, frame_,
-                    {batch.outer, batch.inner, row, column, static_cast<int>(lanes_), mask});
+    return [=, this, &operand](Value* row, Value* column, Value* mask) {
       Value* at = e_.add(e_.add(offset, e_.mul(row, operand.row_stride)), column);
       return e_.load(Storage::f32, buffer, at, static_cast<int>(lanes_), mask);
     };
   }
 
-  /// Asks for what the loader would load; a prologue's own loads are its own affair.
-  StripAsker asker(bool is_a, Value* buffer, const Batch& batch) {
-    if (is_a ? hooks_.load_a : hooks_.load_b) return nullptr;
+  /// Asks for what the loader would load.
+  StripAsker asker(bool is_a, Value* buffer, Value* batch) {
     const int64_t stride = is_a ? spec_.a.row_stride : spec_.b.row_stride;
     Value* offset = operand_offset(is_a ? spec_.a : spec_.b, batch);
     return [=, this](Value* row, Value* column) {
@@ -155,19 +136,15 @@ class MatmulEmitter {
 
   // --- packing ---
 
-  /// The batch indices of the i-th matrix of B; a dimension it is repeated over does not count.
-  Batch batch_of_b(Value* i) {
-    const bool by_inner = spec_.b.batch_stride[1] != 0, by_outer = spec_.b.batch_stride[0] != 0;
-    const int64_t inner = by_inner ? spec_.batch[1] : 1;
-    return {by_outer ? e_.div(i, inner) : e_.index(0), by_inner ? e_.rem(i, inner) : e_.index(0)};
-  }
+  /// The index in the batch of matrix i of C or B. One matrix needs no arithmetic.
+  Value* batch_index(Value* i) { return e_.rem(i, spec_.batch); }
 
   /// A tile of the packing of a transposed B: one strip of columns, whose rows in memory run along
   /// k.
   void pack_one_strip(Value* tile) {
     const int64_t strips = (spec_.n + strip_columns_ - 1) / strip_columns_;
     Value* strip = e_.rem(tile, strips);
-    const Batch batch = batch_of_b(e_.div(tile, strips));
+    Value* batch = batch_index(e_.div(tile, strips));
     const auto pack = [&](int64_t present) {
       for_depth_blocks([&](const DepthBlock& block) {
         pack_columns(
@@ -188,7 +165,7 @@ class MatmulEmitter {
     if (spec_.k == 0) return;
     const int64_t block_tiles = ceil_div(tiles_.depth_block, matmul_pack_steps);
     const int64_t blocks = ceil_div(spec_.k, tiles_.depth_block);
-    const Batch batch = batch_of_b(e_.div(tile, blocks * block_tiles));
+    Value* batch = batch_index(e_.div(tile, blocks * block_tiles));
     Value* block_begin = e_.mul(e_.rem(e_.div(tile, block_tiles), blocks), tiles_.depth_block);
     const DepthBlock block = depth_block_from(block_begin);
     Value* first = e_.mul(e_.rem(tile, block_tiles), matmul_pack_steps);
@@ -206,7 +183,7 @@ class MatmulEmitter {
     if (ragged_columns() > 0) pack(e_.index(full), ragged_columns());
   }
 
-  void pack_columns(Value* buffer, const Batch& batch, Value* column, int64_t present,
+  void pack_columns(Value* buffer, Value* batch, Value* column, int64_t present,
                     const DepthBlock& block, Value* to) {
     const PackedStrip strip = {.depth_contiguous = spec_.b.transposed,
                                .width = packed_columns(present),
@@ -221,7 +198,7 @@ class MatmulEmitter {
   }
 
   /// Whether strips of A are packed, else read where they lie.
-  bool packs_a() const { return tiles_.pack_a || hooks_.load_a; }
+  bool packs_a() const { return tiles_.pack_a; }
 
   /// Strips of A that are packed, or asked for, together.
   int64_t panel_strips() const { return spec_.a.transposed ? tiles_.panel_strips : 1; }
@@ -315,7 +292,7 @@ class MatmulEmitter {
     Value* column_tile = e_.rem(rest, plan_.column_tiles);
     Value* matrix = e_.div(rest, plan_.column_tiles);
     Tile tile;
-    tile.batch = {e_.div(matrix, spec_.batch[1]), e_.rem(matrix, spec_.batch[1])};
+    tile.batch = batch_index(matrix);
     tile.row_begin = e_.mul(row_tile, tiles_.row_block);
     tile.column_begin = e_.mul(column_tile, tiles_.column_block);
     const auto end = [&](Value* begin, int64_t total, int64_t block) {
@@ -330,11 +307,6 @@ class MatmulEmitter {
     tile.is_last_column = e_.ir().CreateICmpEQ(column_tile, e_.index(plan_.column_tiles - 1));
 
     for_depth_blocks([&](const DepthBlock& block) { depth_block(tile, block); });
-    if (hooks_.finish_tile)
-      hooks_.finish_tile(e_, frame_,
-                         {tile.batch.outer, tile.batch.inner, tile.row_begin,
-                          end(tile.row_begin, spec_.m, tiles_.row_block), tile.column_begin,
-                          end(tile.column_begin, spec_.n, tiles_.column_block)});
   }
 
   void depth_block(const Tile& tile, const DepthBlock& block) {
@@ -405,7 +377,6 @@ class MatmulEmitter {
   /// or, where A is transposed, some of its steps of k.
   Value* rows_ahead(const Tile& tile, const DepthBlock& block, Value* first, Value* last,
                     Value* strip, Value* column_strip) {
-    if (hooks_.load_a) return nullptr;
     Value* ends = e_.ir().CreateICmpSGE(last, tile.row_strips);
     Value* next = e_.add(tile.row_begin, e_.mul(last, tiles_.micro_rows));
     Value* row = e_.select(ends, tile.row_begin, next);
@@ -419,7 +390,7 @@ class MatmulEmitter {
   }
 
   /// Whether the columns of B that are packed, or read where they lie, next are asked for.
-  bool asks_columns() const { return tiles_.b != BPlace::packed_ahead && !hooks_.load_b; }
+  bool asks_columns() const { return tiles_.b != BPlace::packed_ahead; }
   /// Lines of memory of one stored row of a block of B, rounded up so that divisions are shifts.
   int64_t column_lines() const {
     const int64_t floats = spec_.b.transposed ? std::min(tiles_.depth_block, spec_.k)
@@ -454,12 +425,9 @@ class MatmulEmitter {
     Value* ends = columns < strip_columns_
                       ? e_.ir().getTrue()
                       : e_.ir().CreateICmpEQ(e_.add(column_strip, 1), tile.column_strips);
-    const MatrixSite next = {tile.batch.outer,
-                             tile.batch.inner,
-                             e_.select(ends, e_.add(row, tiles_.micro_rows), row),
+    const MatrixSite next = {tile.batch, e_.select(ends, e_.add(row, tiles_.micro_rows), row),
                              e_.select(ends, tile.column_begin, e_.add(column, strip_columns_)),
-                             static_cast<int>(lanes_),
-                             nullptr};
+                             static_cast<int>(lanes_), nullptr};
     std::vector<Ahead::Sums> sums;
     if (!hooks_.store_c || spec_.k > tiles_.depth_block) {
       const auto [base, at] = parking(tile, next);
@@ -525,17 +493,12 @@ class MatmulEmitter {
   MatrixSite site(const Tile& tile, Value* row, Value* column, int64_t vector, int64_t columns,
                   int64_t vectors = 1) {
     const int lanes = static_cast<int>(vectors * lanes_);
-    return {tile.batch.outer,
-            tile.batch.inner,
-            row,
-            e_.add(column, vector * lanes_),
-            lanes,
+    return {tile.batch, row, e_.add(column, vector * lanes_), lanes,
             e_.mask_below(e_.index(columns - vector * lanes_), lanes)};
   }
 
   Value* c_index(const MatrixSite& at) {
-    const Batch batch = {at.batch_outer, at.batch_inner};
-    return e_.add(e_.add(operand_offset(spec_.c, batch), e_.mul(at.row, spec_.c.row_stride)),
+    return e_.add(e_.add(operand_offset(spec_.c, at.batch), e_.mul(at.row, spec_.c.row_stride)),
                   at.column);
   }
 
@@ -710,8 +673,8 @@ void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
   MatmulEmitter(e, plan, hooks).product(symbol);
 }
 
-void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
-                      const MatmulHooks& hooks) {
+void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan) {
+  const MatmulHooks hooks;
   MatmulEmitter(e, plan, hooks).pack_b(symbol);
 }
 

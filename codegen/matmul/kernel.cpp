@@ -21,7 +21,6 @@ struct Epilogue {
   GraphPtr region;
   int32_t product;                 ///< the matmul node
   Shape shape;                     ///< of the product
-  std::array<int64_t, 2> batch;    ///< as the kernel counts them
   int64_t rows;                    ///< of one matrix of the batch, as the kernel counts them
   std::map<int32_t, int> buffers;  ///< position in the kernel's frame of each region input
   std::vector<int> outputs;        ///< the same for the region's outputs
@@ -33,8 +32,7 @@ class EpilogueEmitter {
   EpilogueEmitter(Emitter& e, const KernelFrame& frame, const Epilogue& epilogue,
                   const MatrixSite& site)
       : e_(e), frame_(frame), epilogue_(epilogue), site_(site) {
-    Emitted* matrix = e.add(e.mul(site.batch_outer, epilogue.batch[1]), site.batch_inner);
-    row_ = e.add(e.mul(matrix, epilogue.rows), site.row);
+    row_ = e.add(e.mul(site.batch, epilogue.rows), site.row);
   }
 
   void run(Emitted* product) {
@@ -126,35 +124,27 @@ class EpilogueEmitter {
   std::map<int32_t, Emitted*> values_;
 };
 
-struct ProductShape {
-  MatmulSpec spec;
-  std::array<int64_t, 2> batch;
-  int64_t rows;
-};
-
-ProductShape product_shape(const Graph& region, const Node& node) {
+MatmulSpec spec_of(const Graph& region, const Node& node) {
   const Shape &a = region.type(node.inputs[0]).shape, &b = region.type(node.inputs[1]).shape;
   bool transpose_a = node.attrs.get_bool("transpose_a");
   bool transpose_b = node.attrs.get_bool("transpose_b");
   int64_t m = a[a.size() - (transpose_a ? 1 : 2)], k = a[a.size() - (transpose_a ? 2 : 1)];
   int64_t n = b[b.size() - (transpose_b ? 2 : 1)];
   int64_t matrices = element_count({a.begin(), a.end() - 2});
-  ProductShape shape;
-  shape.spec.a = {a.back(), {0, m * k}, transpose_a};
-  shape.spec.b = {b.back(), {0, b.size() > 2 ? k * n : 0}, transpose_b};
+  MatmulSpec spec;
+  spec.a = {a.back(), m * k, transpose_a};
+  spec.b = {b.back(), b.size() > 2 ? k * n : 0, transpose_b};
   // One matrix b for all: the batch is just more rows.
   if (b.size() == 2 && !transpose_a) {
     m *= matrices;
     matrices = 1;
   }
-  shape.spec.m = m;
-  shape.spec.n = n;
-  shape.spec.k = k;
-  shape.spec.batch = {1, matrices};
-  shape.spec.c = {n, {0, m * n}, false};
-  shape.batch = shape.spec.batch;
-  shape.rows = m;
-  return shape;
+  spec.m = m;
+  spec.n = n;
+  spec.k = k;
+  spec.batch = matrices;
+  spec.c = {n, m * n, false};
+  return spec;
 }
 
 class MatmulKernel {
@@ -166,25 +156,24 @@ class MatmulKernel {
   KernelPhases make() {
     find_product();
     const Node& node = region_->node(product_);
-    ProductShape shape = product_shape(*region_, node);
+    MatmulSpec spec = spec_of(*region_, node);
     bool plain = region_->outputs().size() == 1 && region_->outputs()[0].value.node == product_;
     int inputs = static_cast<int>(region_->inputs().size());
     int outputs = static_cast<int>(region_->outputs().size());
     int accumulator = node.inputs.size() == 3 ? buffer_of(node.inputs[2].node) : -1;
     bool in_place = plain && accumulator >= 0 && shares(accumulator, 0);
-    if (accumulator >= 0)
-      shape.spec.accumulate = in_place ? Accumulate::in_place : Accumulate::operand;
-    MatmulPlan plan = plan_matmul(target_, shape.spec, tuned_.find(target_, shape.spec));
+    if (accumulator >= 0) spec.accumulate = in_place ? Accumulate::in_place : Accumulate::operand;
+    MatmulPlan plan = plan_matmul(target_, spec, tuned_.find(target_, spec));
 
     // The kernel's own buffers, then every buffer of the node once more for the epilogue.
     std::vector<int> order = {
         buffer_of(node.inputs[0].node),
         plan.pack_grid > 0 ? inputs + outputs : buffer_of(node.inputs[1].node), inputs};
-    if (shape.spec.accumulate == Accumulate::operand) order.push_back(accumulator);
+    if (spec.accumulate == Accumulate::operand) order.push_back(accumulator);
     MatmulHooks hooks;
     if (!plain) {
       auto epilogue = std::make_shared<Epilogue>(
-          Epilogue{region_, product_, node.types[0].shape, shape.batch, shape.rows, {}, {}});
+          Epilogue{region_, product_, node.types[0].shape, spec.m, {}, {}});
       add_epilogue(*epilogue, order, hooks);
       hooks.store_in_loop = is_long(*region_);
       hooks.store_c = [epilogue](Emitter& e, const KernelFrame& frame, const MatrixSite& site,

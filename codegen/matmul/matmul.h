@@ -1,6 +1,6 @@
 #pragma once
 // Emits the matrix product of a plan (matmul_plan.h), register-blocked and packed, with what
-// surrounds it: prologues of the operands, the epilogue of the result.
+// is fused into it: the epilogue of the result.
 #include <functional>
 #include <optional>
 #include <string>
@@ -13,33 +13,20 @@ namespace weir {
 
 /// A run of `lanes` neighbouring elements of one row of a matrix in memory.
 struct MatrixSite {
-  llvm::Value* batch_outer;
-  llvm::Value* batch_inner;
+  llvm::Value* batch;
   llvm::Value* row;     ///< as stored, i64
   llvm::Value* column;  ///< of the first element, as stored, i64
   int lanes;
   llvm::Value* mask;  ///< lanes that exist; nullptr: all
 };
 
-/// Elements [row_begin, row_end) x [column_begin, column_end) of C.
-struct TileSite {
-  llvm::Value *batch_outer, *batch_inner;
-  llvm::Value *row_begin, *row_end, *column_begin, *column_end;
-};
-
 /// What surrounds the product; an empty function means the plain thing.
 struct MatmulHooks {
   /// Buffers of the kernel behind its own (see emit_matmul), for the functions below.
   std::vector<BufferUse> extra_buffers;
-  /// Elements of A or B at a site in f32, in place of loading them: the operand prologue. Called
-  /// while packing, so about once an element and tile; lanes outside the mask must be 0.
-  std::function<llvm::Value*(Emitter&, const KernelFrame&, const MatrixSite&)> load_a, load_b;
   /// Given finished elements of C, stores what is to be stored (the plain thing: them, into C). May
   /// store elsewhere too. Every element of C is handed over exactly once.
   std::function<void(Emitter&, const KernelFrame&, const MatrixSite&, llvm::Value*)> store_c;
-  /// Called when all elements of a tile have been handed over, by the same thread, for what needs
-  /// them together (norms of rows: see default_tiles' whole_rows).
-  std::function<void(Emitter&, const KernelFrame&, const TileSite&)> finish_tile;
   /// With store_c: position in the frame of a matrix of f32 laid out as C, all of which store_c
   /// writes and which shares its memory with nothing that it reads. Chains are parked there between
   /// blocks of k; without one in scratch, beside which the operands find less room in the cache.
@@ -58,8 +45,7 @@ struct MatmulHooks {
 void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
                  const MatmulHooks& hooks = {});
 
-/// Emits the packing of B as kernel `symbol` with buffers b, packed, extra_buffers...
-void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
-                      const MatmulHooks& hooks = {});
+/// Emits the packing of B as kernel `symbol` with buffers b, packed.
+void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan);
 
 }  // namespace weir

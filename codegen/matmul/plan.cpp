@@ -2,6 +2,7 @@
 #include "codegen/matmul/plan.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "codegen/llvm/emitter.h"
@@ -135,20 +136,20 @@ int64_t half_block(int64_t units, int64_t block, int64_t cores) {
 /// pack B for themselves become narrower, so that nothing is packed twice; others shorter, as their
 /// packed or distant rows of A are not to be read more often, but not as short where every tile
 /// brings all of a long B near again. Enough: about a millisecond of a core.
-void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, MatmulTiles& tiles) {
+void share_out(const Target& target, const MatmulSpec& spec, MatmulTiles& tiles) {
   constexpr double enough = 2e8;
   constexpr int64_t several = 4, least = 128, least_area = 1 << 17;
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
   const auto large = [&] {
     const int64_t row_tiles = ceil_div(spec.m, tiles.row_block);
     const int64_t column_tiles = ceil_div(spec.n, tiles.column_block);
-    const int64_t grid = spec.batch[0] * spec.batch[1] * row_tiles * column_tiles;
+    const int64_t grid = spec.batch * row_tiles * column_tiles;
     const double operations = 2.0 * static_cast<double>(spec.k) *
                               static_cast<double>(std::min(tiles.row_block, spec.m)) *
                               static_cast<double>(std::min(tiles.column_block, spec.n));
     return grid < several * target.cores && operations > enough;
   };
-  const bool narrower = tiles.b == BPlace::packed && !whole_rows;
+  const bool narrower = tiles.b == BPlace::packed;
   const bool long_b = 4 * spec.k * tiles.column_block > 8 * target.l2_bytes;
   const int64_t least_rows = long_b ? std::max(least, least_area / tiles.column_block) : least;
   while (target.cores > 1 && large()) {
@@ -163,39 +164,38 @@ void share_out(const Target& target, const MatmulSpec& spec, bool whole_rows, Ma
 
 }  // namespace
 
-MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows) {
+MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec) {
   MatmulTiles tiles;
   choose_micro_tile(target, spec, tiles);
   const int64_t rows = tiles.micro_rows, columns = tiles.micro_vectors * target.lanes();
-  const int64_t batches = spec.batch[0] * spec.batch[1];
   tiles.depth_block = depth_block(target, spec, rows);
   tiles.pack_a = spec.a.transposed || collides(target, spec.a, rows, tiles.depth_block);
   // The packed columns of B stay in half of the second-level cache while the rows stream by.
   const int64_t l2_floats = target.l2_bytes / 4 / tiles.depth_block;
-  tiles.column_block = even_block(spec.n, whole_rows ? spec.n : l2_floats / 2, columns);
+  tiles.column_block = even_block(spec.n, l2_floats / 2, columns);
   // Tall tiles, so that B is packed seldom.
   constexpr int64_t tall = 1024;
   tiles.row_block = even_block(spec.m, spec.m <= 2 * tall ? spec.m : tall, rows);
   // Enough tiles to share out evenly: shorter ones first, then narrower ones.
   const auto uneven = [&] {
     const int64_t grid =
-        batches * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
+        spec.batch * ceil_div(spec.m, tiles.row_block) * ceil_div(spec.n, tiles.column_block);
     return grid % target.cores != 0 && grid < 4 * target.cores;
   };
   while (uneven() && tiles.row_block > 3 * rows)
     tiles.row_block = even_block(spec.m, tiles.row_block - rows, rows);
-  while (!whole_rows && uneven() && tiles.column_block > 4 * columns)
+  while (uneven() && tiles.column_block > 4 * columns)
     tiles.column_block = even_block(spec.n, tiles.column_block / 2, columns);
   // Packing ahead writes B to memory and reads it again; it pays when many tiles use it.
   constexpr int64_t many = 4;
-  const bool shared_b = batches > 1 && spec.b.batch_stride == std::array<int64_t, 2>{0, 0};
+  const bool shared_b = spec.batch > 1 && spec.b.batch_stride == 0;
   // Of B where it lies, steps on their way to the first-level cache stay in it together.
   constexpr int64_t steps_under_way = 16;
   if (!spec.b.transposed && !collides(target, spec.b, steps_under_way, columns))
     tiles.b = BPlace::raw;
   else if (shared_b || ceil_div(spec.m, tiles.row_block) >= many)
     tiles.b = BPlace::packed_ahead;
-  share_out(target, spec, whole_rows, tiles);
+  share_out(target, spec, tiles);
   if (spec.a.transposed) tiles.panel_strips = panel_strips(target, tiles);
   return tiles;
 }
@@ -215,7 +215,7 @@ bool are_valid(const Target& target, const MatmulSpec& spec, const MatmulTiles& 
 
 MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
                        std::optional<MatmulTiles> tiles) {
-  WEIR_CHECK(spec.m >= 1 && spec.n >= 1 && spec.k >= 0 && spec.batch[0] >= 1 && spec.batch[1] >= 1,
+  WEIR_CHECK(spec.m >= 1 && spec.n >= 1 && spec.k >= 0 && spec.batch >= 1,
              "matmul of m {} n {} k {}", spec.m, spec.n, spec.k);
   WEIR_CHECK(!spec.c.transposed, "C is stored row by row");
   MatmulPlan plan;
@@ -225,13 +225,11 @@ MatmulPlan plan_matmul(const Target& target, const MatmulSpec& spec,
   MatmulTiles& t = plan.tiles;
   t.depth_block = std::min(t.depth_block, std::max<int64_t>(spec.k, 1));
   const int64_t lanes = target.lanes(), columns = t.micro_vectors * lanes;
-  plan.batches = spec.batch[0] * spec.batch[1];
   plan.row_tiles = ceil_div(spec.m, t.row_block);
   plan.column_tiles = ceil_div(spec.n, t.column_block);
-  plan.grid = plan.batches * plan.row_tiles * plan.column_tiles;
+  plan.grid = spec.batch * plan.row_tiles * plan.column_tiles;
   if (t.b == BPlace::packed_ahead) {
-    const int64_t matrices =
-        (spec.b.batch_stride[0] ? spec.batch[0] : 1) * (spec.b.batch_stride[1] ? spec.batch[1] : 1);
+    const int64_t matrices = spec.b.batch_stride ? spec.batch : 1;
     plan.pack_grid =
         matrices * (spec.b.transposed ? ceil_div(spec.n, columns)
                                       : ceil_div(spec.k, t.depth_block) *

@@ -4,7 +4,6 @@
 // Every element of C is one chain of fused multiply-adds over ascending k, started from zero or
 // from the accumulator; between blocks of k it is parked in memory. Tile choices therefore never
 // change a bit.
-#include <array>
 #include <cstdint>
 #include <optional>
 
@@ -15,8 +14,8 @@ namespace weir {
 /// One operand in memory, as stored: rows of contiguous elements, `row_stride` elements apart.
 struct MatmulOperand {
   int64_t row_stride = 0;
-  std::array<int64_t, 2> batch_stride = {0, 0};  ///< elements; 0 repeats the matrix over the batch
-  bool transposed = false;  ///< stored [columns, rows] of the matrix that is multiplied
+  int64_t batch_stride = 0;  ///< elements; 0 repeats the matrix over the batch
+  bool transposed = false;   ///< stored [columns, rows] of the matrix that is multiplied
   bool operator==(const MatmulOperand&) const = default;
 };
 
@@ -26,10 +25,10 @@ enum class Accumulate {
   operand,   ///< from a matrix of its own, laid out as C
 };
 
-/// C[b, m, n] = sum over k of A[b, m, k] B[b, k, n], for a batch of two dimensions (outer, inner).
+/// C[b, m, n] = sum over k of A[b, m, k] B[b, k, n].
 struct MatmulSpec {
   int64_t m = 1, n = 1, k = 1;
-  std::array<int64_t, 2> batch = {1, 1};
+  int64_t batch = 1;
   MatmulOperand a, b, c;  ///< c is never transposed
   Accumulate accumulate = Accumulate::none;
   bool operator==(const MatmulSpec&) const = default;
@@ -51,23 +50,21 @@ struct MatmulTiles {
   int64_t column_block = 1;  ///< columns of a tile; a multiple of micro_vectors * lanes
   int64_t depth_block = 1;   ///< steps of k between two visits to a tile; k or a multiple of lanes
   BPlace b = BPlace::packed;
-  /// Strips of micro_rows rows of A are packed before use (true) or read where they lie. A prologue
-  /// of A always packs.
+  /// Strips of micro_rows rows of A are packed before use (true) or read where they lie.
   bool pack_a = true;
   int64_t panel_strips = 1;  ///< strips of a transposed A that are packed at a time: a panel
   bool operator==(const MatmulTiles&) const = default;
 };
 
 /// Tiles whose strips of A fit the first-level cache and whose packed columns of B half of the
-/// second, as many as share out evenly over the cores. With `whole_rows` a tile spans all columns,
-/// for finish_tile.
-MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec, bool whole_rows = false);
+/// second, as many as share out evenly over the cores.
+MatmulTiles default_tiles(const Target& target, const MatmulSpec& spec);
 
 /// Everything a caller has to know to run the product.
 struct MatmulPlan {
   MatmulSpec spec;
   MatmulTiles tiles;
-  int64_t row_tiles = 1, column_tiles = 1, batches = 1;
+  int64_t row_tiles = 1, column_tiles = 1;
   int64_t grid = 1;  ///< tiles of the product: ((batch * column tile) * row tile), rows fastest
   int64_t pack_grid = 0;  ///< tiles of the packing kernel; 0 when there is none
   /// Of the packed B: for each matrix and block of k, strips of micro_vectors vectors of columns as

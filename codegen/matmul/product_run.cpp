@@ -9,10 +9,9 @@ namespace weir {
 namespace {
 
 // Rows and columns are those of the matrix that is multiplied.
-Buffer floats(const MatmulOperand& matrix, const std::array<int64_t, 2>& batch, int64_t rows,
-              int64_t columns) {
-  int64_t count = (matrix.transposed ? columns : rows) * matrix.row_stride;
-  for (int i = 0; i < 2; ++i) count += (batch[i] - 1) * matrix.batch_stride[i];
+Buffer floats(const MatmulOperand& matrix, int64_t batch, int64_t rows, int64_t columns) {
+  const int64_t count =
+      (matrix.transposed ? columns : rows) * matrix.row_stride + (batch - 1) * matrix.batch_stride;
   Buffer buffer(static_cast<size_t>(4 * count));
   const std::span<float> values = buffer.as<float>();
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) - 8;

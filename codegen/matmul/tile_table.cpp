@@ -21,14 +21,16 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "weir tiles 2";
 
+// The 0 here and the 1 below stand for a second, outer batch dimension, which earlier versions had
+// and never used: their tables are still read.
 std::string text_of(const MatmulOperand& operand) {
-  return fmt::format("{} {} {} {}", operand.row_stride, operand.batch_stride[0],
-                     operand.batch_stride[1], int{operand.transposed});
+  return fmt::format("{} 0 {} {}", operand.row_stride, operand.batch_stride,
+                     int{operand.transposed});
 }
 
 std::string text_of(const MatmulSpec& s) {
-  return fmt::format("{} {} {} {} {} {} {} {} {}", s.m, s.n, s.k, s.batch[0], s.batch[1],
-                     text_of(s.a), text_of(s.b), text_of(s.c), static_cast<int>(s.accumulate));
+  return fmt::format("{} {} {} 1 {} {} {} {} {}", s.m, s.n, s.k, s.batch, text_of(s.a),
+                     text_of(s.b), text_of(s.c), static_cast<int>(s.accumulate));
 }
 
 std::string text_of(const MatmulTiles& t) {

@@ -78,7 +78,7 @@ KernelFrame Emitter::begin_kernel(const std::string& symbol,
   for (unsigned i = 0; i < buffers.size(); ++i) {
     body->addParamAttr(i, llvm::Attribute::getWithAlignment(module_.getContext(),
                                                             llvm::Align(WEIR_BUFFER_ALIGNMENT)));
-    if (!buffers[i].shares) body->addParamAttr(i, llvm::Attribute::NoAlias);
+    if (!buffers[i].may_alias) body->addParamAttr(i, llvm::Attribute::NoAlias);
     if (!buffers[i].written) body->addParamAttr(i, llvm::Attribute::ReadOnly);
   }
   const unsigned scratch = static_cast<unsigned>(buffers.size()) + 2;

@@ -23,7 +23,7 @@ bool is_float(Storage storage);
 /// What a kernel does with one of its buffers.
 struct BufferUse {
   bool written = false;
-  bool shares = false;  ///< may overlap another buffer of this kernel (declared in-place)
+  bool may_alias = false;  ///< may overlap another buffer of this kernel (in place)
 };
 
 /// The arguments of the kernel being emitted.

@@ -233,7 +233,7 @@ class MatmulKernel {
       epilogue.buffers[id] = static_cast<int>(order.size());
       if (lies_as_c(region_->node(id).types[0], epilogue))
         hooks.beside_c.push_back(static_cast<int>(order.size()));
-      hooks.extra_buffers.push_back({.written = false, .shares = true});
+      hooks.extra_buffers.push_back({.written = false, .may_alias = true});
       order.push_back(i);
     }
     for (size_t o = 0; o < region_->outputs().size(); ++o) {
@@ -246,7 +246,7 @@ class MatmulKernel {
         };
         if (!hooks.parking && std::ranges::none_of(in_place_, is_here)) hooks.parking = position;
       }
-      hooks.extra_buffers.push_back({.written = true, .shares = true});
+      hooks.extra_buffers.push_back({.written = true, .may_alias = true});
       order.push_back(inputs + static_cast<int>(o));
     }
   }

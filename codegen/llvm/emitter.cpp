@@ -137,6 +137,9 @@ Value* Emitter::f32(double value, int lanes) {
 Value* Emitter::i32(int64_t value, int lanes) {
   return llvm::ConstantInt::get(i32_type(lanes), static_cast<uint64_t>(value), true);
 }
+Value* Emitter::zero(Storage storage, int lanes) {
+  return is_float(storage) ? f32(0, lanes) : i32(0, lanes);
+}
 int Emitter::lanes_of(const Value* value) {
   const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(value->getType());
   return vector ? static_cast<int>(vector->getNumElements()) : 1;

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "codegen/kernel_test.h"
+#include "codegen/matmul/tile_table.h"
 #include "runtime/threads.h"
 #include "support/error.h"
 
@@ -96,10 +97,10 @@ std::unique_ptr<GuardedBuffer> guarded(const std::vector<float>& values) {
 }
 
 std::vector<float> run(const Target& target, const Product& p, const MatmulPlan& plan, int threads,
-                       const MatmulHooks& hooks = {}, std::vector<void*> extra = {}) {
+                       const MatmulFusion& fusion = {}, std::vector<void*> extra = {}) {
   Jit jit(target, {.threads = 1});
   std::vector<KernelSource> kernels = {
-      {"product", "", [&](Emitter& e) { emit_matmul(e, "product", plan, hooks); }}};
+      {"product", "", [&](Emitter& e) { emit_matmul(e, "product", plan, fusion); }}};
   if (plan.pack_grid)
     kernels.push_back({"pack", "", [&](Emitter& e) { emit_matmul_pack(e, "pack", plan); }});
   jit.add(kernels);
@@ -127,12 +128,9 @@ std::vector<float> run(const Target& target, const Product& p, const MatmulPlan&
 }
 
 std::string describe(const MatmulSpec& s, const MatmulTiles& t) {
-  return fmt::format(
-      "m {} n {} k {} batch {} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} B {} "
-      "pack A {} panel {}",
-      s.m, s.n, s.k, s.batch, s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
-      static_cast<int>(s.accumulate), t.micro_rows, t.micro_vectors, t.row_block, t.column_block,
-      t.depth_block, static_cast<int>(t.b), t.pack_a, t.panel_strips);
+  return fmt::format("m {} n {} k {} batch {} a {} b {} accumulate {}; tiles {}", s.m, s.n, s.k,
+                     s.batch, s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
+                     static_cast<int>(s.accumulate), print(t));
 }
 
 void expect_same_bits(const std::vector<float>& got, const std::vector<float>& expected,
@@ -148,14 +146,14 @@ MatmulTiles random_tiles(std::mt19937& random, const Target& target, const Matmu
     return std::uniform_int_distribution<int>(low, high)(random);
   };
   MatmulTiles t;
-  t.micro_rows = pick(1, 6);
-  t.micro_vectors = pick(1, 3);
-  t.row_block = t.micro_rows * pick(1, 5);
-  t.column_block = t.micro_vectors * target.lanes() * pick(1, 3);
-  t.depth_block = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
-  t.b = static_cast<BPlace>(pick(0, spec.b.transposed ? 1 : 2));
+  t.mr = pick(1, 6);
+  t.nr_vectors = pick(1, 3);
+  t.mc = t.mr * pick(1, 5);
+  t.nc = t.nr_vectors * target.lanes() * pick(1, 3);
+  t.kc = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
+  t.b = static_cast<BPacking>(pick(0, spec.b.transposed ? 1 : 2));
   t.pack_a = pick(0, 1);
-  t.panel_strips = pick(1, 3);
+  t.panels_per_block = pick(1, 3);
   return t;
 }
 
@@ -220,17 +218,17 @@ TEST(Matmul, DefaultTilesOnTypicalShapes) {
     }
 }
 
-TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsCrowdTheCache) {
+TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsHaveSetConflicts) {
   const Target target = parse_target("x86-64-v4");
   MatmulSpec spec;
   spec.m = 512, spec.n = 1408, spec.k = 512;
   spec.a.row_stride = 512, spec.b.row_stride = spec.c.row_stride = 1408;
-  EXPECT_EQ(default_tiles(target, spec).b, BPlace::raw);
+  EXPECT_EQ(default_tiles(target, spec).b, BPacking::none);
   spec.n = spec.b.row_stride = spec.c.row_stride = 2048;
-  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "all rows would share two cache sets";
+  EXPECT_NE(default_tiles(target, spec).b, BPacking::none) << "all rows would share two cache sets";
   spec.n = 1408;
   spec.b = {512, 0, true};
-  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "transposed";
+  EXPECT_NE(default_tiles(target, spec).b, BPacking::none) << "transposed";
 }
 
 TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
@@ -246,17 +244,17 @@ TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
   };
   const MatmulPlan forward = plan_of(1024, 1536, 576, false, true);
   EXPECT_GE(forward.grid, 8);
-  EXPECT_EQ(forward.tiles.b, BPlace::packed);
+  EXPECT_EQ(forward.tiles.b, BPacking::packed);
   EXPECT_EQ(forward.row_tiles, 1) << "each tile packs columns of its own";
   const MatmulPlan gradient = plan_of(1408, 512, 4096, true, false);
   EXPECT_GE(gradient.grid, 8);
   EXPECT_EQ(gradient.column_tiles, 1) << "each tile packs rows of its own";
   const MatmulPlan narrow = plan_of(1024, 576, 1536, false, true);
-  EXPECT_EQ(narrow.tiles.column_block * narrow.column_tiles, 576) << "none is smaller than others";
+  EXPECT_EQ(narrow.tiles.nc * narrow.column_tiles, 576) << "none is smaller than others";
   EXPECT_EQ(narrow.grid % 2, 0);
   EXPECT_LE(plan_of(512, 512, 128, false, false).grid, 2) << "not worth more";
   const MatmulPlan long_b = plan_of(1024, 512, 50257, false, false);
-  EXPECT_GE(long_b.tiles.row_block, 256) << "every tile brings all of B near";
+  EXPECT_GE(long_b.tiles.mc, 256) << "every tile brings all of B into the caches";
   EXPECT_GE(long_b.grid, 2);
 }
 
@@ -292,30 +290,30 @@ TEST(Matmul, NaNAndInfinityStayInTheirRowAndColumn) {
 }
 
 /// A bias by column is added, C is stored as bf16, and f32 goes to a side buffer; in a loop over
-/// rows or written out. Chains wait in scratch or in the side buffer.
+/// rows or unrolled. Partial sums are spilled to scratch or to the side buffer.
 TEST(Matmul, AnEpilogueTakesTheFinishedElements) {
   for (const Target& target : runnable_targets())
     for (int choice = 0; choice < 8; ++choice) {
-      const bool ahead = choice & 1, in_loop = choice & 2, parks_aside = choice & 4;
+      const bool prepacked = choice & 1, rolled = choice & 2, spills_aside = choice & 4;
       MatmulSpec spec;
       spec.m = 23, spec.n = 45, spec.k = 50;
       spec.b.transposed = true;
       const Product p = Product::make(spec, 0, 5);
-      MatmulTiles tiles = {.micro_rows = 3,
-                           .micro_vectors = 2,
-                           .row_block = 9,
-                           .column_block = 2 * target.lanes(),
-                           .depth_block = 16,
-                           .b = ahead ? BPlace::packed_ahead : BPlace::packed};
+      MatmulTiles tiles = {.mr = 3,
+                           .nr_vectors = 2,
+                           .mc = 9,
+                           .nc = 2 * target.lanes(),
+                           .kc = 16,
+                           .b = prepacked ? BPacking::prepacked : BPacking::packed};
       const MatmulPlan plan = plan_matmul(target, p.spec, tiles);
       Buffer bias(4 * 45), side(4 * 23 * 45);
       for (int j = 0; j < 45; ++j) bias.as<float>()[j] = 3.0f * j;
-      MatmulHooks hooks;
-      hooks.extra_buffers = {{}, {.written = true}};
-      if (parks_aside) hooks.parking = 4;
-      hooks.store_in_loop = in_loop;
-      hooks.beside_c = {4};
-      hooks.store_c = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at, Value* sum) {
+      MatmulFusion fusion;
+      fusion.buffers = {{}, {.written = true}};
+      if (spills_aside) fusion.spill_buffer = 4;
+      fusion.rolled_epilogue = rolled;
+      fusion.epilogue_operands = {4};
+      fusion.store = [&](Emitter& e, const KernelFrame& f, const MatrixRun& at, Value* sum) {
         Value* shift = e.load(Storage::f32, f.buffers[3], at.column, at.lanes, at.mask);
         Value* index = e.add(e.mul(at.row, 45), at.column);
         Value* value = e.ir().CreateFAdd(sum, shift);
@@ -326,7 +324,7 @@ TEST(Matmul, AnEpilogueTakesTheFinishedElements) {
       for (int i = 0; i < 23; ++i)
         for (int j = 0; j < 45; ++j) expected[i * 45 + j] += bias.as<float>()[j];
 
-      const std::vector<float> c = run(target, p, plan, 2, hooks, {bias.data(), side.data()});
+      const std::vector<float> c = run(target, p, plan, 2, fusion, {bias.data(), side.data()});
       const std::vector<float> got(side.as<float>().begin(), side.as<float>().end());
       expect_same_bits(got, expected, "side store");
       std::vector<uint16_t> stored(23 * 45);
@@ -345,17 +343,26 @@ TEST(Matmul, WrongTilesAreAllNamed) {
   spec.m = spec.n = spec.k = 100;
   try {
     plan_matmul(parse_target("x86-64-v4"), spec,
-                MatmulTiles{.micro_rows = 4,
-                            .micro_vectors = 2,
-                            .row_block = 6,
-                            .column_block = 48,
-                            .depth_block = 20});
+                MatmulTiles{.mr = 4, .nr_vectors = 2, .mc = 6, .nc = 48, .kc = 20});
     FAIL();
   } catch (const UserError& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("row_block 6 is not a multiple of micro_rows 4"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("column_block 48 is not a multiple of "
-                                                 "micro_vectors * lanes = 32"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("depth_block 20 is below k = 100"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("mc 6 is not a multiple of mr 4"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("nc 48 is not a multiple of nr = "
+                                                 "nr_vectors * lanes = 32"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("kc 20 is below k = 100"));
+  }
+}
+
+TEST(Matmul, ElementTypesThatNoMicroKernelMultipliesAreAUserError) {
+  MatmulSpec spec;
+  spec.m = spec.n = spec.k = 8;
+  spec.b.dtype = DType::bf16;
+  try {
+    plan_matmul(parse_target("x86-64-v4"), spec);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("a product of f32 x bf16 to f32 is asked for, but "
+                                                 "compiled products are f32 x f32 to f32"));
   }
 }
 

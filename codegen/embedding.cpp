@@ -36,9 +36,11 @@ Id load_id(Emitter& e, DType dtype, Emitted* ids, Emitted* position, int64_t voc
 
 struct EmbeddingShape {
   AnchorRegion anchor;
-  DType ids, data;
+  DType ids, data;  ///< data: of the table and of what is looked up, or of both gradients
   int64_t positions, vocabulary, width;
   int64_t block;  ///< positions, or columns, of a tile
+
+  int64_t table_bytes() const { return dtype_size(data) * vocabulary * width; }
 };
 
 void emit_embedding(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
@@ -79,7 +81,7 @@ constexpr int64_t clear_block = int64_t{1} << 18;
 void emit_clear(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
   const KernelFrame frame = begin(e, symbol, shape.anchor);
   Emitted* result = frame.buffers[shape.anchor.results[0]];
-  Emitted* bytes = e.index(4 * shape.vocabulary * shape.width);
+  Emitted* bytes = e.index(shape.table_bytes());
   e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
     Emitted* from = e.mul(tile, clear_block);
     Emitted* count = e.min_index(e.index(clear_block), e.sub(bytes, from));
@@ -95,8 +97,9 @@ void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingS
   Emitted* result = frame.buffers[shape.anchor.results[0]];
   Emitted* first = e.mul(frame.first_tile, shape.block);
   Emitted* last = e.min_index(e.index(shape.width), e.mul(frame.last_tile, shape.block));
+  const Storage storage = storage_of(shape.data);
   const auto row = [&](Emitted* base, Emitted* i) {
-    return e.address(Storage::f32, base, e.mul(i, shape.width));
+    return e.address(storage, base, e.mul(i, shape.width));
   };
   e.for_loop(e.index(0), e.index(shape.positions), 1, [&](Emitted* position) {
     const Id id = load_id(e, shape.ids, ids, position, shape.vocabulary);
@@ -104,9 +107,9 @@ void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingS
       Emitted* to = row(result, id.value);
       Emitted* from = row(dy, position);
       for_vectors(e, first, last, e.lanes(), [&](Emitted* column, Emitted* mask) {
-        Emitted* sum = e.load(Storage::f32, to, column, e.lanes(), mask);
-        Emitted* term = e.load(Storage::f32, from, column, e.lanes(), mask);
-        e.store(Storage::f32, e.ir().CreateFAdd(sum, term), to, column, mask);
+        Emitted* sum = e.load(storage, to, column, e.lanes(), mask);
+        Emitted* term = e.load(storage, from, column, e.lanes(), mask);
+        e.store(storage, e.ir().CreateFAdd(sum, term), to, column, mask);
       });
     });
   });
@@ -143,6 +146,7 @@ KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& ta
   shape.anchor = anchor_region(*region, {Op::embedding_grad});
   const Type& ids = region->type(shape.anchor.node->inputs[0]);
   const Type& dy = region->type(shape.anchor.node->inputs[1]);
+  // Sums of a narrower type would be rounded at every position.
   if (dy.dtype != DType::f32)
     user_error("embedding_grad", "the gradient is {}, but compiled code sums f32. Convert it.",
                to_string(dy));
@@ -152,12 +156,12 @@ KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& ta
   shape.vocabulary = shape.anchor.node->types[0].shape[0];
   shape.width = shape.anchor.node->types[0].shape[1];
   // Whole cache lines, so that threads share none.
-  constexpr int64_t line = 16;
+  const int64_t line = kAlignment / dtype_size(shape.data);
   const int64_t even = ceil_div(shape.width, 2 * int64_t{target.cores});
   shape.block = ceil_div(std::max<int64_t>(1, even), line) * line;
   const std::string key = structural_key(*region);
   KernelPhases phases;
-  phases.codes.push_back({.tiles = ceil_div(4 * shape.vocabulary * shape.width, clear_block),
+  phases.codes.push_back({.tiles = ceil_div(shape.table_bytes(), clear_block),
                           .scratch_bytes = 0,
                           .key = "embedding_grad clear\n" + key,
                           .emit = [region, shape](Emitter& e, const std::string& symbol) {

@@ -14,8 +14,6 @@ namespace {
 
 constexpr size_t kMostVersions = 8;  // of the code of a row, one for each case of its choices
 
-DType register_type(const Term& term) { return is_float(term.dtype) ? DType::f32 : DType::i32; }
-
 /// [0, whole) cut so that, but for the steps that hold a breakpoint, every choice is constant
 /// within a part. All limits are multiples of `step`.
 std::vector<LoopRange> cut(int64_t whole, int64_t step, const std::vector<int64_t>& points) {
@@ -313,7 +311,9 @@ class RowEmitter {
   Emitted* kept_address(const KeptRow& row) {
     return e_.byte_address(buffers_.scratch, row.slot * nest_.slot_bytes);
   }
-  Storage kept_storage(int term) const { return storage_of(register_type(terms_.terms[term])); }
+  Storage kept_storage(int term) const {
+    return storage_of(register_type(terms_.terms[term].dtype));
+  }
   Emitted* recall(int term, Chunk& chunk) {
     auto found = nest_.kept.find(term);
     if (found == nest_.kept.end() || pass_ <= found->second.pass || extent_ != found->second.extent)
@@ -370,7 +370,7 @@ Emitted* combine(Emitter& e, const Term& reduction, Emitted* a, Emitted* b) {
   const Op op = reduction.op == Op::reduce_max   ? Op::maximum
                 : reduction.op == Op::reduce_min ? Op::minimum
                                                  : Op::add;
-  const DType type = register_type(reduction);
+  const DType type = register_type(reduction.dtype);
   return emit_elementwise(e, op, type, type, {a, b});
 }
 

@@ -260,6 +260,8 @@ class TermBuilder {
 
 }  // namespace
 
+DType register_type(DType dtype) { return is_float(dtype) ? DType::f32 : DType::i32; }
+
 LoopTerms make_loop_terms(const Graph& region, std::vector<int64_t> extents,
                           const std::vector<int>& outputs) {
   WEIR_CHECK(extents.size() <= 64, "{} loop axes", extents.size());

@@ -29,6 +29,10 @@ struct Chunk {
   void define(int term, Emitted* value) { memo[{term, nullptr, nullptr}] = value; }
 };
 
+Chunk chunk_at(Emitted* base, LoopRange range);
+/// The vectors of [low, high), both known; the last one may be partial.
+std::vector<Chunk> chunks_of(Emitter& e, int width, int64_t low, int64_t high);
+
 class LoopBody {
  public:
   LoopBody(Emitter& e, const LoopTerms& terms, const std::vector<Emitted*>& inputs, int vector_axis,
@@ -65,7 +69,7 @@ class LoopBody {
   void store(const LoopStore& store, Emitted* output, Chunk& chunk);
   void store_scalar(const LoopStore& store, Emitted* output);
 
-  /// Values of the chunk that are kept in memory by the nest: `recall` is asked before a term
+  /// Values of the chunk that are kept in memory by the nest: `recall` is called before a term
   /// is computed (nullptr: compute it), `remember` told afterwards.
   std::function<Emitted*(int term, Chunk& chunk)> recall;
   std::function<void(int term, Chunk& chunk, Emitted* value)> remember;

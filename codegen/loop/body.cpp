@@ -105,7 +105,8 @@ Emitted* LoopBody::pointer(int load) {
 Emitted* LoopBody::load_scalar(int id, Emitted* guard) {
   const Term& term = terms_.terms[id];
   Emitted* from = pointer(id);
-  // Outside its guard the address may be wild: the buffer's first element is read instead.
+  // Outside its guard the address may lie outside of the buffer: the buffer's first element is read
+  // instead.
   if (guard) from = e_.select(guard, from, inputs_[term.buffer]);
   return emit_loaded(e_, term.dtype, e_.load(storage_of(term.dtype), from, e_.index(0), 1));
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Emits terms at a place of the loops. What does not depend on the vector axis is computed once a
+// Emits terms at a point of the loops. What does not depend on the vector axis is computed once a
 // scope, as a scalar; the rest once a chunk, which is one vector along the vector axis.
 #include <set>
 #include <tuple>
@@ -70,7 +70,7 @@ class LoopBody {
   void store_scalar(const LoopStore& store, Emitted* output);
 
   /// Values of the chunk that are kept in memory by the nest: `recall` is called before a term
-  /// is computed (nullptr: compute it), `remember` told afterwards.
+  /// is computed (nullptr: compute it), `remember` afterwards.
   std::function<Emitted*(int term, Chunk& chunk)> recall;
   std::function<void(int term, Chunk& chunk, Emitted* value)> remember;
 

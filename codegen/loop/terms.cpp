@@ -242,7 +242,7 @@ class TermBuilder {
     if (term.kind == TermKind::reduce) {
       for (int axis : term.axes) term.depends &= ~(uint64_t{1} << axis);
       ++term.level;
-      term.cost = 0;  // the result is at hand
+      term.cost = 0;  // its pass has computed it
     }
     if (term.kind == TermKind::load) term.cost = 1;
     if (term.kind == TermKind::compute) term.cost += elementwise_cost(term.op);

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <map>
 
-#include "codegen/anchor_region.h"
 #include "codegen/loss_head/rows.h"
 #include "codegen/matmul/matmul.h"
+#include "codegen/single_op_region.h"
 #include "runtime/abi.h"
 #include "support/align.h"
 #include "support/error.h"
@@ -24,16 +24,15 @@ class LossHead {
            int64_t logits_bytes)
       : target_(target),
         tuned_(tuned),
-        anchor_(anchor_region(*region, {Op::linear_cross_entropy, Op::linear_cross_entropy_grad})) {
-    for (weir::Value operand : anchor_.node->inputs)
-      operand_types_.push_back(region->type(operand));
-    for (const Type& type : anchor_.node->types) result_types_.push_back(type.dtype);
+        op_(single_op_region(*region, {Op::linear_cross_entropy, Op::linear_cross_entropy_grad})) {
+    for (weir::Value operand : op_.node->inputs) operand_types_.push_back(region->type(operand));
+    for (const Type& type : op_.node->types) result_types_.push_back(type.dtype);
     result_types_.resize(3, kLogitsType);
     check_types();
     tokens_ = operand_types_[x].shape[0];
     width_ = operand_types_[x].shape[1];
     vocabulary_ = operand_types_[w].shape[0];
-    anchor_.results.resize(3, -1);
+    op_.results.resize(3, -1);
     // The rows of a chunk start a cache line, and 16 neighbours do not share a cache set.
     const int64_t line = kAlignment / dtype_size(kLogitsType);
     stride_ = round_up(vocabulary_, line);
@@ -76,20 +75,20 @@ class LossHead {
     return dtype_size(operand_types_[operand].dtype) * elements;
   }
 
-  bool wants(int result) const { return anchor_.results[result] >= 0; }
+  bool wants(int result) const { return op_.results[result] >= 0; }
   bool gradient() const { return wants(1) || wants(2); }
   int64_t chunk_rows(int64_t first) const { return std::min(chunk_, tokens_ - first); }
 
-  // --- places ---
+  // --- buffers ---
 
   RunBuffer operand(int i, int64_t offset = 0, int64_t bytes = 0) const {
-    return {anchor_.operands[i], false, offset, bytes};
+    return {op_.operands[i], false, offset, bytes};
   }
   RunBuffer result(int i, int64_t offset = 0, int64_t bytes = 0) const {
-    return {anchor_.results[i], true, offset, bytes};
+    return {op_.results[i], true, offset, bytes};
   }
   RunBuffer reserve(int64_t bytes) {
-    const RunBuffer place = {anchor_.workspace, false, phases_.workspace_bytes, bytes};
+    const RunBuffer place = {op_.workspace, false, phases_.workspace_bytes, bytes};
     phases_.workspace_bytes += round_up(bytes, WEIR_BUFFER_ALIGNMENT);
     return place;
   }
@@ -220,7 +219,7 @@ class LossHead {
 
   const Target target_;
   const TileTable& tuned_;
-  AnchorRegion anchor_;
+  SingleOpRegion op_;
   std::vector<Type> operand_types_;
   std::vector<DType> result_types_;
   int64_t tokens_ = 0, width_ = 0, vocabulary_ = 0, chunk_ = 0, stride_ = 0;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "codegen/anchor_region.h"
 #include "codegen/llvm/elementwise.h"
+#include "codegen/llvm/vector_loop.h"
 #include "codegen/llvm/vector_math.h"
 
 namespace weir {

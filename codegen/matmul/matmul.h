@@ -29,8 +29,8 @@ struct MatmulFusion {
   std::function<void(Emitter&, const KernelFrame&, const MatrixRun&, llvm::Value*)> store;
   /// With `store`: position in the frame of a matrix of the accumulators' type, laid out as C, all
   /// of which `store` writes and which shares its memory with nothing that it reads. Partial sums
-  /// are spilled there between blocks of k; without one to scratch, beside which the operands find
-  /// less room in the cache.
+  /// are spilled there between blocks of k; without one to scratch, which takes
+  /// room in the cache from the operands.
   std::optional<int> spill_buffer;
   /// With `store`: it is long, so it is emitted once for the vectors of a row (as one run where
   /// they are a power of two), in a loop over rows to which a micro-kernel hands its elements
@@ -42,7 +42,7 @@ struct MatmulFusion {
 };
 
 /// Emits the product as kernel `symbol` with buffers
-///   a, b (or the packed one when that is made ahead), c, [accumulator], fusion.buffers...
+///   a, b (or the prepacked one), c, [accumulator], fusion.buffers...
 void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
                  const MatmulFusion& fusion = {});
 

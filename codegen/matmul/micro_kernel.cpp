@@ -27,7 +27,7 @@ class MicroKernel {
   /// The accumulators after `depth` steps of k.
   Values multiply(Value* depth, Value* a, Value* b, const Values& accumulators,
                   const PrefetchPlan& prefetch) const {
-    // Carried: the places in the micro-panels, then the accumulators.
+    // Carried: addresses in the micro-panels, then the accumulators.
     Values start = {a, b};
     start.insert(start.end(), accumulators.begin(), accumulators.end());
     const MatmulSpec& spec = context_.spec();

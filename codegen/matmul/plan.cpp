@@ -146,11 +146,11 @@ int64_t half_block(int64_t units, int64_t block, int64_t cores) {
 }
 
 /// Halves tiles until there are several a core, so that one that is held up does not hold up the
-/// rest, as long as starting a tile and bringing its operands into the caches costs little beside
-/// it. Tiles that pack B for themselves become narrower, so that nothing is packed twice; others
-/// shorter, as their packed or distant rows of A are not to be read more often, but not as short
-/// where every tile brings all of a long B into the caches again. Enough: about a millisecond of a
-/// core.
+/// rest, as long as starting a tile and bringing its operands into the caches costs little in
+/// comparison. Tiles that pack B for themselves become narrower, so that nothing is packed twice;
+/// others shorter, as their packed or distant rows of A are not to be read more often, but not as
+/// short where every tile brings all of a long B into the caches again. Enough: about a millisecond
+/// of a core.
 void balance_tiles(const Target& target, const MatmulSpec& spec, MatmulTiles& tiles) {
   constexpr double enough = 2e8;
   constexpr int64_t several = 4, least = 128, least_area = 1 << 17;

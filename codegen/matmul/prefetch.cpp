@@ -82,7 +82,7 @@ Value* next_b(const MatmulContext& context, const Tile& tile, const KBlock& bloc
   return address_near(e, context.buffer(MatmulBuffers::b), e.mul(at, spec.b.bytes(1)));
 }
 
-/// The accumulators of the next micro-kernel in memory, and what the epilogue has beside them.
+/// The accumulators of the next micro-kernel in memory, and the epilogue's operands.
 std::vector<PrefetchPlan::CTile> next_c(const MatmulContext& context, const Tile& tile,
                                         const KBlock& block, const PrefetchSite& site) {
   Emitter& e = context.e();
@@ -149,7 +149,7 @@ class PrefetchIssue {
   }
 
  private:
-  /// Calls `prefetch` with those of a micro-kernel's `lines` lines whose turn is at step k.
+  /// Calls `prefetch` with those of a micro-kernel's `lines` lines that are due at step k.
   void share(int64_t lines, const std::function<void(Value*)>& prefetch) const {
     const int64_t count = ceil_div(lines, std::max<int64_t>(context_.tiles().kc / interval_, 1));
     Value* first = e_.mul(e_.div(k_, interval_), count);

@@ -3,8 +3,8 @@
 // comes after it, so that each cache line is prefetched once:
 // - the next packed block of A (the next steps of k behind the last one), into the second level;
 // - the next block of B, unless it is prepacked, into the second level;
-// - the tile of C of the next micro-kernel, or where its partial sums are spilled, and what the
-//   epilogue has beside it, into the first level.
+// - the tile of C of the next micro-kernel, or where its partial sums are spilled, and the
+//   epilogue's operands, into the first level.
 // A prefetch costs as much as a load, so none is issued more often than its data is used.
 #include "codegen/matmul/context.h"
 

@@ -129,8 +129,8 @@ void prepare(Compiled& c) {
 Compiled copy_of(const Target& target, Jit& jit, int64_t n, const std::string& symbol) {
   Builder b("copy");
   b.output("y", identity(b.input("x", f32({n}))));
-  Compiled c{{"copy", "copy", b.finish()}, {}, nullptr, {}, {}, {}, 0};
-  c.code = make_loop_kernel(c.source.region, "copy", target);
+  Compiled c{{"copy", "elementwise", b.finish()}, {}, nullptr, {}, {}, {}, 0};
+  c.code = make_loop_kernel(c.source.region, c.source.schedule, target);
   jit.add({{symbol, "", [&](Emitter& e) { c.code.emit(e, symbol); }}});
   c.kernel = jit.kernel(symbol);
   prepare(c);

@@ -90,9 +90,9 @@ class GeometricMean {
   int count_ = 0;
 };
 
-const char* b_place(BPlace place) {
-  if (place == BPlace::raw) return "";
-  return place == BPlace::packed ? " b" : " B";
+const char* b_packing(BPacking packing) {
+  if (packing == BPacking::none) return "";
+  return packing == BPacking::packed ? " b" : " B";
 }
 
 void print_row(const Product& product, const Rounds& one, const Rounds& two) {
@@ -100,8 +100,8 @@ void print_row(const Product& product, const Rounds& one, const Rounds& two) {
   const MatmulTiles& t = product.run().plan().tiles;
   fmt::print("{:18} {:>20} {:>26} {:7.1f} {:>15} {:7.1f} {:>15}\n", s.what,
              fmt::format("{}x{}x{}x{}", s.m, s.n, s.k, s.batch),
-             fmt::format("{}x{} {}x{}x{}{}{}", t.micro_rows, t.micro_vectors, t.row_block,
-                         t.column_block, t.depth_block, t.pack_a ? " A" : "", b_place(t.b)),
+             fmt::format("{}x{} {}x{}x{}{}{}", t.mr, t.nr_vectors, t.mc, t.nc, t.kc,
+                         t.pack_a ? " A" : "", b_packing(t.b)),
              one.best_peak() / 1e9, text(one), two.best_peak() / 1e9, text(two));
   std::fflush(stdout);
 }

@@ -4,10 +4,10 @@ namespace weir::bench {
 
 MatmulSpec spec_of(const ProductShape& s) {
   MatmulSpec spec;
-  spec.m = s.m, spec.n = s.n, spec.k = s.k, spec.batch = {s.batch, 1};
+  spec.m = s.m, spec.n = s.n, spec.k = s.k, spec.batch = s.batch;
   const auto matrix = [](int64_t rows, int64_t columns, bool transposed) {
     const int64_t stride = ((transposed ? rows : columns) + 15) / 16 * 16;
-    return MatmulOperand{stride, {stride * (transposed ? columns : rows), 0}, transposed};
+    return MatmulOperand{stride, stride * (transposed ? columns : rows), transposed};
   };
   spec.a = matrix(s.m, s.k, s.layout == Layout::weight_gradient);
   spec.b = matrix(s.k, s.n, s.layout == Layout::forward);

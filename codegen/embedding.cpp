@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "codegen/anchor_region.h"
 #include "codegen/llvm/elementwise.h"
+#include "codegen/llvm/vector_loop.h"
+#include "codegen/single_op_region.h"
 #include "ir/print.h"
 #include "support/align.h"
 #include "support/error.h"
@@ -15,9 +16,9 @@ namespace {
 using Emitted = llvm::Value;
 
 /// Buffers as the region orders them; the last one, the result, is written.
-KernelFrame begin(Emitter& e, const std::string& symbol, const AnchorRegion& anchor) {
-  std::vector<BufferUse> uses(anchor.workspace);
-  uses[anchor.results[0]].written = true;
+KernelFrame begin(Emitter& e, const std::string& symbol, const SingleOpRegion& op) {
+  std::vector<BufferUse> uses(op.workspace);
+  uses[op.results[0]].written = true;
   return e.begin_kernel(symbol, uses);
 }
 
@@ -35,17 +36,19 @@ Id load_id(Emitter& e, DType dtype, Emitted* ids, Emitted* position, int64_t voc
 }
 
 struct EmbeddingShape {
-  AnchorRegion anchor;
-  DType ids, data;
+  SingleOpRegion op;
+  DType ids, data;  ///< data: of the table and of what is looked up, or of both gradients
   int64_t positions, vocabulary, width;
   int64_t block;  ///< positions, or columns, of a tile
+
+  int64_t table_bytes() const { return dtype_size(data) * vocabulary * width; }
 };
 
 void emit_embedding(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
-  const KernelFrame frame = begin(e, symbol, shape.anchor);
-  Emitted* table = frame.buffers[shape.anchor.operands[0]];
-  Emitted* ids = frame.buffers[shape.anchor.operands[1]];
-  Emitted* result = frame.buffers[shape.anchor.results[0]];
+  const KernelFrame frame = begin(e, symbol, shape.op);
+  Emitted* table = frame.buffers[shape.op.operands[0]];
+  Emitted* ids = frame.buffers[shape.op.operands[1]];
+  Emitted* result = frame.buffers[shape.op.results[0]];
   const Storage storage = storage_of(shape.data);
   const auto for_row = [&](const std::function<void(Emitted*, Emitted*)>& body) {
     for_vectors(e, e.index(0), e.index(shape.width), e.lanes(), body);
@@ -77,9 +80,9 @@ void emit_embedding(Emitter& e, const std::string& symbol, const EmbeddingShape&
 constexpr int64_t clear_block = int64_t{1} << 18;
 
 void emit_clear(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
-  const KernelFrame frame = begin(e, symbol, shape.anchor);
-  Emitted* result = frame.buffers[shape.anchor.results[0]];
-  Emitted* bytes = e.index(4 * shape.vocabulary * shape.width);
+  const KernelFrame frame = begin(e, symbol, shape.op);
+  Emitted* result = frame.buffers[shape.op.results[0]];
+  Emitted* bytes = e.index(shape.table_bytes());
   e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
     Emitted* from = e.mul(tile, clear_block);
     Emitted* count = e.min_index(e.index(clear_block), e.sub(bytes, from));
@@ -89,14 +92,15 @@ void emit_clear(Emitter& e, const std::string& symbol, const EmbeddingShape& sha
 }
 
 void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingShape& shape) {
-  const KernelFrame frame = begin(e, symbol, shape.anchor);
-  Emitted* ids = frame.buffers[shape.anchor.operands[0]];
-  Emitted* dy = frame.buffers[shape.anchor.operands[1]];
-  Emitted* result = frame.buffers[shape.anchor.results[0]];
+  const KernelFrame frame = begin(e, symbol, shape.op);
+  Emitted* ids = frame.buffers[shape.op.operands[0]];
+  Emitted* dy = frame.buffers[shape.op.operands[1]];
+  Emitted* result = frame.buffers[shape.op.results[0]];
   Emitted* first = e.mul(frame.first_tile, shape.block);
   Emitted* last = e.min_index(e.index(shape.width), e.mul(frame.last_tile, shape.block));
+  const Storage storage = storage_of(shape.data);
   const auto row = [&](Emitted* base, Emitted* i) {
-    return e.address(Storage::f32, base, e.mul(i, shape.width));
+    return e.address(storage, base, e.mul(i, shape.width));
   };
   e.for_loop(e.index(0), e.index(shape.positions), 1, [&](Emitted* position) {
     const Id id = load_id(e, shape.ids, ids, position, shape.vocabulary);
@@ -104,9 +108,9 @@ void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingS
       Emitted* to = row(result, id.value);
       Emitted* from = row(dy, position);
       for_vectors(e, first, last, e.lanes(), [&](Emitted* column, Emitted* mask) {
-        Emitted* sum = e.load(Storage::f32, to, column, e.lanes(), mask);
-        Emitted* term = e.load(Storage::f32, from, column, e.lanes(), mask);
-        e.store(Storage::f32, e.ir().CreateFAdd(sum, term), to, column, mask);
+        Emitted* sum = e.load(storage, to, column, e.lanes(), mask);
+        Emitted* term = e.load(storage, from, column, e.lanes(), mask);
+        e.store(storage, e.ir().CreateFAdd(sum, term), to, column, mask);
       });
     });
   });
@@ -117,9 +121,9 @@ void emit_embedding_grad(Emitter& e, const std::string& symbol, const EmbeddingS
 
 KernelCode make_embedding_kernel(const GraphPtr& region, const Target&) {
   EmbeddingShape shape;
-  shape.anchor = anchor_region(*region, {Op::embedding});
-  const Type& table = region->type(shape.anchor.node->inputs[0]);
-  const Type& ids = region->type(shape.anchor.node->inputs[1]);
+  shape.op = single_op_region(*region, {Op::embedding});
+  const Type& table = region->type(shape.op.node->inputs[0]);
+  const Type& ids = region->type(shape.op.node->inputs[1]);
   if (table.dtype == DType::f64)
     user_error("embedding", "the table is {}, but compiled code takes f32, bf16 or f16.",
                to_string(table));
@@ -140,24 +144,25 @@ KernelCode make_embedding_kernel(const GraphPtr& region, const Target&) {
 
 KernelPhases make_embedding_grad_kernel(const GraphPtr& region, const Target& target) {
   EmbeddingShape shape;
-  shape.anchor = anchor_region(*region, {Op::embedding_grad});
-  const Type& ids = region->type(shape.anchor.node->inputs[0]);
-  const Type& dy = region->type(shape.anchor.node->inputs[1]);
+  shape.op = single_op_region(*region, {Op::embedding_grad});
+  const Type& ids = region->type(shape.op.node->inputs[0]);
+  const Type& dy = region->type(shape.op.node->inputs[1]);
+  // Sums of a narrower type would be rounded at every position.
   if (dy.dtype != DType::f32)
     user_error("embedding_grad", "the gradient is {}, but compiled code sums f32. Convert it.",
                to_string(dy));
   shape.data = dy.dtype;
   shape.ids = ids.dtype;
   shape.positions = ids.elements();
-  shape.vocabulary = shape.anchor.node->types[0].shape[0];
-  shape.width = shape.anchor.node->types[0].shape[1];
+  shape.vocabulary = shape.op.node->types[0].shape[0];
+  shape.width = shape.op.node->types[0].shape[1];
   // Whole cache lines, so that threads share none.
-  constexpr int64_t line = 16;
+  const int64_t line = kAlignment / dtype_size(shape.data);
   const int64_t even = ceil_div(shape.width, 2 * int64_t{target.cores});
   shape.block = ceil_div(std::max<int64_t>(1, even), line) * line;
   const std::string key = structural_key(*region);
   KernelPhases phases;
-  phases.codes.push_back({.tiles = ceil_div(4 * shape.vocabulary * shape.width, clear_block),
+  phases.codes.push_back({.tiles = ceil_div(shape.table_bytes(), clear_block),
                           .scratch_bytes = 0,
                           .key = "embedding_grad clear\n" + key,
                           .emit = [region, shape](Emitter& e, const std::string& symbol) {

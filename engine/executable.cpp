@@ -235,6 +235,7 @@ Executables::Executables(const std::vector<GraphPtr>& planned, const CompileSett
   options.threads = settings.threads;
   options.cache = settings.cache;
   options.perf = settings.perf || environment("WEIR_PERF") == "1";
+  options.gdb = environment("WEIR_GDB") == "1";
   code_ = std::make_unique<Code>(Jit(settings.target, options));
   code_->jit.add(table.sources());
   for (Executable& program : programs_)

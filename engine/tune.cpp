@@ -39,7 +39,7 @@ class Tuner {
     const auto usual = best_;
     usual->seconds(workers_);  // touches all memory
     repeats_ = static_cast<int>(std::ceil(kShortest / std::max(usual->seconds(workers_), 1e-6)));
-    for (const auto vary : {&Tuner::packing_of_b, &Tuner::register_blocks, &Tuner::depths,
+    for (const auto vary : {&Tuner::packing_of_b, &Tuner::micro_kernels, &Tuner::depths,
                             &Tuner::columns, &Tuner::rows, &Tuner::packing_of_a})
       improve((this->*vary)(best_->tiles()));
     result.tried = tried_;
@@ -132,33 +132,33 @@ class Tuner {
 
   // --- the choices ---
 
-  // Blocks in whole register blocks.
+  // Tiles of whole micro-tiles.
   MatmulTiles fitted(MatmulTiles t) const {
-    t.row_block = even_block(spec_.m, t.row_block, t.micro_rows);
-    t.column_block = even_block(spec_.n, t.column_block, t.micro_vectors * target_.lanes());
-    t.panel_strips = std::clamp<int64_t>(t.panel_strips, 1, ceil_div(spec_.m, t.micro_rows));
-    if (t.depth_block < spec_.k) t.depth_block = round_up(t.depth_block, target_.lanes());
+    t.mc = even_block(spec_.m, t.mc, t.mr);
+    t.nc = even_block(spec_.n, t.nc, t.nr_vectors * target_.lanes());
+    t.panels_per_block = std::clamp<int64_t>(t.panels_per_block, 1, ceil_div(spec_.m, t.mr));
+    if (t.kc < spec_.k) t.kc = round_up(t.kc, target_.lanes());
     return t;
   }
 
   std::vector<MatmulTiles> packing_of_b(const MatmulTiles& from) const {
     std::vector<MatmulTiles> all;
-    for (const BPlace place : {BPlace::packed_ahead, BPlace::packed, BPlace::raw}) {
+    for (const BPacking place : {BPacking::prepacked, BPacking::packed, BPacking::none}) {
       all.push_back(from);
       all.back().b = place;
     }
     return all;
   }
 
-  std::vector<MatmulTiles> register_blocks(const MatmulTiles& from) const {
+  std::vector<MatmulTiles> micro_kernels(const MatmulTiles& from) const {
     std::vector<MatmulTiles> all;
     for (const int vectors : {1, 2, 3, 4, 6}) {
       const int most = std::min((target_.vector_registers - vectors - 1) / vectors, 28);
       for (int rows = most; rows > std::max(most - 3, 0); --rows) {
         if (rows > spec_.m || rows * vectors < target_.vector_registers / 2) continue;
         MatmulTiles tiles = from;
-        tiles.micro_rows = rows;
-        tiles.micro_vectors = vectors;
+        tiles.mr = rows;
+        tiles.nr_vectors = vectors;
         all.push_back(fitted(tiles));
       }
     }
@@ -169,21 +169,21 @@ class Tuner {
     std::vector<MatmulTiles> all;
     for (const int64_t depth : {128, 192, 256, 320, 384, 512, 768, 1024}) {
       MatmulTiles tiles = from;
-      tiles.depth_block = depth >= spec_.k ? spec_.k : even_block(spec_.k, depth, target_.lanes());
+      tiles.kc = depth >= spec_.k ? spec_.k : even_block(spec_.k, depth, target_.lanes());
       all.push_back(fitted(tiles));
     }
     return all;
   }
 
   std::vector<MatmulTiles> columns(const MatmulTiles& from) const {
-    return scaled(from, &MatmulTiles::column_block, spec_.n);
+    return scaled(from, &MatmulTiles::nc, spec_.n);
   }
   std::vector<MatmulTiles> rows(const MatmulTiles& from) const {
-    return scaled(from, &MatmulTiles::row_block, spec_.m);
+    return scaled(from, &MatmulTiles::mc, spec_.m);
   }
 
   std::vector<MatmulTiles> packing_of_a(const MatmulTiles& from) const {
-    if (spec_.a.transposed) return scaled(from, &MatmulTiles::panel_strips, spec_.m);
+    if (spec_.a.transposed) return scaled(from, &MatmulTiles::panels_per_block, spec_.m);
     MatmulTiles other = from;
     other.pack_a = !from.pack_a;
     return {other};

@@ -18,9 +18,9 @@ struct TunedProduct {
 };
 
 /// Starts from the usual tiles and varies one choice after the other: where B and A are packed, the
-/// register block, the blocks of k, columns and rows. A choice is kept if it is faster by 2 % in
-/// the median and in three rounds of four, measured again side by side, since clocks and neighbours
-/// change within seconds. Needs memory for the operands.
+/// micro-kernel, kc, nc and mc. A choice is kept if it is faster by 2 % in the median and in three
+/// rounds of four, measured again side by side, since clocks and neighbours change within seconds.
+/// Needs memory for the operands.
 TunedProduct tune_product(const Target& target, const MatmulSpec& spec,
                           const TuneOptions& options = {});
 

@@ -27,11 +27,6 @@ class ScheduleRules {
     outputs_of_one_shape();
   }
 
-  void copy() {
-    allow({OpClass::Movement});
-    outputs_of_one_shape();
-  }
-
   void row() {
     allow({OpClass::Elementwise, OpClass::Movement, OpClass::Reduction});
     if (reductions_.empty()) return report_(-1, "a row kernel has a reduction");
@@ -190,7 +185,7 @@ struct ScheduleRow {
   void (*check)(ScheduleRules&);
 };
 
-constexpr std::array<ScheduleRow, 12> kSchedules = {{
+constexpr std::array<ScheduleRow, 11> kSchedules = {{
     {"elementwise", [](ScheduleRules& r) { r.elementwise(); }},
     {"row", [](ScheduleRules& r) { r.row(); }},
     {"column", [](ScheduleRules& r) { r.column(); }},
@@ -203,7 +198,6 @@ constexpr std::array<ScheduleRow, 12> kSchedules = {{
     {"embedding_grad", [](ScheduleRules& r) { r.alone({Op::embedding_grad}); }},
     {"loss_head",
      [](ScheduleRules& r) { r.alone({Op::linear_cross_entropy, Op::linear_cross_entropy_grad}); }},
-    {"copy", [](ScheduleRules& r) { r.copy(); }},
 }};
 
 }  // namespace

@@ -11,7 +11,6 @@
 //                    that node alone, on region inputs
 //   attention_grad   that node alone, and perhaps the statistics of the same attention
 //   loss_head        one linear_cross_entropy or linear_cross_entropy_grad alone, on region inputs
-//   copy             movement alone; every output has the same shape
 //
 // Constants and iotas may stand anywhere.
 #include <functional>

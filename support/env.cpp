@@ -30,6 +30,8 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        within(1, kMaxThreads), true},
       {"WEIR_PERF", "describe compiled kernels to perf (codegen/README.md)", "1 or 0; default 0",
        one_of({"0", "1"})},
+      {"WEIR_GDB", "name compiled kernels to gdb (codegen/README.md)", "1 or 0; default 0",
+       one_of({"0", "1"})},
       {"WEIR_LOG", "what is logged to stderr", "error, warning, info or debug; default info",
        one_of({"error", "warning", "info", "debug"})},
   };

@@ -21,10 +21,9 @@ struct TuneArguments {
 };
 
 std::string text_of(const MatmulSpec& spec) {
-  const int64_t batch = spec.batch[0] * spec.batch[1];
   return fmt::format("{} x {} x {}{} {}{}", spec.m, spec.n, spec.k,
-                     batch > 1 ? fmt::format(" x {}", batch) : "", spec.a.transposed ? "A^T" : "A",
-                     spec.b.transposed ? " B^T" : " B");
+                     spec.batch > 1 ? fmt::format(" x {}", spec.batch) : "",
+                     spec.a.transposed ? "A^T" : "A", spec.b.transposed ? " B^T" : " B");
 }
 
 int forget(const std::string& cache, const Target& target) {

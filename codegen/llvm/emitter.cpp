@@ -78,7 +78,7 @@ KernelFrame Emitter::begin_kernel(const std::string& symbol,
   for (unsigned i = 0; i < buffers.size(); ++i) {
     body->addParamAttr(i, llvm::Attribute::getWithAlignment(module_.getContext(),
                                                             llvm::Align(WEIR_BUFFER_ALIGNMENT)));
-    if (!buffers[i].shares) body->addParamAttr(i, llvm::Attribute::NoAlias);
+    if (!buffers[i].may_alias) body->addParamAttr(i, llvm::Attribute::NoAlias);
     if (!buffers[i].written) body->addParamAttr(i, llvm::Attribute::ReadOnly);
   }
   const unsigned scratch = static_cast<unsigned>(buffers.size()) + 2;
@@ -136,6 +136,9 @@ Value* Emitter::f32(double value, int lanes) {
 }
 Value* Emitter::i32(int64_t value, int lanes) {
   return llvm::ConstantInt::get(i32_type(lanes), static_cast<uint64_t>(value), true);
+}
+Value* Emitter::zero(Storage storage, int lanes) {
+  return is_float(storage) ? f32(0, lanes) : i32(0, lanes);
 }
 int Emitter::lanes_of(const Value* value) {
   const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(value->getType());

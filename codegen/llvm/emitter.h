@@ -23,7 +23,7 @@ bool is_float(Storage storage);
 /// What a kernel does with one of its buffers.
 struct BufferUse {
   bool written = false;
-  bool shares = false;  ///< may overlap another buffer of this kernel (declared in-place)
+  bool may_alias = false;  ///< may overlap another buffer of this kernel (in place)
 };
 
 /// The arguments of the kernel being emitted.
@@ -55,6 +55,8 @@ class Emitter {
   // --- constants and types ---
   Value* index(int64_t value);
   Value* f32(double value, int lanes = 1);
+  /// The zero of values that `storage` computes as: f32 or i32.
+  Value* zero(Storage storage, int lanes = 1);
   Value* i32(int64_t value, int lanes = 1);
   llvm::Type* f32_type(int lanes = 1);
   llvm::Type* i32_type(int lanes = 1);
@@ -104,7 +106,7 @@ class Emitter {
   void store(Storage storage, Value* value, Value* base, Value* i, Value* mask = nullptr);
   /// The value as it comes back from memory after a store of this kind.
   Value* through(Storage storage, Value* value) { return widen(storage, narrow(storage, value)); }
-  /// Asks for the cache line of an address; `locality` 3 (L1) to 1 (L3).
+  /// Prefetches the cache line of an address; `locality` 3 (L1) to 1 (L3).
   void prefetch(Value* address, bool for_write = false, int locality = 3);
 
   // --- arithmetic on f32 and i32 of any lane count ---

@@ -26,8 +26,8 @@ struct KernelSource {
 struct JitOptions {
   int threads = 0;         ///< compiling threads; 0 means the target's cores
   std::string cache = "";  ///< folder of the object cache; "" keeps none (see object_cache.h)
-  bool perf = false;       ///< write a jitdump for `perf inject --jit`
-  bool gdb = false;        ///< register the code with gdb
+  bool perf = false;       ///< write a jitdump for `perf inject --jit` (WEIR_PERF=1)
+  bool gdb = false;        ///< name the kernels to a debugger (WEIR_GDB=1)
   bool optimised = true;   ///< false compiles the IR as emitted, to bisect an optimiser problem
 };
 

@@ -1,8 +1,21 @@
 #include "codegen/loop/body.h"
 
+#include <algorithm>
+
 #include "support/error.h"
 
 namespace weir {
+
+Chunk chunk_at(Emitted* base, LoopRange range) { return {base, nullptr, range, {}, {}, {}}; }
+
+std::vector<Chunk> chunks_of(Emitter& e, int width, int64_t low, int64_t high) {
+  std::vector<Chunk> chunks;
+  for (int64_t at = low; at < high; at += width) {
+    chunks.push_back(chunk_at(e.index(at), {at, std::min(high, at + width)}));
+    chunks.back().mask = e.mask_below(e.index(high - at), width);
+  }
+  return chunks;
+}
 
 LoopBody::LoopBody(Emitter& e, const LoopTerms& terms, const std::vector<Emitted*>& inputs,
                    int vector_axis, int width)
@@ -92,7 +105,8 @@ Emitted* LoopBody::pointer(int load) {
 Emitted* LoopBody::load_scalar(int id, Emitted* guard) {
   const Term& term = terms_.terms[id];
   Emitted* from = pointer(id);
-  // Outside its guard the address may be wild: the buffer's first element is read instead.
+  // Outside its guard the address may lie outside of the buffer: the buffer's first element is read
+  // instead.
   if (guard) from = e_.select(guard, from, inputs_[term.buffer]);
   return emit_loaded(e_, term.dtype, e_.load(storage_of(term.dtype), from, e_.index(0), 1));
 }

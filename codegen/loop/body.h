@@ -1,5 +1,5 @@
 #pragma once
-// Emits terms at a place of the loops. What does not depend on the vector axis is computed once a
+// Emits terms at a point of the loops. What does not depend on the vector axis is computed once a
 // scope, as a scalar; the rest once a chunk, which is one vector along the vector axis.
 #include <set>
 #include <tuple>
@@ -28,6 +28,10 @@ struct Chunk {
 
   void define(int term, Emitted* value) { memo[{term, nullptr, nullptr}] = value; }
 };
+
+Chunk chunk_at(Emitted* base, LoopRange range);
+/// The vectors of [low, high), both known; the last one may be partial.
+std::vector<Chunk> chunks_of(Emitter& e, int width, int64_t low, int64_t high);
 
 class LoopBody {
  public:
@@ -65,8 +69,8 @@ class LoopBody {
   void store(const LoopStore& store, Emitted* output, Chunk& chunk);
   void store_scalar(const LoopStore& store, Emitted* output);
 
-  /// Values of the chunk that are kept in memory by the nest: `recall` is asked before a term
-  /// is computed (nullptr: compute it), `remember` told afterwards.
+  /// Values of the chunk that are kept in memory by the nest: `recall` is called before a term
+  /// is computed (nullptr: compute it), `remember` afterwards.
   std::function<Emitted*(int term, Chunk& chunk)> recall;
   std::function<void(int term, Chunk& chunk, Emitted* value)> remember;
 

@@ -47,72 +47,72 @@ class ColumnEmitter {
   /// Columns [base, base + count).
   void panel_at(Emitted* base, int64_t count) {
     body_.open_scope();
-    chunks_.clear();
+    std::vector<Chunk> chunks;
     for (int64_t at = 0; at < count; at += nest_.width) {
       Emitted* mask = e_.mask_below(e_.index(count - at), nest_.width);
-      chunks_.push_back({e_.add(base, at), mask, {0, nest_.extent}, {}, {}, {}});
+      chunks.push_back({e_.add(base, at), mask, {0, nest_.extent}, {}, {}, {}});
     }
-    Values chains;
+    Values accumulators;
     for (int id : nest_.reductions) {
       body_.hoist(terms_.terms[id].operands[0], inner_);
-      chains.insert(chains.end(), chunks_.size(),
-                    reduction_identity(e_, terms_.terms[id], nest_.width));
+      accumulators.insert(accumulators.end(), chunks.size(),
+                          reduction_identity(e_, terms_.terms[id], nest_.width));
     }
-    chains = reduce(0, chains);
-    define(chains);
-    write();
+    accumulators = reduce(0, chunks, accumulators);
+    define(accumulators, chunks);
+    write(chunks);
     body_.close_scope();
   }
 
   /// The loops over the reduced axes from the `depth`th inwards.
-  Values reduce(size_t depth, const Values& before) {
+  Values reduce(size_t depth, const std::vector<Chunk>& chunks, const Values& before) {
     if (depth < nest_.reduced.size()) {
       const LoopGroup& group = nest_.reduced[depth];
       return e_.for_loop(e_.index(0), e_.index(group.extent), 1, before,
-                         [&](Emitted* i, const Values& chains) {
+                         [&](Emitted* i, const Values& accumulators) {
                            body_.set_index(group.axis, i);
-                           return reduce(depth + 1, chains);
+                           return reduce(depth + 1, chunks, accumulators);
                          });
     }
     body_.open_scope();
-    Values chains = before;
-    for (size_t j = 0; j < chunks_.size(); ++j) {
-      Chunk chunk = chunks_[j];  // what it remembers holds for this row alone
+    Values accumulators = before;
+    for (size_t j = 0; j < chunks.size(); ++j) {
+      Chunk chunk = chunks[j];  // what it remembers holds for this row alone
       for (size_t r = 0; r < nest_.reductions.size(); ++r) {
         const Term& term = terms_.terms[nest_.reductions[r]];
-        Emitted*& chain = chains[r * chunks_.size() + j];
-        chain = combine(e_, term, chain, element(term.operands[0], chunk));
+        Emitted*& accumulator = accumulators[r * chunks.size() + j];
+        accumulator = combine(e_, term, accumulator, element(term.operands[0], chunk));
       }
     }
     body_.close_scope();
-    return chains;
+    return accumulators;
   }
 
   Emitted* element(int term, Chunk& chunk) {
     return nest_.vector_axis < 0 ? body_.scalar(term) : body_.vector(term, chunk);
   }
 
-  void define(const Values& chains) {
+  void define(const Values& accumulators, std::vector<Chunk>& chunks) {
     for (size_t r = 0; r < nest_.reductions.size(); ++r) {
       const int id = nest_.reductions[r];
       const Term& term = terms_.terms[id];
-      for (size_t j = 0; j < chunks_.size(); ++j) {
-        Emitted* value = finish_reduction(e_, term, chains[r * chunks_.size() + j]);
-        chunks_[j].define(id, value);
+      for (size_t j = 0; j < chunks.size(); ++j) {
+        Emitted* value = finish_reduction(e_, term, accumulators[r * chunks.size() + j]);
+        chunks[j].define(id, value);
         if (j == 0 && (nest_.vector_axis < 0 || !terms_.depends(id, nest_.vector_axis)))
           body_.define(id, nest_.width == 1 ? value : e_.slice(value, 0, 1));
       }
     }
   }
 
-  void write() {
+  void write(std::vector<Chunk>& chunks) {
     if (nest_.vector_axis < 0) {
       for (const LoopStore& store : terms_.stores) body_.scalar(store.term);
       for (const LoopStore& store : terms_.stores)
         body_.store_scalar(store, buffers_.outputs[store.output]);
       return;
     }
-    for (Chunk& chunk : chunks_) {
+    for (Chunk& chunk : chunks) {
       for (const LoopStore& store : terms_.stores) body_.vector(store.term, chunk);
       for (const LoopStore& store : terms_.stores) {
         WEIR_CHECK(store.strides[nest_.vector_axis] != 0, "column outputs of different shapes");
@@ -127,7 +127,6 @@ class ColumnEmitter {
   const LoopBuffers& buffers_;
   LoopBody body_;
   uint64_t inner_ = 0;  // the axes looped over inside a tile
-  std::vector<Chunk> chunks_;
 };
 
 }  // namespace

@@ -63,8 +63,8 @@ void emit(Emitter& e, const std::string& symbol, const Plan& plan) {
   std::vector<BufferUse> uses(inputs + outputs);
   for (size_t i = 0; i < outputs; ++i) uses[inputs + i].written = true;
   for (const InPlace& pair : plan.in_place) {
-    uses[pair.input].shares = true;
-    uses[inputs + pair.output].shares = true;
+    uses[pair.input].may_alias = true;
+    uses[inputs + pair.output].may_alias = true;
   }
   KernelFrame frame = e.begin_kernel(symbol, uses);
   LoopBuffers buffers;
@@ -109,8 +109,7 @@ bool can_overwrite(const Graph& region, const std::vector<LoopNest>& nests, InPl
 }  // namespace
 
 bool is_loop_schedule(std::string_view schedule) {
-  return schedule == "elementwise" || schedule == "copy" || schedule == "row" ||
-         schedule == "column";
+  return schedule == "elementwise" || schedule == "row" || schedule == "column";
 }
 
 KernelCode make_loop_kernel(const GraphPtr& region, std::string_view schedule, const Target& target,
@@ -135,10 +134,6 @@ KernelCode make_loop_kernel(const GraphPtr& region, std::string_view schedule, c
   code.key += fmt::format("\ntiles {}", code.tiles);  // the target's cores decide, too
   code.emit = [made](Emitter& e, const std::string& symbol) { emit(e, symbol, *made); };
   return code;
-}
-
-bool can_run_in_place(const Graph& region, std::string_view schedule, InPlace pair) {
-  return can_overwrite(region, plan(region, schedule, Target{}), pair);
 }
 
 }  // namespace weir

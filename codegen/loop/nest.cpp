@@ -268,7 +268,7 @@ RowNest plan_row(const Graph& region, const Target& target) {
   }
   nest.unroll = unroll_for(total_cost(nest.terms));
   nest.in_registers = longest <= nest.width * (target.vector_registers >= 32 ? 8 : 4);
-  nest.slot_bytes = ceil_div(longest * 4, 64) * 64 + 64;
+  nest.slot_bytes = aligned(longest * kRegisterTypeBytes) + kAlignment;
   if (!nest.in_registers) keep_values(nest);
   choose_tiles(nest);
   return nest;
@@ -299,9 +299,9 @@ ColumnNest plan_column(const Graph& region, const Target& target) {
   }
   nest.rows = product(nest.kept);
   nest.width = nest.vector_axis < 0 ? 1 : target.lanes();
-  // Half of the registers hold chains: the wider a panel, the longer the streams it reads. Narrow
-  // tensors have narrower ones, down to what hides the latency of an add, so that threads share
-  // them.
+  // Half of the registers hold accumulators: the wider a panel, the longer the streams it reads.
+  // Narrow tensors have narrower ones, down to what hides the latency of an add, so that threads
+  // share them.
   const int64_t vectors = ceil_div(nest.extent, nest.width);
   const int64_t most = std::max<int64_t>(
       1, target.vector_registers / 2 / std::max<size_t>(1, nest.reductions.size()));

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
 
+#include "codegen/loop/blocks.h"
 #include "support/error.h"
 
 namespace weir {
@@ -13,8 +15,6 @@ using Values = Emitter::Values;
 namespace {
 
 constexpr size_t kMostVersions = 8;  // of the code of a row, one for each case of its choices
-
-DType register_type(const Term& term) { return is_float(term.dtype) ? DType::f32 : DType::i32; }
 
 /// [0, whole) cut so that, but for the steps that hold a breakpoint, every choice is constant
 /// within a part. All limits are multiples of `step`.
@@ -31,59 +31,52 @@ std::vector<LoopRange> cut(int64_t whole, int64_t step, const std::vector<int64_
   return parts;
 }
 
+/// Emits the code of one row, or of the columns of it that a tile has.
 class RowEmitter {
  public:
-  RowEmitter(Emitter& e, const RowNest& nest, const LoopBuffers& buffers)
+  /// `column`: the first column of the tile; nullptr when rows are not cut.
+  RowEmitter(Emitter& e, const RowNest& nest, const LoopBuffers& buffers, LoopBody& body,
+             Emitted* column)
       : e_(e),
         nest_(nest),
         terms_(nest.terms),
         buffers_(buffers),
-        body_(e, nest.terms, buffers.inputs, nest.vector_axis, nest.width) {
-    body_.recall = [this](int term, Chunk& chunk) { return recall(term, chunk); };
-    body_.remember = [this](int term, Chunk& chunk, Emitted* value) {
-      remember(term, chunk, value);
-    };
-    size_t versions = 1;
-    for (const LoopGroup& group : nest.outer) {
-      auto points = breakpoints(terms_, group.axis, group.extent);
-      versions *= points.size() + 1;
-      if (!points.empty()) cases_.push_back({group, points});
-    }
-    // Beyond that, and in blocks of rows, conditions are evaluated where they are met.
-    if (versions > kMostVersions || nest.blocked_axis >= 0) cases_.clear();
-    if (nest.blocked_axis >= 0)
-      for (const LoopStore& store : terms_.stores) find_blocked(store.term);
-  }
+        body_(body),
+        column_(column),
+        cases_(cases_of(nest)) {}
 
-  void tiles(Emitted* first, Emitted* last) {
-    e_.for_loop(first, last, 1, [&](Emitted* tile) {
-      Emitted* row = e_.mul(e_.div(tile, nest_.column_tiles()), nest_.tile_rows);
-      Emitted* end = e_.min_index(e_.add(row, nest_.tile_rows), e_.index(nest_.rows));
-      column_ = nullptr;
-      if (nest_.column_tiles() > 1)
-        column_ = e_.mul(e_.rem(tile, nest_.column_tiles()), nest_.tile_columns);
-      e_.for_loop(row, end, 1, [&](Emitted* r) {
-        set_indices(body_, nest_.outer, r);
-        if (nest_.blocked_axis >= 0)
-          blocks();
-        else
-          versions(0, r);
-      });
-    });
-  }
+  /// The indices of the outer axes are those of the row.
+  void row() { versions(0); }
 
  private:
+  /// An outer axis along which choices change, and where.
   struct Case {
     LoopGroup group;
     std::vector<int64_t> points;
   };
+  /// One pass over the row: a phase, or the last one, which writes.
+  struct Pass {
+    int number;
+    int64_t extent;
+    std::map<int64_t, std::vector<Chunk>>& registers;  ///< vectors of short rows, by extent
+  };
+
+  static std::vector<Case> cases_of(const RowNest& nest) {
+    std::vector<Case> cases;
+    size_t versions = 1;
+    for (const LoopGroup& group : nest.outer) {
+      auto points = breakpoints(nest.terms, group.axis, group.extent);
+      versions *= points.size() + 1;
+      if (!points.empty()) cases.push_back({group, points});
+    }
+    // Beyond that, conditions are evaluated where they are met.
+    if (versions > kMostVersions) cases.clear();
+    return cases;
+  }
 
   /// Branches on where the row lies, one version of its code for each case.
-  void versions(size_t axis, Emitted* row) {
-    if (axis == cases_.size()) {
-      this->row();
-      return;
-    }
+  void versions(size_t axis) {
+    if (axis == cases_.size()) return passes();
     const Case& cases = cases_[axis];
     Emitted* index = body_.index(cases.group.axis);
     std::function<void(size_t, int64_t)> from = [&](size_t i, int64_t low) {
@@ -91,7 +84,7 @@ class RowEmitter {
       const int64_t high = final ? cases.group.extent : cases.points[i];
       auto inside = [&] {
         body_.set_range(cases.group.axis, {low, high});
-        versions(axis + 1, row);
+        versions(axis + 1);
         return Values{};
       };
       if (final) {
@@ -106,95 +99,16 @@ class RowEmitter {
     from(0, 0);
   }
 
-  void row() {
+  void passes() {
     body_.open_scope();
-    registers_.clear();
-    for (pass_ = 0; pass_ < static_cast<int>(nest_.phases.size()); ++pass_)
-      reduce(nest_.phases[pass_]);
-    write();
-    body_.close_scope();
-  }
-
-  // --- square blocks of rows and columns, transposed in registers ---
-
-  /// The loads to be transposed: those met whatever the choices.
-  void find_blocked(int id) {
-    const Term& term = terms_.terms[id];
-    if (term.kind == TermKind::load && term.strides[nest_.blocked_axis] == 1 &&
-        term.strides[nest_.vector_axis] > 1)
-      blocked_.insert(id);
-    if (term.kind == TermKind::compute)
-      for (int operand : term.operands) find_blocked(operand);
-  }
-
-  /// `width` rows from the current block of the blocked axis, or those that are left, over the
-  /// tile's columns.
-  void blocks() {
-    Emitted* begin = e_.mul(body_.index(nest_.blocked_axis), nest_.width);
-    Emitted* end = e_.min_index(e_.add(begin, nest_.width), e_.index(nest_.blocked_extent));
-    Emitted* complete = e_.ir().CreateICmpEQ(e_.sub(end, begin), e_.index(nest_.width));
-    auto each_row = [&](const Chunk& chunk) {
-      e_.for_loop(begin, end, 1, [&](Emitted* row) { write_block_row(row, chunk); });
-    };
-    Emitted* column = column_ ? column_ : e_.index(0);
-    const int64_t whole = nest_.extent / nest_.width * nest_.width;
-    Emitted* limit = e_.min_index(e_.add(column, nest_.tile_columns), e_.index(whole));
-    e_.for_loop(column, limit, nest_.width, [&](Emitted* i) {
-      const Chunk chunk = chunk_at(i, {0, whole});
-      e_.if_else(
-          complete,
-          [&] {
-            block(begin, chunk);
-            return Values{};
-          },
-          [&] {
-            each_row(chunk);
-            return Values{};
-          });
-    });
-    if (whole == nest_.extent) return;
-    const Chunk tail = chunks_of(whole, nest_.extent)[0];
-    e_.if_then(e_.ir().CreateICmpSGE(e_.add(column, nest_.tile_columns), e_.index(nest_.extent)),
-               [&] { each_row(tail); });
-  }
-
-  void block(Emitted* begin, const Chunk& chunk) {
-    body_.open_scope();
-    body_.set_index(nest_.blocked_axis, begin);
-    std::map<int, std::vector<Emitted*>> rows;
-    for (int load : blocked_) rows[load] = body_.block(load, nest_.blocked_axis, chunk);
-    body_.close_scope();
-    for (int64_t k = 0; k < nest_.width; ++k) {
-      Chunk row = chunk;
-      for (int load : blocked_) row.define(load, rows[load][k]);
-      write_block_row(e_.add(begin, k), row);
-    }
-  }
-
-  void write_block_row(Emitted* index, Chunk chunk) {
-    body_.open_scope();
-    body_.set_index(nest_.blocked_axis, index);
-    for (const LoopStore& store : terms_.stores) body_.vector(store.term, chunk);
-    for (const LoopStore& store : terms_.stores)
-      body_.store(store, buffers_.outputs[store.output], chunk);
+    std::map<int64_t, std::vector<Chunk>> registers;
+    int number = 0;
+    for (const Phase& phase : nest_.phases) reduce(phase, {number++, phase.extent, registers});
+    write({number, nest_.extent, registers});
     body_.close_scope();
   }
 
   // --- the vectors of a row ---
-
-  Chunk chunk_at(Emitted* base, LoopRange range) const {
-    return {base, nullptr, range, {}, {}, {}};
-  }
-
-  /// Vectors of [low, high), both known; the last one may be partial.
-  std::vector<Chunk> chunks_of(int64_t low, int64_t high) {
-    std::vector<Chunk> chunks;
-    for (int64_t at = low; at < high; at += nest_.width) {
-      chunks.push_back(chunk_at(e_.index(at), {at, std::min(high, at + nest_.width)}));
-      chunks.back().mask = e_.mask_below(e_.index(high - at), nest_.width);
-    }
-    return chunks;
-  }
 
   using ChunksBody = std::function<Values(std::vector<Chunk>&, const Values&)>;
 
@@ -206,11 +120,22 @@ class RowEmitter {
   }
 
   /// Walks the row (or the tile's columns of it) `step` elements at a time, carrying values along.
-  Values walk(int64_t extent, int64_t step, Values carried, const ChunksBody& body) {
-    extent_ = extent;
+  Values walk(const Pass& pass, int64_t step, const Values& carried, const ChunksBody& body) {
+    body_.recall = [this, &pass](int term, Chunk& chunk) { return recall(pass, term, chunk); };
+    body_.remember = [this, &pass](int term, Chunk& chunk, Emitted* value) {
+      remember(pass, term, chunk, value);
+    };
+    Values result = walk_vectors(pass, step, carried, body);
+    body_.recall = nullptr;
+    body_.remember = nullptr;
+    return result;
+  }
+
+  Values walk_vectors(const Pass& pass, int64_t step, Values carried, const ChunksBody& body) {
+    const int64_t extent = pass.extent;
     if (nest_.in_registers) {
-      auto [row, fresh] = registers_.try_emplace(extent);
-      if (fresh) row->second = chunks_of(0, extent);
+      auto [row, fresh] = pass.registers.try_emplace(extent);
+      if (fresh) row->second = chunks_of(e_, nest_.width, 0, extent);
       return body(row->second, carried);
     }
     const int64_t whole = extent / step * step;
@@ -218,7 +143,7 @@ class RowEmitter {
       for (LoopRange part : cut(whole, step, breakpoints(terms_, nest_.vector_axis, extent)))
         carried = walk_part(part, step, carried, body);
     if (whole == extent) return carried;
-    auto tail = [&] { return in_scope(chunks_of(whole, extent), carried, body); };
+    auto tail = [&] { return in_scope(chunks_of(e_, nest_.width, whole, extent), carried, body); };
     if (!column_) return tail();
     Emitted* last = e_.ir().CreateICmpSGE(e_.add(column_, nest_.tile_columns), e_.index(extent));
     return e_.if_else(last, tail, [&] { return carried; });
@@ -226,7 +151,7 @@ class RowEmitter {
 
   Values walk_part(LoopRange part, int64_t step, const Values& carried, const ChunksBody& body) {
     if (!column_ && part.high - part.low == step)
-      return in_scope(chunks_of(part.low, part.high), carried, body);
+      return in_scope(chunks_of(e_, nest_.width, part.low, part.high), carried, body);
     Emitted* begin = e_.index(part.low);
     Emitted* end = e_.index(part.high);
     if (column_) {
@@ -243,7 +168,7 @@ class RowEmitter {
 
   // --- passes ---
 
-  void reduce(const Phase& phase) {
+  void reduce(const Phase& phase, const Pass& pass) {
     int64_t step = int64_t{nest_.width} * nest_.unroll;
     Values initial;
     for (int id : phase.reductions) {
@@ -253,10 +178,9 @@ class RowEmitter {
       initial.insert(initial.end(), term.lanes / nest_.width,
                      reduction_identity(e_, term, nest_.width));
     }
-    Values parts =
-        walk(phase.extent, step, initial, [&](std::vector<Chunk>& chunks, const Values& before) {
-          return accumulate(phase, chunks, before);
-        });
+    Values parts = walk(pass, step, initial, [&](std::vector<Chunk>& chunks, const Values& before) {
+      return accumulate(phase, chunks, before);
+    });
     size_t first = 0;
     for (int id : phase.reductions) {
       const Term& term = terms_.terms[id];
@@ -286,7 +210,7 @@ class RowEmitter {
   /// The last pass. All values of a vector are computed before the first is stored, and a row's
   /// scalars are stored after its vectors, so that an output may overwrite an input of the same
   /// access.
-  void write() {
+  void write(const Pass& pass) {
     std::vector<const LoopStore*> vectors, scalars;
     for (const LoopStore& store : terms_.stores) {
       const bool along = nest_.vector_axis >= 0 && store.strides[nest_.vector_axis] != 0;
@@ -294,7 +218,7 @@ class RowEmitter {
       body_.hoist(store.term, nest_.vector_axis < 0 ? 0 : uint64_t{1} << nest_.vector_axis);
     }
     if (!vectors.empty())
-      walk(nest_.extent, int64_t{nest_.width} * nest_.unroll, {},
+      walk(pass, int64_t{nest_.width} * nest_.unroll, {},
            [&](std::vector<Chunk>& chunks, const Values&) {
              for (Chunk& chunk : chunks) {
                for (const LoopStore* store : vectors) body_.vector(store->term, chunk);
@@ -313,16 +237,19 @@ class RowEmitter {
   Emitted* kept_address(const KeptRow& row) {
     return e_.byte_address(buffers_.scratch, row.slot * nest_.slot_bytes);
   }
-  Storage kept_storage(int term) const { return storage_of(register_type(terms_.terms[term])); }
-  Emitted* recall(int term, Chunk& chunk) {
+  Storage kept_storage(int term) const {
+    return storage_of(register_type(terms_.terms[term].dtype));
+  }
+  Emitted* recall(const Pass& pass, int term, Chunk& chunk) {
     auto found = nest_.kept.find(term);
-    if (found == nest_.kept.end() || pass_ <= found->second.pass || extent_ != found->second.extent)
+    if (found == nest_.kept.end() || pass.number <= found->second.pass ||
+        pass.extent != found->second.extent)
       return nullptr;
     return e_.load(kept_storage(term), kept_address(found->second), chunk.base, nest_.width);
   }
-  void remember(int term, Chunk& chunk, Emitted* value) {
+  void remember(const Pass& pass, int term, Chunk& chunk, Emitted* value) {
     auto found = nest_.kept.find(term);
-    if (found != nest_.kept.end() && pass_ == found->second.pass)
+    if (found != nest_.kept.end() && pass.number == found->second.pass)
       e_.store(kept_storage(term), value, kept_address(found->second), chunk.base);
   }
 
@@ -330,20 +257,30 @@ class RowEmitter {
   const RowNest& nest_;
   const LoopTerms& terms_;
   const LoopBuffers& buffers_;
-  LoopBody body_;
-  std::vector<Case> cases_;
-  Emitted* column_ = nullptr;  // first column of the tile, when rows are cut
-  std::set<int> blocked_;      // loads transposed in registers
-  int pass_ = 0;               // phases, then the pass that writes
-  int64_t extent_ = 0;         // of the pass
-  std::map<int64_t, std::vector<Chunk>> registers_;
+  LoopBody& body_;
+  Emitted* const column_;
+  const std::vector<Case> cases_;
 };
 
 }  // namespace
 
 void emit_rows(Emitter& e, const RowNest& nest, const LoopBuffers& buffers, Emitted* first,
                Emitted* last) {
-  RowEmitter(e, nest, buffers).tiles(first, last);
+  LoopBody body(e, nest.terms, buffers.inputs, nest.vector_axis, nest.width);
+  e.for_loop(first, last, 1, [&](Emitted* tile) {
+    Emitted* row = e.mul(e.div(tile, nest.column_tiles()), nest.tile_rows);
+    Emitted* end = e.min_index(e.add(row, nest.tile_rows), e.index(nest.rows));
+    Emitted* column = nullptr;
+    if (nest.column_tiles() > 1)
+      column = e.mul(e.rem(tile, nest.column_tiles()), nest.tile_columns);
+    e.for_loop(row, end, 1, [&](Emitted* r) {
+      set_indices(body, nest.outer, r);
+      if (nest.blocked_axis >= 0)
+        emit_transposed_blocks(e, nest, buffers, body, column);
+      else
+        RowEmitter(e, nest, buffers, body, column).row();
+    });
+  });
 }
 
 void set_indices(LoopBody& body, const std::vector<LoopGroup>& groups, Emitted* row) {
@@ -370,7 +307,7 @@ Emitted* combine(Emitter& e, const Term& reduction, Emitted* a, Emitted* b) {
   const Op op = reduction.op == Op::reduce_max   ? Op::maximum
                 : reduction.op == Op::reduce_min ? Op::minimum
                                                  : Op::add;
-  const DType type = register_type(reduction);
+  const DType type = register_type(reduction.dtype);
   return emit_elementwise(e, op, type, type, {a, b});
 }
 

@@ -242,7 +242,7 @@ class TermBuilder {
     if (term.kind == TermKind::reduce) {
       for (int axis : term.axes) term.depends &= ~(uint64_t{1} << axis);
       ++term.level;
-      term.cost = 0;  // the result is at hand
+      term.cost = 0;  // its pass has computed it
     }
     if (term.kind == TermKind::load) term.cost = 1;
     if (term.kind == TermKind::compute) term.cost += elementwise_cost(term.op);
@@ -259,6 +259,8 @@ class TermBuilder {
 };
 
 }  // namespace
+
+DType register_type(DType dtype) { return is_float(dtype) ? DType::f32 : DType::i32; }
 
 LoopTerms make_loop_terms(const Graph& region, std::vector<int64_t> extents,
                           const std::vector<int>& outputs) {

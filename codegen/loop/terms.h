@@ -30,6 +30,10 @@ struct Interval {
 
 enum class TermKind : uint8_t { load, constant, iota, compute, choose, reduce };
 
+/// The type in which values of a dtype are held in registers: f32 or i32.
+DType register_type(DType dtype);
+inline constexpr int64_t kRegisterTypeBytes = 4;
+
 struct Term {
   TermKind kind = TermKind::constant;
   Op op = Op::constant;          ///< of compute and reduce

@@ -9,10 +9,10 @@
 // multiplied with w and x. A row is counted unless its target is negative.
 //
 // Numerics. Every product is one chain of fused multiply-adds over ascending k (dw: over all
-// tokens, parked in dw between chunks). The sum of exponentials gives element v to lane v mod 16,
-// in ascending order from zero, and joins the lanes by a pairwise tree. The loss is one ascending
-// chain over tokens, then times scale. So neither chunks nor threads nor the width of vectors
-// change a bit. A target outside the vocabulary makes the loss and its row of g NaN.
+// tokens, with partial sums in dw between chunks). The sum of exponentials gives element v to lane
+// v mod 16, in ascending order from zero, and joins the lanes by a pairwise tree. The loss is one
+// ascending chain over tokens, then times scale. So neither chunks nor threads nor the width of
+// vectors change a bit. A target outside the vocabulary makes the loss and its row of g NaN.
 #include "codegen/kernel_code.h"
 #include "codegen/matmul/tile_table.h"
 #include "ir/graph.h"
@@ -23,6 +23,9 @@ namespace weir {
 /// Bytes that a chunk's logits take at most. Each chunk reads w and adds to its gradient once, so
 /// more of it costs less time; results are the same.
 constexpr int64_t kLogitsBytes = int64_t{224} << 20;
+
+/// The type of logits, which g overwrites, and of losses of rows. Operands and results have it too.
+constexpr DType kLogitsType = DType::f32;
 
 /// Tokens of a chunk, a multiple of 16: as many as 16 MiB of logits hold, but not fewer than 1024
 /// unless those take more than `logits_bytes`.

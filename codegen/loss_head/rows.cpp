@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "codegen/anchor_region.h"
+#include "codegen/llvm/elementwise.h"
+#include "codegen/llvm/vector_loop.h"
 #include "codegen/llvm/vector_math.h"
 
 namespace weir {
@@ -22,22 +23,25 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 class RowEmitter {
  public:
   RowEmitter(Emitter& e, const LossHeadRows& shape, const KernelFrame& frame)
-      : e_(e), shape_(shape), targets_(frame.buffers[1]), losses_(frame.buffers[3]) {
-    logits_ = frame.buffers[0];
-    scale_ = e.load(Storage::f32, frame.buffers[2], e.index(0), 1);
-  }
+      : e_(e),
+        shape_(shape),
+        logits_type_(storage_of(shape.types.logits)),
+        logits_(frame.buffers[0]),
+        targets_(frame.buffers[1]),
+        losses_(frame.buffers[3]),
+        scale_(e.load(storage_of(shape.types.scale), frame.buffers[2], e.index(0), 1)) {}
 
   void row(Emitted* row) {
-    row_ = e_.address(Storage::f32, logits_, e_.mul(row, shape_.row_stride));
-    Emitted* target = e_.load(Storage::i32, targets_, row, 1);
+    Emitted* logits = e_.address(logits_type_, logits_, e_.mul(row, shape_.row_stride));
+    Emitted* target = e_.load(storage_of(shape_.types.targets), targets_, row, 1);
     Emitted* is_counted = e_.ir().CreateICmpSGE(target, e_.i32(0));
     const Values loss = e_.if_else(
-        is_counted, [&] { return Values{counted(target)}; },
+        is_counted, [&] { return Values{counted(logits, target)}; },
         [&] {
-          if (shape_.gradient) clear();
+          if (shape_.gradient) clear(logits);
           return Values{e_.f32(0)};
         });
-    e_.store(Storage::f32, loss[0], losses_, row);
+    e_.store(storage_of(shape_.types.losses), loss[0], losses_, row);
   }
 
  private:
@@ -45,45 +49,45 @@ class RowEmitter {
               const std::function<Values(Emitted*, Emitted*, const Values&)>& body) {
     return for_vectors(e_, e_.index(0), e_.index(shape_.vocabulary), sum_lanes, initial, body);
   }
-  Emitted* load(Emitted* column, Emitted* mask) {
-    return e_.load(Storage::f32, row_, column, sum_lanes, mask);
+  Emitted* load(Emitted* row, Emitted* column, Emitted* mask) {
+    return e_.load(logits_type_, row, column, sum_lanes, mask);
   }
-  void store(Emitted* value, Emitted* column, Emitted* mask) {
-    e_.store(Storage::f32, value, row_, column, mask);
+  void store(Emitted* value, Emitted* row, Emitted* column, Emitted* mask) {
+    e_.store(logits_type_, value, row, column, mask);
   }
 
-  void clear() {
+  void clear(Emitted* row) {
     each({}, [&](Emitted* column, Emitted* mask, const Values&) {
-      store(e_.f32(0, sum_lanes), column, mask);
+      store(e_.f32(0, sum_lanes), row, column, mask);
       return Values{};
     });
   }
 
   /// The loss of a row with a target that is not negative.
-  Emitted* counted(Emitted* target) {
+  Emitted* counted(Emitted* row, Emitted* target) {
     Emitted* is_known =
         e_.ir().CreateICmpULT(target, e_.i32(std::min<int64_t>(shape_.vocabulary, INT32_MAX)));
     Emitted* column =
         e_.select(is_known, e_.ir().CreateZExt(target, e_.ir().getInt64Ty()), e_.index(0));
-    Emitted* logit = e_.load(Storage::f32, row_, column, 1);
-    Emitted* largest = maximum();
-    Emitted* sum = exponentials(largest);
+    Emitted* logit = e_.load(logits_type_, row, column, 1);
+    Emitted* largest = maximum(row);
+    Emitted* sum = exponentials(row, largest);
     if (shape_.gradient) {
       Emitted* factor = e_.ir().CreateFDiv(scale_, sum);
-      gradient(e_.select(is_known, factor, e_.f32(nan_value)), column);
+      gradient(row, e_.select(is_known, factor, e_.f32(nan_value)), column);
     }
     Emitted* loss = e_.ir().CreateFAdd(emit_log(e_, sum), e_.ir().CreateFSub(largest, logit));
     return e_.select(is_known, loss, e_.f32(nan_value));
   }
 
   /// The largest logit; a NaN among them does not show here, but in the sum.
-  Emitted* maximum() {
+  Emitted* maximum(Emitted* row) {
     const auto larger = [&](Emitted* a, Emitted* b) {
       return e_.select(e_.ir().CreateFCmpOGT(a, b), a, b);
     };
     const Values lanes = each({e_.f32(-infinity, sum_lanes)},
                               [&](Emitted* column, Emitted* mask, const Values& largest) {
-                                Emitted* x = load(column, mask);
+                                Emitted* x = load(row, column, mask);
                                 if (mask) x = e_.select(mask, x, e_.f32(-infinity, sum_lanes));
                                 return Values{larger(x, largest[0])};
                               });
@@ -91,12 +95,12 @@ class RowEmitter {
   }
 
   /// The sum of exp(l - largest); with `gradient` these replace the logits.
-  Emitted* exponentials(Emitted* largest) {
+  Emitted* exponentials(Emitted* row, Emitted* largest) {
     Emitted* shift = e_.broadcast(largest, sum_lanes);
     const Values lanes =
         each({e_.f32(0, sum_lanes)}, [&](Emitted* column, Emitted* mask, const Values& sum) {
-          Emitted* x = emit_exp(e_, e_.ir().CreateFSub(load(column, mask), shift));
-          if (shape_.gradient) store(x, column, mask);
+          Emitted* x = emit_exp(e_, e_.ir().CreateFSub(load(row, column, mask), shift));
+          if (shape_.gradient) store(x, row, column, mask);
           if (mask) x = e_.select(mask, x, e_.f32(0, sum_lanes));
           return Values{e_.ir().CreateFAdd(sum[0], x)};
         });
@@ -104,28 +108,33 @@ class RowEmitter {
   }
 
   /// From exponentials to g: each times scale / sum, less scale at the target.
-  void gradient(Emitted* factor, Emitted* target) {
+  void gradient(Emitted* row, Emitted* factor, Emitted* target) {
     Emitted* factors = e_.broadcast(factor, sum_lanes);
     each({}, [&](Emitted* column, Emitted* mask, const Values&) {
-      store(e_.ir().CreateFMul(load(column, mask), factors), column, mask);
+      store(e_.ir().CreateFMul(load(row, column, mask), factors), row, column, mask);
       return Values{};
     });
-    Emitted* g = e_.load(Storage::f32, row_, target, 1);
-    e_.store(Storage::f32, e_.ir().CreateFSub(g, scale_), row_, target);
+    Emitted* g = e_.load(logits_type_, row, target, 1);
+    e_.store(logits_type_, e_.ir().CreateFSub(g, scale_), row, target);
   }
 
   Emitter& e_;
   const LossHeadRows& shape_;
-  Emitted* logits_;
-  Emitted* targets_;
-  Emitted* losses_;
-  Emitted* scale_;
-  Emitted* row_ = nullptr;
+  const Storage logits_type_;
+  Emitted* const logits_;
+  Emitted* const targets_;
+  Emitted* const losses_;
+  Emitted* const scale_;
 };
 
 int64_t rows_of_tile(const LossHeadRows& shape) {
   constexpr int64_t elements = 32768;
   return std::max<int64_t>(1, elements / shape.vocabulary);
+}
+
+std::string text_of(const LossHeadTypes& types) {
+  return fmt::format("{} {} {} {}", dtype_name(types.logits), dtype_name(types.losses),
+                     dtype_name(types.scale), dtype_name(types.targets));
 }
 
 }  // namespace
@@ -134,8 +143,8 @@ KernelCode loss_head_rows_kernel(const LossHeadRows& shape) {
   const int64_t block = rows_of_tile(shape);
   return {.tiles = (shape.rows + block - 1) / block,
           .scratch_bytes = 0,
-          .key = fmt::format("loss head rows {} {} {} {}", shape.rows, shape.vocabulary,
-                             shape.row_stride, shape.gradient),
+          .key = fmt::format("loss head rows {} {} {} {} {}", text_of(shape.types), shape.rows,
+                             shape.vocabulary, shape.row_stride, shape.gradient),
           .emit = [shape, block](Emitter& e, const std::string& symbol) {
             const KernelFrame frame =
                 e.begin_kernel(symbol, {{.written = shape.gradient}, {}, {}, {.written = true}});
@@ -147,21 +156,22 @@ KernelCode loss_head_rows_kernel(const LossHeadRows& shape) {
           }};
 }
 
-KernelCode loss_head_sum_kernel(int64_t rows) {
+KernelCode loss_head_sum_kernel(const LossHeadTypes& types, int64_t rows) {
   return {.tiles = 1,
           .scratch_bytes = 0,
-          .key = fmt::format("loss head sum {}", rows),
-          .emit = [rows](Emitter& e, const std::string& symbol) {
+          .key = fmt::format("loss head sum {} {}", text_of(types), rows),
+          .emit = [types, rows](Emitter& e, const std::string& symbol) {
+            const Storage losses = storage_of(types.losses);
             const KernelFrame frame = e.begin_kernel(symbol, {{}, {}, {.written = true}});
             // A call of no tiles stores nothing.
             e.if_then(e.ir().CreateICmpSLT(frame.first_tile, frame.last_tile), [&] {
               const Values sum = e.for_loop(
                   e.index(0), e.index(rows), 1, {e.f32(0)}, [&](Emitted* i, const Values& carried) {
-                    Emitted* loss = e.load(Storage::f32, frame.buffers[0], i, 1);
+                    Emitted* loss = e.load(losses, frame.buffers[0], i, 1);
                     return Values{e.ir().CreateFAdd(carried[0], loss)};
                   });
-              Emitted* scale = e.load(Storage::f32, frame.buffers[1], e.index(0), 1);
-              e.store(Storage::f32, e.ir().CreateFMul(scale, sum[0]), frame.buffers[2], e.index(0));
+              Emitted* scale = e.load(storage_of(types.scale), frame.buffers[1], e.index(0), 1);
+              e.store(losses, e.ir().CreateFMul(scale, sum[0]), frame.buffers[2], e.index(0));
             });
             e.end_kernel();
           }};

@@ -5,7 +5,13 @@
 
 namespace weir {
 
+struct LossHeadTypes {
+  DType logits, losses, scale;
+  DType targets = DType::i32;
+};
+
 struct LossHeadRows {
+  LossHeadTypes types;
   int64_t rows = 1;        ///< of the chunk
   int64_t vocabulary = 1;  ///< columns
   int64_t row_stride = 1;  ///< of the logits, in elements
@@ -16,7 +22,7 @@ struct LossHeadRows {
 /// without scale, 0 where it is not counted, and with `gradient` g over the logits.
 KernelCode loss_head_rows_kernel(const LossHeadRows& shape);
 
-/// Buffers: losses [rows], scale, the loss.
-KernelCode loss_head_sum_kernel(int64_t rows);
+/// Buffers: losses [rows], scale, the loss, which has the type of the rows' losses.
+KernelCode loss_head_sum_kernel(const LossHeadTypes& types, int64_t rows);
 
 }  // namespace weir

@@ -1,6 +1,6 @@
 #pragma once
-// Emits the matrix product of a plan (matmul_plan.h), register-blocked and packed, with what
-// surrounds it: prologues of the operands, the epilogue of the result.
+// Emits the matrix product of a plan (plan.h), register-blocked and packed, with the epilogue that
+// is fused into it.
 #include <functional>
 #include <optional>
 #include <string>
@@ -11,55 +11,42 @@
 
 namespace weir {
 
-/// A run of `lanes` neighbouring elements of one row of a matrix in memory.
-struct MatrixSite {
-  llvm::Value* batch_outer;
-  llvm::Value* batch_inner;
-  llvm::Value* row;     ///< as stored, i64
-  llvm::Value* column;  ///< of the first element, as stored, i64
+/// A run of `lanes` neighbouring elements of one row of C.
+struct MatrixRun {
+  llvm::Value* batch;   ///< which matrix
+  llvm::Value* row;     ///< i64
+  llvm::Value* column;  ///< of the first element
   int lanes;
   llvm::Value* mask;  ///< lanes that exist; nullptr: all
 };
 
-/// Elements [row_begin, row_end) x [column_begin, column_end) of C.
-struct TileSite {
-  llvm::Value *batch_outer, *batch_inner;
-  llvm::Value *row_begin, *row_end, *column_begin, *column_end;
-};
-
-/// What surrounds the product; an empty function means the plain thing.
-struct MatmulHooks {
-  /// Buffers of the kernel behind its own (see emit_matmul), for the functions below.
-  std::vector<BufferUse> extra_buffers;
-  /// Elements of A or B at a site in f32, in place of loading them: the operand prologue. Called
-  /// while packing, so about once an element and tile; lanes outside the mask must be 0.
-  std::function<llvm::Value*(Emitter&, const KernelFrame&, const MatrixSite&)> load_a, load_b;
-  /// Given finished elements of C, stores what is to be stored (the plain thing: them, into C). May
-  /// store elsewhere too. Every element of C is handed over exactly once.
-  std::function<void(Emitter&, const KernelFrame&, const MatrixSite&, llvm::Value*)> store_c;
-  /// Called when all elements of a tile have been handed over, by the same thread, for what needs
-  /// them together (norms of rows: see default_tiles' whole_rows).
-  std::function<void(Emitter&, const KernelFrame&, const TileSite&)> finish_tile;
-  /// With store_c: position in the frame of a matrix of f32 laid out as C, all of which store_c
-  /// writes and which shares its memory with nothing that it reads. Chains are parked there between
-  /// blocks of k; without one in scratch, beside which the operands find less room in the cache.
-  std::optional<int> parking;
-  /// With store_c: it is long, so it is emitted once for the vectors of a row (as one site where
-  /// they are a power of two), in a loop over rows to which a register block hands its elements by
-  /// way of memory.
-  bool store_in_loop = false;
-  /// With store_c: positions in the frame of matrices laid out as C that it reads or writes. They
-  /// are asked for ahead of use.
-  std::vector<int> beside_c;
+/// What is fused into the product: its epilogue.
+struct MatmulFusion {
+  /// Buffers of the kernel behind its own (see emit_matmul), for `store`.
+  std::vector<BufferUse> buffers;
+  /// Given finished elements of C, in the accumulators' type, stores what is to be stored; empty:
+  /// them, into C. Every element of C is handed over exactly once.
+  std::function<void(Emitter&, const KernelFrame&, const MatrixRun&, llvm::Value*)> store;
+  /// With `store`: position in the frame of a matrix of the accumulators' type, laid out as C, all
+  /// of which `store` writes and which shares its memory with nothing that it reads. Partial sums
+  /// are spilled there between blocks of k; without one to scratch, which takes
+  /// room in the cache from the operands.
+  std::optional<int> spill_buffer;
+  /// With `store`: it is long, so it is emitted once for the vectors of a row (as one run where
+  /// they are a power of two), in a loop over rows to which a micro-kernel hands its elements
+  /// through memory.
+  bool rolled_epilogue = false;
+  /// With `store`: positions in the frame of matrices of C's type and layout that it reads or
+  /// writes. They are prefetched.
+  std::vector<int> epilogue_operands;
 };
 
 /// Emits the product as kernel `symbol` with buffers
-///   a, b (or the packed one when that is made ahead), c, [accumulator], extra_buffers...
+///   a, b (or the prepacked one), c, [accumulator], fusion.buffers...
 void emit_matmul(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
-                 const MatmulHooks& hooks = {});
+                 const MatmulFusion& fusion = {});
 
-/// Emits the packing of B as kernel `symbol` with buffers b, packed, extra_buffers...
-void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan,
-                      const MatmulHooks& hooks = {});
+/// Emits the packing of B as kernel `symbol` with buffers b, packed.
+void emit_matmul_pack(Emitter& e, const std::string& symbol, const MatmulPlan& plan);
 
 }  // namespace weir

@@ -1,39 +1,18 @@
 #pragma once
-// Packing: copies a strip of a matrix into the order in which the innermost loop of the product
-// reads it.
-#include <functional>
-
-#include "codegen/llvm/emitter.h"
+// Packing: copies micro-panels of A and B into the order in which the micro-kernel reads them,
+// [step of k][row of A or column of B].
+#include "codegen/matmul/context.h"
 
 namespace weir {
 
-/// A strip of `width` neighbouring rows of A (or columns of B), `present` of which exist.
-struct PackedStrip {
-  bool depth_contiguous;  ///< k runs along stored rows (A as it is, B transposed)
-  int64_t width;          ///< elements a step of k takes in the packed strip
-  int64_t present;        ///< of them in the matrix; the others are packed as zeros
-  llvm::Value* begin;     ///< index of the first row of A or column of B
-  llvm::Value* depth_begin;
-  llvm::Value* depth;       ///< steps of k to pack
-  int64_t depth_remainder;  ///< depth modulo lanes where `ragged` holds, else depth is a multiple
-  llvm::Value* ragged;      ///< i1
-  /// Whether up to a vector behind the strip may be overwritten, which lets a strip narrower than a
-  /// vector be stored without masks.
-  bool may_spill = false;
-  /// Where columns are contiguous: after so many steps of k, the memory of both strips is asked
-  /// for.
-  int64_t steps_ahead = 0;
-};
+/// Packs micro-panels [first, last) of A, of `rows` rows each, for a block of k: a packed block.
+void pack_a_block(const MatmulContext& context, const Tile& tile, const KBlock& block,
+                  llvm::Value* first, llvm::Value* last, int64_t rows);
 
-/// Gives `lanes` elements from (stored row, stored column) on; those outside the mask are 0.
-using StripLoader =
-    std::function<llvm::Value*(llvm::Value* row, llvm::Value* column, llvm::Value* mask)>;
+/// Packs the tile's columns of B for a block of k.
+void pack_b_block(const MatmulContext& context, const Tile& tile, const KBlock& block);
 
-/// Asks the memory for the line of (stored row, stored column), which need not exist.
-using StripAsker = std::function<void(llvm::Value* row, llvm::Value* column)>;
-
-/// Writes the strip to `to` as [depth][width].
-void emit_pack_strip(Emitter& e, const PackedStrip& strip, const StripLoader& load,
-                     const StripAsker& ask, llvm::Value* to);
+/// Tile `tile` of the kernel that packs B as a whole, from its buffer 0 to buffer 1.
+void prepack_b(const MatmulContext& context, llvm::Value* tile);
 
 }  // namespace weir

@@ -4,16 +4,17 @@
 
 #include "codegen/llvm/emitter.h"
 #include "codegen/matmul/matmul.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
 
 // Rows and columns are those of the matrix that is multiplied.
-Buffer floats(const MatmulOperand& matrix, const std::array<int64_t, 2>& batch, int64_t rows,
-              int64_t columns) {
-  int64_t count = (matrix.transposed ? columns : rows) * matrix.row_stride;
-  for (int i = 0; i < 2; ++i) count += (batch[i] - 1) * matrix.batch_stride[i];
-  Buffer buffer(static_cast<size_t>(4 * count));
+Buffer operand(const MatmulOperand& matrix, int64_t batch, int64_t rows, int64_t columns) {
+  const int64_t count =
+      (matrix.transposed ? columns : rows) * matrix.row_stride + (batch - 1) * matrix.batch_stride;
+  WEIR_CHECK(matrix.dtype == DType::f32, "operands of {} are not filled", dtype_name(matrix.dtype));
+  Buffer buffer(static_cast<size_t>(matrix.bytes(count)));
   const std::span<float> values = buffer.as<float>();
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) - 8;
   return buffer;
@@ -22,9 +23,9 @@ Buffer floats(const MatmulOperand& matrix, const std::array<int64_t, 2>& batch, 
 }  // namespace
 
 ProductOperands::ProductOperands(const MatmulSpec& s)
-    : a_(floats(s.a, s.batch, s.m, s.k)),
-      b_(floats(s.b, s.batch, s.k, s.n)),
-      c_(floats(s.c, s.batch, s.m, s.n)) {}
+    : a_(operand(s.a, s.batch, s.m, s.k)),
+      b_(operand(s.b, s.batch, s.k, s.n)),
+      c_(operand(s.c, s.batch, s.m, s.n)) {}
 
 ProductRun::ProductRun(const MatmulPlan& plan, const ProductOperands& operands, int workers)
     : plan_(plan), operands_(operands), packed_(static_cast<size_t>(plan.packed_bytes)) {
@@ -51,7 +52,7 @@ void ProductRun::run(const Workers& workers) const {
   workers.parallel_tiles(plan_.pack_grid, [&](int64_t first, int64_t last, int) {
     pack_(pack_buffers, first, last, nullptr);
   });
-  // A chain may start from an operand of its own; C serves.
+  // Accumulators may start from an operand of its own; C serves.
   void* buffers[] = {operands_.a(), plan_.pack_grid ? packed_.data() : operands_.b(), operands_.c(),
                      operands_.c()};
   workers.parallel_tiles(plan_.grid, [&](int64_t first, int64_t last, int worker) {

@@ -21,31 +21,37 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "weir tiles 2";
 
+// Tables of f32, the only type once, do not name it.
+std::string type_suffix(DType dtype) {
+  return dtype == DType::f32 ? "" : fmt::format(" {}", dtype_name(dtype));
+}
+
+// The 0 here and the 1 below stand for a second, outer batch dimension, which earlier versions had
+// and never used: their tables are still read.
 std::string text_of(const MatmulOperand& operand) {
-  return fmt::format("{} {} {} {}", operand.row_stride, operand.batch_stride[0],
-                     operand.batch_stride[1], int{operand.transposed});
+  return fmt::format("{} 0 {} {}{}", operand.row_stride, operand.batch_stride,
+                     int{operand.transposed}, type_suffix(operand.dtype));
 }
 
 std::string text_of(const MatmulSpec& s) {
-  return fmt::format("{} {} {} {} {} {} {} {} {}", s.m, s.n, s.k, s.batch[0], s.batch[1],
-                     text_of(s.a), text_of(s.b), text_of(s.c), static_cast<int>(s.accumulate));
+  return fmt::format("{} {} {} 1 {} {} {} {} {}", s.m, s.n, s.k, s.batch, text_of(s.a),
+                     text_of(s.b), text_of(s.c), static_cast<int>(s.accumulate));
 }
 
 std::string text_of(const MatmulTiles& t) {
-  return fmt::format("{} {} {} {} {} {} {} {}", t.micro_rows, t.micro_vectors, t.row_block,
-                     t.column_block, t.depth_block, static_cast<int>(t.b), int{t.pack_a},
-                     t.panel_strips);
+  return fmt::format("{} {} {} {} {} {} {} {}", t.mr, t.nr_vectors, t.mc, t.nc, t.kc,
+                     static_cast<int>(t.b), int{t.pack_a}, t.panels_per_block);
 }
 
 std::optional<MatmulTiles> tiles_of(const std::string& text) {
   std::istringstream words(text);
   MatmulTiles t;
   int b = 0;
-  if (!(words >> t.micro_rows >> t.micro_vectors >> t.row_block >> t.column_block >>
-        t.depth_block >> b >> t.pack_a >> t.panel_strips) ||
-      b < 0 || b > static_cast<int>(BPlace::raw))
+  if (!(words >> t.mr >> t.nr_vectors >> t.mc >> t.nc >> t.kc >> b >> t.pack_a >>
+        t.panels_per_block) ||
+      b < 0 || b > static_cast<int>(BPacking::none))
     return std::nullopt;
-  t.b = static_cast<BPlace>(b);
+  t.b = static_cast<BPacking>(b);
   return t;
 }
 
@@ -115,11 +121,11 @@ std::optional<MatmulTiles> TileTable::find(const Target& target, const MatmulSpe
 }
 
 std::string print(const MatmulTiles& t) {
-  const char* b = t.b == BPlace::packed_ahead ? " B packed ahead"
-                  : t.b == BPlace::packed     ? " B packed"
-                                              : "";
-  return fmt::format("{}x{} {}x{}x{} panel {}{}{}", t.micro_rows, t.micro_vectors, t.row_block,
-                     t.column_block, t.depth_block, t.panel_strips, t.pack_a ? " A packed" : "", b);
+  const char* b = t.b == BPacking::prepacked ? " B prepacked"
+                  : t.b == BPacking::packed  ? " B packed"
+                                             : "";
+  return fmt::format("{}x{} {}x{}x{} block {}{}{}", t.mr, t.nr_vectors, t.mc, t.nc, t.kc,
+                     t.panels_per_block, t.pack_a ? " A packed" : "", b);
 }
 
 }  // namespace weir

@@ -29,8 +29,8 @@ class TileTable {
   std::map<std::string, MatmulTiles> tiles_;  // by the numbers of the product
 };
 
-/// Tiles in a word, for keys and for people: "14x2 1024x256x512 panel 1", with "packed" (B ahead)
-/// and "raw" (A is read where it lies).
+/// Tiles in a word, for keys and for people: mr x nr_vectors, mc x nc x kc, micro-panels of a block
+/// of A, what is packed: "14x2 1024x256x512 block 1 A packed B prepacked".
 std::string print(const MatmulTiles& tiles);
 
 }  // namespace weir

@@ -25,7 +25,7 @@ class TileTableTest : public ::testing::Test {
     target_ = parse_target("x86-64-v3");
     spec_.m = 70, spec_.n = 50, spec_.k = 90;
     spec_.a.row_stride = 90, spec_.b.row_stride = spec_.c.row_stride = 50;
-    tiles_ = {3, 2, 12, 32, 24, BPlace::packed_ahead, false};
+    tiles_ = {3, 2, 12, 32, 24, BPacking::prepacked, false};
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   TileTable saved() const {
@@ -70,7 +70,7 @@ TEST_F(TileTableTest, EntriesThatBreakARuleAreNotUsed) {
     tiles_ = bad;
     EXPECT_EQ(saved().find(target_, spec_), std::nullopt) << print(bad);
   }
-  tiles_ = {3, 2, 12, 32, 24, BPlace::raw, true};
+  tiles_ = {3, 2, 12, 32, 24, BPacking::none, true};
   EXPECT_EQ(saved().find(target_, spec_), tiles_);
   spec_.b.transposed = true;
   EXPECT_EQ(saved().find(target_, spec_), std::nullopt) << "only B as it is can be read as it lies";
@@ -112,7 +112,7 @@ TEST_F(TileTableTest, AProgramTakesItsTilesAndKeepsItsBits) {
   };
   const auto usual = result("");
   TileTable table;
-  table.set(products[0], {1, 1, 1, target_.lanes(), target_.lanes(), BPlace::packed, true, 2});
+  table.set(products[0], {1, 1, 1, target_.lanes(), target_.lanes(), BPacking::packed, true, 2});
   table.save(folder_, target_);
   const auto tuned = result(folder_);
   EXPECT_EQ(tuned.first, usual.first);

@@ -254,16 +254,13 @@ TEST(Verify, RulesOfSchedules) {
   const RegionCase cases[] = {
       {"elementwize", "B = exp a\nreturn B",
        "the schedule is one of elementwise, row, column, matmul, attention, attention_grad, "
-       "attention_stats, attention_map, embedding, embedding_grad, loss_head, copy, not "
-       "elementwize. Did you mean "
-       "elementwise?"},
+       "attention_stats, attention_map, embedding, embedding_grad, loss_head, not elementwize. Did "
+       "you mean elementwise?"},
       {"elementwise", "B = transpose a {permutation=[1,0]}\nC = exp B\nreturn C", "no error"},
       {"elementwise", "B = reduce_sum a {axes=[0]}\nreturn B",
        "reduce_sum does not belong into a kernel of schedule elementwise"},
       {"elementwise", "B = exp a\nC = slice a {starts=[0,0], limits=[2,8]}\nreturn B, C",
        "every output of a kernel of schedule elementwise has one shape, here [4,8]"},
-      {"copy", "B = exp a\nreturn B", "exp does not belong into a kernel of schedule copy"},
-      {"copy", "B = slice a {starts=[0,0], limits=[2,8]}\nreturn B", "no error"},
       {"row",
        "B = reduce_max a {axes=[1], lanes=8}\nC = sub a, B\nD = reduce_sum C {axes=[1], lanes=8}\n"
        "return C, D",

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "codegen/kernel_test.h"
+#include "codegen/matmul/tile_table.h"
 #include "runtime/threads.h"
 #include "support/error.h"
 
@@ -30,19 +31,17 @@ struct Product {
     const auto place = [&](MatmulOperand& operand, int64_t rows, int64_t columns) {
       if (operand.transposed) std::swap(rows, columns);
       operand.row_stride = columns + padding;
-      const bool repeated = operand.batch_stride == std::array<int64_t, 2>{0, 0};
-      if (!repeated)
-        operand.batch_stride = {rows * operand.row_stride * spec.batch[1],
-                                rows * operand.row_stride};
+      const bool repeated = operand.batch_stride == 0;
+      if (!repeated) operand.batch_stride = rows * operand.row_stride;
       // The last row ends with its last column, so that a guard page sees the first element beyond.
-      const int64_t matrices = repeated ? 1 : spec.batch[0] * spec.batch[1];
+      const int64_t matrices = repeated ? 1 : spec.batch;
       std::vector<float> data(matrices * rows * operand.row_stride - padding);
       for (float& x : data) x = values(random);
       return data;
     };
     p.a = place(spec.a, spec.m, spec.k);
     p.b = place(spec.b, spec.k, spec.n);
-    spec.c.batch_stride = {1, 1};
+    spec.c.batch_stride = 1;
     p.c = place(spec.c, spec.m, spec.n);
     p.accumulator = p.c;
     for (float& x : p.accumulator) x = values(random);
@@ -52,22 +51,15 @@ struct Product {
 
   template <typename F>
   void for_elements(F f) const {
-    const auto offset = [](const MatmulOperand& o, int64_t outer, int64_t inner) {
-      return outer * o.batch_stride[0] + inner * o.batch_stride[1];
+    const auto at = [](const MatmulOperand& o, int64_t matrix, int64_t row, int64_t column) {
+      return matrix * o.batch_stride +
+             (o.transposed ? column * o.row_stride + row : row * o.row_stride + column);
     };
-    const auto at = [](const MatmulOperand& o, int64_t row, int64_t column) {
-      return o.transposed ? column * o.row_stride + row : row * o.row_stride + column;
-    };
-    for (int64_t x = 0; x < spec.batch[0]; ++x)
-      for (int64_t y = 0; y < spec.batch[1]; ++y)
-        for (int64_t i = 0; i < spec.m; ++i)
-          for (int64_t j = 0; j < spec.n; ++j) {
-            const int64_t to = offset(spec.c, x, y) + at(spec.c, i, j);
-            f(to, [&](int64_t k) {
-              return std::pair(a[offset(spec.a, x, y) + at(spec.a, i, k)],
-                               b[offset(spec.b, x, y) + at(spec.b, k, j)]);
-            });
-          }
+    for (int64_t x = 0; x < spec.batch; ++x)
+      for (int64_t i = 0; i < spec.m; ++i)
+        for (int64_t j = 0; j < spec.n; ++j)
+          f(at(spec.c, x, i, j),
+            [&](int64_t k) { return std::pair(a[at(spec.a, x, i, k)], b[at(spec.b, x, k, j)]); });
   }
 
   float start(int64_t element) const {
@@ -105,12 +97,12 @@ std::unique_ptr<GuardedBuffer> guarded(const std::vector<float>& values) {
 }
 
 std::vector<float> run(const Target& target, const Product& p, const MatmulPlan& plan, int threads,
-                       const MatmulHooks& hooks = {}, std::vector<void*> extra = {}) {
+                       const MatmulFusion& fusion = {}, std::vector<void*> extra = {}) {
   Jit jit(target, {.threads = 1});
   std::vector<KernelSource> kernels = {
-      {"product", "", [&](Emitter& e) { emit_matmul(e, "product", plan, hooks); }}};
+      {"product", "", [&](Emitter& e) { emit_matmul(e, "product", plan, fusion); }}};
   if (plan.pack_grid)
-    kernels.push_back({"pack", "", [&](Emitter& e) { emit_matmul_pack(e, "pack", plan, hooks); }});
+    kernels.push_back({"pack", "", [&](Emitter& e) { emit_matmul_pack(e, "pack", plan); }});
   jit.add(kernels);
 
   const auto a = guarded(p.a), b = guarded(p.b), c = guarded(p.c), start = guarded(p.accumulator);
@@ -121,12 +113,11 @@ std::vector<float> run(const Target& target, const Product& p, const MatmulPlan&
   std::vector<void*> buffers = {a->data(), plan.pack_grid ? packed.data() : b->data(), c->data()};
   if (plan.spec.accumulate == Accumulate::operand) buffers.push_back(start->data());
   buffers.insert(buffers.end(), extra.begin(), extra.end());
-  std::vector<void*> pack_buffers = {b->data(), packed.data()};
-  pack_buffers.insert(pack_buffers.end(), extra.begin(), extra.end());
+  void* pack_buffers[] = {b->data(), packed.data()};
 
   const Workers workers(threads);
   workers.parallel_tiles(plan.pack_grid, [&](int64_t first, int64_t last, int) {
-    jit.kernel("pack")(pack_buffers.data(), first, last, nullptr);
+    jit.kernel("pack")(pack_buffers, first, last, nullptr);
   });
   workers.parallel_tiles(plan.grid, [&](int64_t first, int64_t last, int worker) {
     jit.kernel("product")(buffers.data(), first, last, scratch[worker]->data());
@@ -137,12 +128,9 @@ std::vector<float> run(const Target& target, const Product& p, const MatmulPlan&
 }
 
 std::string describe(const MatmulSpec& s, const MatmulTiles& t) {
-  return fmt::format(
-      "m {} n {} k {} batch {}x{} a {} b {} accumulate {}; micro {}x{} block {}x{}x{} B {} "
-      "pack A {} panel {}",
-      s.m, s.n, s.k, s.batch[0], s.batch[1], s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
-      static_cast<int>(s.accumulate), t.micro_rows, t.micro_vectors, t.row_block, t.column_block,
-      t.depth_block, static_cast<int>(t.b), t.pack_a, t.panel_strips);
+  return fmt::format("m {} n {} k {} batch {} a {} b {} accumulate {}; tiles {}", s.m, s.n, s.k,
+                     s.batch, s.a.transposed ? "T" : "N", s.b.transposed ? "T" : "N",
+                     static_cast<int>(s.accumulate), print(t));
 }
 
 void expect_same_bits(const std::vector<float>& got, const std::vector<float>& expected,
@@ -158,14 +146,14 @@ MatmulTiles random_tiles(std::mt19937& random, const Target& target, const Matmu
     return std::uniform_int_distribution<int>(low, high)(random);
   };
   MatmulTiles t;
-  t.micro_rows = pick(1, 6);
-  t.micro_vectors = pick(1, 3);
-  t.row_block = t.micro_rows * pick(1, 5);
-  t.column_block = t.micro_vectors * target.lanes() * pick(1, 3);
-  t.depth_block = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
-  t.b = static_cast<BPlace>(pick(0, spec.b.transposed ? 1 : 2));
+  t.mr = pick(1, 6);
+  t.nr_vectors = pick(1, 3);
+  t.mc = t.mr * pick(1, 5);
+  t.nc = t.nr_vectors * target.lanes() * pick(1, 3);
+  t.kc = pick(0, 2) ? target.lanes() * pick(1, 3) : spec.k;
+  t.b = static_cast<BPacking>(pick(0, spec.b.transposed ? 1 : 2));
   t.pack_a = pick(0, 1);
-  t.panel_strips = pick(1, 3);
+  t.panels_per_block = pick(1, 3);
   return t;
 }
 
@@ -179,11 +167,11 @@ TEST(Matmul, OneChainAnElementForAnyShapeLayoutTilesAndThreads) {
       spec.m = sizes[pick(13)];
       spec.n = sizes[pick(13)];
       spec.k = sizes[pick(13)] + 16 * pick(4);
-      spec.batch = {1 + pick(2), 1 + pick(3)};
+      spec.batch = 1 + pick(3);
       spec.a.transposed = round & 1;
       spec.b.transposed = round & 2;
-      spec.a.batch_stride = {pick(4) ? 1 : 0, 0};
-      spec.b.batch_stride = {pick(3) ? 1 : 0, 0};
+      spec.a.batch_stride = pick(4) ? 1 : 0;
+      spec.b.batch_stride = pick(3) ? 1 : 0;
       spec.accumulate = static_cast<Accumulate>(pick(3));
       const Product p = Product::make(spec, pick(3), round);
       const MatmulTiles tiles = random_tiles(random, target, spec);
@@ -207,9 +195,9 @@ TEST(Matmul, DefaultTilesOnTypicalShapes) {
   for (const Target& target : runnable_targets())
     for (const Shape& s : shapes) {
       MatmulSpec spec;
-      spec.m = s.m, spec.n = s.n, spec.k = s.k, spec.batch = {s.batch, 1};
+      spec.m = s.m, spec.n = s.n, spec.k = s.k, spec.batch = s.batch;
       spec.a.transposed = s.a, spec.b.transposed = s.b;
-      spec.a.batch_stride = spec.b.batch_stride = {s.batch > 1, 0};
+      spec.a.batch_stride = spec.b.batch_stride = s.batch > 1;
       const Product p = Product::make(spec, 0, 3);
       const MatmulPlan plan = plan_matmul(target, p.spec);
       const std::string what = describe(p.spec, plan.tiles);
@@ -230,17 +218,17 @@ TEST(Matmul, DefaultTilesOnTypicalShapes) {
     }
 }
 
-TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsCrowdTheCache) {
+TEST(Matmul, BIsReadWhereItLiesUnlessItsRowsHaveSetConflicts) {
   const Target target = parse_target("x86-64-v4");
   MatmulSpec spec;
   spec.m = 512, spec.n = 1408, spec.k = 512;
   spec.a.row_stride = 512, spec.b.row_stride = spec.c.row_stride = 1408;
-  EXPECT_EQ(default_tiles(target, spec).b, BPlace::raw);
+  EXPECT_EQ(default_tiles(target, spec).b, BPacking::none);
   spec.n = spec.b.row_stride = spec.c.row_stride = 2048;
-  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "all rows would share two cache sets";
+  EXPECT_NE(default_tiles(target, spec).b, BPacking::none) << "all rows would share two cache sets";
   spec.n = 1408;
-  spec.b = {512, {0, 0}, true};
-  EXPECT_NE(default_tiles(target, spec).b, BPlace::raw) << "transposed";
+  spec.b = {512, 0, true};
+  EXPECT_NE(default_tiles(target, spec).b, BPacking::none) << "transposed";
 }
 
 TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
@@ -249,24 +237,24 @@ TEST(Matmul, LargeProductsHaveSeveralTilesACore) {
   const auto plan_of = [&](int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b) {
     MatmulSpec spec;
     spec.m = m, spec.n = n, spec.k = k;
-    spec.a = {transpose_a ? m : k, {0, 0}, transpose_a};
-    spec.b = {transpose_b ? k : n, {0, 0}, transpose_b};
+    spec.a = {transpose_a ? m : k, 0, transpose_a};
+    spec.b = {transpose_b ? k : n, 0, transpose_b};
     spec.c.row_stride = n;
     return plan_matmul(target, spec);
   };
   const MatmulPlan forward = plan_of(1024, 1536, 576, false, true);
   EXPECT_GE(forward.grid, 8);
-  EXPECT_EQ(forward.tiles.b, BPlace::packed);
+  EXPECT_EQ(forward.tiles.b, BPacking::packed);
   EXPECT_EQ(forward.row_tiles, 1) << "each tile packs columns of its own";
   const MatmulPlan gradient = plan_of(1408, 512, 4096, true, false);
   EXPECT_GE(gradient.grid, 8);
   EXPECT_EQ(gradient.column_tiles, 1) << "each tile packs rows of its own";
   const MatmulPlan narrow = plan_of(1024, 576, 1536, false, true);
-  EXPECT_EQ(narrow.tiles.column_block * narrow.column_tiles, 576) << "none is smaller than others";
+  EXPECT_EQ(narrow.tiles.nc * narrow.column_tiles, 576) << "none is smaller than others";
   EXPECT_EQ(narrow.grid % 2, 0);
   EXPECT_LE(plan_of(512, 512, 128, false, false).grid, 2) << "not worth more";
   const MatmulPlan long_b = plan_of(1024, 512, 50257, false, false);
-  EXPECT_GE(long_b.tiles.row_block, 256) << "every tile brings all of B near";
+  EXPECT_GE(long_b.tiles.mc, 256) << "every tile brings all of B into the caches";
   EXPECT_GE(long_b.grid, 2);
 }
 
@@ -301,78 +289,44 @@ TEST(Matmul, NaNAndInfinityStayInTheirRowAndColumn) {
   }
 }
 
-/// Prologue: A is scaled by row while packed, B read from bf16. Epilogue: a bias by column is
-/// added, C is stored as bf16, and f32 goes to a side buffer; in a loop over rows or written out.
-/// Chains wait in scratch or in the side buffer.
-TEST(Matmul, HooksSurroundTheProduct) {
+/// A bias by column is added, C is stored as bf16, and f32 goes to a side buffer; in a loop over
+/// rows or unrolled. Partial sums are spilled to scratch or to the side buffer.
+TEST(Matmul, AnEpilogueTakesTheFinishedElements) {
   for (const Target& target : runnable_targets())
     for (int choice = 0; choice < 8; ++choice) {
-      const bool ahead = choice & 1, in_loop = choice & 2, parks_aside = choice & 4;
+      const bool prepacked = choice & 1, rolled = choice & 2, spills_aside = choice & 4;
       MatmulSpec spec;
       spec.m = 23, spec.n = 45, spec.k = 50;
       spec.b.transposed = true;
-      Product p = Product::make(spec, 0, 5);
-      MatmulTiles tiles = {.micro_rows = 3,
-                           .micro_vectors = 2,
-                           .row_block = 9,
-                           .column_block = 2 * target.lanes(),
-                           .depth_block = 16,
-                           .b = ahead ? BPlace::packed_ahead : BPlace::packed};
+      const Product p = Product::make(spec, 0, 5);
+      MatmulTiles tiles = {.mr = 3,
+                           .nr_vectors = 2,
+                           .mc = 9,
+                           .nc = 2 * target.lanes(),
+                           .kc = 16,
+                           .b = prepacked ? BPacking::prepacked : BPacking::packed};
       const MatmulPlan plan = plan_matmul(target, p.spec, tiles);
-      Buffer scale(4 * 23), bias(4 * 45), low(2 * 45 * 50), side(4 * 23 * 45);
-      for (int i = 0; i < 23; ++i) scale.as<float>()[i] = 1 + 0.25f * i;
+      Buffer bias(4 * 45), side(4 * 23 * 45);
       for (int j = 0; j < 45; ++j) bias.as<float>()[j] = 3.0f * j;
-      for (size_t i = 0; i < p.b.size(); ++i) {
-        uint32_t word;
-        std::memcpy(&word, &p.b[i], 4);
-        word &= 0xffff0000u;
-        std::memcpy(&p.b[i], &word, 4);
-        low.as<uint16_t>()[i] = static_cast<uint16_t>(word >> 16);
-      }
-      MatmulHooks hooks;
-      hooks.extra_buffers = {{}, {}, {}, {.written = true}};
-      if (parks_aside) hooks.parking = 6;
-      hooks.store_in_loop = in_loop;
-      hooks.beside_c = {6};
-      hooks.load_a = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at) {
-        Value* index = e.add(e.mul(at.row, 50), at.column);
-        Value* x = e.load(Storage::f32, f.buffers[0], index, at.lanes, at.mask);
-        return e.ir().CreateFMul(x, e.load_broadcast(Storage::f32, f.buffers[3], at.row, at.lanes));
-      };
-      hooks.load_b = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at) {
-        Value* buffer = f.buffers[f.buffers.size() - 2];
-        return e.load(Storage::bf16, buffer, e.add(e.mul(at.row, 50), at.column), at.lanes,
-                      at.mask);
-      };
-      hooks.store_c = [&](Emitter& e, const KernelFrame& f, const MatrixSite& at, Value* sum) {
-        Value* shift = e.load(Storage::f32, f.buffers[4], at.column, at.lanes, at.mask);
+      MatmulFusion fusion;
+      fusion.buffers = {{}, {.written = true}};
+      if (spills_aside) fusion.spill_buffer = 4;
+      fusion.rolled_epilogue = rolled;
+      fusion.epilogue_operands = {4};
+      fusion.store = [&](Emitter& e, const KernelFrame& f, const MatrixRun& at, Value* sum) {
+        Value* shift = e.load(Storage::f32, f.buffers[3], at.column, at.lanes, at.mask);
         Value* index = e.add(e.mul(at.row, 45), at.column);
         Value* value = e.ir().CreateFAdd(sum, shift);
         e.store(Storage::bf16, value, f.buffers[2], index, at.mask);
-        e.store(Storage::f32, value, f.buffers[6], index, at.mask);
+        e.store(Storage::f32, value, f.buffers[4], index, at.mask);
       };
-      hooks.finish_tile = [&](Emitter& e, const KernelFrame& f, const TileSite& tile) {
-        e.for_loop(tile.row_begin, tile.row_end, 1, [&](Value* row) {
-          e.for_loop(tile.column_begin, tile.column_end, 1, [&](Value* column) {
-            Value* index = e.add(e.mul(row, 45), column);
-            Value* x = e.load(Storage::f32, f.buffers[6], index, 1);
-            e.store(Storage::f32, e.ir().CreateFNeg(x), f.buffers[6], index);
-          });
-        });
-      };
-      Product scaled = p;
-      for (int i = 0; i < 23; ++i)
-        for (int k = 0; k < 50; ++k) scaled.a[i * 50 + k] *= scale.as<float>()[i];
-      std::vector<float> expected = scaled.chains();
+      std::vector<float> expected = p.chains();
       for (int i = 0; i < 23; ++i)
         for (int j = 0; j < 45; ++j) expected[i * 45 + j] += bias.as<float>()[j];
 
-      const std::vector<float> c =
-          run(target, p, plan, 2, hooks, {scale.data(), bias.data(), low.data(), side.data()});
+      const std::vector<float> c = run(target, p, plan, 2, fusion, {bias.data(), side.data()});
       const std::vector<float> got(side.as<float>().begin(), side.as<float>().end());
-      std::vector<float> negated = expected;
-      for (float& x : negated) x = -x;
-      expect_same_bits(got, negated, "side store");
+      expect_same_bits(got, expected, "side store");
       std::vector<uint16_t> stored(23 * 45);
       std::memcpy(stored.data(), c.data(), 2 * stored.size());
       for (size_t i = 0; i < stored.size(); ++i) {
@@ -389,17 +343,26 @@ TEST(Matmul, WrongTilesAreAllNamed) {
   spec.m = spec.n = spec.k = 100;
   try {
     plan_matmul(parse_target("x86-64-v4"), spec,
-                MatmulTiles{.micro_rows = 4,
-                            .micro_vectors = 2,
-                            .row_block = 6,
-                            .column_block = 48,
-                            .depth_block = 20});
+                MatmulTiles{.mr = 4, .nr_vectors = 2, .mc = 6, .nc = 48, .kc = 20});
     FAIL();
   } catch (const UserError& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("row_block 6 is not a multiple of micro_rows 4"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("column_block 48 is not a multiple of "
-                                                 "micro_vectors * lanes = 32"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("depth_block 20 is below k = 100"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("mc 6 is not a multiple of mr 4"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("nc 48 is not a multiple of nr = "
+                                                 "nr_vectors * lanes = 32"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("kc 20 is below k = 100"));
+  }
+}
+
+TEST(Matmul, ElementTypesThatNoMicroKernelMultipliesAreAUserError) {
+  MatmulSpec spec;
+  spec.m = spec.n = spec.k = 8;
+  spec.b.dtype = DType::bf16;
+  try {
+    plan_matmul(parse_target("x86-64-v4"), spec);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("a product of f32 x bf16 to f32 is asked for, but "
+                                                 "compiled products are f32 x f32 to f32"));
   }
 }
 

@@ -205,7 +205,7 @@ TEST(Trainer, TunedTilesChangeNoBit) {
   for (const MatmulSpec& product :
        products_of(planned_step(resolve_vocabulary(config, *source), target, true), target))
     table.set(product, {2, 1, 4, 2 * target.lanes(), target.lanes(),
-                        product.m % 2 == 0 ? BPlace::packed_ahead : BPlace::packed, true, 1});
+                        product.m % 2 == 0 ? BPacking::prepacked : BPacking::packed, true, 1});
   EXPECT_GT(table.size(), 5u);
   const std::string cache = folder / "objects";
   std::filesystem::create_directory(cache);

@@ -49,7 +49,7 @@ class AttentionForward {
       : s_(shape),
         use_(buffers),
         lanes_(target.lanes()),
-        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)),
+        normalizer_(make_normalizer_code(shape.normalizer, shape.transform.difference_scale)),
         score_tile_(block_tile(target, shape.key_block, shape.T, kUnitVectors)),
         sum_tile_(block_tile(target, shape.d, shape.T, kUnitVectors)),
         width_(int64_t{score_tile_.vectors} * lanes_) {
@@ -168,13 +168,14 @@ class AttentionForward {
     Emitted* rows = e.min_index(e.index(query_block_), e.sub(e.index(s_.T), t0));
     Emitted* count = e.div(e.add(rows, width_ - 1), width_);
     for_each_unit(t0, count, [&](const Unit& unit) { emit_start(unit); });
-    Emitted* limit = s_.causal ? e.min_index(e.index(s_.S), e.add(t0, rows)) : e.index(s_.S);
+    Emitted* limit =
+        s_.transform.causal ? e.min_index(e.index(s_.S), e.add(t0, rows)) : e.index(s_.S);
     e.for_loop(e.index(0), limit, s_.key_block, [&](Emitted* j0) {
       Emitted* keys = e.min_index(e.index(s_.key_block), e.sub(limit, j0));
       emit_copies(j0, keys);
       look_ahead(j0, limit, next);
       for_each_unit(t0, count, [&](const Unit& unit) {
-        if (!s_.causal) return emit_key_block(unit, j0, keys);
+        if (!s_.transform.causal) return emit_key_block(unit, j0, keys);
         Emitted* seen = e.min_index(keys, e.sub(e.add(unit.first, width_), j0));
         e.if_then(e.ir().CreateICmpSGT(seen, e.index(0)), [&] { emit_key_block(unit, j0, seen); });
       });
@@ -230,7 +231,7 @@ class AttentionForward {
     emit_block_copy(
         e, {padded, s_.d, head_rows(e, frame_->buffers[use_.k], b_, g_, j0, s_.S, s_.G, s_.d),
             scratch_matrix(keys_, key_stride_), e.add(count, -1), [&](Emitted*, Emitted* value) {
-              const double factor = s_.score_scale.keys;
+              const double factor = s_.transform.keys_scale;
               return factor == 1 ? value : e.ir().CreateFMul(value, e.f32_like(value, factor));
             }});
     emit_block_copy(
@@ -273,7 +274,7 @@ class AttentionForward {
 
   // Scores of keys that a query does not see become minus infinity.
   void mask(const Unit& unit, Emitted* first_key, Values& block) {
-    if (!s_.causal) return;
+    if (!s_.transform.causal) return;
     Emitter& e = *e_;
     const int vectors = score_tile_.vectors;
     Emitted* hides = e.ir().CreateICmpSGT(e.add(first_key, score_tile_.rows - 1), unit.first);
@@ -428,9 +429,7 @@ AttentionShape attention_shape(const Graph& region, const Node& node) {
           q[2],
           k[2],
           q[3],
-          node.attrs.get_bool("causal"),
-          node.attrs.get_float("scale"),
-          score_scale(node.attrs),
+          score_transform(node.attrs),
           normalizer_of(node.attrs),
           node.attrs.get_int("key_block")};
 }

@@ -57,13 +57,13 @@ class AttentionBackward {
         query_block_(std::min<int64_t>(32, whole_vectors(shape.T, lanes_))),
         // Narrow with a causal mask, which hides whole groups of keys then.
         score_tile_(block_tile(target, query_block_, packed_,
-                               shape.causal && shape.T <= 2 * shape.key_block ? 2 : 4)),
+                               shape.transform.causal && shape.T <= 2 * shape.key_block ? 2 : 4)),
         query_tile_(block_tile(target, query_block_, shape.d, 4)),
         key_tile_(block_tile(target, shape.key_block, shape.d, 4)),
         stride_(scratch_stride(shape.d, lanes_)),
         query_rows_(std::max(score_tile_.padded(query_block_), query_tile_.padded(query_block_))),
         key_rows_(key_tile_.padded(shape.key_block)),
-        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)),
+        normalizer_(make_normalizer_code(shape.normalizer, shape.transform.difference_scale)),
         divides_(buffers.of_weights() && !info(shape.normalizer).rows_sum_to_one) {
     panel_blocks_ = choose_panel(target);
     const bool gradients = use_.gradients();
@@ -283,7 +283,7 @@ class AttentionBackward {
 
   // With a causal mask the queries before a panel see none of its keys.
   Emitted* first_query(Emitted* panel) {
-    if (!s_.causal) return e_->index(0);
+    if (!s_.transform.causal) return e_->index(0);
     return e_->mul(e_->div(panel, query_block_), query_block_);
   }
 
@@ -334,7 +334,8 @@ class AttentionBackward {
     constexpr int64_t some = 8;
     const int64_t panel_keys = panel_blocks_ * s_.key_block;
     // The last panel is seen by the fewest blocks of queries.
-    const int64_t hidden = s_.causal ? (s_.S - 1) / panel_keys * panel_keys / query_block_ : 0;
+    const int64_t hidden =
+        s_.transform.causal ? (s_.S - 1) / panel_keys * panel_keys / query_block_ : 0;
     const int64_t fewest = std::max<int64_t>(ceil_div(s_.T, query_block_) - hidden, 1);
     const int64_t last = std::min(some, s_.group() * fewest), part = ceil_div(panel_keys, last);
     const auto blocks_from = [&](Emitted* t) {
@@ -373,7 +374,7 @@ class AttentionBackward {
       return e.byte_address(scratch(part), e.mul(keys.i, 4 * packed_ * s_.d));
     };
     emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.k, keys.j0),
-                         across(keys_across_), s_.score_scale.keys);
+                         across(keys_across_), s_.transform.keys_scale);
     if (use_.gradients())
       emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.v, keys.j0),
                            across(values_across_));
@@ -413,7 +414,7 @@ class AttentionBackward {
                      const std::function<void(const Keys&)>& body) {
     Emitter& e = *e_;
     for_each_block(panel, [&](const Keys& keys) {
-      if (!s_.causal) return body(keys);
+      if (!s_.transform.causal) return body(keys);
       e.if_then(e.ir().CreateICmpSLT(keys.j0, e.add(queries.t0, queries.rows)),
                 [&] { body(keys); });
     });
@@ -440,7 +441,7 @@ class AttentionBackward {
     product.rows = queries.rows;
     product.columns = packed_;
     // With a causal mask the queries before a group of keys see none of it.
-    if (s_.causal)
+    if (s_.transform.causal)
       product.first_row = [&](Emitted* column) {
         Emitted* before = e.sub(e.add(keys.j0, column), queries.t0);
         return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, before, e.index(0));
@@ -471,7 +472,7 @@ class AttentionBackward {
     product.columns = whole_vectors(s_.d, lanes_);
     product.depth = [&](Emitted* row) {
       Emitted* first = e.index(0);
-      if (s_.causal) {
+      if (s_.transform.causal) {
         first = e.sub(e.add(keys.j0, row), queries.t0);
         first = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, first, e.index(0));
         first = e.min_index(first, queries.rows);
@@ -494,7 +495,7 @@ class AttentionBackward {
     product.columns = whole_vectors(s_.d, lanes_);
     product.depth = [&](Emitted* row) {
       Emitted* end = keys.count;
-      if (s_.causal) {
+      if (s_.transform.causal) {
         end = e.min_index(end, e.sub(e.add(queries.t0, e.add(row, query_tile_.rows)), keys.j0));
         end = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, end, e.index(0));
       }
@@ -514,7 +515,7 @@ class AttentionBackward {
       return Emitter::Values{};
     };
     Emitted* hides = e.ir().CreateICmpSLT(keys.count, e.index(packed_));
-    if (s_.causal) {
+    if (s_.transform.causal) {
       Emitted* after = e.ir().CreateICmpSGT(e.add(keys.j0, packed_ - 1), queries.t0);
       hides = e.ir().CreateOr(hides, after);
     }
@@ -529,7 +530,7 @@ class AttentionBackward {
   Emitted* seen(const Keys& keys, int64_t c, Emitted* query, int lanes) {
     Emitter& e = *e_;
     Emitted* count = keys.count;
-    if (s_.causal) count = e.min_index(count, e.add(e.sub(query, keys.j0), 1));
+    if (s_.transform.causal) count = e.min_index(count, e.add(e.sub(query, keys.j0), 1));
     return e.mask_below(e.sub(count, e.index(c)), lanes);
   }
 
@@ -577,7 +578,7 @@ class AttentionBackward {
         grads = e.ir().CreateFAdd(grads, part);
         sizes = e.ir().CreateFAdd(sizes, e.absolute(part));
       }
-      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes));
+      grad = e.ir().CreateFMul(grad, e.f32(s_.transform.scale, lanes));
       e.store(Storage::f32, grad, scratch(score_grads_), e.add(at, c));
     }
     if (use_.score_gradients()) add_row_sums(in_task, grads, sizes);
@@ -671,7 +672,7 @@ class AttentionBackward {
     Emitter& e = *e_;
     emit_block_transpose(e, keys.count, packed_, s_.d, rows_of_keys(use_.k, keys.j0),
                          e.byte_address(scratch(keys_across_), e.mul(keys.i, 4 * packed_ * s_.d)),
-                         s_.score_scale.keys);
+                         s_.transform.keys_scale);
     if (use_.dq >= 0)
       emit_block_copy(e, {keys.count, s_.d, rows_of_keys(use_.k, keys.j0),
                           in_panel(keys_, keys.i, s_.key_block, stride_), nullptr, nullptr});
@@ -710,7 +711,7 @@ class AttentionBackward {
       Emitted* grad = e.ir().CreateFMul(
           weight, e.ir().CreateFNeg(by_row(row_sums_, e.mul(in_task, 2), lanes_)));
       grad = e.select(seen(keys, c, t, lanes_), grad, zero);
-      grad = e.ir().CreateFMul(grad, e.f32(s_.scale, lanes_));
+      grad = e.ir().CreateFMul(grad, e.f32(s_.transform.scale, lanes_));
       e.store(Storage::f32, grad, scratch(score_grads_), at);
     }
   }

@@ -35,7 +35,7 @@ class AttentionMap {
         query_block_(std::min<int64_t>(32, shape.T)),
         tile_(block_tile(target, query_block_, packed_, 4)),
         stride_(scratch_stride(shape.d, lanes_)),
-        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)) {
+        normalizer_(make_normalizer_code(shape.normalizer, shape.transform.difference_scale)) {
     keys_ = parts_.add(packed_ * s_.d);
     queries_ = parts_.add(tile_.padded(query_block_) * stride_);
     weights_ = parts_.add(tile_.padded(query_block_) * packed_);
@@ -85,13 +85,13 @@ class AttentionMap {
     e.for_loop(e.index(0), e.index(columns_.count()), 1, [&](Emitted* cell) {
       e.store(Storage::f32, e.f32(0), frame_->buffers[use_.map], e.add(cells_, cell));
     });
-    Emitted* limit = s_.causal ? e.min_index(end, e.index(s_.S)) : e.index(s_.S);
+    Emitted* limit = s_.transform.causal ? e.min_index(end, e.index(s_.S)) : e.index(s_.S);
     e.for_loop(e.index(0), limit, s_.key_block, [&](Emitted* j0) {
       Emitted* count = e.min_index(e.index(s_.key_block), e.sub(limit, j0));
       emit_block_transpose(
           e, count, packed_, s_.d,
           head_rows(e, frame_->buffers[use_.k], b_, e.div(h_, s_.group()), j0, s_.S, s_.G, s_.d),
-          scratch(keys_), s_.score_scale.keys);
+          scratch(keys_), s_.transform.keys_scale);
       for (int64_t c = 0; c < packed_; c += lanes_)
         e.store(Storage::f32, e.f32(0, lanes_), scratch(sums_), e.index(c));
       e.for_loop(begin, end, query_block_, [&](Emitted* t0) {
@@ -118,7 +118,7 @@ class AttentionMap {
   Emitted* pairs_of(Emitted* begin, Emitted* end, Emitted* first, Emitted* last) {
     Emitter& e = *e_;
     Emitted* width = e.sub(last, first);
-    if (!s_.causal) return e.mul(e.sub(end, begin), width);
+    if (!s_.transform.causal) return e.mul(e.sub(end, begin), width);
     const Emitter::Values pairs =
         e.for_loop(begin, end, 1, {e.index(0)}, [&](Emitted* t, const Emitter::Values& carried) {
           Emitted* seen = e.min_index(e.sub(e.add(t, 1), first), width);
@@ -147,7 +147,7 @@ class AttentionMap {
     Emitted* first = e.add(e.mul(e.add(e.mul(b_, s_.H), h_), 2 * s_.T), t0);
     e.for_loop(e.index(0), rows, 1, [&](Emitted* row) {
       Emitted* seen = count;
-      if (s_.causal) seen = e.min_index(seen, e.add(e.sub(e.add(t0, row), j0), 1));
+      if (s_.transform.causal) seen = e.min_index(seen, e.add(e.sub(e.add(t0, row), j0), 1));
       Emitted* at_row = e.add(first, row);
       const auto of_row = [&](Emitted* at) {
         return e.load_broadcast(Storage::f32, frame_->buffers[use_.rows], at, lanes_);

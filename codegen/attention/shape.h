@@ -3,15 +3,14 @@
 #include "codegen/attention/block_product.h"
 #include "ir/graph.h"
 #include "ir/normalizer.h"
+#include "ir/score_transform.h"
 
 namespace weir {
 
 struct AttentionShape {
   int64_t B, T, S;  ///< sequences, queries, keys
   int64_t H, G, d;  ///< query heads, key heads, features
-  bool causal;
-  double scale;
-  ScoreScale score_scale;  ///< how the kernels apply it
+  ScoreTransform transform;
   AttentionNormalizer normalizer;
   int64_t key_block;  ///< keys between two rescalings
 

@@ -115,7 +115,8 @@ class Heads {
   }
   /// The same, divided by the sum of their row.
   Matrix shares(int64_t b, int64_t h, const HostTensor& rows) const {
-    return divided(b, h, rows, [](const Row& row) { return row.numerators; });
+    return divided(b, h, rows,
+                   [&](const Row& row) { return normalizer_->share_divisor(kMath, row); });
   }
   /// The gradients of all scores from the weights `a` and their gradients `da`; 0 where hidden.
   Matrix score_gradients(int64_t b, int64_t h, const HostTensor& rows, const Matrix& a,

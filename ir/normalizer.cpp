@@ -10,7 +10,7 @@ namespace {
 
 const std::vector<NormalizerInfo>& normalizers() {
   static const std::vector<NormalizerInfo> rows = {
-#define NORMALIZER(id, ...) {AttentionNormalizer::id, __VA_ARGS__},
+#define NORMALIZER(id, definition, ...) {AttentionNormalizer::id, __VA_ARGS__},
 #include "ir/normalizers.def"
   };
   return rows;

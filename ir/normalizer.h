@@ -12,7 +12,7 @@
 // `rows` holds the reference unscaled.
 //
 // A further normaliser is a row of normalizers.def, its definition in ir/normalizer_definition.h
-// and its code in codegen/attention/normalizer.cpp.
+// and its code in codegen/attention/normalizer.cpp: no other file knows one from another.
 #include <cstdint>
 #include <string>
 #include <string_view>

@@ -44,6 +44,8 @@ class NormalizerDefinition {
   /// What a score adds to the denominator.
   virtual V term(const M& m, V numerator, V difference, const Row& row) const = 0;
   virtual V divisor(const M& m, const Row& row) const = 0;
+  /// What numerators are divided by to be shares of their row: their sum, but not zero.
+  virtual V share_divisor(const M& m, const Row& row) const = 0;
   /// The logarithm of a numerator, finite where that is zero.
   virtual V log_numerator(const M& m, V difference, const Row& row) const = 0;
   /// The logarithm of the divisor of scores that no reference is taken from.
@@ -56,7 +58,7 @@ class NormalizerDefinition {
 namespace normalizer_definition {
 
 template <typename M, typename V>
-class softmax : public NormalizerDefinition<M, V> {
+class Softmax : public NormalizerDefinition<M, V> {
  public:
   using typename NormalizerDefinition<M, V>::Row;
   using typename NormalizerDefinition<M, V>::Weight;
@@ -66,6 +68,7 @@ class softmax : public NormalizerDefinition<M, V> {
   V numerator(const M& m, V difference, const Row&) const override { return m.exp(difference); }
   V term(const M&, V numerator, V, const Row&) const override { return numerator; }
   V divisor(const M&, const Row& row) const override { return row.terms; }
+  V share_divisor(const M&, const Row& row) const override { return row.numerators; }
   V log_numerator(const M&, V difference, const Row&) const override { return difference; }
   V log_divisor(const M& m, const Row& row) const override {
     return m.add(m.mul(row.reference, row.scale), m.log(this->divisor(m, row)));
@@ -78,7 +81,7 @@ class softmax : public NormalizerDefinition<M, V> {
 };
 
 template <typename M, typename V>
-class softmax_1 : public softmax<M, V> {
+class Softmax1 : public Softmax<M, V> {
  public:
   using typename NormalizerDefinition<M, V>::Row;
 
@@ -89,7 +92,7 @@ class softmax_1 : public softmax<M, V> {
     return m.add(row.terms, m.exp(m.mul(row.reference, -row.scale)));
   }
   V log_divisor(const M& m, const Row& row) const override {
-    V lse = softmax<M, V>::log_divisor(m, row);
+    V lse = Softmax<M, V>::log_divisor(m, row);
     // Beside the 1 of a score of zero a small sum would be lost.
     V sum = m.mul(row.terms, m.exp(m.mul(row.reference, row.scale)));
     return m.select(m.le(row.reference, 0.0), m.log1p(sum), lse);
@@ -102,9 +105,9 @@ template <typename M, typename V>
 std::unique_ptr<const NormalizerDefinition<M, V>> define_normalizer(
     AttentionNormalizer normalizer) {
   switch (normalizer) {
-#define NORMALIZER(id, ...)     \
-  case AttentionNormalizer::id: \
-    return std::make_unique<normalizer_definition::id<M, V>>();
+#define NORMALIZER(id, Class, ...) \
+  case AttentionNormalizer::id:    \
+    return std::make_unique<normalizer_definition::Class<M, V>>();
 #include "ir/normalizers.def"
   }
   internal_error_at("unknown normaliser");

@@ -40,13 +40,17 @@ Value fold_rows(const Emit& e, Value a, const Sizes& s) {
 }
 
 // Scores as [B,H,T,S] before the mask, but for the part of the scale that comes after them. A
-// compiled product is the chain
-// of multiply-adds over features that the attention kernels compute, so that it can be compared
-// with their rows' references to the last bit.
+// compiled product is the chain of multiply-adds over features that the attention kernels compute,
+// so that it can be compared with their rows' references to the last bit.
 Value scores_of(const Emit& e, Value q, Value k, const Sizes& s, const ScoreTransform& transform) {
   if (transform.keys_scale != 1) k = e.mul(k, transform.keys_scale);
   Value product = e.matmul(fold_queries(e, q, s), swap_heads(e, k), false, true);
   return e.reshape(product, {s.batch, s.heads, s.queries, s.keys});
+}
+
+// The gradients of products of queries and keys from those of scores.
+Value product_gradients(const Emit& e, Value ds, const ScoreTransform& transform) {
+  return e.mul(ds, transform.scale);
 }
 
 // x where key s may be seen by query t, else `otherwise`.
@@ -127,7 +131,7 @@ Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
     return masked(e, e.div(numerator, divisor), s, transform.causal, 0);
   };
   w.a = divided(normalizer->divisor(math, w.row));
-  w.share = divided(w.row.numerators);
+  w.share = divided(normalizer->share_divisor(math, w.row));
   return w;
 }
 
@@ -201,7 +205,7 @@ std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Val
   Value q = in[0], k = in[1];
   Sizes s = sizes_of(e, q, k);
   ScoreGradients g = score_gradients(e, in, s, attrs);
-  Value ds = e.mul(g.ds, score_transform(attrs).scale);
+  Value ds = product_gradients(e, g.ds, score_transform(attrs));
   Value dq = e.matmul(ds, swap_heads(e, k));
   Value dk = e.matmul(ds, fold_queries(e, q, s), true, false);
   Value dv = e.matmul(g.a, g.upstream, true, false);
@@ -229,9 +233,10 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
   Sizes s = sizes_of(e, in[0], in[1]);
   Weights weights = weights_of(e, in[0], in[1], in[2], s, attrs);
   Value row_sum = e.sum_last(weights.a);
-  Value log = e.sub(normalizer_definition_of(attrs)->log_numerator(Arithmetic(e),
-                                                                   weights.difference, weights.row),
-                    e.log(weights.row.numerators));
+  const auto normalizer = normalizer_definition_of(attrs);
+  const Arithmetic math(e);
+  Value log = e.sub(normalizer->log_numerator(math, weights.difference, weights.row),
+                    e.log(normalizer->share_divisor(math, weights.row)));
   int64_t sink = attrs.get_int("sink");
   Shape columns = {s.batch, s.heads, s.keys}, rows = {s.batch, s.heads, s.queries};
   Value column_sum = e.reduce_sum(weights.share, {2});

@@ -12,9 +12,9 @@ using Emitted = llvm::Value;
 
 // Numerators are exponentials of scores and are what the denominator sums. The reference is the
 // largest score so far.
-class softmax : public NormalizerCode {
+class Softmax : public NormalizerCode {
  public:
-  explicit softmax(double difference_scale) : log2_scale_(difference_scale * kLog2E) {}
+  explicit Softmax(double difference_scale) : log2_scale_(difference_scale * kLog2E) {}
 
   RowState start(Emitter& e, int lanes) const override {
     return {e.f32(-std::numeric_limits<double>::infinity(), lanes), {e.f32(0, lanes)}};
@@ -40,6 +40,7 @@ class softmax : public NormalizerCode {
   }
 
   Emitted* divisor(Emitter&, const RowState& row) const override { return row.terms(); }
+  Emitted* share_divisor(Emitter&, const RowState& row) const override { return row.numerators(); }
 
   // weight (gradient - delta), and exactly zero where the weight is one, that is, all of its row.
   Emitted* score_gradient(Emitter& e, const Weight& w, Emitted* gradient,
@@ -64,9 +65,9 @@ class softmax : public NormalizerCode {
 // Softmax with one more score, of zero, that has no value. It joins at the end only, by the
 // divisor: a sum far below it would be lost beside it. The reference is finite even in a row of
 // nothing but minus infinity, whose weights are zero.
-class softmax_1 : public softmax {
+class Softmax1 : public Softmax {
  public:
-  using softmax::softmax;
+  using Softmax::Softmax;
 
   RowState start(Emitter& e, int lanes) const override {
     return {e.f32(std::numeric_limits<float>::lowest(), lanes), {e.f32(0, lanes)}};
@@ -86,9 +87,9 @@ class softmax_1 : public softmax {
 std::unique_ptr<const NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer,
                                                            double difference_scale) {
   switch (normalizer) {
-#define NORMALIZER(id, ...)     \
-  case AttentionNormalizer::id: \
-    return std::make_unique<id>(difference_scale);
+#define NORMALIZER(id, Class, ...) \
+  case AttentionNormalizer::id:    \
+    return std::make_unique<Class>(difference_scale);
 #include "ir/normalizers.def"
   }
   internal_error_at("unknown normaliser");

@@ -48,6 +48,8 @@ class NormalizerCode {
                                       llvm::Value* reference) const = 0;
   /// What numerators, and sums of them, are divided by.
   virtual llvm::Value* divisor(Emitter& e, const RowState& row) const = 0;
+  /// What numerators are divided by to be shares of their row: their sum, but not zero.
+  virtual llvm::Value* share_divisor(Emitter& e, const RowState& row) const = 0;
 
   /// One weight with what it was computed from; `factor` is 1 / divisor.
   struct Weight {

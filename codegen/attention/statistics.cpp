@@ -29,11 +29,12 @@ void AttentionStatistics::start_rows(const RowState& state, Emitted* divisor, Em
   if (use_.row_sum >= 0)
     e_.store(Storage::f32, e_.ir().CreateFDiv(state.numerators(), divisor),
              task_.buffer(use_.row_sum), row, present);
+  Emitted* share_divisor = p_.normalizer->share_divisor(e_, state);
   if (p_.divides)
-    keep(task_.at.share_factors, e_.ir().CreateFDiv(e_.f32(1, p_.lanes), state.numerators()));
+    keep(task_.at.share_factors, e_.ir().CreateFDiv(e_.f32(1, p_.lanes), share_divisor));
   if (use_.entropy >= 0)
     keep(task_.at.row_logs,
-         e_.ir().CreateFMul(emit_log(e_, state.numerators()), e_.f32(kLog2E, p_.lanes)));
+         e_.ir().CreateFMul(emit_log(e_, share_divisor), e_.f32(kLog2E, p_.lanes)));
 }
 
 AttentionStatistics::RowAccumulators AttentionStatistics::start_row() const {

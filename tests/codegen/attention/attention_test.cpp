@@ -31,6 +31,7 @@ struct Case {
   double shift = 0;
   std::optional<double> scale = {};  ///< of scores, if not the usual one
 
+  Type rows() const { return f32({B, H, info(normalizer).row_numbers(), T}); }
   double score_scale() const { return scale.value_or(1 / std::sqrt(static_cast<double>(d))); }
 };
 
@@ -44,7 +45,7 @@ void PrintTo(const Case& c, std::ostream* out) {
 GraphPtr region_of(const Case& c, bool backward) {
   GraphEditor editor("region");
   int64_t S = c.S ? c.S : c.T;
-  Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = f32({c.B, c.H, 2, c.T});
+  Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = c.rows();
   Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}, {"key_block", c.key_block}};
   set_normalizer(attrs, c.normalizer);
   Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
@@ -179,7 +180,7 @@ TEST_P(Attention, MapsMatchTheInterpreter) {
     set_normalizer(attrs, c.normalizer);
     Value q = editor.input("q", f32({c.B, c.T, c.H, c.d}));
     Value k = editor.input("k", f32({c.B, S, c.G, c.d}));
-    Value r = editor.input("rows", f32({c.B, c.H, 2, c.T}));
+    Value r = editor.input("rows", c.rows());
     editor.output("map", editor.add(Op::attention_map, {q, k, r}, attrs));
     const GraphPtr region = editor.finish();
     const Tensors inputs = {

@@ -2,44 +2,37 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "interpret/matrix.h"
 #include "interpret/ops.h"
 #include "ir/map_cells.h"
-#include "ir/normalizer.h"
-#include "support/error.h"
+#include "ir/normalizer_definition.h"
+#include "ir/score_transform.h"
 
 namespace weir::reference {
 namespace {
 
-// What scores are taken relative to, given the largest of those that a query sees.
-double reference_of(AttentionNormalizer normalizer, double largest) {
-  switch (normalizer) {
-    case AttentionNormalizer::softmax:
-      return largest;
-    case AttentionNormalizer::softmax_1:
-      return std::max<double>(largest, std::numeric_limits<float>::lowest());
-  }
-  internal_error_at("unknown normaliser");
-}
+// Arithmetic on numbers, as ir/normalizer_definition.h wants it. Conditions are numbers, too.
+struct Arithmetic {
+  double scalar(double value, double) const { return value; }
+  double add(double x, double y) const { return x + y; }
+  double sub(double x, double y) const { return x - y; }
+  double mul(double x, double y) const { return x * y; }
+  double div(double x, double y) const { return x / y; }
+  double maximum(double x, double y) const { return std::max(x, y); }
+  double exp(double x) const { return std::exp(x); }
+  double log(double x) const { return std::log(x); }
+  double log1p(double x) const { return std::log1p(x); }
+  double eq(double x, double y) const { return x == y ? 1 : 0; }
+  double le(double x, double y) const { return x <= y ? 1 : 0; }
+  double gt(double x, double y) const { return x > y ? 1 : 0; }
+  double select(double condition, double x, double y) const { return condition != 0 ? x : y; }
+};
+constexpr Arithmetic kMath;
 
-// What the exponentials of a row are divided by, `sum` being theirs.
-double divisor(AttentionNormalizer normalizer, double reference, double sum) {
-  switch (normalizer) {
-    case AttentionNormalizer::softmax:
-      return sum;
-    case AttentionNormalizer::softmax_1:
-      return sum + std::exp(-reference);
-  }
-  internal_error_at("unknown normaliser");
-}
-
-// The logarithm of the divisor, as seen from scores that no reference is taken from.
-double log_sum_exp(AttentionNormalizer normalizer, double reference, double sum) {
-  if (normalizer == AttentionNormalizer::softmax_1 && reference <= 0)
-    return std::log1p(sum * std::exp(reference));
-  return reference + std::log(divisor(normalizer, reference, sum));
-}
+using Normalizer = NormalizerDefinition<Arithmetic, double>;
+using Row = NormalizerRow<double>;
 
 // Sizes of one attention and the places of its heads. Query head h reads key head h / (H / G).
 class Heads {
@@ -48,9 +41,9 @@ class Heads {
       : attrs_(call.attrs()),
         q_(call.in(0)),
         k_(call.in(1)),
-        causal_(attrs_.get_bool("causal")),
-        scale_(attrs_.get_float("scale")),
-        score_scale_(score_scale(attrs_)) {}
+        transform_(score_transform(attrs_)),
+        normalizer_(define_normalizer<Arithmetic, double>(normalizer_of(attrs_))),
+        numbers_(info(normalizer_of(attrs_)).row_numbers()) {}
 
   int64_t batch() const { return q_.shape()[0]; }
   int64_t queries() const { return q_.shape()[1]; }
@@ -58,10 +51,10 @@ class Heads {
   int64_t heads() const { return q_.shape()[2]; }
   int64_t key_heads() const { return k_.shape()[2]; }
   int64_t width() const { return q_.shape()[3]; }
-  double scale() const { return scale_; }
-  AttentionNormalizer normalizer() const { return normalizer_of(attrs_); }
+  const ScoreTransform& transform() const { return transform_; }
+  const Normalizer& normalizer() const { return *normalizer_; }
   /// How many keys a query sees.
-  int64_t visible(int64_t query) const { return causal_ ? query + 1 : keys(); }
+  int64_t visible(int64_t query) const { return transform_.causal ? query + 1 : keys(); }
   bool hidden(int64_t query, int64_t key) const { return key >= visible(query); }
 
   /// Visits (b, h).
@@ -85,51 +78,81 @@ class Heads {
   }
   /// Where (b, h) starts in a [B,H,T] or [B,H,S] tensor.
   int64_t row(int64_t b, int64_t h) const { return (b * heads() + h) * queries(); }
-  /// Where (b, h) starts in a [B,H,2,T] tensor of references and sums.
-  int64_t reference(int64_t b, int64_t h) const { return 2 * row(b, h); }
-  int64_t sum(int64_t b, int64_t h) const { return 2 * row(b, h) + queries(); }
+  /// Of row t of (b, h) in a [B,H,2 or 3,T] tensor of row statistics: its first number; the others
+  /// lie queries() behind each other.
+  int64_t numbers(int64_t b, int64_t h, int64_t t) const { return numbers_ * row(b, h) + t; }
+  Row row_of(const HostTensor& rows, int64_t b, int64_t h, int64_t t) const {
+    const double* of_row = &rows.data[numbers(b, h, t)];
+    return {of_row[0], of_row[queries()], of_row[(numbers_ - 1) * queries()],
+            transform_.difference_scale};
+  }
+  void store_row(HostTensor& rows, int64_t b, int64_t h, int64_t t, const Row& row) const {
+    double* of_row = &rows.data[numbers(b, h, t)];
+    of_row[0] = row.reference;
+    of_row[queries()] = row.terms;
+    if (numbers_ == 3) of_row[2 * queries()] = row.numerators;
+  }
   int64_t column(int64_t b, int64_t h) const { return (b * heads() + h) * keys(); }
 
-  /// q k^T with the part of the scale that comes before, [T,S]; hidden entries are minus infinity.
-  Matrix products(int64_t b, int64_t h) const {
-    Matrix s = of_query(q_, b, h) * (score_scale_.keys * of_key(k_, b, h).transpose());
+  /// Scores, but for the part of the scale that comes after them, [T,S]; hidden entries are minus
+  /// infinity.
+  Matrix scores(int64_t b, int64_t h) const {
+    Matrix s = of_query(q_, b, h) * (transform_.keys_scale * of_key(k_, b, h).transpose());
     for (int64_t t = 0; t < queries(); ++t)
       for (int64_t j = visible(t); j < keys(); ++j)
         s(t, j) = -std::numeric_limits<double>::infinity();
     return s;
   }
-  /// The weights given each row's reference and sum, [T,S]; hidden entries are 0 even if those are
-  /// not finite.
+  /// The gradient of a product of query and key from that of its score.
+  double product_gradient(double of_score) const { return transform_.scale * of_score; }
+  double difference(double score, double reference) const {
+    return transform_.difference_scale * (score - reference);
+  }
+  /// The weights given each row's statistics, [T,S]; hidden entries are 0 even if those are not
+  /// finite.
   Matrix weights(int64_t b, int64_t h, const HostTensor& rows) const {
-    return weights(b, h, rows, normalizer());
+    return divided(b, h, rows, [&](const Row& row) { return normalizer_->divisor(kMath, row); });
   }
   /// The same, divided by the sum of their row.
   Matrix shares(int64_t b, int64_t h, const HostTensor& rows) const {
-    return weights(b, h, rows, AttentionNormalizer::softmax);
+    return divided(b, h, rows,
+                   [&](const Row& row) { return normalizer_->share_divisor(kMath, row); });
   }
-  double difference_scale() const { return score_scale_.difference; }
+  /// The gradients of all scores from the weights `a` and their gradients `da`; 0 where hidden.
+  Matrix score_gradients(int64_t b, int64_t h, const HostTensor& rows, const Matrix& a,
+                         const Matrix& da, const Vector& delta) const {
+    const Matrix s = scores(b, h);
+    Matrix ds = Matrix::Zero(queries(), keys());
+    for (int64_t t = 0; t < queries(); ++t) {
+      const Row row = row_of(rows, b, h, t);
+      for (int64_t j = 0; j < visible(t); ++j)
+        ds(t, j) = normalizer_->score_gradient(
+            kMath, {a(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
+    }
+    return ds;
+  }
 
  private:
-  Matrix weights(int64_t b, int64_t h, const HostTensor& rows,
-                 AttentionNormalizer normalizer) const {
-    Matrix a = products(b, h);
+  template <typename Divisor>
+  Matrix divided(int64_t b, int64_t h, const HostTensor& rows, const Divisor& divisor) const {
+    Matrix a = scores(b, h);
     for (int64_t t = 0; t < queries(); ++t) {
-      const double reference_t = rows.data[reference(b, h) + t];
-      const double divisor_t =
-          divisor(normalizer, score_scale_.difference * reference_t, rows.data[sum(b, h) + t]);
+      const Row row = row_of(rows, b, h, t);
+      const double divisor_t = divisor(row);
       for (int64_t j = 0; j < keys(); ++j)
         a(t, j) = hidden(t, j)
                       ? 0
-                      : std::exp(score_scale_.difference * (a(t, j) - reference_t)) / divisor_t;
+                      : normalizer_->numerator(kMath, difference(a(t, j), row.reference), row) /
+                            divisor_t;
     }
     return a;
   }
 
   const Attrs& attrs_;
   const HostTensor &q_, &k_;
-  bool causal_;
-  double scale_;
-  ScoreScale score_scale_;
+  ScoreTransform transform_;
+  std::unique_ptr<const Normalizer> normalizer_;
+  int numbers_;
 };
 
 }  // namespace
@@ -138,13 +161,18 @@ Results attention(const Call& call) {
   Heads heads(call);
   HostTensor out = zeros(call.type(0)), rows = zeros(call.type(1));
   heads.each([&](int64_t b, int64_t h) {
-    Matrix products = heads.products(b, h);
+    const Matrix scores = heads.scores(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
-      Eigen::ArrayXd row = products.row(t).head(heads.visible(t)).transpose().array();
-      const double reference = reference_of(heads.normalizer(), row.maxCoeff());
-      rows.data[heads.reference(b, h) + t] = reference;
-      double& sum = rows.data[heads.sum(b, h) + t];
-      for (double product : row) sum += std::exp(heads.difference_scale() * (product - reference));
+      const Eigen::VectorXd seen = scores.row(t).head(heads.visible(t));
+      Row row{heads.normalizer().reference(kMath, seen.maxCoeff()), 0, 0,
+              heads.transform().difference_scale};
+      for (double score : seen) {
+        const double difference = heads.difference(score, row.reference);
+        const double numerator = heads.normalizer().numerator(kMath, difference, row);
+        row.numerators += numerator;
+        row.terms += heads.normalizer().term(kMath, numerator, difference, row);
+      }
+      heads.store_row(rows, b, h, t, row);
     }
     heads.of_query(out, b, h).noalias() =
         heads.weights(b, h, rows) * heads.of_key(call.in(2), b, h);
@@ -155,19 +183,21 @@ Results attention(const Call& call) {
 Results attention_lse(const Call& call) {
   const HostTensor& rows = call.in(0);
   HostTensor lse = zeros(call.type());
-  const double scale = score_scale(call.attrs()).difference;
-  const int64_t queries = rows.shape()[3], heads = rows.shape()[0] * rows.shape()[1];
-  for (int64_t h = 0; h < heads; ++h)
-    for (int64_t t = 0; t < queries; ++t)
-      lse.data[h * queries + t] =
-          log_sum_exp(normalizer_of(call.attrs()), scale * rows.data[2 * h * queries + t],
-                      rows.data[(2 * h + 1) * queries + t]);
+  const auto normalizer = define_normalizer<Arithmetic, double>(normalizer_of(call.attrs()));
+  const double scale = score_transform(call.attrs()).difference_scale;
+  const int64_t numbers = rows.shape()[2], queries = rows.shape()[3];
+  for (int64_t h = 0; h < rows.shape()[0] * rows.shape()[1]; ++h)
+    for (int64_t t = 0; t < queries; ++t) {
+      const double* of_row = &rows.data[numbers * h * queries + t];
+      lse.data[h * queries + t] = normalizer->log_divisor(
+          kMath, {of_row[0], of_row[queries], of_row[(numbers - 1) * queries], scale});
+    }
   return results(std::move(lse));
 }
 
-// With weights a and g = dout: dv = a^T g, ds = a * (g v^T - sum(g * out)), dq = scale ds k,
-// dk = scale ds^T q. Key and value gradients sum over the query heads of their group. A weight of
-// one is all of its row, so that ds is zero there: it is exactly so.
+// With weights a and g = dout: dv = a^T g, ds from da = g v^T and delta = sum(g * out) by the
+// normaliser, dq = scale ds k, dk = scale ds^T q. Key and value gradients sum over the query heads
+// of their group.
 Results attention_grad(const Call& call) {
   Heads heads(call);
   const HostTensor &q = call.in(0), &k = call.in(1), &v = call.in(2), &out = call.in(3);
@@ -176,13 +206,10 @@ Results attention_grad(const Call& call) {
   heads.each([&](int64_t b, int64_t h) {
     Matrix a = heads.weights(b, h, rows);
     auto g = heads.of_query(dout, b, h);
-    Vector inner = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
-    Matrix ds = g * heads.of_key(v, b, h).transpose();
-    for (int64_t t = 0; t < heads.queries(); ++t)
-      for (int64_t s = 0; s < heads.keys(); ++s)
-        ds(t, s) = heads.hidden(t, s) ? 0
-                   : a(t, s) == 1     ? ds(t, s) - ds(t, s)
-                                      : heads.scale() * a(t, s) * (ds(t, s) - inner(t));
+    Vector delta = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
+    Matrix da = g * heads.of_key(v, b, h).transpose();
+    Matrix ds = heads.score_gradients(b, h, rows, a, da, delta);
+    ds = ds.unaryExpr([&](double x) { return heads.product_gradient(x); });
     heads.of_query(dq, b, h).noalias() += ds * heads.of_key(k, b, h);
     heads.of_key(dk, b, h).noalias() += ds.transpose() * heads.of_query(q, b, h);
     heads.of_key(dv, b, h).noalias() += a.transpose() * g;
@@ -202,14 +229,10 @@ Results attention_score_grad(const Call& call) {
     };
     Matrix a = heads.weights(b, h, rows);
     auto g = heads.of_query(dout, b, h);
-    Vector inner = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
+    Vector delta = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
     Matrix da = g * heads.of_key(v, b, h).transpose();
     matrix(of_weights) = da;
-    for (int64_t t = 0; t < heads.queries(); ++t)
-      for (int64_t s = 0; s < heads.keys(); ++s)
-        da(t, s) =
-            heads.hidden(t, s) ? 0 : a(t, s) * (da(t, s) - (a(t, s) == 1 ? da(t, s) : inner(t)));
-    matrix(of_scores) = da;
+    matrix(of_scores) = heads.score_gradients(b, h, rows, a, da, delta);
   });
   return results(std::move(of_scores), std::move(of_weights));
 }
@@ -219,7 +242,7 @@ Results attention_scores(const Call& call) {
   HostTensor scores = zeros(call.type());
   heads.each([&](int64_t b, int64_t h) {
     view(scores, heads.row(b, h) * heads.keys(), heads.queries(), heads.keys(), heads.keys()) =
-        heads.difference_scale() * heads.products(b, h);
+        heads.transform().difference_scale * heads.scores(b, h);
   });
   return results(std::move(scores));
 }

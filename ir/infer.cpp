@@ -340,7 +340,7 @@ class Inference {
   }
   Type rows_type() const {
     Type rows = by_row();
-    rows.shape.insert(rows.shape.begin() + 2, 2);
+    rows.shape.insert(rows.shape.begin() + 2, info(normalizer_of(attrs_)).row_numbers());
     return rows;
   }
   std::vector<Type> attention() {
@@ -348,13 +348,13 @@ class Inference {
     return {in(0), rows_type()};
   }
   Type attention_lse() {
-    normalizer_of(attrs_);
+    const int64_t numbers = info(normalizer_of(attrs_)).row_numbers();
     need_float(0);
-    need_rank(0, 4, "row statistics in [B,H,2,T]");
+    need_rank(0, 4, fmt::format("row statistics in [B,H,{},T]", numbers).c_str());
     const Shape& rows = in(0).shape;
-    if (rows[2] != 2)
-      fail("{} are no row statistics of attention: those are [B,H,2,T], two numbers a row.",
-           text(0));
+    if (rows[2] != numbers)
+      fail("{} are no row statistics of attention: those are [B,H,{},T], {} numbers a row.",
+           text(0), numbers, numbers);
     return {in(0).dtype, {rows[0], rows[1], rows[3]}};
   }
   void check_gradient_operands() {

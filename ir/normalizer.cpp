@@ -9,10 +9,9 @@ namespace weir {
 namespace {
 
 const std::vector<NormalizerInfo>& normalizers() {
-  using enum AttentionNormalizer;
   static const std::vector<NormalizerInfo> rows = {
-      {softmax, "softmax", true, "exp(s) / sum exp(s)"},
-      {softmax_1, "softmax-1", false, "exp(s) / (1 + sum exp(s))"},
+#define NORMALIZER(id, definition, ...) {AttentionNormalizer::id, __VA_ARGS__},
+#include "ir/normalizers.def"
   };
   return rows;
 }
@@ -44,12 +43,6 @@ AttentionNormalizer parse_normalizer(const std::string& text) {
   }
   user_error("attention", "unknown normaliser '{}'.{} The normalisers are {}.", text,
              did_you_mean(wanted, known), join(known, ", "));
-}
-
-ScoreScale score_scale(const Attrs& attrs) {
-  const double scale = attrs.get_float("scale");
-  constexpr double kSmallest = 0x1p-100;
-  return scale >= kSmallest ? ScoreScale{1, scale} : ScoreScale{scale, 1};
 }
 
 AttentionNormalizer normalizer_of(const Attrs& attrs) {

@@ -1,12 +1,14 @@
 // Attention by its definition, with the whole [T,S] array of weights: what the attention kernels
 // must agree with. The query heads of a group are folded into the rows of one batched product, so
 // that keys and values are never repeated: q[B,T,H,d] becomes [B,G,(H/G) T,d].
+#include <cmath>
 #include <limits>
+#include <memory>
 
 #include "ir/map_cells.h"
-#include "ir/normalizer.h"
+#include "ir/normalizer_definition.h"
+#include "ir/score_transform.h"
 #include "passes/decompose_parts.h"
-#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -37,13 +39,18 @@ Value fold_rows(const Emit& e, Value a, const Sizes& s) {
   return e.reshape(a, {s.batch, s.groups, s.heads / s.groups * s.queries, s.keys});
 }
 
-// q k^T as [B,H,T,S], with the part of the scale that comes before. A compiled product is the chain
-// of multiply-adds over features that the attention kernels compute, so that it can be compared
-// with their rows' references to the last bit.
-Value products_of(const Emit& e, Value q, Value k, const Sizes& s, const ScoreScale& scale) {
-  if (scale.keys != 1) k = e.mul(k, scale.keys);
+// Scores as [B,H,T,S] before the mask, but for the part of the scale that comes after them. A
+// compiled product is the chain of multiply-adds over features that the attention kernels compute,
+// so that it can be compared with their rows' references to the last bit.
+Value scores_of(const Emit& e, Value q, Value k, const Sizes& s, const ScoreTransform& transform) {
+  if (transform.keys_scale != 1) k = e.mul(k, transform.keys_scale);
   Value product = e.matmul(fold_queries(e, q, s), swap_heads(e, k), false, true);
   return e.reshape(product, {s.batch, s.heads, s.queries, s.keys});
+}
+
+// The gradients of products of queries and keys from those of scores.
+Value product_gradients(const Emit& e, Value ds, const ScoreTransform& transform) {
+  return e.mul(ds, transform.scale);
 }
 
 // x where key s may be seen by query t, else `otherwise`.
@@ -66,70 +73,65 @@ Value cell_members(const Emit& e, const MapCells& cells, Value one) {
   return e.select(inside, one, e.scalar(0, one));
 }
 
-// log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
-Value log1p(const Emit& e, Value x) {
-  Value one = e.scalar(1, x), u = e.add(x, one), rounded = e.sub(u, one);
-  Value is_one = e.eq(u, one);
-  Value quotient = e.div(x, e.select(is_one, one, rounded));
-  return e.select(is_one, x, e.mul(e.log(u), quotient));
-}
+// Emit as the arithmetic of ir/normalizer_definition.h.
+class Arithmetic : public Emit {
+ public:
+  explicit Arithmetic(const Emit& e) : Emit(e) {}
 
-// What products are taken relative to, given the largest that a query sees.
-Value reference_of(const Emit& e, Value largest, AttentionNormalizer normalizer) {
-  switch (normalizer) {
-    case AttentionNormalizer::softmax:
-      return e.frozen(largest);
-    case AttentionNormalizer::softmax_1:
-      return e.frozen(e.maximum(largest, e.scalar(std::numeric_limits<float>::lowest(), largest)));
+  // log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
+  Value log1p(Value x) const {
+    Value one = scalar(1, x), u = add(x, one), rounded = sub(u, one);
+    Value is_one = eq(u, one);
+    Value quotient = div(x, select(is_one, one, rounded));
+    return select(is_one, x, mul(log(u), quotient));
   }
-  internal_error_at("unknown normaliser");
-}
-
-// Of rows of scores, any shape of one number a row.
-struct Row {
-  Value reference;  ///< not scaled yet
-  Value sum;        ///< of exp(score - reference)
 };
 
-// What the exponentials of a row are divided by.
-Value divisor_of(const Emit& e, const Row& row, AttentionNormalizer normalizer,
-                 const ScoreScale& scale) {
-  switch (normalizer) {
-    case AttentionNormalizer::softmax:
-      return row.sum;
-    case AttentionNormalizer::softmax_1:
-      return e.add(row.sum, e.exp(e.mul(row.reference, -scale.difference)));
-  }
-  internal_error_at("unknown normaliser");
+using Normalizer = NormalizerDefinition<Arithmetic, Value>;
+using Row = NormalizerRow<Value>;
+
+std::unique_ptr<const Normalizer> normalizer_definition_of(const Attrs& attrs) {
+  return define_normalizer<Arithmetic, Value>(normalizer_of(attrs));
 }
 
-// The two halves of rows[B,H,2,T], each in the shape given.
-Row split_rows(const Emit& e, Value rows, const Shape& shape) {
-  return {e.reshape(e.slice_axis(rows, 2, 0, 1), shape),
-          e.reshape(e.slice_axis(rows, 2, 1, 2), shape)};
+// The numbers of rows[B,H,2 or 3,T], each in the shape given.
+Row split_rows(const Emit& e, Value rows, const Shape& shape, const Attrs& attrs) {
+  const auto number = [&](int64_t i) { return e.reshape(e.slice_axis(rows, 2, i, i + 1), shape); };
+  Row row;
+  row.reference = number(0);
+  row.terms = number(1);
+  row.numerators = number(e.shape(rows)[2] - 1);
+  row.scale = score_transform(attrs).difference_scale;
+  return row;
 }
 
 struct Weights {
-  Value difference;  ///< score - reference; 0 where masked, so that products with a stay finite
-  Value sum;         ///< [B,H,T,1] of relative weights
-  Value a;           ///< [B,H,T,S]; 0 where masked
-  Value share;       ///< the same divided by the row's sum
+  /// score - reference; where masked that of the normaliser's masked score, or 0 if that is
+  /// infinite, so that products with a stay finite.
+  Value difference;
+  Row row;      ///< [B,H,T,1]
+  Value a;      ///< [B,H,T,S]; 0 where masked
+  Value share;  ///< the same divided by the row's sum
 };
 
 Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
                    const Attrs& attrs) {
-  const bool causal = attrs.get_bool("causal");
-  const ScoreScale scale = score_scale(attrs);
+  const ScoreTransform transform = score_transform(attrs);
+  const auto normalizer = normalizer_definition_of(attrs);
+  const Arithmetic math(e);
   Weights w;
-  const Row row = split_rows(e, rows, {s.batch, s.heads, s.queries, 1});
-  w.sum = row.sum;
-  Value difference = e.sub(products_of(e, q, k, s, scale), row.reference);
-  w.difference = masked(e, e.mul(difference, scale.difference), s, causal, 0);
+  w.row = split_rows(e, rows, {s.batch, s.heads, s.queries, 1}, attrs);
+  Value scores = scores_of(e, q, k, s, transform);
+  const double hidden = normalizer->masked_score();
+  if (std::isfinite(hidden)) scores = masked(e, scores, s, transform.causal, hidden);
+  w.difference = e.mul(e.sub(scores, w.row.reference), transform.difference_scale);
+  if (!std::isfinite(hidden)) w.difference = masked(e, w.difference, s, transform.causal, 0);
   const auto divided = [&](Value divisor) {
-    return masked(e, e.div(e.exp(w.difference), divisor), s, causal, 0);
+    Value numerator = normalizer->numerator(math, w.difference, w.row);
+    return masked(e, e.div(numerator, divisor), s, transform.causal, 0);
   };
-  w.a = divided(divisor_of(e, row, normalizer_of(attrs), scale));
-  w.share = divided(row.sum);
+  w.a = divided(normalizer->divisor(math, w.row));
+  w.share = divided(normalizer->share_divisor(math, w.row));
   return w;
 }
 
@@ -138,36 +140,32 @@ Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
 std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& in,
                                        const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
-  const ScoreScale scale = score_scale(attrs);
-  const AttentionNormalizer normalizer = normalizer_of(attrs);
-  // Every row sees at least one key, so its reference is finite and exp(-inf - reference) is 0.
-  Value products = masked(e, products_of(e, in[0], in[1], s, scale), s, attrs.get_bool("causal"),
-                          -std::numeric_limits<double>::infinity());
+  const ScoreTransform transform = score_transform(attrs);
+  const auto normalizer = normalizer_definition_of(attrs);
+  const Arithmetic math(e);
+  // Every row sees at least one key, so that its reference is a number.
+  Value scores = masked(e, scores_of(e, in[0], in[1], s, transform), s, transform.causal,
+                        normalizer->masked_score());
   Row row;
-  row.reference = reference_of(e, e.max_last(products), normalizer);
-  Value relative = e.exp(e.mul(e.sub(products, row.reference), scale.difference));
-  row.sum = e.sum_last(relative);
-  Value a = e.div(relative, divisor_of(e, row, normalizer, scale));
+  row.scale = transform.difference_scale;
+  row.reference = e.frozen(normalizer->reference(math, e.max_last(scores)));
+  Value difference = e.mul(e.sub(scores, row.reference), transform.difference_scale);
+  Value numerator = normalizer->numerator(math, difference, row);
+  row.terms = e.sum_last(normalizer->term(math, numerator, difference, row));
+  Value a = e.div(numerator, normalizer->divisor(math, row));
   Value out = e.matmul(fold_rows(e, a, s), swap_heads(e, in[2]));
   const Shape half = {s.batch, s.heads, 1, s.queries};
-  return {unfold_queries(e, out, s),
-          e.concat({e.reshape(row.reference, half), e.reshape(row.sum, half)}, 2)};
+  std::vector<Value> numbers = {e.reshape(row.reference, half), e.reshape(row.terms, half)};
+  if (info(normalizer_of(attrs)).sums == 2)
+    numbers.push_back(e.reshape(e.sum_last(numerator), half));
+  return {unfold_queries(e, out, s), e.concat(numbers, 2)};
 }
 
 std::vector<Value> decompose_attention_lse(const Emit& e, const std::vector<Value>& in,
                                            const Attrs& attrs) {
   const Shape rows = e.shape(in[0]);
-  const AttentionNormalizer normalizer = normalizer_of(attrs);
-  const ScoreScale scale = score_scale(attrs);
-  const Row row = split_rows(e, in[0], {rows[0], rows[1], rows[3]});
-  Value lse =
-      e.add(e.mul(row.reference, scale.difference), e.log(divisor_of(e, row, normalizer, scale)));
-  if (normalizer == AttentionNormalizer::softmax_1) {
-    // Beside the 1 of a score of zero a small sum would be lost.
-    Value sum = e.mul(row.sum, e.exp(e.mul(row.reference, scale.difference)));
-    lse = e.select(e.le(row.reference, 0.0), log1p(e, sum), lse);
-  }
-  return {lse};
+  const Row row = split_rows(e, in[0], {rows[0], rows[1], rows[3]}, attrs);
+  return {normalizer_definition_of(attrs)->log_divisor(Arithmetic(e), row)};
 }
 
 namespace {
@@ -179,18 +177,23 @@ struct ScoreGradients {
   Value da, ds;    ///< gradients at weights, at scores
 };
 
-// With delta_t = <dout_t, out_t>: da = dout v^T, ds = a (da - delta). A weight of one is all of its
-// row: its ds is exactly zero.
+// With delta_t = <dout_t, out_t>: da = dout v^T, ds by the normaliser.
 ScoreGradients score_gradients(const Emit& e, const std::vector<Value>& in, const Sizes& s,
                                const Attrs& attrs) {
   Value q = in[0], k = in[1], v = in[2], out = in[3], rows = in[4], dout = in[5];
   ScoreGradients g;
-  g.a = fold_rows(e, weights_of(e, q, k, rows, s, attrs).a, s);
+  const Weights w = weights_of(e, q, k, rows, s, attrs);
+  g.a = fold_rows(e, w.a, s);
   g.upstream = fold_queries(e, dout, s);
   Value delta = e.sum_last(e.mul(g.upstream, fold_queries(e, out, s)));
   g.da = e.matmul(g.upstream, swap_heads(e, v), false, true);
-  Value whole = e.eq(g.a, e.scalar(1, g.a));
-  g.ds = e.mul(g.a, e.sub(g.da, e.select(whole, g.da, delta)));
+  const auto folded = [&](Value number) {
+    return e.reshape(number, {s.batch, s.groups, s.heads / s.groups * s.queries, 1});
+  };
+  const Row row{folded(w.row.reference), folded(w.row.terms), folded(w.row.numerators),
+                w.row.scale};
+  g.ds = normalizer_definition_of(attrs)->score_gradient(
+      Arithmetic(e), {g.a, fold_rows(e, w.difference, s), row}, g.da, delta);
   return g;
 }
 
@@ -202,7 +205,7 @@ std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Val
   Value q = in[0], k = in[1];
   Sizes s = sizes_of(e, q, k);
   ScoreGradients g = score_gradients(e, in, s, attrs);
-  Value ds = e.mul(g.ds, attrs.get_float("scale"));
+  Value ds = product_gradients(e, g.ds, score_transform(attrs));
   Value dq = e.matmul(ds, swap_heads(e, k));
   Value dk = e.matmul(ds, fold_queries(e, q, s), true, false);
   Value dv = e.matmul(g.a, g.upstream, true, false);
@@ -220,9 +223,9 @@ std::vector<Value> decompose_attention_score_grad(const Emit& e, const std::vect
 std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<Value>& in,
                                               const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
-  const ScoreScale scale = score_scale(attrs);
-  Value scores = e.mul(products_of(e, in[0], in[1], s, scale), scale.difference);
-  return {masked(e, scores, s, attrs.get_bool("causal"), -std::numeric_limits<double>::infinity())};
+  const ScoreTransform transform = score_transform(attrs);
+  Value scores = e.mul(scores_of(e, in[0], in[1], s, transform), transform.difference_scale);
+  return {masked(e, scores, s, transform.causal, -std::numeric_limits<double>::infinity())};
 }
 
 std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
@@ -230,17 +233,20 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
   Sizes s = sizes_of(e, in[0], in[1]);
   Weights weights = weights_of(e, in[0], in[1], in[2], s, attrs);
   Value row_sum = e.sum_last(weights.a);
-  Value log = e.sub(weights.difference, e.log(weights.sum));
+  const auto normalizer = normalizer_definition_of(attrs);
+  const Arithmetic math(e);
+  Value log = e.sub(normalizer->log_numerator(math, weights.difference, weights.row),
+                    e.log(normalizer->share_divisor(math, weights.row)));
   int64_t sink = attrs.get_int("sink");
   Shape columns = {s.batch, s.heads, s.keys}, rows = {s.batch, s.heads, s.queries};
-  Value mass = e.reduce_sum(weights.share, {2});
-  Value squares = e.reduce_sum(e.mul(weights.share, weights.share), {2});
+  Value column_sum = e.reduce_sum(weights.share, {2});
+  Value column_sum_sq = e.reduce_sum(e.mul(weights.share, weights.share), {2});
   Value entropy = e.neg(e.sum_last(e.mul(weights.share, log)));
-  Value column = e.slice_axis(weights.share, 3, sink, sink + 1);
-  return {e.reshape(mass, columns),
-          e.reshape(squares, columns),
+  Value sink_column = e.slice_axis(weights.share, 3, sink, sink + 1);
+  return {e.reshape(column_sum, columns),
+          e.reshape(column_sum_sq, columns),
           e.reshape(entropy, rows),
-          e.reshape(column, rows),
+          e.reshape(sink_column, rows),
           e.reshape(e.max_last(weights.share), rows),
           e.reshape(row_sum, rows)};
 }

@@ -35,30 +35,33 @@ class BlockProductEmitter {
   void register_block(Emitted* row, Emitted* column, int vectors) {
     const int rows = p_.tile.rows;
     Emitted* at = e_.add(e_.add(p_.c.origin, e_.mul(row, p_.c.row_stride)), column);
-    const auto place = [&](int r, int v) { return e_.add(at, r * p_.c.row_stride + v * lanes()); };
+    const auto index_of = [&](int r, int v) {
+      return e_.add(at, r * p_.c.row_stride + v * lanes());
+    };
     Values sums;
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v) {
-        Emitted* sum = p_.accumulate ? e_.load(Storage::f32, p_.c.base, place(r, v), lanes())
+        Emitted* sum = p_.accumulate ? e_.load(Storage::f32, p_.c.base, index_of(r, v), lanes())
                                      : e_.f32(0, lanes());
         if (!p_.rescale.empty()) sum = e_.ir().CreateFMul(sum, p_.rescale[v]);
         sums.push_back(sum);
       }
-    sums = chains(row, column, vectors, sums);
+    sums = multiply(row, column, vectors, sums);
     if (p_.finish) p_.finish(row, column, sums);
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v)
-        e_.store(Storage::f32, sums[r * vectors + v], p_.c.base, place(r, v));
+        e_.store(Storage::f32, sums[r * vectors + v], p_.c.base, index_of(r, v));
   }
 
-  Values chains(Emitted* row, Emitted* column, int vectors, Values start) {
+  // Adds the products over all k to the accumulators.
+  Values multiply(Emitted* row, Emitted* column, int vectors, Values values) {
     const auto [begin, end] = p_.depth(row);
     const auto from = [&](const BlockMatrix& m, Emitted* offset) {
       return e_.address(Storage::f32, m.base, e_.add(m.origin, offset));
     };
-    // Carried: where A and B are read, then the chains.
-    start.insert(
-        start.begin(),
+    // Carried: where A and B are read, then the accumulators.
+    values.insert(
+        values.begin(),
         {from(p_.a, e_.add(e_.mul(row, p_.a.row_stride), e_.mul(begin, p_.a.column_stride))),
          from(p_.b, e_.add(e_.mul(begin, p_.b.row_stride), column))});
     const auto steps = [&](int count) {
@@ -72,13 +75,13 @@ class BlockProductEmitter {
     };
     Emitted* count = e_.sub(end, begin);
     Emitted* whole = e_.mul(e_.div(count, kDepthUnroll), kDepthUnroll);
-    Values values = e_.for_loop(e_.index(0), whole, kDepthUnroll, start, steps(kDepthUnroll));
+    values = e_.for_loop(e_.index(0), whole, kDepthUnroll, values, steps(kDepthUnroll));
     values = e_.for_loop(whole, count, 1, values, steps(1));
     values.erase(values.begin(), values.begin() + 2);
     return values;
   }
 
-  /// One step of k: every chain takes one fused multiply-add. `values[0]` and `[1]` stay.
+  /// One step of k: one fused multiply-add for every accumulator. `values[0]` and `[1]` stay.
   void step(int unrolled, int vectors, Values& values) {
     Values b(vectors);
     for (int v = 0; v < vectors; ++v)
@@ -88,8 +91,8 @@ class BlockProductEmitter {
       const int64_t at = r * p_.a.row_stride + unrolled * p_.a.column_stride;
       Emitted* a = e_.load_broadcast(Storage::f32, values[0], e_.index(at), lanes());
       for (int v = 0; v < vectors; ++v) {
-        Emitted*& chain = values[2 + r * vectors + v];
-        chain = e_.fma(a, b[v], chain);
+        Emitted*& accumulator = values[2 + r * vectors + v];
+        accumulator = e_.fma(a, b[v], accumulator);
       }
     }
   }

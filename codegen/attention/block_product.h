@@ -3,7 +3,8 @@
 // of attention. Every element of the result is one chain of fused multiply-adds over ascending k.
 //
 // Register blocks are never ragged: rows and columns are rounded up to whole blocks, and memory of
-// A and C must be there for the rows that this adds. What is computed there belongs to nobody.
+// A and C must be there for the rows that this adds. These are padding; their values are
+// unspecified.
 #include <functional>
 #include <vector>
 

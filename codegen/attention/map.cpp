@@ -1,205 +1,170 @@
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "codegen/attention/attention.h"
-#include "codegen/attention/normalizer.h"
-#include "codegen/attention/shape.h"
-#include "ir/map_cells.h"
+#include "codegen/attention/memory.h"
+#include "codegen/attention/plan.h"
+#include "codegen/attention/scores.h"
 #include "ir/print.h"
-#include "support/error.h"
 
 namespace weir {
 namespace {
 
 using Emitted = llvm::Value;
 
-// Positions among the kernel's buffers.
-struct MapBuffers {
-  int q, k, rows, map;
-};
+Emitted* start_of(Emitter& e, const MapCells& cells, Emitted* cell) {
+  Emitted* later = e.add(e.mul(e.add(cell, -cells.single), cells.width), cells.single);
+  later = e.min_index(later, e.index(cells.length));
+  return e.select(e.ir().CreateICmpSLT(cell, e.index(cells.single)), cell, later);
+}
+Emitted* cell_of(Emitter& e, const MapCells& cells, Emitted* token) {
+  Emitted* single = e.ir().CreateICmpSLT(token, e.index(cells.single));
+  Emitted* behind = e.select(single, e.index(0), e.add(token, -cells.single));
+  return e.select(single, token, e.add(e.div(behind, cells.width), cells.single));
+}
 
 // A tile is a row of cells of one head: the queries of a group against all keys that they see. The
 // weights of a block of queries and a block of keys lie in scratch memory as [query][key]; no array
 // of [queries, keys] exists.
-class AttentionMap {
+class MapTile {
  public:
-  AttentionMap(const AttentionShape& shape, int64_t side, const MapBuffers& buffers,
-               const Target& target)
-      : s_(shape),
-        use_(buffers),
-        rows_(map_cells(shape.T, side)),
-        columns_(map_cells(shape.S, side)),
-        lanes_(target.lanes()),
-        packed_(whole_vectors(shape.key_block, lanes_)),
-        query_block_(std::min<int64_t>(32, shape.T)),
-        tile_(block_tile(target, query_block_, packed_, 4)),
-        stride_(scratch_stride(shape.d, lanes_)),
-        normalizer_(make_normalizer_code(shape.normalizer, shape.score_scale.difference)) {
-    keys_ = parts_.add(packed_ * s_.d);
-    queries_ = parts_.add(tile_.padded(query_block_) * stride_);
-    weights_ = parts_.add(tile_.padded(query_block_) * packed_);
-    sums_ = parts_.add(packed_);
-  }
+  /// `cells`: where the row of cells starts in the result.
+  MapTile(const KernelMemory& memory, const MapPlan& plan, Emitted* b, Emitted* h, Emitted* cells)
+      : e_(memory.e), memory_(memory), p_(plan), b_(b), h_(h), cells_(cells) {}
 
-  int64_t tiles() const { return s_.B * s_.H * rows_.count(); }
-  int64_t scratch_bytes() const { return parts_.bytes(); }
-
-  void emit(Emitter& e, const KernelFrame& frame) {
-    e_ = &e;
-    frame_ = &frame;
-    e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
-      // Long tiles first: with a causal mask the last queries see the most keys.
-      const int64_t heads = s_.B * s_.H;
-      Emitted* row = e.sub(e.index(rows_.count() - 1), e.div(tile, heads));
-      Emitted* head = e.rem(tile, heads);
-      b_ = e.div(head, s_.H);
-      h_ = e.rem(head, s_.H);
-      cells_ = e.mul(e.add(e.mul(head, rows_.count()), row), columns_.count());
-      emit_row(start_of(rows_, row), start_of(rows_, e.add(row, 1)));
+  /// The cells of queries begin .. end-1.
+  void emit(Emitted* begin, Emitted* end) const {
+    e_.for_loop(e_.index(0), e_.index(p_.column_cells.count()), 1, [&](Emitted* cell) {
+      e_.store(Storage::f32, e_.f32(0), map(), e_.add(cells_, cell));
     });
+    Emitted* limit = p_.causal() ? e_.min_index(end, e_.index(p_.S)) : e_.index(p_.S);
+    e_.for_loop(e_.index(0), limit, p_.key_block, [&](Emitted* j0) {
+      Emitted* count = e_.min_index(e_.index(p_.key_block), e_.sub(limit, j0));
+      add_keys(begin, end, j0, count);
+    });
+    e_.for_loop(e_.index(0), e_.index(p_.column_cells.count()), 1,
+                [&](Emitted* cell) { divide(begin, end, cell); });
   }
 
  private:
-  Emitted* scratch(int64_t floats) { return e_->byte_address(frame_->scratch, 4 * floats); }
-  BlockMatrix matrix(int64_t floats, int64_t row_stride) {
-    return {scratch(floats), e_->index(0), row_stride, 1};
+  Emitted* map() const { return memory_.buffer(p_.use.map); }
+
+  // Adds the weights of a block of keys to its cells.
+  void add_keys(Emitted* begin, Emitted* end, Emitted* j0, Emitted* count) const {
+    emit_block_transpose(
+        e_, count, p_.padded_keys, p_.d,
+        head_rows(e_, memory_.buffer(p_.use.k), b_, e_.div(h_, p_.group()), j0, p_.S, p_.G, p_.d),
+        memory_.scratch(p_.keys), p_.transform.keys_scale);
+    for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes)
+      e_.store(Storage::f32, e_.f32(0, p_.lanes), memory_.scratch(p_.sums), e_.index(c));
+    e_.for_loop(begin, end, p_.query_block, [&](Emitted* t0) {
+      emit_pair(t0, e_.min_index(e_.index(p_.query_block), e_.sub(end, t0)), j0, count);
+    });
+    e_.for_loop(e_.index(0), count, 1, [&](Emitted* key) {
+      Emitted* at = e_.add(cells_, cell_of(e_, p_.column_cells, e_.add(j0, key)));
+      Emitted* sum = e_.load(Storage::f32, map(), at, 1);
+      sum = e_.ir().CreateFAdd(sum, e_.load(Storage::f32, memory_.scratch(p_.sums), key, 1));
+      e_.store(Storage::f32, sum, map(), at);
+    });
   }
 
-  Emitted* start_of(const MapCells& cells, Emitted* cell) {
-    Emitter& e = *e_;
-    Emitted* later = e.add(e.mul(e.add(cell, -cells.single), cells.width), cells.single);
-    later = e.min_index(later, e.index(cells.length));
-    return e.select(e.ir().CreateICmpSLT(cell, e.index(cells.single)), cell, later);
-  }
-  Emitted* cell_of(const MapCells& cells, Emitted* token) {
-    Emitter& e = *e_;
-    Emitted* single = e.ir().CreateICmpSLT(token, e.index(cells.single));
-    Emitted* behind = e.select(single, e.index(0), e.add(token, -cells.single));
-    return e.select(single, token, e.add(e.div(behind, cells.width), cells.single));
-  }
-
-  // The cells of queries begin .. end-1.
-  void emit_row(Emitted* begin, Emitted* end) {
-    Emitter& e = *e_;
-    e.for_loop(e.index(0), e.index(columns_.count()), 1, [&](Emitted* cell) {
-      e.store(Storage::f32, e.f32(0), frame_->buffers[use_.map], e.add(cells_, cell));
-    });
-    Emitted* limit = s_.causal ? e.min_index(end, e.index(s_.S)) : e.index(s_.S);
-    e.for_loop(e.index(0), limit, s_.key_block, [&](Emitted* j0) {
-      Emitted* count = e.min_index(e.index(s_.key_block), e.sub(limit, j0));
-      emit_block_transpose(
-          e, count, packed_, s_.d,
-          head_rows(e, frame_->buffers[use_.k], b_, e.div(h_, s_.group()), j0, s_.S, s_.G, s_.d),
-          scratch(keys_), s_.score_scale.keys);
-      for (int64_t c = 0; c < packed_; c += lanes_)
-        e.store(Storage::f32, e.f32(0, lanes_), scratch(sums_), e.index(c));
-      e.for_loop(begin, end, query_block_, [&](Emitted* t0) {
-        emit_pair(t0, e.min_index(e.index(query_block_), e.sub(end, t0)), j0, count);
-      });
-      e.for_loop(e.index(0), count, 1, [&](Emitted* key) {
-        Emitted* at = e.add(cells_, cell_of(columns_, e.add(j0, key)));
-        Emitted* sum = e.load(Storage::f32, frame_->buffers[use_.map], at, 1);
-        sum = e.ir().CreateFAdd(sum, e.load(Storage::f32, scratch(sums_), key, 1));
-        e.store(Storage::f32, sum, frame_->buffers[use_.map], at);
-      });
-    });
-    e.for_loop(e.index(0), e.index(columns_.count()), 1, [&](Emitted* cell) {
-      Emitted* at = e.add(cells_, cell);
-      Emitted* pairs =
-          pairs_of(begin, end, start_of(columns_, cell), start_of(columns_, e.add(cell, 1)));
-      Emitted* mean = e.ir().CreateFDiv(e.load(Storage::f32, frame_->buffers[use_.map], at, 1),
-                                        e.ir().CreateSIToFP(pairs, e.f32_type()));
-      e.store(Storage::f32, mean, frame_->buffers[use_.map], at);
-    });
+  // A cell's sum to its mean.
+  void divide(Emitted* begin, Emitted* end, Emitted* cell) const {
+    Emitted* at = e_.add(cells_, cell);
+    Emitted* pairs = pairs_of(begin, end, start_of(e_, p_.column_cells, cell),
+                              start_of(e_, p_.column_cells, e_.add(cell, 1)));
+    Emitted* mean = e_.ir().CreateFDiv(e_.load(Storage::f32, map(), at, 1),
+                                       e_.ir().CreateSIToFP(pairs, e_.f32_type()));
+    e_.store(Storage::f32, mean, map(), at);
   }
 
   // How many pairs of queries begin .. end-1 and keys first .. last-1 the mask leaves; at least 1.
-  Emitted* pairs_of(Emitted* begin, Emitted* end, Emitted* first, Emitted* last) {
-    Emitter& e = *e_;
-    Emitted* width = e.sub(last, first);
-    if (!s_.causal) return e.mul(e.sub(end, begin), width);
+  Emitted* pairs_of(Emitted* begin, Emitted* end, Emitted* first, Emitted* last) const {
+    Emitted* width = e_.sub(last, first);
+    if (!p_.causal()) return e_.mul(e_.sub(end, begin), width);
     const Emitter::Values pairs =
-        e.for_loop(begin, end, 1, {e.index(0)}, [&](Emitted* t, const Emitter::Values& carried) {
-          Emitted* seen = e.min_index(e.sub(e.add(t, 1), first), width);
-          seen = e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, seen, e.index(0));
-          return Emitter::Values{e.add(carried[0], seen)};
+        e_.for_loop(begin, end, 1, {e_.index(0)}, [&](Emitted* t, const Emitter::Values& carried) {
+          Emitted* seen = e_.min_index(e_.sub(e_.add(t, 1), first), width);
+          seen = e_.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, seen, e_.index(0));
+          return Emitter::Values{e_.add(carried[0], seen)};
         });
-    return e.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, pairs[0], e.index(1));
+    return e_.ir().CreateBinaryIntrinsic(llvm::Intrinsic::smax, pairs[0], e_.index(1));
   }
 
   // Adds the weights of a block of queries on a block of keys to the keys' sums.
-  void emit_pair(Emitted* t0, Emitted* rows, Emitted* j0, Emitted* count) {
-    Emitter& e = *e_;
+  void emit_pair(Emitted* t0, Emitted* rows, Emitted* j0, Emitted* count) const {
     emit_block_copy(
-        e, {rows, s_.d, head_rows(e, frame_->buffers[use_.q], b_, h_, t0, s_.T, s_.H, s_.d),
-            matrix(queries_, stride_), nullptr, nullptr});
+        e_, {rows, p_.d, head_rows(e_, memory_.buffer(p_.use.q), b_, h_, t0, p_.T, p_.H, p_.d),
+             memory_.scratch_matrix(p_.queries, p_.stride), nullptr, nullptr});
     BlockProduct product;
-    product.tile = tile_;
-    product.a = matrix(queries_, stride_);
-    product.b = matrix(keys_, packed_);
-    product.c = matrix(weights_, packed_);
+    product.tile = p_.tile;
+    product.a = memory_.scratch_matrix(p_.queries, p_.stride);
+    product.b = memory_.scratch_matrix(p_.keys, p_.padded_keys);
+    product.c = memory_.scratch_matrix(p_.weights, p_.padded_keys);
     product.rows = rows;
-    product.columns = packed_;
-    product.depth = [&](Emitted*) { return BlockProduct::Range{e.index(0), e.index(s_.d)}; };
-    emit_block_product(e, product);
-    // References of rows lie in [B,H,2,T], their sums T behind.
-    Emitted* first = e.add(e.mul(e.add(e.mul(b_, s_.H), h_), 2 * s_.T), t0);
-    e.for_loop(e.index(0), rows, 1, [&](Emitted* row) {
-      Emitted* seen = count;
-      if (s_.causal) seen = e.min_index(seen, e.add(e.sub(e.add(t0, row), j0), 1));
-      Emitted* at_row = e.add(first, row);
-      const auto of_row = [&](Emitted* at) {
-        return e.load_broadcast(Storage::f32, frame_->buffers[use_.rows], at, lanes_);
-      };
-      const RowState state{of_row(at_row), of_row(e.add(at_row, s_.T))};
-      Emitted* factor = e.ir().CreateFDiv(e.f32(1, lanes_), normalizer_->divisor(e, state));
-      for (int64_t c = 0; c < packed_; c += lanes_) {
-        Emitted* at = e.add(e.mul(row, packed_), c);
-        Emitted* score = e.load(Storage::f32, scratch(weights_), at, lanes_);
-        Emitted* weight =
-            e.ir().CreateFMul(normalizer_->relative_weight(e, score, state.reference), factor);
-        weight = e.select(e.mask_below(e.sub(seen, e.index(c)), lanes_), weight, e.f32(0, lanes_));
-        Emitted* sum = e.load(Storage::f32, scratch(sums_), e.index(c), lanes_);
-        e.store(Storage::f32, e.ir().CreateFAdd(sum, weight), scratch(sums_), e.index(c));
-      }
+    product.columns = p_.padded_keys;
+    product.depth = [&](Emitted*) { return BlockProduct::Range{e_.index(0), e_.index(p_.d)}; };
+    emit_block_product(e_, product);
+    // References of rows lie in [B,H,2 or 3,T], their sums T behind each other.
+    Emitted* head = e_.add(e_.mul(b_, p_.H), h_);
+    Emitted* first = e_.add(e_.mul(head, p_.row_numbers * p_.T), t0);
+    e_.for_loop(e_.index(0), rows, 1, [&](Emitted* row) {
+      Emitted* seen = keys_seen(e_, p_.transform, count, j0, e_.add(t0, row));
+      add_row(row, e_.add(first, row), seen);
     });
   }
 
-  AttentionShape s_;
-  MapBuffers use_;
-  MapCells rows_, columns_;
-  int lanes_;
-  int64_t packed_;       ///< keys of a block in whole vectors
-  int64_t query_block_;  ///< no influence on the result
-  BlockTile tile_;
-  int64_t stride_;  ///< of rows of features in scratch memory
-  std::shared_ptr<const NormalizerCode> normalizer_;
-  ScratchParts parts_;
-  int64_t keys_, queries_, weights_, sums_;  ///< places in the scratch memory
-  Emitter* e_ = nullptr;
-  const KernelFrame* frame_ = nullptr;
-  Emitted *b_ = nullptr, *h_ = nullptr, *cells_ = nullptr;
+  // One row of products, whose statistics lie at `at_row`; of its keys the first `seen` count.
+  void add_row(Emitted* row, Emitted* at_row, Emitted* seen) const {
+    const auto of_row = [&](Emitted* at) {
+      return e_.load_broadcast(Storage::f32, memory_.buffer(p_.use.rows), at, p_.lanes);
+    };
+    RowState state{of_row(at_row), {}};
+    for (int i = 1; i < p_.row_numbers; ++i) state.sums.push_back(of_row(e_.add(at_row, i * p_.T)));
+    Emitted* factor = e_.ir().CreateFDiv(e_.f32(1, p_.lanes), p_.normalizer->divisor(e_, state));
+    for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes) {
+      Emitted* at = e_.add(e_.mul(row, p_.padded_keys), c);
+      Emitted* product = e_.load(Storage::f32, memory_.scratch(p_.weights), at, p_.lanes);
+      Emitted* score = emit_score(e_, p_.transform, product);
+      Emitted* weight =
+          e_.ir().CreateFMul(p_.normalizer->parts(e_, score, state.reference).numerator, factor);
+      weight = e_.select(e_.mask_below(e_.sub(seen, e_.index(c)), p_.lanes), weight,
+                         e_.f32(0, p_.lanes));
+      Emitted* sum = e_.load(Storage::f32, memory_.scratch(p_.sums), e_.index(c), p_.lanes);
+      e_.store(Storage::f32, e_.ir().CreateFAdd(sum, weight), memory_.scratch(p_.sums),
+               e_.index(c));
+    }
+  }
+
+  Emitter& e_;
+  const KernelMemory& memory_;
+  const MapPlan& p_;
+  Emitted *b_, *h_, *cells_;
 };
+
+void emit_map(Emitter& e, const KernelFrame& frame, const MapPlan& p) {
+  const KernelMemory memory{e, frame};
+  const int64_t heads = p.B * p.H;
+  e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
+    // Long tiles first: with a causal mask the last queries see the most keys.
+    Emitted* row = e.sub(e.index(p.row_cells.count() - 1), e.div(tile, heads));
+    Emitted* head = e.rem(tile, heads);
+    Emitted *b = e.div(head, p.H), *h = e.rem(head, p.H);
+    Emitted* cells = e.mul(e.add(e.mul(head, p.row_cells.count()), row), p.column_cells.count());
+    MapTile(memory, p, b, h, cells)
+        .emit(start_of(e, p.row_cells, row), start_of(e, p.row_cells, e.add(row, 1)));
+  });
+}
 
 }  // namespace
 
 KernelCode attention_map_kernel(const Graph& region, const Target& target) {
-  const Node* node = nullptr;
-  for (const Node& candidate : region.nodes())
-    if (candidate.op == Op::attention_map) node = &candidate;
-  WEIR_CHECK(node, "no map of attention in {}", print_graph(region));
+  const MapPlan plan = plan_attention_map(region, target);
   const size_t inputs = region.inputs().size(), buffers = inputs + region.outputs().size();
-  const MapBuffers use{attention_operand(region, node->inputs[0]),
-                       attention_operand(region, node->inputs[1]),
-                       attention_operand(region, node->inputs[2]), static_cast<int>(inputs)};
-  AttentionMap kernel(attention_shape(region, *node), node->attrs.get_int("side"), use, target);
-  return {kernel.tiles(), kernel.scratch_bytes(), "attention map " + structural_key(region),
-          [kernel, inputs, buffers](Emitter& e, const std::string& symbol) mutable {
+  return {plan.tiles, plan.scratch_bytes, "attention map " + structural_key(region),
+          [plan, inputs, buffers](Emitter& e, const std::string& symbol) {
             std::vector<BufferUse> uses(buffers);
             for (size_t i = inputs; i < buffers; ++i) uses[i].written = true;
-            KernelFrame frame = e.begin_kernel(symbol, uses);
-            kernel.emit(e, frame);
+            emit_map(e, e.begin_kernel(symbol, uses), plan);
             e.end_kernel();
           }};
 }

@@ -1,9 +1,9 @@
 #pragma once
 // The slots of the attention kernels in which normalisers differ (ir/normalizer.h). A kernel knows
-// blocks of rows and keys and their products; what a score weighs, it asks here. Scores come as
-// products of queries and keys, masked (minus infinity) and not scaled: the scale multiplies their
-// difference from the reference of the row, on the way to an exponential to base 2.
+// blocks of rows and keys and their products; what a score weighs, it asks here. Scores are not
+// scaled: the scale multiplies their difference from the reference of the row.
 #include <memory>
+#include <vector>
 
 #include "codegen/llvm/emitter.h"
 #include "ir/normalizer.h"
@@ -14,15 +14,17 @@ constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.6931471805599453;
 
 /// What rows carry from one block of keys to the next and hand on at the end, a row a lane: the
-/// score that weights are relative to, and the sum of relative weights.
+/// score that numerators and terms are relative to, and as many sums as NormalizerInfo::sums says.
 struct RowState {
-  llvm::Value *reference, *sum;
+  llvm::Value* reference;
+  std::vector<llvm::Value*> sums;
+
+  llvm::Value* terms() const { return sums.front(); }
+  llvm::Value* numerators() const { return sums.back(); }
 };
 
 class NormalizerCode {
  public:
-  /// `difference_scale`: of ScoreScale.
-  explicit NormalizerCode(double difference_scale) : log2_scale_(difference_scale * kLog2E) {}
   virtual ~NormalizerCode() = default;
 
   /// Rows before their first block of keys.
@@ -33,27 +35,42 @@ class NormalizerCode {
     llvm::Value *reference, *rescale;
   };
   virtual Advance advance(Emitter& e, llvm::Value* reference, llvm::Value* largest) const = 0;
-  /// The relative weight of what takes part in the divisor and is no key, and so has a value of
-  /// zero; null where there is none.
-  virtual llvm::Value* other_weight(Emitter& e, const RowState& row) const = 0;
-  /// What relative weights, and sums of them, are divided by.
-  llvm::Value* divisor(Emitter& e, const RowState& row) const;
+  /// A score whose numerator and term are zero, and which raises no reference.
+  virtual double masked_score() const = 0;
 
-  /// The weight of a score relative to a reference.
-  llvm::Value* relative_weight(Emitter& e, llvm::Value* score, llvm::Value* reference) const;
-  /// Its logarithm to base 2, which is finite where the weight is zero.
-  llvm::Value* log2_weight(Emitter& e, llvm::Value* score, llvm::Value* reference) const;
-  /// dL/dscore from dL/dweight, delta being the row's sum of weight times dL/dweight. Exactly zero
-  /// where the weight is one, that is, all of its row.
-  llvm::Value* score_gradient(Emitter& e, llvm::Value* weight, llvm::Value* gradient,
-                              llvm::Value* delta) const;
+  /// What a score adds to the numerators and to the denominator of its row; they may be one.
+  struct Parts {
+    llvm::Value *numerator, *term;
+  };
+  virtual Parts parts(Emitter& e, llvm::Value* score, llvm::Value* reference) const = 0;
+  /// The logarithm to base 2 of the numerator, finite where that is zero.
+  virtual llvm::Value* log2_numerator(Emitter& e, llvm::Value* score,
+                                      llvm::Value* reference) const = 0;
+  /// What numerators, and sums of them, are divided by.
+  virtual llvm::Value* divisor(Emitter& e, const RowState& row) const = 0;
+  /// What numerators are divided by to be shares of their row: their sum, but not zero.
+  virtual llvm::Value* share_divisor(Emitter& e, const RowState& row) const = 0;
 
- private:
-  double log2_scale_;  ///< 2^(log2_scale_ x) is the exponential of x, scaled
+  /// One weight with what it was computed from; `factor` is 1 / divisor.
+  struct Weight {
+    llvm::Value *weight, *score, *reference, *factor;
+  };
+  /// dL/dscore from dL/dweight, delta being the row's sum of weight times dL/dweight:
+  ///   (numerator' dL/dweight - term' delta) / divisor.
+  virtual llvm::Value* score_gradient(Emitter& e, const Weight& weight, llvm::Value* gradient,
+                                      llvm::Value* delta) const = 0;
+
+  /// Whether numerators and terms are exponentials of scores, so that a row's score gradients,
+  /// together with that of other_numerator(), sum to zero but for rounding.
+  virtual bool gradients_cancel() const = 0;
+  /// The numerator of what takes part in the denominator and is no key, and so has a value of zero;
+  /// null where there is none.
+  virtual llvm::Value* other_numerator(Emitter&, const RowState&) const { return nullptr; }
 };
 
-std::unique_ptr<NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer,
-                                                     double difference_scale);
+/// `difference_scale`: of ScoreTransform.
+std::unique_ptr<const NormalizerCode> make_normalizer_code(AttentionNormalizer normalizer,
+                                                           double difference_scale);
 
 /// The larger of two numbers; one that is no number does not count if it is `value`, so that a
 /// running maximum stays one. (What depends on it is no number either, by its weight.)

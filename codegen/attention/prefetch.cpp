@@ -2,30 +2,32 @@
 
 namespace weir {
 
-void AskAhead::begin(Emitter& e) {
-  e_ = &e;
+PrefetchCounter::PrefetchCounter(Emitter& e) {
   llvm::BasicBlock& entry = e.ir().GetInsertBlock()->getParent()->getEntryBlock();
   llvm::IRBuilder<> at_entry(&entry, entry.begin());
-  asked_ = at_entry.CreateAlloca(at_entry.getInt64Ty());
+  address_ = at_entry.CreateAlloca(at_entry.getInt64Ty());
 }
 
-void AskAhead::start(llvm::Value* count, int64_t at_once, std::vector<Rows> rows) {
-  count_ = count;
-  at_once_ = at_once;
-  rows_ = std::move(rows);
-  e_->ir().CreateStore(e_->index(0), asked_);
+Prefetcher::Prefetcher(Emitter& e, const PrefetchCounter& counter, llvm::Value* count,
+                       int64_t rows_per_issue, std::vector<Rows> rows)
+    : e_(e),
+      fetched_(counter.address()),
+      count_(count),
+      rows_per_issue_(rows_per_issue),
+      rows_(std::move(rows)) {
+  e.ir().CreateStore(e.index(0), fetched_);
 }
 
-void AskAhead::turn() {
+void Prefetcher::issue() const {
   constexpr int64_t line = 64;
-  Emitter& e = *e_;
-  llvm::Value* asked = e.ir().CreateLoad(e.ir().getInt64Ty(), asked_);
-  e.if_then(e.ir().CreateICmpSLT(asked, count_), [&] {
-    e.ir().CreateStore(e.add(asked, at_once_), asked_);
+  Emitter& e = e_;
+  llvm::Value* fetched = e.ir().CreateLoad(e.ir().getInt64Ty(), fetched_);
+  e.if_then(e.ir().CreateICmpSLT(fetched, count_), [&] {
+    e.ir().CreateStore(e.add(fetched, rows_per_issue_), fetched_);
     for (const Rows& rows : rows_)
-      for (int64_t i = 0; i < at_once_; ++i) {
+      for (int64_t i = 0; i < rows_per_issue_; ++i) {
         const BlockMatrix& m = rows.matrix;
-        llvm::Value* at = e.add(m.origin, e.mul(e.add(asked, i), m.row_stride));
+        llvm::Value* at = e.add(m.origin, e.mul(e.add(fetched, i), m.row_stride));
         // No promise that the address is inside of an array, unlike an Emitter's addresses.
         llvm::Value* row = e.ir().CreateGEP(e.ir().getFloatTy(), m.base, at);
         for (int64_t byte = 0; byte < 4 * rows.floats; byte += line)

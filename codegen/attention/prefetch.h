@@ -1,14 +1,25 @@
 #pragma once
-// Rows that are used later, asked for beside arithmetic: a few at every turn, so that they come one
-// behind the other. Results do not depend on it; addresses may lie outside of the arrays.
+// Prefetch of rows that are used later, spread over the arithmetic in between: a few rows at a
+// time. Results do not depend on it; addresses may lie outside of the arrays.
 #include <vector>
 
 #include "codegen/attention/block_product.h"
 
 namespace weir {
 
-/// Asks the second-level cache for the first rows of some matrices, in order.
-class AskAhead {
+/// How many rows a Prefetcher has fetched: a variable of the function that is being emitted, made
+/// at its entry.
+class PrefetchCounter {
+ public:
+  explicit PrefetchCounter(Emitter& e);
+  llvm::Value* address() const { return address_; }
+
+ private:
+  llvm::Value* address_;
+};
+
+/// Prefetches the first rows of some matrices into the second-level cache, in order.
+class Prefetcher {
  public:
   /// Rows from a matrix's origin on, and what of each is wanted, from its first column.
   struct Rows {
@@ -16,18 +27,16 @@ class AskAhead {
     int64_t floats;
   };
 
-  /// The counter of rows becomes a variable of the function that is being emitted.
-  void begin(Emitter& e);
-
-  /// From here on, turns ask for `count` rows of each matrix, `at_once` rows a turn.
-  void start(llvm::Value* count, int64_t at_once, std::vector<Rows> rows);
-  void turn();
+  /// Sets the counter to zero where this is emitted. From there on issue() fetches `rows_per_issue`
+  /// rows of each matrix, until `count` rows are fetched.
+  Prefetcher(Emitter& e, const PrefetchCounter& counter, llvm::Value* count, int64_t rows_per_issue,
+             std::vector<Rows> rows);
+  void issue() const;
 
  private:
-  Emitter* e_ = nullptr;
-  llvm::Value* asked_ = nullptr;  ///< address of the number of rows
-  llvm::Value* count_ = nullptr;
-  int64_t at_once_ = 1;
+  Emitter& e_;
+  llvm::Value *fetched_, *count_;
+  int64_t rows_per_issue_;
   std::vector<Rows> rows_;
 };
 

@@ -27,11 +27,12 @@ std::vector<Case> attention_cases() {
                   {1, 1, 1, 1, true},
                   {4, 4, 3, 1, true}}) {
     Type q = f32({2, h.queries, h.heads, 6}), k = f32({2, h.keys, h.groups, 6});
-    Type rows = f32({2, h.heads, 2, h.queries});  // sums are positive
     Attrs attrs{{"causal", h.causal}, {"scale", 0.4}}, stats = attrs, lse{{"scale", 0.4}};
     stats.set("sink", h.keys - 1);
     cases.push_back({Op::attention_scores, attrs, {q, k}});
     for (AttentionNormalizer normalizer : all_normalizers()) {
+      // Sums are positive.
+      Type rows = f32({2, h.heads, info(normalizer).row_numbers(), h.queries});
       set_normalizer(attrs, normalizer);
       set_normalizer(stats, normalizer);
       set_normalizer(lse, normalizer);

@@ -7,16 +7,18 @@
 #include <cstring>
 #include <optional>
 
-#include "codegen/kernel_test.h"
+#include "codegen/phases_test_util.h"
 #include "interpret/interpret.h"
 #include "ir/edit.h"
 #include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "runtime/random.h"
-#include "runtime/threads.h"
+#include "testing/runnable_targets.h"
 
 namespace weir {
 namespace {
+
+using test::PhasesRunner;
 
 struct Case {
   int64_t B, T, H, G, d;
@@ -29,6 +31,7 @@ struct Case {
   double shift = 0;
   std::optional<double> scale = {};  ///< of scores, if not the usual one
 
+  Type rows() const { return f32({B, H, info(normalizer).row_numbers(), T}); }
   double score_scale() const { return scale.value_or(1 / std::sqrt(static_cast<double>(d))); }
 };
 
@@ -42,7 +45,7 @@ void PrintTo(const Case& c, std::ostream* out) {
 GraphPtr region_of(const Case& c, bool backward) {
   GraphEditor editor("region");
   int64_t S = c.S ? c.S : c.T;
-  Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = f32({c.B, c.H, 2, c.T});
+  Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = c.rows();
   Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}, {"key_block", c.key_block}};
   set_normalizer(attrs, c.normalizer);
   Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
@@ -81,53 +84,29 @@ Tensors random_inputs(const Graph& region, const Case& c) {
   return inputs;
 }
 
-std::map<std::string, std::vector<float>> run(const GraphPtr& region, const KernelCode& code,
-                                              const Target& target, const Tensors& inputs,
-                                              int threads) {
-  Jit jit(target, {.threads = 1});
-  jit.add({{"k", "", [&](Emitter& e) { code.emit(e, "k"); }}});
-  std::vector<std::unique_ptr<GuardedBuffer>> buffers;
-  std::vector<void*> pointers;
-  auto add = [&](const Type& type) {
-    buffers.push_back(std::make_unique<GuardedBuffer>(static_cast<size_t>(type.bytes())));
-    pointers.push_back(buffers.back()->data());
-  };
-  for (int32_t id : region->inputs()) {
-    add(region->node(id).types[0]);
-    const std::vector<double>& data = inputs.at(region->input_name(id)).data;
-    for (size_t i = 0; i < data.size(); ++i)
-      buffers.back()->as<float>()[i] = static_cast<float>(data[i]);
-  }
-  for (const Output& output : region->outputs()) {
-    add(region->type(output.value));
-    for (float& x : buffers.back()->as<float>()) x = NAN;
-  }
-  std::vector<Buffer> scratch;
-  for (int i = 0; i < threads; ++i) scratch.emplace_back(static_cast<size_t>(code.scratch_bytes));
-  Workers(threads).parallel_tiles(code.tiles, [&](int64_t first, int64_t last, int worker) {
-    jit.kernel("k")(pointers.data(), first, last, scratch[worker].data());
-  });
-  std::map<std::string, std::vector<float>> results;
-  for (size_t o = 0; o < region->outputs().size(); ++o) {
-    auto& buffer = buffers[region->inputs().size() + o];
-    EXPECT_FALSE(buffer->overrun());
-    results[region->outputs()[o].name].assign(buffer->as<float>().begin(),
-                                              buffer->as<float>().end());
-  }
-  return results;
+using MakeKernel = KernelCode (*)(const Graph& region, const Target& target);
+
+PhasesRunner compiled(MakeKernel make, const GraphPtr& region, const Target& target) {
+  return {region, make(*region, target), target};
 }
 
-void expect_close(const std::vector<float>& got, const std::vector<double>& want, const Case& c,
+/// To the last bit, the sign of zeros included.
+void expect_same_bits(const HostTensor& a, const HostTensor& b, const std::string& what) {
+  ASSERT_EQ(a.data.size(), b.data.size()) << what;
+  EXPECT_EQ(0, std::memcmp(a.data.data(), b.data.data(), a.data.size() * sizeof(double))) << what;
+}
+
+void expect_close(const HostTensor& got, const HostTensor& want, const Case& c,
                   const std::string& what) {
-  ASSERT_EQ(got.size(), want.size());
+  ASSERT_EQ(got.data.size(), want.data.size());
   // Results that are all tiny count as they are, but their scores are rounded as large numbers are;
   // in saturated rows gradients cancel that are as large as the shifted keys.
   // Gradients are as small as an unusual scale makes them.
   double largest = c.shift < 0 || c.scale ? 0 : 1 + c.shift * std::sqrt(static_cast<double>(c.d));
-  for (double x : want) largest = std::max(largest, std::abs(x));
+  for (double x : want.data) largest = std::max(largest, std::abs(x));
   double tolerance = (c.shift < 0 ? 8e-5 : 2e-5) * largest;
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], want[i], tolerance) << what << " element " << i;
+  for (size_t i = 0; i < got.data.size(); ++i)
+    ASSERT_NEAR(got.data[i], want.data[i], tolerance) << what << " element " << i;
 }
 
 class Attention : public testing::TestWithParam<Case> {};
@@ -136,11 +115,11 @@ TEST_P(Attention, ForwardMatchesTheInterpreter) {
   GraphPtr region = region_of(GetParam(), false);
   Tensors inputs = random_inputs(*region, GetParam()), want = interpret(*region, inputs);
   for (const Target& target : runnable_targets()) {
-    KernelCode code = attention_kernel(*region, target);
-    auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
+    const PhasesRunner run = compiled(attention_kernel, region, target);
+    const Tensors one = run(inputs), two = run(inputs, 2);
     for (const auto& [name, values] : one) {
-      expect_close(values, want.at(name).data, GetParam(), target.name + " output " + name);
-      EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
+      expect_close(values, want.at(name), GetParam(), target.name + " output " + name);
+      expect_same_bits(values, two.at(name), name);
     }
   }
 }
@@ -153,11 +132,11 @@ TEST_P(Attention, BackwardAndStatisticsMatchTheInterpreter) {
   inputs["rows"] = results.at("b");
   Tensors want = interpret(*region, inputs);
   for (const Target& target : runnable_targets()) {
-    KernelCode code = attention_backward_kernel(*region, target);
-    auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
+    const PhasesRunner run = compiled(attention_backward_kernel, region, target);
+    const Tensors one = run(inputs), two = run(inputs, 2);
     for (const auto& [name, values] : one) {
-      expect_close(values, want.at(name).data, GetParam(), target.name + " output " + name);
-      EXPECT_EQ(0, std::memcmp(values.data(), two.at(name).data(), values.size() * 4)) << name;
+      expect_close(values, want.at(name), GetParam(), target.name + " output " + name);
+      expect_same_bits(values, two.at(name), name);
     }
   }
 }
@@ -178,11 +157,10 @@ TEST_P(Attention, StatisticsChangeNoGradientBit) {
   GraphPtr grad_region = live_graph(grads.finish(), false);
   GraphPtr stat_region = live_graph(stats.finish(), false);
   for (const Target& target : runnable_targets()) {
-    auto all = run(both, attention_backward_kernel(*both, target), target, inputs, 1);
+    const Tensors all = compiled(attention_backward_kernel, both, target)(inputs);
     for (const GraphPtr& region : {grad_region, stat_region})
-      for (const auto& [name, values] :
-           run(region, attention_backward_kernel(*region, target), target, inputs, 1))
-        EXPECT_EQ(0, std::memcmp(values.data(), all.at(name).data(), values.size() * 4)) << name;
+      for (const auto& [name, values] : compiled(attention_backward_kernel, region, target)(inputs))
+        expect_same_bits(values, all.at(name), name);
   }
 }
 
@@ -202,7 +180,7 @@ TEST_P(Attention, MapsMatchTheInterpreter) {
     set_normalizer(attrs, c.normalizer);
     Value q = editor.input("q", f32({c.B, c.T, c.H, c.d}));
     Value k = editor.input("k", f32({c.B, S, c.G, c.d}));
-    Value r = editor.input("rows", f32({c.B, c.H, 2, c.T}));
+    Value r = editor.input("rows", c.rows());
     editor.output("map", editor.add(Op::attention_map, {q, k, r}, attrs));
     const GraphPtr region = editor.finish();
     const Tensors inputs = {
@@ -211,10 +189,10 @@ TEST_P(Attention, MapsMatchTheInterpreter) {
     EXPECT_EQ(want.shape()[2], map_cells(c.T, side).count());
     EXPECT_LE(want.shape()[3], side);
     for (const Target& target : runnable_targets()) {
-      const KernelCode code = attention_map_kernel(*region, target);
-      auto one = run(region, code, target, inputs, 1), two = run(region, code, target, inputs, 2);
-      expect_close(one.at("map"), want.data, c, target.name + fmt::format(" side {}", side));
-      EXPECT_EQ(0, std::memcmp(one.at("map").data(), two.at("map").data(), want.data.size() * 4));
+      const PhasesRunner run = compiled(attention_map_kernel, region, target);
+      const HostTensor one = run(inputs).at("map"), two = run(inputs, 2).at("map");
+      expect_close(one, want, c, target.name + fmt::format(" side {}", side));
+      expect_same_bits(one, two, "map");
     }
   }
 }
@@ -253,17 +231,17 @@ TEST(AttentionOfSoftmax1, SwitchedOffIsZero) {
   Target target = runnable_targets().back();
   GraphPtr forward = region_of(c, false), backward = region_of(c, true);
   Tensors inputs = random_inputs(*backward, c);
-  auto results = run(forward, attention_kernel(*forward, target), target, inputs, 1);
-  EXPECT_THAT(results.at("a"), testing::Each(0.f));
+  Tensors results = compiled(attention_kernel, forward, target)(inputs);
+  EXPECT_THAT(results.at("a").data, testing::Each(0));
   for (const auto& [input, output] : {std::pair{"out", "a"}, {"rows", "b"}})
-    inputs[input].data.assign(results.at(output).begin(), results.at(output).end());
+    inputs[input].data = results.at(output).data;
   const Tensors want = interpret(*backward, inputs);
-  results = run(backward, attention_backward_kernel(*backward, target), target, inputs, 1);
+  results = compiled(attention_backward_kernel, backward, target)(inputs);
   for (const char* gradient : {"a", "b", "c"})
-    EXPECT_THAT(results.at(gradient), testing::Each(0.f)) << gradient;
+    EXPECT_THAT(results.at(gradient).data, testing::Each(0)) << gradient;
   for (const char* statistic : {"d", "e", "f", "g", "h"})
-    expect_close(results.at(statistic), want.at(statistic).data, c, statistic);
-  EXPECT_THAT(results.at("i"), testing::Each(0.f)) << "row sum";
+    expect_close(results.at(statistic), want.at(statistic), c, statistic);
+  EXPECT_THAT(results.at("i").data, testing::Each(0)) << "row sum";
 }
 
 }  // namespace

@@ -56,6 +56,13 @@ check-sanitized: install-packages
 	cmake --build --preset asan -j $(JOBS) --target $(SANITIZED:%=test_%)
 	ctest --preset asan -j $(JOBS) -R '^($(subst $(space),|,$(SANITIZED)))\.'
 
+# The API reference and the READMEs as pages that need no network: build/docs/html/index.html.
+docs:
+	@tools/install-packages tools/packages-docs.txt
+	@mkdir -p build/docs
+	WEIR_VERSION="$$(sed -n 's/^project(weir VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)" doxygen docs/Doxyfile
+	@echo "build/docs/html/index.html"
+
 # clang-tidy on all sources.
 tidy: install-check-packages
 	JOBS=$(JOBS) tools/tidy --all

@@ -118,7 +118,7 @@ std::map<std::string, std::vector<char>> train(const Model& model, const GraphPt
     });
     for (size_t probe = 0; probe < probes.size(); ++probe)
       EXPECT_EQ(arrived[probe], 1) << variant.name << ": " << probes[probe].id;
-    EXPECT_EQ(probes.size() > 100, variant.probes) << variant.name;
+    EXPECT_EQ(probes.empty(), !variant.probes) << variant.name;
     keep("loss", session.output(0, "loss"), 4);
     keep("grad_norm", session.output(0, "grad_norm"), 4);
   }
@@ -166,9 +166,10 @@ TEST(Bits, AreTheSameWithProbesThreadsAndBlockSizes) {
   }
   // What is compared are different programs.
   const std::string code = dump_llvm(*plain, host_target());
-  for (const Variant& variant : variants)
-    if (variant.name.starts_with("blocks"))
-      EXPECT_NE(dump_llvm(*plain, variant.target), code) << variant.name;
+  for (const Variant& variant : variants) {
+    if (!variant.name.starts_with("blocks")) continue;
+    EXPECT_TRUE(dump_llvm(*plain, variant.target) != code) << variant.name;
+  }
 
   auto want = train(the_model, plain, {"plain, 1 thread"});
   float first = 0, last = 0;

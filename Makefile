@@ -44,6 +44,7 @@ format:
 check: check-format check-tidy check-sanitized
 
 check-format: install-check-packages
+	@git rev-parse HEAD >/dev/null
 	git ls-files '*.h' '*.cpp' | xargs clang-format-19 --dry-run -Werror
 
 check-tidy: install-check-packages

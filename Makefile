@@ -2,7 +2,11 @@
 # build, and run. Everything else is for people who work on Weir.
 JOBS ?= $(shell nproc)
 
-.PHONY: demo smollm2 test build configure bench peers format tidy clean install-packages
+.PHONY: demo smollm2 test build configure bench peers docs check check-format check-tidy \
+  check-sanitized tidy format clean install-packages install-check-packages
+empty :=
+space := $(empty) $(empty)
+
 demo: configure
 	cmake --build --preset release -j $(JOBS) --target weir
 	build/weir demo
@@ -34,16 +38,41 @@ peers:
 format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i
 
-# Needs clang-tidy-19. Its folder is configured, not built, and compiles every source by itself:
-# those that share a batch have no commands of their own. tests/install has a project of its own.
-tidy: install-packages
-	@mkdir -p build-tidy
-	@cmake --preset tidy >build-tidy/configure.log 2>&1 || { cat build-tidy/configure.log; exit 1; }
-	git ls-files '*.cpp' ':!tests/install' | \
-	  xargs -P $(JOBS) -n 1 clang-tidy-19 -p build-tidy --quiet
+# What a change has to pass before the tests: formatting, clang-tidy on what has changed since BASE
+# (tools/tidy says what that is by default), and the tests of the lower folders under the address
+# and undefined-behaviour sanitizers.
+check: check-format check-tidy check-sanitized
+
+check-format: install-check-packages
+	@git rev-parse HEAD >/dev/null
+	git ls-files '*.h' '*.cpp' | xargs clang-format-19 --dry-run -Werror
+
+check-tidy: install-check-packages
+	JOBS=$(JOBS) tools/tidy
+
+SANITIZED = support ir io passes
+check-sanitized: install-packages
+	@mkdir -p build-asan
+	@cmake --preset asan >build-asan/configure.log 2>&1 || { cat build-asan/configure.log; exit 1; }
+	cmake --build --preset asan -j $(JOBS) --target $(SANITIZED:%=test_%)
+	ctest --preset asan -j $(JOBS) -R '^($(subst $(space),|,$(SANITIZED)))\.'
+
+# The API reference and the READMEs as pages that need no network: build/docs/html/index.html.
+docs:
+	@tools/install-packages tools/packages-docs.txt
+	@mkdir -p build/docs
+	WEIR_VERSION="$$(sed -n 's/^project(weir VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)" doxygen docs/Doxyfile
+	@echo "build/docs/html/index.html"
+
+# clang-tidy on all sources.
+tidy: install-check-packages
+	JOBS=$(JOBS) tools/tidy --all
 
 clean:
 	rm -rf build build-*
 
 install-packages:
 	@tools/install-packages
+
+install-check-packages: install-packages
+	@tools/install-packages tools/packages-check.txt

@@ -33,7 +33,7 @@ struct Piece {
 };
 
 std::string_view joined(std::string_view left, std::string_view right) {
-  return {left.data(), static_cast<size_t>(right.data() + right.size() - left.data())};
+  return {left.begin(), right.end()};
 }
 
 /// Matches joined with their neighbours: of several that touch, only the one next to a gap joins.
@@ -80,6 +80,7 @@ std::string_view Normalizer::operator()(std::string_view text, std::string& stor
         next += text;
         break;
       case NormalStep::Kind::replace:
+        WEIR_CHECK(pattern.has_value(), "a step that replaces has no pattern");
         next = replaced(text, *pattern, step.content);
         break;
     }
@@ -119,6 +120,7 @@ void Cutter::cut(std::string_view piece, bool first, size_t at, const Visit& vis
     }
     return cut(changed, first, at + 1, visit);
   }
+  WEIR_CHECK(pattern.has_value(), "a step that splits has no pattern");
   auto next = [&, at = at](std::string_view part) {
     cut(part, first && part.data() == piece.data(), at + 1, visit);
   };

@@ -61,7 +61,7 @@ std::optional<int32_t> stated_id(const fs::path& file, int32_t vocabulary) {
 ChosenToken chosen(const NamedToken& token) { return {token.id, token.text, token.source}; }
 
 ChosenToken stated_separator(const Tokenizer& tokenizer, const std::string& what) {
-  if (tokenizer.special_tokens().end) return chosen(*tokenizer.special_tokens().end);
+  if (const auto& end = tokenizer.special_tokens().end) return chosen(*end);
   for (const char* name : {"config.json", "generation_config.json"})
     if (const auto id = stated_id(folder_of(what) / name, tokenizer.vocabulary_size()))
       return {id, "", fmt::format("{}: eos_token_id", name)};

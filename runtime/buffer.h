@@ -10,7 +10,8 @@
 namespace weir {
 
 /// Owns `bytes` bytes aligned to WEIR_BUFFER_ALIGNMENT, zeroed; large ones on huge pages where the
-/// system gives them, taken when first touched. Movable; UserError when the machine has not the memory.
+/// system gives them, taken when first touched. Movable; UserError when the machine has not the
+/// memory.
 class Buffer {
  public:
   Buffer() = default;

@@ -1,6 +1,6 @@
 // The contract of bits: loss, gradients and updated weights are the same with every probe of the
 // metric record and with none, for any number of threads and whatever the block sizes, over 20
-// training steps.
+// training steps. One of the two layers has V-scale, so that its probes are among them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "passes/compose/train.h"
 #include "passes/loss_head.h"
 #include "passes/pipeline.h"
+#include "passes/v_scale.h"
 #include "runtime/random.h"
 
 namespace weir {
@@ -31,7 +32,9 @@ Model model() {
   config.d_head = 10;
   config.d_ff = 56;
   config.vocabulary = 53;
-  return build_llama(config, kB, kT);
+  Model model = build_llama(config, kB, kT);
+  model.graph = apply_v_scale(model.graph, {.variant = VScaleVariant::full, .layers = {1}});
+  return model;
 }
 
 struct Variant {
@@ -51,9 +54,10 @@ GraphPtr training_step(const Model& model, bool with_probes, int64_t memory = 0)
   GraphPtr graph = fuse_loss_head(model.graph);
   if (with_probes) {
     std::vector<ProbeRequest> requests;
-    for (const std::string& text : metric_requests(MetricSettings{}, kT))
-      if (text.find("hook_v_scaled") == std::string::npos)
-        requests.push_back(parse_probe_request(text));
+    MetricSettings metrics;
+    metrics.v_scale = VScaleVariant::full;
+    for (const std::string& text : metric_requests(metrics, kT))
+      requests.push_back(parse_probe_request(text));
     requests.push_back(parse_probe_request("blocks.*.attn.hook_{q,k,v,z,result} : norm(feature)"));
     requests.push_back(parse_probe_request("*hook_{embed,logits,mlp_out,pattern}"));
     requests.push_back(parse_probe_request("model.*.weight.grad"));
@@ -68,7 +72,13 @@ GraphPtr training_step(const Model& model, bool with_probes, int64_t memory = 0)
   return run_pipeline(graph, options).graph;
 }
 
+bool has_nonzero(const void* data, int64_t bytes) {
+  const char* begin = static_cast<const char*>(data);
+  return std::any_of(begin, begin + bytes, [](char byte) { return byte != 0; });
+}
+
 // Everything that a run leaves: losses, and all states at the end, gradients' moments among them.
+// Each of its probes has to arrive at every step, and not as zeros.
 std::map<std::string, std::vector<char>> train(const Model& model, const GraphPtr& step,
                                                const Variant& variant) {
   CompileSettings settings;
@@ -101,7 +111,14 @@ std::map<std::string, std::vector<char>> train(const Model& model, const GraphPt
     scalar("rate", 1e-2);
     scalar("bias1", 1 / (1 - std::pow(0.9, i)));
     scalar("bias2", 1 / (1 - std::pow(0.95, i)));
-    session.run(0);
+    const std::vector<ProbeResult>& probes = programs[0].probes;
+    std::vector<int> arrived(probes.size());
+    session.run(0, [&](int32_t probe, const void* data) {
+      arrived.at(probe) += has_nonzero(data, probes.at(probe).type.bytes());
+    });
+    for (size_t probe = 0; probe < probes.size(); ++probe)
+      EXPECT_EQ(arrived[probe], 1) << variant.name << ": " << probes[probe].id;
+    EXPECT_EQ(probes.empty(), !variant.probes) << variant.name;
     keep("loss", session.output(0, "loss"), 4);
     keep("grad_norm", session.output(0, "grad_norm"), 4);
   }
@@ -147,6 +164,13 @@ TEST(Bits, AreTheSameWithProbesThreadsAndBlockSizes) {
     variant.target.vector_registers = 16;
     variants.push_back(variant);
   }
+  // What is compared are different programs.
+  const std::string code = dump_llvm(*plain, host_target());
+  for (const Variant& variant : variants) {
+    if (!variant.name.starts_with("blocks")) continue;
+    EXPECT_TRUE(dump_llvm(*plain, variant.target) != code) << variant.name;
+  }
+
   auto want = train(the_model, plain, {"plain, 1 thread"});
   float first = 0, last = 0;
   std::memcpy(&first, want["loss"].data(), 4);

@@ -67,6 +67,7 @@ class Inference {
            text(i), text(0), extent, extent);
   }
 
+  // Operands broadcast; of a select, the condition may have another type.
   Type elementwise() {
     size_t first = op_ == Op::select ? 1 : 0;
     Shape shape = in(0).shape;
@@ -90,26 +91,40 @@ class Inference {
     return join(parts, " and ");
   }
 
+  Type elementwise_op() {
+    const OpInfo& row = info(op_);
+    check_operands(row.operands);
+    Type result = elementwise();
+    if (row.has(op_trait::Comparison)) result.dtype = DType::boolean;
+    if (op_ == Op::convert) result.dtype = attrs_.get_dtype("to");
+    return result;
+  }
+  void check_operands(OperandKind kind) {
+    switch (kind) {
+      case OperandKind::Any:
+        return;
+      case OperandKind::Number:
+        for (size_t i = 0; i < inputs_.size(); ++i)
+          if (in(i).dtype == DType::boolean)
+            fail("operand {} is {}, but a number is needed. Use select or convert.", i, text(i));
+        return;
+      case OperandKind::Real:
+        need_float(0);
+        return;
+      case OperandKind::Bool:
+        for (size_t i = 0; i < inputs_.size(); ++i)
+          if (in(i).dtype != DType::boolean)
+            fail("operand {} is {}, but bool is needed.", i, text(i));
+        return;
+      case OperandKind::Choice:
+        if (in(0).dtype != DType::boolean)
+          fail("the condition is {}, but bool is needed. Compare something first.", text(0));
+        return;
+    }
+  }
   Type unary_float() {
     need_float(0);
     return in(0);
-  }
-  Type logical() {
-    for (size_t i = 0; i < inputs_.size(); ++i)
-      if (in(i).dtype != DType::boolean) fail("operand {} is {}, but bool is needed.", i, text(i));
-    return elementwise();
-  }
-  Type arithmetic() {
-    for (size_t i = 0; i < inputs_.size(); ++i)
-      if (in(i).dtype == DType::boolean)
-        fail("operand {} is {}, but a number is needed. Use select or convert.", i, text(i));
-    return elementwise();
-  }
-  Type comparison() { return {DType::boolean, elementwise().shape}; }
-  Type select() {
-    if (in(0).dtype != DType::boolean)
-      fail("the condition is {}, but bool is needed. Compare something first.", text(0));
-    return elementwise();
   }
 
   Type reduction() {
@@ -457,51 +472,17 @@ std::vector<Type> Inference::infer() {
     case Op::iota:
     case Op::kernel:
       internal_error_at(fmt::format("{} carries its type", op_name(op_)));
-    case Op::identity:
-    case Op::stop_gradient:
-      return {in(0)};
-    case Op::convert:
-      return {{attrs_.get_dtype("to"), in(0).shape}};
-    case Op::neg:
-    case Op::abs:
-    case Op::add:
-    case Op::sub:
-    case Op::mul:
-    case Op::div:
-    case Op::maximum:
-    case Op::minimum:
-    case Op::surrogate:
-      return {arithmetic()};
-    case Op::exp:
-    case Op::log:
-    case Op::sqrt:
-    case Op::rsqrt:
-    case Op::tanh:
-    case Op::sigmoid:
-    case Op::sin:
-    case Op::cos:
-    case Op::erf:
+#define OP(...)
+#define ELEMENTWISE(name, ...) case Op::name:
+#include "ir/ops.def"
+      return {elementwise_op()};
     case Op::relu:
     case Op::silu:
     case Op::gelu:
       return {unary_float()};
-    case Op::pow:
     case Op::swiglu:
       need_float(0);
       return {elementwise()};
-    case Op::logical_not:
-    case Op::logical_and:
-    case Op::logical_or:
-      return {logical()};
-    case Op::lt:
-    case Op::le:
-    case Op::gt:
-    case Op::ge:
-    case Op::eq:
-    case Op::ne:
-      return {comparison()};
-    case Op::select:
-      return {select()};
     case Op::reduce_sum:
     case Op::reduce_max:
     case Op::reduce_min:

@@ -200,8 +200,8 @@ class StageRules {
   void lowered(int32_t id) {
     const Node& n = graph_.node(id);
     if (n.op == Op::kernel) report_(id, "kernels exist from fused on");
-    if (n.op == Op::identity || n.op == Op::surrogate || n.op == Op::stop_gradient)
-      report_(id, "identity, surrogate and stop_gradient are gone once lowered");
+    if (n.op == Op::identity || n.op == Op::straight_through || n.op == Op::stop_gradient)
+      report_(id, "identity, straight_through and stop_gradient are gone once lowered");
     if (info(n.op).op_class == OpClass::Composite && !info(n.op).has(op_trait::OwnKernel))
       report_(id, "composites without a kernel of their own are decomposed once lowered");
     if (info(n.op).find_attribute("key_block") && n.attrs.get_int_or("key_block", 0) < 1)

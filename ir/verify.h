@@ -14,7 +14,7 @@
 //   - no kernels; probes from instrumented on
 // lowered
 //   - no composites without a kernel of their own (op_trait::OwnKernel), no kernels
-//   - no identity, surrogate, stop_gradient
+//   - no identity, straight_through, stop_gradient
 //   - reductions are over the last axis alone, with lanes, or over other axes alone, without
 //   - key_block is there on the ops that have it
 // fused

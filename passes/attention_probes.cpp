@@ -107,9 +107,19 @@ std::string without_kernel(const ProbeReduction& statistic) {
       return "sum(key)";
     case ReductionKind::sink_column:
       return fmt::format("select(key={})", statistic.start);
-    default:
+    case ReductionKind::entropy:
+    case ReductionKind::sum:
+    case ReductionKind::mean:
+    case ReductionKind::max:
+    case ReductionKind::min:
+    case ReductionKind::norm:
+    case ReductionKind::abs:
+    case ReductionKind::square:
+    case ReductionKind::slice:
+    case ReductionKind::map:
       return "";
   }
+  internal_error_at("unknown reduction");
 }
 
 ObservedAttention::ObservedAttention(const Graph& graph) : graph_(graph) {

@@ -108,7 +108,7 @@ GradientRule gradient_rule(Op op) {
         p.give(1, [&] { return p.select(p.in(0), p.dy(), zero); });
         p.give(2, [&] { return p.select(p.in(0), zero, p.dy()); });
       });
-    case Op::surrogate:
+    case Op::straight_through:
       return rule([](Pullback& p) { p.give(1, p.dy()); });
 
     case Op::reduce_sum:  // giving repeats it along the reduced axes
@@ -178,7 +178,7 @@ GradientRule gradient_rule(Op op) {
 bool carries_gradient(const Graph& graph, const Node& node, size_t operand) {
   if (gradient_rule(node.op).kind == GradientKind::stops) return false;
   if (!is_float(graph.type(node.inputs[operand]).dtype)) return false;
-  return node.op != Op::surrogate || operand == 1;
+  return node.op != Op::straight_through || operand == 1;
 }
 
 }  // namespace weir

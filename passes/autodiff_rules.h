@@ -118,7 +118,7 @@ struct GradientRule {
 GradientRule gradient_rule(Op op);
 
 /// Whether the gradient of the results of `node` may flow to this operand at all: a float operand
-/// that is neither a stopped one nor the shown value of a surrogate.
+/// that is neither a stopped one nor the shown value of a straight_through.
 bool carries_gradient(const Graph& graph, const Node& node, size_t operand);
 
 // Rules of more than a line (autodiff_rules_*.cpp).

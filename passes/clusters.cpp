@@ -23,64 +23,6 @@ bool is_column_reduction(const Graph& graph, const Node& node) {
   return is_reduction(node) && !reduces_last_axis(graph, node);
 }
 
-// Few cycles an element: loads dominate, so computing it again beats storing and loading it.
-bool is_cheap(Op op) {
-  switch (op) {
-    case Op::identity:
-    case Op::convert:
-    case Op::neg:
-    case Op::abs:
-    case Op::add:
-    case Op::sub:
-    case Op::mul:
-    case Op::maximum:
-    case Op::minimum:
-    case Op::lt:
-    case Op::le:
-    case Op::gt:
-    case Op::ge:
-    case Op::eq:
-    case Op::ne:
-    case Op::logical_not:
-    case Op::logical_and:
-    case Op::logical_or:
-    case Op::select:
-      return true;
-#define OP(name, op_class, ...) WEIR_EXPENSIVE_##op_class(name)
-#define WEIR_EXPENSIVE_Source(name) case Op::name:
-#define WEIR_EXPENSIVE_Reduction(name) case Op::name:
-#define WEIR_EXPENSIVE_Movement(name) case Op::name:
-#define WEIR_EXPENSIVE_Contraction(name) case Op::name:
-#define WEIR_EXPENSIVE_Composite(name) case Op::name:
-#define WEIR_EXPENSIVE_Effect(name) case Op::name:
-#define WEIR_EXPENSIVE_Kernel(name) case Op::name:
-#define WEIR_EXPENSIVE_Elementwise(name)
-#include "ir/ops.def"
-    case Op::stop_gradient:
-    case Op::exp:
-    case Op::log:
-    case Op::sqrt:
-    case Op::rsqrt:
-    case Op::tanh:
-    case Op::sigmoid:
-    case Op::sin:
-    case Op::cos:
-    case Op::erf:
-    case Op::div:
-    case Op::pow:
-    case Op::surrogate:
-      return false;
-  }
-  internal_error_at("unknown op");
-}
-
-// Dear, but not so much that storing and loading a value would be cheaper where its only operand is
-// at hand.
-bool is_moderate(Op op) {
-  return op == Op::exp || op == Op::log || op == Op::sqrt || op == Op::rsqrt || op == Op::tanh ||
-         op == Op::sigmoid || op == Op::erf || op == Op::div;
-}
-
 Shape row_shape(Shape space) {
   if (!space.empty()) space.back() = 1;
   return space;
@@ -415,7 +357,7 @@ bool Clustering::recomputed(Value value, int32_t consumer) const {
 }
 
 bool Clustering::Roots::goes_through(Op op) const {
-  return is_cheap(op) || (dear && is_moderate(op));
+  return info(op).cost == OpCost::Cheap || (dear && info(op).cost == OpCost::Moderate);
 }
 
 void Clustering::find_roots(Value value, int depth, Roots& roots) const {

@@ -57,7 +57,7 @@ const std::vector<Pass>& pipeline() {
       // From here on gradients are ordinary code, and equal values are one.
       {"simplify", [](G g, O) { return simplify(g); },
        differentiated, differentiated, until_fixed, always,
-       "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
+       "removes what only differentiation needed: identity, stop_gradient, straight_through, times one"},
       {"share_loss_head", [](G g, O) { return share_loss_head(g); },
        differentiated, differentiated, once, wants_gradients, "each logit is computed once"},
       {"probes", [](G g, O o) { return insert_probes(g, probes_of(g, o)); },

@@ -310,7 +310,7 @@ Outcome operand_order(const Site& s) {
 }
 
 Outcome gradient_only(const Site& s) {
-  bool is_value = s.is(Op::identity) || s.is(Op::stop_gradient) || s.is(Op::surrogate);
+  bool is_value = s.is(Op::identity) || s.is(Op::stop_gradient) || s.is(Op::straight_through);
   return is_value ? Outcome(s.in(0)) : kNothing;
 }
 
@@ -323,7 +323,7 @@ struct Rule {
 
 // clang-format off
 constexpr Rule kRules[] = {
-    {"gradient_only", gradient_only, Stage::differentiated, "identity, stop_gradient and surrogate are their first operand once gradients are taken"},
+    {"gradient_only", gradient_only, Stage::differentiated, "identity, stop_gradient and straight_through are their first operand once gradients are taken"},
     {"fold_constants", fold_constants, Stage::built, "constants are exact until emitted; a conversion that rounds and a NaN are left"},
     {"move_constant", move_constant, Stage::built, "all elements are equal wherever they move; padding adds +0 only"},
     {"scalar_constant", scalar_constant, Stage::built, "operands broadcast implicitly"},

@@ -32,7 +32,7 @@ std::vector<Case> cases() {
   using T = const Tensor&;
   const std::string same = "";
   return {
-      {"gradient_only", [](B, T x) { return surrogate(stop_gradient(identity(x)), exp(x)); }, same},
+      {"gradient_only", [](B, T x) { return straight_through(stop_gradient(identity(x)), exp(x)); }, same},
       {"fold_constants", [](B b, T x) { return x * exp(b.constant(2) * 0.0 + 0.5); },
        "  A = constant {value=1.6487212707001282} : f32[]\n  B = mul x, A : f32[2,3,4]\n"},
       {"move_constant", [](B b, T x) { return x * transpose(b.constant(3, f32({3, 2})), {1, 0}); },
@@ -170,10 +170,10 @@ TEST(Simplify, KeepsWhatABuiltGraphNeedsForItsGradients) {
   Tensor x = b.input("x", f32({2}));
   Tensor branch = identity(x).named("ln1.hook_in");
   Tensor scaled = (branch * 1.0).named("hook_scaled");
-  b.output("y", surrogate(scaled, x) + stop_gradient(x) * 1.0);
+  b.output("y", straight_through(scaled, x) + stop_gradient(x) * 1.0);
   GraphPtr built = b.finish(), after = settled(built);
   EXPECT_EQ(count_ops(*after, Op::identity), 1);
-  EXPECT_EQ(count_ops(*after, Op::surrogate), 1);
+  EXPECT_EQ(count_ops(*after, Op::straight_through), 1);
   EXPECT_EQ(count_ops(*after, Op::stop_gradient), 1);
   EXPECT_NE(*after->find("ln1.hook_in"), *after->find("hook_scaled"));
   GraphPtr later = settled(with_stage(built, Stage::differentiated));

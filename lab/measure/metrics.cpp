@@ -6,6 +6,7 @@
 
 #include "lab/measure/metric_probes.h"
 #include "lab/measure/nonfinite.h"
+#include "lab/measure/record_keys.h"
 #include "lab/measure/statistics.h"
 #include "lab/measure/token_input.h"
 #include "support/error.h"
@@ -16,8 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Numbers = std::vector<double>;
-
-constexpr int64_t kLastOther = 15;  // tokens 1..15 are what the sink token is compared with
 
 Json numbers(const Numbers& values) {
   Json array = Json::array();
@@ -56,7 +55,7 @@ class LayerRecord {
   LayerRecord(int64_t layer, const MetricSettings& cut, int64_t T, const Tensors& values,
               const Outliers& outliers)
       : layer_(layer), cut_(cut), T_(T), values_(values), outliers_(outliers) {
-    for (int64_t t = 1; t <= kLastOther && t < T; ++t)
+    for (int64_t t = kOtherTokens.first; t <= kOtherTokens.last && t < T; ++t)
       if (t != cut.sink_token) others_.push_back(t);
   }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "io/file.h"
+#include "lab/measure/record_keys.h"
 #include "lab/report/measure_summary.h"
 #include "lab/report/page_text.h"
 #include "lab/report/report_assets.h"
@@ -21,7 +22,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr size_t kScatterTokens = 16;
+constexpr size_t kScatterTokens = kOtherTokens.last + 1;
 constexpr size_t kMassiveShown = 24;
 
 json five_digits(const json& value) {
@@ -44,8 +45,7 @@ json scatter(const json& record, const std::string& branch, const char* input) {
       result[key].push_back(first);
     };
     add("norm", layer["norm"][input]);
-    for (const std::string ratio : {"bloat", "compress", "change"})
-      add(ratio, layer[fmt::format("{}_{}", ratio, branch)]);
+    for (const char* ratio : kBranchRatios) add(ratio, layer[fmt::format("{}_{}", ratio, branch)]);
   }
   return result;
 }
@@ -230,6 +230,7 @@ std::string measure_page(const MeasureReport& report) {
   const json record = json::parse(report.record);
   PageData curves = page_data(as_run(record, report));
   const json data = {{"arm", std::move(curves.data["arms"][0])},
+                     {"others", fmt::format("{}-{}", kOtherTokens.first, kOtherTokens.last)},
                      {"scatter",
                       {{"attn", scatter(record, "attn", "resid_pre")},
                        {"mlp", scatter(record, "mlp", "resid_mid")}}}};

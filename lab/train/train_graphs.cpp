@@ -13,10 +13,6 @@
 namespace weir {
 namespace {
 
-OptimizerKind optimizer_kind(const std::string& name) {
-  return name == "sgd" ? OptimizerKind::sgd : OptimizerKind::adamw;
-}
-
 MeasuredModel sizes_of(const ModelConfig& model, const std::vector<Parameter>& parameters) {
   MeasuredModel sizes{model.name,  model.layers,     model.d_model,
                       model.heads, model.kv_heads,   model.d_head,

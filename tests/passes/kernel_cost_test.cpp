@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "models/llama.h"
-#include "passes/pass_test_util.h"
 #include "passes/autodiff.h"
 #include "passes/loss_head.h"
+#include "passes/pass_test_util.h"
 #include "passes/pipeline.h"
 #include "passes/training_step.h"
 

@@ -182,7 +182,6 @@ TEST(LoopElementwise, AdamWInPlace) {
     b.output("v", updated[2]);
     GraphPtr region = lowered(b.finish());
     const std::vector<InPlace> pairs = {{0, 0}, {2, 1}, {3, 2}};
-    for (InPlace pair : pairs) EXPECT_TRUE(can_run_in_place(*region, "elementwise", pair));
     const Tensors values = random_inputs(*region, 4, 0.1, 2);
     const Tensors expected = interpret(*region, values);
     for (const Target& target : loop_targets()) {
@@ -203,17 +202,20 @@ TEST(LoopElementwise, InPlaceNeedsEqualAccess) {
   b.output("b", add(y, z));
   b.output("c", convert(y, DType::i32));
   GraphPtr region = b.finish();
-  EXPECT_FALSE(can_run_in_place(*region, "elementwise", {0, 0}));  // transposed
-  EXPECT_TRUE(can_run_in_place(*region, "elementwise", {1, 0}));
-  EXPECT_TRUE(can_run_in_place(*region, "elementwise", {1, 1}));
-  EXPECT_FALSE(can_run_in_place(*region, "elementwise", {2, 1}));  // another shape
-  EXPECT_FALSE(can_run_in_place(*region, "elementwise", {1, 2}));  // another dtype
+  const auto make = [&](InPlace pair) {
+    make_loop_kernel(region, Schedule::elementwise, host_target(), {pair});
+  };
+  EXPECT_THROW(make({0, 0}), InternalError) << "transposed";
+  EXPECT_NO_THROW(make({1, 0}));
+  EXPECT_NO_THROW(make({1, 1}));
+  EXPECT_THROW(make({2, 1}), InternalError) << "another shape";
+  EXPECT_THROW(make({1, 2}), InternalError) << "another dtype";
 }
 
 TEST(LoopElementwise, F64IsRefused) {
   GraphPtr graph = one_op(Op::add, DType::f64, {4});
   try {
-    make_loop_kernel(graph, "elementwise", loop_targets()[0]);
+    make_loop_kernel(graph, Schedule::elementwise, loop_targets()[0]);
     FAIL() << "f64 was compiled";
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),

@@ -316,8 +316,7 @@ void Clustering::attach_epilogues() {
   }
 }
 
-// Whether a cluster computes element by element over the product's elements, and reads what is in
-// the product's cluster as it is there, not behind a reshape.
+// Whether a cluster computes element by element over the product's elements.
 bool Clustering::can_fuse_into(int32_t cluster, int32_t product) const {
   const Shape& space = graph_.node(product).types[0].shape;
   if (clusters_[cluster].kind != ClusterKind::elementwise || clusters_[cluster].space != space)
@@ -325,11 +324,7 @@ bool Clustering::can_fuse_into(int32_t cluster, int32_t product) const {
   const std::vector<int32_t>& nodes = clusters_[cluster].nodes;
   return std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
     const Node& node = graph_.node(member);
-    return is_elementwise(node) && node.types[0].shape == space &&
-           std::none_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
-             return graph_.node(input).op == Op::reshape &&
-                    cluster_of_[strip_reshapes(graph_, input).node] == cluster_of_[product];
-           });
+    return is_elementwise(node) && node.types[0].shape == space;
   });
 }
 

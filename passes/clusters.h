@@ -4,9 +4,8 @@
 // A cluster is a set of nodes that one kernel computes in one pass over its iteration space. They
 // are found in three steps:
 //
-//   1. Elementwise values that only column reductions use are set apart: each column kernel
-//   computes
-//      them itself (find_column_only).
+//   1. Elementwise values that only column reductions use belong to no cluster: each column kernel
+//      computes them itself (find_column_only).
 //   2. In topological order, each node joins the clusters of its operands that have its iteration
 //      space, which become one; a node that can join none starts a cluster (place). A cluster does
 //      not grow beyond FuseOptions, and never so that two clusters would depend on each other
@@ -40,15 +39,15 @@ struct Cluster {
 /// that needs one computes it.
 class Clustering {
  public:
-  /// Clusters the nodes with `take[node]`; nodes of `fixed` (an earlier clustering) are outside.
+  /// Clusters the nodes with `take[node]`; all others are outside, and what they compute is loaded.
   Clustering(const Graph& graph, std::vector<bool> take, const FuseOptions& options);
 
   int32_t cluster_of(int32_t node) const { return cluster_of_[node]; }
   const std::vector<Cluster>& clusters() const { return clusters_; }
-  /// Whether a kernel other than the value's own computes it again instead of loading it, for a
-  /// loop or an epilogue of its: it takes cheap operations on at most one large operand, or
-  /// moderate ones (OpCost) on one that the kernel loads or computes in any case, or only column
-  /// reductions use it.
+  /// Whether the kernel of another cluster, `consumer`, computes a value again in its loop or
+  /// epilogue instead of loading it: cheap operations (OpCost) on one large operand at most, or
+  /// moderate ones on one that the kernel loads or computes in any case, or what only column
+  /// reductions use.
   bool recomputed(Value value, int32_t consumer) const;
 
  private:

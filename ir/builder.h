@@ -85,7 +85,8 @@ class Builder {
 #define OP(name, op_class, builder, ...) WEIR_BUILDER_##builder(name)
 #define WEIR_BUILDER_None(name)
 #define WEIR_BUILDER_Written(name)
-#define WEIR_BUILDER_Unary(name) Tensor name(const Tensor& x, const Where& where = Where::current());
+#define WEIR_BUILDER_Unary(name)                                                        \
+  Tensor name(const Tensor& x, const Where& where = Where::current());
 #define WEIR_BUILDER_Binary(name)                                                       \
   Tensor name(const Tensor& x, const Tensor& y, const Where& where = Where::current()); \
   Tensor name(const Tensor& x, double y, const Where& where = Where::current());        \

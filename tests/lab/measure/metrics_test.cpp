@@ -114,9 +114,10 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     for (const RecordKey& key : kLayerKeys)
       if (!key.optional || layer.contains(key.name)) expected.emplace_back(key.name);
     EXPECT_EQ(actual, expected);
-    for (const RecordKey& key : kLayerKeys)
-      if (layer.contains(key.name) && key.kind != RecordKind::other)
-        EXPECT_EQ(layer[key.name].is_array(), key.kind != RecordKind::number) << key.name;
+    for (const RecordKey& key : kLayerKeys) {
+      if (key.kind == RecordKind::other || !layer.contains(key.name)) continue;
+      EXPECT_EQ(layer[key.name].is_array(), key.kind != RecordKind::number) << key.name;
+    }
   }
 };
 

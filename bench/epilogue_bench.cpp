@@ -113,7 +113,8 @@ void measure(const Target& target, int rounds, const Shapes& s) {
     const GraphPtr loop = region(target, s, cases[i].second, false);
     nodes.emplace_back(
         Node(jit, fused, make_matmul_kernel(fused, target), fmt::format("fused{}", i)),
-        Node(jit, loop, make_loop_kernel(loop, "elementwise", target), fmt::format("loop{}", i)));
+        Node(jit, loop, make_loop_kernel(loop, Schedule::elementwise, target),
+             fmt::format("loop{}", i)));
   }
   const auto read = [](Node& node) {
     node.best = std::min(node.best, own_seconds([&] { node.run(); }));

@@ -130,7 +130,7 @@ Compiled copy_of(const Target& target, Jit& jit, int64_t n, const std::string& s
   Builder b("copy");
   b.output("y", identity(b.input("x", f32({n}))));
   Compiled c{{"copy", "elementwise", b.finish()}, {}, nullptr, {}, {}, {}, 0};
-  c.code = make_loop_kernel(c.source.region, c.source.schedule, target);
+  c.code = make_loop_kernel(c.source.region, parse_schedule(c.source.schedule).value(), target);
   jit.add({{symbol, "", [&](Emitter& e) { c.code.emit(e, symbol); }}});
   c.kernel = jit.kernel(symbol);
   prepare(c);
@@ -143,7 +143,8 @@ void measure(const Target& target, int rounds, int64_t rows, int64_t width) {
   int number = 0;
   for (Case& source : cases(target, rows, width)) {
     Compiled c{std::move(source), {}, nullptr, {}, {}, {}, 0};
-    c.code = make_loop_kernel(c.source.region, c.source.schedule, target, c.source.in_place);
+    c.code = make_loop_kernel(c.source.region, parse_schedule(c.source.schedule).value(), target,
+                              c.source.in_place);
     const std::string symbol = fmt::format("case{}", number++);
     jit.add({{symbol, "", [&](Emitter& e) { c.code.emit(e, symbol); }}});
     c.kernel = jit.kernel(symbol);

@@ -29,13 +29,13 @@ namespace weir {
 namespace {
 
 BufferRef place_of(const Graph& graph, Value value) {
-  value = root(graph, value);
+  value = strip_reshapes(graph, value);
   const Node& node = graph.node(value);
   // Inputs come first among the nodes, in order.
   if (node.op == Op::input) return {BufferRef::Kind::input, value.node};
-  int64_t place = node.attrs.get_ints(kPlace).at(value.result);
-  if (place < 0) return {BufferRef::Kind::input, -1 - place};
-  return {BufferRef::Kind::arena, place};
+  int64_t offset = node.attrs.get_ints(kOffset).at(value.result);
+  if (offset < 0) return {BufferRef::Kind::input, -1 - offset};
+  return {BufferRef::Kind::arena, offset};
 }
 
 std::vector<InPlace> in_place_of(const Graph& graph, int32_t id) {
@@ -65,14 +65,15 @@ class KernelTable {
 
   const Entry& find(const Graph& graph, int32_t id) {
     const Node& node = graph.node(id);
-    std::string schedule = node.attrs.get_string("schedule");
+    const std::string& schedule = node.attrs.get_string("schedule");
     std::vector<InPlace> in_place = in_place_of(graph, id);
     std::string key = schedule + " " + structural_key(*node.region);
     for (InPlace pair : in_place) key += fmt::format(" in place {} {}", pair.input, pair.output);
     auto [position, inserted] = entries_.try_emplace(key);
     Entry& entry = position->second;
     if (!inserted) return entry;
-    entry.phases = make_kernel(schedule, node.region, target_, in_place, tuned_, logits_bytes_);
+    entry.phases =
+        make_kernel(schedule_of(node), node.region, target_, in_place, tuned_, logits_bytes_);
     uint64_t hash = XXH3_64bits(key.data(), key.size());
     for (size_t c = 0; c < entry.phases.codes.size(); ++c) {
       std::string symbol = fmt::format("{}_{:016x}", schedule, hash);

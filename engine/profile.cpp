@@ -23,9 +23,9 @@ std::string structure_of(const std::string& symbol, const std::string& schedule)
 std::map<Value, std::string> labels_of(const Graph& graph) {
   std::map<Value, std::string> labels;
   for (const auto& [name, value] : graph.names())
-    labels.try_emplace(root(graph, value), without_numbers(name));
+    labels.try_emplace(strip_reshapes(graph, value), without_numbers(name));
   for (const Output& output : graph.outputs())
-    labels.try_emplace(root(graph, output.value), without_numbers(output.name));
+    labels.try_emplace(strip_reshapes(graph, output.value), without_numbers(output.name));
   return labels;
 }
 
@@ -36,7 +36,7 @@ std::string label_of(const Graph& graph, const std::map<Value, std::string>& lab
     if (found != labels.end()) return found->second;
   }
   for (Value input : node.inputs)
-    if (const Node& source = graph.node(root(graph, input));
+    if (const Node& source = graph.node(strip_reshapes(graph, input));
         source.op == Op::input && source.attrs.get_bool("state"))
       return "from " + without_numbers(source.attrs.get_string("name"));
   return "";

@@ -140,7 +140,7 @@ Results select(const Call& call) {
   return map<3>(call, [](auto condition, auto x, auto y) { return condition != 0 ? x : y; });
 }
 
-Results surrogate(const Call& call) {
+Results straight_through(const Call& call) {
   return map<2>(call, [](auto x, auto) { return x; });
 }
 

@@ -5,7 +5,7 @@
 namespace weir {
 
 /// The value behind the reshapes of `value`, which is where its bytes lie.
-inline Value root(const Graph& graph, Value value) {
+inline Value strip_reshapes(const Graph& graph, Value value) {
   while (graph.node(value).op == Op::reshape) value = graph.node(value).inputs[0];
   return value;
 }

@@ -127,7 +127,7 @@ void check_attributes(Op op, const Attrs& attrs) {
   // Every node of every graph passes here, so texts are made only for what is wrong.
   const std::vector<AttrSpec>& specs = info(op).attributes;
   const auto fits = [&](const auto& entry) {
-    if (entry.first == kPlace) return true;
+    if (entry.first == kOffset) return true;
     const AttrSpec* spec = info(op).find_attribute(entry.first);
     return spec && spec->kind == kind_of(entry.second);
   };
@@ -144,7 +144,7 @@ void check_attributes(Op op, const Attrs& attrs) {
           fmt::format("attribute {} is missing; it is {}.", spec.name, text_of(spec.kind).name));
   }
   for (const auto& [name, value] : attrs.entries()) {
-    if (name == kPlace) continue;
+    if (name == kOffset) continue;
     const AttrSpec* spec = info(op).find_attribute(name);
     if (!spec)
       problems.add(fmt::format("unknown attribute {}; known: {}.{}", name,

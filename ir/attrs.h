@@ -15,7 +15,8 @@ namespace weir {
 using AttrValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, DType>;
 
 /// An attribute that any planned node may have: where each result lies, as passes/plan_memory says.
-inline constexpr std::string_view kPlace = "place";
+/// Text of earlier versions calls it `place`, which is read as well.
+inline constexpr std::string_view kOffset = "offset";
 
 class Attrs {
  public:

@@ -11,14 +11,6 @@
 namespace weir {
 namespace {
 
-std::string place(const Where& where) {
-  std::string_view file = where.file_name();
-  if (size_t slash = file.rfind('/'); slash != std::string_view::npos)
-    file.remove_prefix(slash + 1);
-  // Operators cannot take a place; their calls carry the builder's own, which says nothing.
-  return file == "builder.cpp" ? "" : fmt::format("{}:{}", file, where.line());
-}
-
 Tensor add_one(Op op, const std::vector<Tensor>& inputs, Attrs attrs, const Where& where) {
   return inputs.at(0).builder().add(op, inputs, std::move(attrs), where)[0];
 }
@@ -34,6 +26,10 @@ std::vector<int64_t> normalise_axes(const Tensor& x, std::vector<int64_t> axes) 
 }
 
 }  // namespace
+
+std::string Where::text() const {
+  return file.empty() ? "" : fmt::format("{}:{}", file.substr(file.rfind('/') + 1), line);
+}
 
 Builder& Tensor::builder() const {
   if (!builder_)
@@ -104,142 +100,117 @@ GraphPtr Builder::finish() {
 }
 
 std::vector<Tensor> Builder::add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
-                                 std::source_location where) {
+                                 const Where& where) {
   std::vector<Value> values;
   for (const Tensor& input : inputs) {
     if (!input.valid() || &input.builder() != this)
       user_error(op_name(op), "an operand is empty or belongs to another builder.{}",
-                 place(where).empty() ? "" : " Built at " + place(where) + ".");
+                 where.text().empty() ? "" : " Built at " + where.text() + ".");
     values.push_back(input.value());
   }
   std::vector<Value> results;
   try {
-    results = editor().add_node(op, values, std::move(attrs), place(where));
+    results = editor().add_node(op, values, std::move(attrs), where.text());
   } catch (const UserError& error) {
-    if (place(where).empty()) throw;
-    throw UserError(fmt::format("{} Built at {}.", error.what(), place(where)));
+    if (where.text().empty()) throw;
+    throw UserError(fmt::format("{} Built at {}.", error.what(), where.text()));
   }
   std::vector<Tensor> tensors;
   for (Value value : results) tensors.emplace_back(this, value);
   return tensors;
 }
 
-#define WEIR_UNARY(name) \
-  Tensor name(const Tensor& x, Where where) { return add_one(Op::name, {x}, {}, where); }
-WEIR_UNARY(identity)
-WEIR_UNARY(stop_gradient)
-WEIR_UNARY(neg)
-WEIR_UNARY(abs)
-WEIR_UNARY(exp)
-WEIR_UNARY(log)
-WEIR_UNARY(sqrt)
-WEIR_UNARY(rsqrt)
-WEIR_UNARY(tanh)
-WEIR_UNARY(sigmoid)
-WEIR_UNARY(sin)
-WEIR_UNARY(cos)
-WEIR_UNARY(erf)
-WEIR_UNARY(logical_not)
-WEIR_UNARY(relu)
-WEIR_UNARY(silu)
-WEIR_UNARY(softmax)
-#undef WEIR_UNARY
-
-#define WEIR_BINARY(name)                                        \
-  Tensor name(const Tensor& x, const Tensor& y, Where where) {   \
-    return add_one(Op::name, {x, y}, {}, where);                 \
-  }                                                              \
-  Tensor name(const Tensor& x, double y, Where where) {          \
-    return add_one(Op::name, {x, scalar_like(x, y)}, {}, where); \
-  }                                                              \
-  Tensor name(double x, const Tensor& y, Where where) {          \
-    return add_one(Op::name, {scalar_like(y, x), y}, {}, where); \
+// clang-format off
+#define OP(name, op_class, builder, ...) WEIR_BUILDER_##builder(name)
+#define WEIR_BUILDER_None(name)
+#define WEIR_BUILDER_Unary(name) \
+  Tensor name(const Tensor& x, const Where& where) { return add_one(Op::name, {x}, {}, where); }
+#define WEIR_BUILDER_Binary(name)                                       \
+  Tensor name(const Tensor& x, const Tensor& y, const Where& where) {   \
+    return add_one(Op::name, {x, y}, {}, where);                        \
+  }                                                                     \
+  Tensor name(const Tensor& x, double y, const Where& where) {          \
+    return add_one(Op::name, {x, scalar_like(x, y)}, {}, where);        \
+  }                                                                     \
+  Tensor name(double x, const Tensor& y, const Where& where) {          \
+    return add_one(Op::name, {scalar_like(y, x), y}, {}, where);        \
   }
-WEIR_BINARY(add)
-WEIR_BINARY(sub)
-WEIR_BINARY(mul)
-WEIR_BINARY(div)
-WEIR_BINARY(pow)
-WEIR_BINARY(maximum)
-WEIR_BINARY(minimum)
-WEIR_BINARY(lt)
-WEIR_BINARY(le)
-WEIR_BINARY(gt)
-WEIR_BINARY(ge)
-WEIR_BINARY(eq)
-WEIR_BINARY(ne)
-WEIR_BINARY(logical_and)
-WEIR_BINARY(logical_or)
-WEIR_BINARY(surrogate)
-WEIR_BINARY(swiglu)
-#undef WEIR_BINARY
+// What the table says is written below must be declared.
+#define WEIR_BUILDER_Written(name) [[maybe_unused]] static void check_##name() { using weir::name; }
+#include "ir/ops.def"
+#undef WEIR_BUILDER_None
+#undef WEIR_BUILDER_Written
+#undef WEIR_BUILDER_Unary
+#undef WEIR_BUILDER_Binary
+// clang-format on
 
-Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y, Where where) {
+Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y, const Where& where) {
   return add_one(Op::select, {condition, x, y}, {}, where);
 }
-Tensor convert(const Tensor& x, DType to, Where where) {
+Tensor convert(const Tensor& x, DType to, const Where& where) {
   return add_one(Op::convert, {x}, {{"to", to}}, where);
 }
-Tensor gelu(const Tensor& x, bool exact, Where where) {
+Tensor gelu(const Tensor& x, bool exact, const Where& where) {
   Attrs attrs;
   if (exact) attrs.set("exact", true);
   return add_one(Op::gelu, {x}, attrs, where);
 }
 
-Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes, Where where) {
+Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes, const Where& where) {
   return add_one(Op::reduce_sum, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
 }
-Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes, Where where) {
+Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes, const Where& where) {
   return add_one(Op::reduce_mean, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
 }
-Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes, Where where) {
+Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes, const Where& where) {
   return add_one(Op::reduce_max, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
 }
-Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes, Where where) {
+Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes, const Where& where) {
   return add_one(Op::reduce_min, {x}, {{"axes", normalise_axes(x, std::move(axes))}}, where);
 }
 
-Tensor broadcast(const Tensor& x, Shape shape, Where where) {
+Tensor broadcast(const Tensor& x, Shape shape, const Where& where) {
   return add_one(Op::broadcast, {x}, {{"shape", std::move(shape)}}, where);
 }
-Tensor reshape(const Tensor& x, Shape shape, Where where) {
+Tensor reshape(const Tensor& x, Shape shape, const Where& where) {
   return add_one(Op::reshape, {x}, {{"shape", std::move(shape)}}, where);
 }
-Tensor transpose(const Tensor& x, std::vector<int64_t> permutation, Where where) {
+Tensor transpose(const Tensor& x, std::vector<int64_t> permutation, const Where& where) {
   return add_one(Op::transpose, {x}, {{"permutation", std::move(permutation)}}, where);
 }
 Tensor slice(const Tensor& x, std::vector<int64_t> starts, std::vector<int64_t> limits,
-             Where where) {
+             const Where& where) {
   return add_one(Op::slice, {x}, {{"starts", std::move(starts)}, {"limits", std::move(limits)}},
                  where);
 }
-Tensor pad(const Tensor& x, std::vector<int64_t> low, std::vector<int64_t> high, Where where) {
+Tensor pad(const Tensor& x, std::vector<int64_t> low, std::vector<int64_t> high,
+           const Where& where) {
   return add_one(Op::pad, {x}, {{"low", std::move(low)}, {"high", std::move(high)}}, where);
 }
-Tensor concat(const std::vector<Tensor>& parts, int64_t axis, Where where) {
+Tensor concat(const std::vector<Tensor>& parts, int64_t axis, const Where& where) {
   if (parts.empty()) user_error("concat", "no operands given. Give at least one tensor.");
   if (axis < 0) axis += parts[0].type().rank();
   return add_one(Op::concat, parts, {{"axis", axis}}, where);
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options, Where where) {
+Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options, const Where& where) {
   Attrs attrs;
   if (options.transpose_a) attrs.set("transpose_a", true);
   if (options.transpose_b) attrs.set("transpose_b", true);
   return add_one(Op::matmul, {a, b}, attrs, where);
 }
-Tensor linear(const Tensor& x, const Tensor& weight, Where where) {
+Tensor linear(const Tensor& x, const Tensor& weight, const Where& where) {
   return add_one(Op::matmul, {x, weight}, {{"transpose_b", true}}, where);
 }
-Tensor embedding(const Tensor& table, const Tensor& ids, Where where) {
+Tensor embedding(const Tensor& table, const Tensor& ids, const Where& where) {
   return add_one(Op::embedding, {table, ids}, {}, where);
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where) {
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, const Where& where) {
   return add_one(Op::rms_norm, {x, gamma}, {{"eps", eps}}, where);
 }
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
-                  Where where) {
+                  const Where& where) {
   std::vector<Tensor> inputs = {x, gamma};
   if (beta.valid()) inputs.push_back(beta);
   return add_one(Op::layer_norm, inputs, {{"eps", eps}}, where);
@@ -267,7 +238,7 @@ void set_yarn(Attrs& attrs, double base, int64_t features, const RopeScaling& s)
 
 }  // namespace
 
-Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, Where where) {
+Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, const Where& where) {
   Attrs attrs = {{"base", base}};
   if (scaling.kind != RopeKind::none) attrs.set("factor", scaling.factor);
   switch (scaling.kind) {
@@ -286,49 +257,51 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, Where wher
   return add_one(Op::rope, {x}, attrs, where);
 }
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
-                          double scale, AttentionNormalizer normalizer, Where where) {
+                          double scale, AttentionNormalizer normalizer, const Where& where) {
   Attrs attrs{{"causal", causal}, {"scale", scale}};
   set_normalizer(attrs, normalizer);
   std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v}, attrs, where);
   return {results[0], results[1]};
 }
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
-                         double scale, AttentionNormalizer normalizer, Where where) {
+                         double scale, AttentionNormalizer normalizer, const Where& where) {
   Attrs attrs{{"causal", causal}, {"scale", scale}};
   set_normalizer(attrs, normalizer);
   return add_one(Op::attention_pattern, {q, k, rows}, attrs, where);
 }
-Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale, Where where) {
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
+                        const Where& where) {
   return add_one(Op::attention_scores, {q, k}, {{"causal", causal}, {"scale", scale}}, where);
 }
 Tensor attention_lse(const Tensor& rows, double scale, AttentionNormalizer normalizer,
-                     Where where) {
+                     const Where& where) {
   Attrs attrs{{"scale", scale}};
   set_normalizer(attrs, normalizer);
   return add_one(Op::attention_lse, {rows}, attrs, where);
 }
-Tensor v_scale(const Tensor& v, double c, const std::string& variant, Where where) {
+Tensor v_scale(const Tensor& v, double c, const std::string& variant, const Where& where) {
   return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);
 }
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
-               Where where) {
+               const Where& where) {
   return add_one(Op::v_scale, {v, theta}, {{"c", c}, {"variant", variant}}, where);
 }
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
-                     Where where) {
+                     const Where& where) {
   return add_one(Op::cross_entropy, {logits, targets, scale}, {}, where);
 }
 
-Tensor operator+(const Tensor& x, const Tensor& y) { return add(x, y); }
-Tensor operator-(const Tensor& x, const Tensor& y) { return sub(x, y); }
-Tensor operator*(const Tensor& x, const Tensor& y) { return mul(x, y); }
-Tensor operator/(const Tensor& x, const Tensor& y) { return div(x, y); }
-Tensor operator+(const Tensor& x, double y) { return add(x, y); }
-Tensor operator-(const Tensor& x, double y) { return sub(x, y); }
-Tensor operator*(const Tensor& x, double y) { return mul(x, y); }
-Tensor operator/(const Tensor& x, double y) { return div(x, y); }
-Tensor operator*(double x, const Tensor& y) { return mul(x, y); }
-Tensor operator-(double x, const Tensor& y) { return sub(x, y); }
-Tensor operator-(const Tensor& x) { return neg(x); }
+// Operators cannot take a place.
+Tensor operator+(const Tensor& x, const Tensor& y) { return add(x, y, Where{}); }
+Tensor operator-(const Tensor& x, const Tensor& y) { return sub(x, y, Where{}); }
+Tensor operator*(const Tensor& x, const Tensor& y) { return mul(x, y, Where{}); }
+Tensor operator/(const Tensor& x, const Tensor& y) { return div(x, y, Where{}); }
+Tensor operator+(const Tensor& x, double y) { return add(x, y, Where{}); }
+Tensor operator-(const Tensor& x, double y) { return sub(x, y, Where{}); }
+Tensor operator*(const Tensor& x, double y) { return mul(x, y, Where{}); }
+Tensor operator/(const Tensor& x, double y) { return div(x, y, Where{}); }
+Tensor operator*(double x, const Tensor& y) { return mul(x, y, Where{}); }
+Tensor operator-(double x, const Tensor& y) { return sub(x, y, Where{}); }
+Tensor operator-(const Tensor& x) { return neg(x, Where{}); }
 
 }  // namespace weir

@@ -17,6 +17,20 @@ namespace weir {
 
 class Builder;
 
+/// The place that a node was built at, as the text of graphs and error messages name it. A front
+/// end in another language gives the places of its own source.
+struct Where {
+  std::string file = "";  ///< as the front end names it; "" if the place is not known
+  int64_t line = 0;
+
+  /// The place of the call, as a default argument.
+  static Where current(const std::source_location& caller = std::source_location::current()) {
+    return {caller.file_name(), caller.line()};
+  }
+  /// "mlp.cpp:41": the file without its folders; "" if the place is not known.
+  std::string text() const;
+};
+
 /// A handle of one value of a graph in the making; cheap to copy, valid while its builder lives.
 /// Whatever is asked of an empty one is a user error.
 class Tensor {
@@ -51,7 +65,7 @@ class Builder {
   void output(const std::string& name, const Tensor& value);
   /// Adds any op; the functions below are thin names for this.
   std::vector<Tensor> add(Op op, const std::vector<Tensor>& inputs, Attrs attrs,
-                          std::source_location where);
+                          const Where& where);
   /// The graph; nothing can be added any more.
   GraphPtr finish();
   /// User error once the graph is finished.
@@ -65,59 +79,65 @@ class Builder {
   GraphPtr finished_;  ///< null while it is in the making
 };
 
-using Where = std::source_location;
-
-// Elementwise functions, named as in ops.def: exp(x), maximum(x, y), select(c, x, y) ...
+// Of every row of ops.def whose builder is Unary or Binary the function of its name: exp(x),
+// relu(x), maximum(x, y) ... A number may stand for one of two operands.
 // clang-format off
-#define WEIR_UNARY(name) Tensor name(const Tensor& x, Where where = Where::current());
-WEIR_UNARY(identity) WEIR_UNARY(stop_gradient) WEIR_UNARY(logical_not)
-WEIR_UNARY(neg) WEIR_UNARY(abs) WEIR_UNARY(sqrt) WEIR_UNARY(rsqrt) WEIR_UNARY(exp) WEIR_UNARY(log)
-WEIR_UNARY(sin) WEIR_UNARY(cos) WEIR_UNARY(tanh) WEIR_UNARY(sigmoid) WEIR_UNARY(erf)
-WEIR_UNARY(relu) WEIR_UNARY(silu) WEIR_UNARY(softmax)
-#undef WEIR_UNARY
-#define WEIR_BINARY(name)                                                        \
-  Tensor name(const Tensor& x, const Tensor& y, Where where = Where::current()); \
-  Tensor name(const Tensor& x, double y, Where where = Where::current());        \
-  Tensor name(double x, const Tensor& y, Where where = Where::current());
-WEIR_BINARY(add) WEIR_BINARY(sub) WEIR_BINARY(mul) WEIR_BINARY(div) WEIR_BINARY(pow)
-WEIR_BINARY(maximum) WEIR_BINARY(minimum) WEIR_BINARY(surrogate) WEIR_BINARY(swiglu)
-WEIR_BINARY(lt) WEIR_BINARY(le) WEIR_BINARY(gt) WEIR_BINARY(ge) WEIR_BINARY(eq) WEIR_BINARY(ne)
-WEIR_BINARY(logical_and) WEIR_BINARY(logical_or)
-#undef WEIR_BINARY
-    // clang-format on
-    Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y,
-                  Where where = Where::current());
-Tensor convert(const Tensor& x, DType to, Where where = Where::current());
+#define OP(name, op_class, builder, ...) WEIR_BUILDER_##builder(name)
+#define WEIR_BUILDER_None(name)
+#define WEIR_BUILDER_Written(name)
+#define WEIR_BUILDER_Unary(name)                                                        \
+  Tensor name(const Tensor& x, const Where& where = Where::current());
+#define WEIR_BUILDER_Binary(name)                                                       \
+  Tensor name(const Tensor& x, const Tensor& y, const Where& where = Where::current()); \
+  Tensor name(const Tensor& x, double y, const Where& where = Where::current());        \
+  Tensor name(double x, const Tensor& y, const Where& where = Where::current());
+#include "ir/ops.def"
+#undef WEIR_BUILDER_None
+#undef WEIR_BUILDER_Written
+#undef WEIR_BUILDER_Unary
+#undef WEIR_BUILDER_Binary
+// clang-format on
+
+Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y,
+              const Where& where = Where::current());
+Tensor convert(const Tensor& x, DType to, const Where& where = Where::current());
 /// x/2 (1 + tanh(...)) as GPT-2 has it, or the erf form if `exact`.
-Tensor gelu(const Tensor& x, bool exact = false, Where where = Where::current());
+Tensor gelu(const Tensor& x, bool exact = false, const Where& where = Where::current());
 
 // Reductions keep the axes as size 1; a negative axis counts from the end.
-Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
-Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
-Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
-Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes, Where where = Where::current());
+Tensor reduce_sum(const Tensor& x, std::vector<int64_t> axes,
+                  const Where& where = Where::current());
+Tensor reduce_mean(const Tensor& x, std::vector<int64_t> axes,
+                   const Where& where = Where::current());
+Tensor reduce_max(const Tensor& x, std::vector<int64_t> axes,
+                  const Where& where = Where::current());
+Tensor reduce_min(const Tensor& x, std::vector<int64_t> axes,
+                  const Where& where = Where::current());
 
-Tensor broadcast(const Tensor& x, Shape shape, Where where = Where::current());
-Tensor reshape(const Tensor& x, Shape shape, Where where = Where::current());
-Tensor transpose(const Tensor& x, std::vector<int64_t> permutation, Where where = Where::current());
+Tensor broadcast(const Tensor& x, Shape shape, const Where& where = Where::current());
+Tensor reshape(const Tensor& x, Shape shape, const Where& where = Where::current());
+Tensor transpose(const Tensor& x, std::vector<int64_t> permutation,
+                 const Where& where = Where::current());
 Tensor slice(const Tensor& x, std::vector<int64_t> starts, std::vector<int64_t> limits,
-             Where where = Where::current());
+             const Where& where = Where::current());
 Tensor pad(const Tensor& x, std::vector<int64_t> low, std::vector<int64_t> high,
-           Where where = Where::current());
-Tensor concat(const std::vector<Tensor>& parts, int64_t axis, Where where = Where::current());
+           const Where& where = Where::current());
+Tensor concat(const std::vector<Tensor>& parts, int64_t axis,
+              const Where& where = Where::current());
 
 struct MatmulOptions {
   bool transpose_a = false, transpose_b = false;
 };
 Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options = {},
-              Where where = Where::current());
+              const Where& where = Where::current());
 /// x[..., in] times a weight [out, in], as Hugging Face stores it: x w^T.
-Tensor linear(const Tensor& x, const Tensor& weight, Where where = Where::current());
-Tensor embedding(const Tensor& table, const Tensor& ids, Where where = Where::current());
+Tensor linear(const Tensor& x, const Tensor& weight, const Where& where = Where::current());
+Tensor embedding(const Tensor& table, const Tensor& ids, const Where& where = Where::current());
 
-Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps, Where where = Where::current());
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps,
+                const Where& where = Where::current());
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
-                  Where where = Where::current());
+                  const Where& where = Where::current());
 /// How rotary embedding is slowed down for texts longer than a model was trained on; the kinds and
 /// their formulas are those of modeling_rope_utils.py of Hugging Face.
 enum class RopeKind : uint8_t {
@@ -138,7 +158,7 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},
-            Where where = Where::current());
+            const Where& where = Where::current());
 struct AttentionResult {
   Tensor out;  ///< [B,T,H,d]
   /// [B,H,2,T]: what weights are computed from again, a reference score and a sum for each row
@@ -148,26 +168,26 @@ struct AttentionResult {
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale,
                           AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                          Where where = Where::current());
+                          const Where& where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale,
                          AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                         Where where = Where::current());
+                         const Where& where = Where::current());
 /// Its scores [B,H,T,S] likewise, minus infinity where a query does not see a key.
 Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
-                        Where where = Where::current());
+                        const Where& where = Where::current());
 /// The log-sum-exp [B,H,T] of that attention's rows: weights are exp(score - lse).
 Tensor attention_lse(const Tensor& rows, double scale,
                      AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                     Where where = Where::current());
+                     const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
-               Where where = Where::current());
+               const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
-               Where where = Where::current());
+               const Where& where = Where::current());
 /// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
-                     Where where = Where::current());
+                     const Where& where = Where::current());
 
 Tensor operator+(const Tensor& x, const Tensor& y);
 Tensor operator-(const Tensor& x, const Tensor& y);

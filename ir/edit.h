@@ -43,7 +43,7 @@ class GraphEditor {
 
   const Graph& graph() const { return *graph_; }
   const Type& type(Value value) const { return graph_->type(value); }
-  /// Sets an attribute that says where or how a node runs, never what it computes (`place`).
+  /// Sets an attribute that says where or how a node runs, never what it computes (`offset`).
   void annotate(int32_t node, const std::string& name, AttrValue value);
 
   /// The finished graph; the editor is empty afterwards.

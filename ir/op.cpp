@@ -27,9 +27,21 @@ const std::vector<OpInfo>& table() {
   static const std::vector<OpInfo> rows = [] {
     using namespace op_trait;
     return std::vector<OpInfo>{
-#define OP(name, op_class, lo, hi, results, traits, low, high, attributes, meaning) \
-  {#name,   OpClass::op_class,           lo, hi, results, traits, low, high,        \
-   meaning, parse_attributes(attributes)},
+#define OP(name, op_class, builder, lo, hi, results, traits, low, high, attributes, meaning, \
+           operands, cost, instructions)                                                     \
+  {#name,                                                                                    \
+   OpClass::op_class,                                                                        \
+   lo,                                                                                       \
+   hi,                                                                                       \
+   results,                                                                                  \
+   traits,                                                                                   \
+   low,                                                                                      \
+   high,                                                                                     \
+   meaning,                                                                                  \
+   parse_attributes(attributes),                                                             \
+   OperandKind::operands,                                                                    \
+   OpCost::cost,                                                                             \
+   instructions},
 #include "ir/ops.def"
     };
   }();
@@ -50,6 +62,7 @@ std::optional<Op> parse_op(std::string_view name) {
   static const std::unordered_map<std::string_view, Op> by_name = [] {
     std::unordered_map<std::string_view, Op> names;
     for (Op op : all_ops()) names[op_name(op)] = op;
+    names["surrogate"] = Op::straight_through;  // graphs of earlier versions
     return names;
   }();
   auto found = by_name.find(name);

@@ -35,6 +35,23 @@ enum : uint8_t {
 };
 }
 
+/// What the operands of an elementwise op may be.
+enum class OperandKind : uint8_t {
+  Any,
+  Number,  ///< not bool
+  Real,    ///< floating-point
+  Bool,
+  Choice  ///< bool, then two operands of any one type
+};
+
+/// When a kernel that needs a value of another kernel computes it again instead of loading it:
+/// where that takes less time than the traffic of storing and loading it.
+enum class OpCost : uint8_t {
+  Cheap,      ///< if it is made from one large value
+  Moderate,   ///< only if the kernel loads or computes that one large value in any case
+  Expensive,  ///< never
+};
+
 enum class AttrKind : uint8_t { Int, Float, Bool, String, Ints, Dtype };
 
 struct AttrSpec {
@@ -52,6 +69,10 @@ struct OpInfo {
   double low, high;  ///< domain of the operands in generated tests
   const char* meaning;
   std::vector<AttrSpec> attributes;
+  // Of elementwise ops.
+  OperandKind operands;
+  OpCost cost;
+  int instructions;  ///< about as many simple vector instructions is one vector of results
 
   bool has(uint8_t trait) const { return (traits & trait) != 0; }
   const AttrSpec* find_attribute(std::string_view attribute) const;
@@ -59,6 +80,7 @@ struct OpInfo {
 
 const OpInfo& info(Op op);
 inline const char* op_name(Op op) { return info(op).name; }
+/// The op of that name, or of one that an earlier version gave it; nothing if there is none.
 std::optional<Op> parse_op(std::string_view name);
 const std::vector<Op>& all_ops();
 std::vector<std::string> op_names();

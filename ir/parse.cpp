@@ -16,6 +16,8 @@
 namespace weir {
 namespace {
 
+constexpr std::string_view kOldOffset = "place";  // in text of earlier versions
+
 constexpr size_t kMaxProblems = 10;
 
 // The mistakes found so far, as located texts; throws once there are enough.
@@ -200,8 +202,10 @@ class GraphMaker {
     for (const AttrSpec& spec : info(op).attributes)
       if (op != Op::input) known.push_back(spec.name);
     for (const AttrText& text : texts) {
-      const AttrSpec* spec = op == Op::input ? nullptr : info(op).find_attribute(text.name.text);
-      if (!spec && text.name.text != kPlace) {
+      const bool is_offset = text.name.text == kOffset || text.name.text == kOldOffset;
+      const std::string name(is_offset ? kOffset : std::string_view(text.name.text));
+      const AttrSpec* spec = op == Op::input ? nullptr : info(op).find_attribute(name);
+      if (!spec && !is_offset) {
         mistake(text.name.at, "{} has no attribute {}; known: {}.{}", op_name(op),
                 shown(text.name.text), known.empty() ? "none" : join(known, ", "),
                 suggestion(text.name.text, known));
@@ -210,11 +214,11 @@ class GraphMaker {
       AttrKind kind = spec ? spec->kind : AttrKind::Ints;
       auto value = value_of_kind(text, kind);
       if (!value)
-        mistake(text.at, "attribute {} needs {}.", text.name.text, needed_for(kind));
-      else if (attrs.has(text.name.text))
-        mistake(text.name.at, "attribute {} is given twice.", text.name.text);
+        mistake(text.at, "attribute {} needs {}.", name, needed_for(kind));
+      else if (attrs.has(name))
+        mistake(text.name.at, "attribute {} is given twice.", name);
       else
-        attrs.set(text.name.text, *value);
+        attrs.set(name, *value);
     }
     return attrs;
   }

@@ -65,7 +65,7 @@ class Printer {
       const Node& node = graph_.node(id);
       std::string input = labels_[id][0] + ": " + to_string(node.types[0]);
       if (node.attrs.get_bool("state")) input += " state";
-      inputs.push_back(input + place_text(node) + names_text(id) + where_text(node));
+      inputs.push_back(input + offset_text(node) + names_text(id) + where_text(node));
     }
     text += "(" + join(inputs, ", ") + ")";
     if (!is_region || (options_.signature && graph_.stage() != kRegionStage))
@@ -92,8 +92,9 @@ class Printer {
   }
 
  private:
-  static std::string place_text(const Node& node) {
-    return node.attrs.has("place") ? " {place=" + to_string(*node.attrs.find("place")) + "}" : "";
+  static std::string offset_text(const Node& node) {
+    const AttrValue* offset = node.attrs.find(kOffset);
+    return offset ? fmt::format(" {{{}={}}}", kOffset, to_string(*offset)) : "";
   }
 
   std::string where_text(const Node& node) const {

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
+#include "ir/schedule.h"
 #include "support/text.h"
 
 namespace weir {
@@ -12,8 +12,12 @@ namespace {
 
 class ScheduleRules {
  public:
-  ScheduleRules(const Graph& region, const std::string& schedule, const RuleReport& report)
-      : region_(region), schedule_(schedule), report_(report), reduced_(region.nodes().size()) {
+  ScheduleRules(const Graph& region, Schedule schedule, const RuleReport& report)
+      : region_(region),
+        anchors_(anchors_of(schedule)),
+        schedule_(schedule_name(schedule)),
+        report_(report),
+        reduced_(region.nodes().size()) {
     for (int32_t id = 0; id < region.size(); ++id) {
       if (is_class(id, OpClass::Reduction)) reductions_.push_back(id);
       reduced_[id] = is_class(id, OpClass::Reduction);
@@ -72,7 +76,7 @@ class ScheduleRules {
 
   void matmul() {
     allow({OpClass::Elementwise, OpClass::Contraction});
-    int32_t anchor = the_only({Op::matmul});
+    int32_t anchor = the_only_anchor();
     if (anchor < 0) return;
     on_inputs(anchor);
     const Shape& shape = region_.node(anchor).types[0].shape;
@@ -85,13 +89,14 @@ class ScheduleRules {
     outputs_are(shape);
   }
 
-  void alone(const std::vector<Op>& anchors) {
-    int32_t anchor = the_only(anchors);
+  // One anchor and nothing else.
+  void alone() {
+    int32_t anchor = the_only_anchor();
     if (anchor >= 0) on_inputs(anchor);
   }
 
   void attention_grad() {
-    int32_t anchor = the_only({Op::attention_grad}, Op::attention_stats);
+    int32_t anchor = the_only_anchor(Op::attention_stats);
     if (anchor < 0) return;
     on_inputs(anchor);
     const std::vector<Value>& of = region_.node(anchor).inputs;
@@ -125,23 +130,24 @@ class ScheduleRules {
                                 op_name(region_.node(id).op), schedule_));
   }
 
-  // The node of one of `anchors`; every other node is a source, an epilogue of matmul or, once,
+  // The one anchor of the kernel; every other node is a source, an epilogue of matmul or, once,
   // `companion`. -1 after a report.
-  int32_t the_only(const std::vector<Op>& anchors, Op companion = Op::input) {
+  int32_t the_only_anchor(Op companion = Op::input) {
     int32_t anchor = -1, companions = 0;
     for (int32_t id = 0; id < region_.size(); ++id) {
       Op op = region_.node(id).op;
-      bool fits = std::find(anchors.begin(), anchors.end(), op) != anchors.end();
+      bool fits = std::find(anchors_.begin(), anchors_.end(), op) != anchors_.end();
       if (fits && anchor < 0)
         anchor = id;
       else if (is_class(id, OpClass::Source) || (op == companion && companions++ == 0) ||
-               (anchors[0] == Op::matmul && is_class(id, OpClass::Elementwise)))
+               (anchors_[0] == Op::matmul && is_class(id, OpClass::Elementwise)))
         continue;
       else
-        report_(id, fmt::format("a kernel of schedule {} holds one {}", schedule_, names(anchors)));
+        report_(id,
+                fmt::format("a kernel of schedule {} holds one {}", schedule_, names(anchors_)));
     }
     if (anchor < 0)
-      report_(-1, fmt::format("a kernel of schedule {} holds one {}", schedule_, names(anchors)));
+      report_(-1, fmt::format("a kernel of schedule {} holds one {}", schedule_, names(anchors_)));
     return anchor;
   }
   static std::string names(const std::vector<Op>& ops) {
@@ -174,47 +180,28 @@ class ScheduleRules {
   }
 
   const Graph& region_;
-  const std::string& schedule_;
+  const std::vector<Op>& anchors_;
+  const char* schedule_;  ///< its name
   const RuleReport& report_;
   std::vector<bool> reduced_;  ///< a reduction, or made from one
   std::vector<int32_t> reductions_;
 };
 
-struct ScheduleRow {
-  const char* name;
-  void (*check)(ScheduleRules&);
-};
-
-constexpr std::array<ScheduleRow, 11> kSchedules = {{
-    {"elementwise", [](ScheduleRules& r) { r.elementwise(); }},
-    {"row", [](ScheduleRules& r) { r.row(); }},
-    {"column", [](ScheduleRules& r) { r.column(); }},
-    {"matmul", [](ScheduleRules& r) { r.matmul(); }},
-    {"attention", [](ScheduleRules& r) { r.alone({Op::attention}); }},
-    {"attention_grad", [](ScheduleRules& r) { r.attention_grad(); }},
-    {"attention_stats", [](ScheduleRules& r) { r.alone({Op::attention_stats}); }},
-    {"attention_map", [](ScheduleRules& r) { r.alone({Op::attention_map}); }},
-    {"embedding", [](ScheduleRules& r) { r.alone({Op::embedding}); }},
-    {"embedding_grad", [](ScheduleRules& r) { r.alone({Op::embedding_grad}); }},
-    {"loss_head",
-     [](ScheduleRules& r) { r.alone({Op::linear_cross_entropy, Op::linear_cross_entropy_grad}); }},
-}};
-
 }  // namespace
 
-std::vector<std::string> schedule_names() {
-  std::vector<std::string> names;
-  for (const ScheduleRow& row : kSchedules) names.emplace_back(row.name);
-  return names;
-}
-
-void check_schedule(const Graph& region, const std::string& schedule, const RuleReport& report) {
-  ScheduleRules rules(region, schedule, report);
-  for (const ScheduleRow& row : kSchedules)
-    if (schedule == row.name) return row.check(rules);
-  report(-1,
-         fmt::format("the schedule is one of {}, not {}.{}", join(schedule_names(), ", "), schedule,
-                     schedule.size() > 80 ? "" : did_you_mean(schedule, schedule_names())));
+void check_schedule(const Graph& region, const std::string& name, const RuleReport& report) {
+  const std::optional<Schedule> schedule = parse_schedule(name);
+  if (!schedule)
+    return report(
+        -1, fmt::format("the schedule is one of {}, not {}.{}", join(schedule_names(), ", "), name,
+                        name.size() > 80 ? "" : did_you_mean(name, schedule_names())));
+  ScheduleRules rules(region, *schedule, report);
+  switch (*schedule) {
+#define SCHEDULE(name, rule, ...) \
+  case Schedule::name:            \
+    return rules.rule();
+#include "ir/schedules.def"
+  }
 }
 
 }  // namespace weir

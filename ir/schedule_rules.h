@@ -15,17 +15,16 @@
 // Constants and iotas may stand anywhere.
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "ir/graph.h"
 
 namespace weir {
 
-std::vector<std::string> schedule_names();
-
 /// Told of a broken rule: the node of the graph at fault, or -1 for the graph itself.
 using RuleReport = std::function<void(int32_t node, const std::string& rule)>;
 
+/// Checks the region of a kernel against the rules of the schedule of this name; that there is none
+/// is a broken rule, too.
 void check_schedule(const Graph& region, const std::string& schedule, const RuleReport& report);
 
 }  // namespace weir

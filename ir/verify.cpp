@@ -99,7 +99,7 @@ class StageRules {
     const Node& n = graph_.node(id);
     if (!has_known_attributes(id)) return;
     types(id);
-    places(id);
+    offsets(id);
     if (n.op == Op::probe && n.attrs.get_string("id").empty()) report_(id, "a probe has an id");
     if (info(n.op).find_attribute(kNormalizer)) same_normalizer(id);
     if (is_region_) in_region(id);
@@ -165,28 +165,29 @@ class StageRules {
     }
   }
 
-  void places(int32_t id) {
+  void offsets(int32_t id) {
     const Node& n = graph_.node(id);
-    const AttrValue* place = n.attrs.find(kPlace);
+    const AttrValue* attribute = n.attrs.find(kOffset);
     bool planned = graph_.stage() == Stage::planned;
-    if (place && (!planned || (n.op != Op::kernel && n.op != Op::input)))
-      return report_(id, "only kernels and inputs of planned graphs have a place");
+    if (attribute && (!planned || (n.op != Op::kernel && n.op != Op::input)))
+      return report_(id, "only kernels and inputs of planned graphs have an offset");
     if (!planned || n.op != Op::kernel) return;
-    const auto* offsets = place ? std::get_if<std::vector<int64_t>>(place) : nullptr;
+    const auto* offsets = attribute ? std::get_if<std::vector<int64_t>>(attribute) : nullptr;
     if (!offsets || offsets->size() != n.types.size())
       return report_(id,
-                     fmt::format("a planned kernel has one place a result, {}", n.types.size()));
-    for (size_t r = 0; r < offsets->size(); ++r) place_of(id, (*offsets)[r], n.types[r].bytes());
+                     fmt::format("a planned kernel has one offset a result, {}", n.types.size()));
+    for (size_t r = 0; r < offsets->size(); ++r)
+      check_offset(id, (*offsets)[r], n.types[r].bytes());
   }
 
-  void place_of(int32_t id, int64_t offset, int64_t bytes) {
+  void check_offset(int32_t id, int64_t offset, int64_t bytes) {
     if (offset >= 0) {
       const AttrValue* attribute = graph_.attrs().find("arena");
       const auto* arena = attribute ? std::get_if<int64_t>(attribute) : nullptr;
       if (offset % kAlignment)
-        report_(id, fmt::format("place {} is a multiple of {}", offset, kAlignment));
+        report_(id, fmt::format("offset {} is a multiple of {}", offset, kAlignment));
       if (arena && (bytes > *arena || offset > *arena - bytes))
-        report_(id, fmt::format("place {} and {} bytes end inside the arena of {}", offset, bytes,
+        report_(id, fmt::format("offset {} and {} bytes end inside the arena of {}", offset, bytes,
                                 *arena));
       return;
     }
@@ -194,14 +195,14 @@ class StageRules {
     if (input >= static_cast<int64_t>(graph_.inputs().size()) ||
         !graph_.node(graph_.inputs()[input]).attrs.get_bool("state") ||
         graph_.node(graph_.inputs()[input]).types[0].bytes() != bytes)
-      report_(id, fmt::format("place {} is the state input {} of {} bytes", offset, input, bytes));
+      report_(id, fmt::format("offset {} is the state input {} of {} bytes", offset, input, bytes));
   }
 
   void lowered(int32_t id) {
     const Node& n = graph_.node(id);
     if (n.op == Op::kernel) report_(id, "kernels exist from fused on");
-    if (n.op == Op::identity || n.op == Op::surrogate || n.op == Op::stop_gradient)
-      report_(id, "identity, surrogate and stop_gradient are gone once lowered");
+    if (n.op == Op::identity || n.op == Op::straight_through || n.op == Op::stop_gradient)
+      report_(id, "identity, straight_through and stop_gradient are gone once lowered");
     if (info(n.op).op_class == OpClass::Composite && !info(n.op).has(op_trait::OwnKernel))
       report_(id, "composites without a kernel of their own are decomposed once lowered");
     if (info(n.op).find_attribute("key_block") && n.attrs.get_int_or("key_block", 0) < 1)

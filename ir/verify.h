@@ -14,7 +14,7 @@
 //   - no kernels; probes from instrumented on
 // lowered
 //   - no composites without a kernel of their own (op_trait::OwnKernel), no kernels
-//   - no identity, surrogate, stop_gradient
+//   - no identity, straight_through, stop_gradient
 //   - reductions are over the last axis alone, with lanes, or over other axes alone, without
 //   - key_block is there on the ops that have it
 // fused
@@ -22,10 +22,10 @@
 //   - every region obeys the rules of lowered, is of stage lowered and holds no state, probe,
 //     reshape or kernel; and the rules of its schedule (ir/schedule_rules.h)
 // planned
-//   - as fused; every kernel has one place a result: a multiple of 64 that ends inside the arena,
+//   - as fused; every kernel has one offset a result: a multiple of 64 that ends inside the arena,
 //     or -1 - k for the state input k of the same size (passes/plan_memory proves that no two
 //     overlap)
-// Before planned nothing has a place, and the graph no arena.
+// Before planned nothing has an offset, and the graph no arena.
 #include <string>
 
 #include "ir/graph.h"

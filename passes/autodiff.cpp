@@ -200,11 +200,12 @@ class Differentiation {
       results.push_back(to_[Value{id, static_cast<int32_t>(r)}]);
     Pullback pullback(
         to_, std::move(moved), std::move(results), gradients_[id],
-        {.wants =
+        {.needs_grad =
              [&](size_t i) {
                return carries_gradient(old_, node, i) && path_.depends(node.inputs[i]);
              },
-         .give = [&](size_t i, Value value) { accumulate(node.inputs[i], value, node.where); },
+         .accumulate = [&](size_t i,
+                           Value value) { accumulate(node.inputs[i], value, node.where); },
          .problem = [&](const std::string& text) { add_problem(id, text); }});
     gradient_rule(node.op).pull_back(pullback);
   }

@@ -1,4 +1,4 @@
-// GradientMath and the Pullback's way of giving: what every rule of autodiff is written with.
+// GradientMath and Pullback: what every rule of autodiff is written with.
 #include <algorithm>
 #include <numeric>
 
@@ -122,8 +122,8 @@ Value Pullback::dy() const {
   return *arrived;
 }
 
-void Pullback::give(size_t operand, Value gradient) {
-  hooks_.give(operand, fit(gradient, shape(operand)));
+void Pullback::accumulate(size_t operand, Value gradient) {
+  hooks_.accumulate(operand, fit(gradient, shape(operand)));
 }
 
 }  // namespace weir

@@ -14,14 +14,14 @@ GradientRule rule(Rule pull_back) { return {GradientKind::rule, pull_back}; }
 // The rule of an op of one operand whose gradient is `formula(p, x, y, dy)`.
 template <auto formula>
 GradientRule unary() {
-  return rule([](Pullback& p) { p.give(0, formula(p, p.in(0), p.out(), p.dy())); });
+  return rule([](Pullback& p) { p.accumulate(0, formula(p, p.in(0), p.out(), p.dy())); });
 }
 // The rule of an op of two operands, a formula of (p, x, y, dy) for each.
 template <auto first, auto second>
 GradientRule binary() {
   return rule([](Pullback& p) {
-    p.give(0, [&] { return first(p, p.in(0), p.in(1), p.dy()); });
-    p.give(1, [&] { return second(p, p.in(0), p.in(1), p.dy()); });
+    p.accumulate(0, [&] { return first(p, p.in(0), p.in(1), p.dy()); });
+    p.accumulate(1, [&] { return second(p, p.in(0), p.in(1), p.dy()); });
   });
 }
 
@@ -105,20 +105,20 @@ GradientRule gradient_rule(Op op) {
     case Op::select:
       return rule([](Pullback& p) {
         Value zero = p.scalar_like(0, p.dy());
-        p.give(1, [&] { return p.select(p.in(0), p.dy(), zero); });
-        p.give(2, [&] { return p.select(p.in(0), zero, p.dy()); });
+        p.accumulate(1, [&] { return p.select(p.in(0), p.dy(), zero); });
+        p.accumulate(2, [&] { return p.select(p.in(0), zero, p.dy()); });
       });
-    case Op::surrogate:
-      return rule([](Pullback& p) { p.give(1, p.dy()); });
+    case Op::straight_through:
+      return rule([](Pullback& p) { p.accumulate(1, p.dy()); });
 
-    case Op::reduce_sum:  // giving repeats it along the reduced axes
-    case Op::broadcast:   // giving sums it over the repeated axes
-      return rule([](Pullback& p) { p.give(0, p.dy()); });
+    case Op::reduce_sum:  // accumulate repeats it along the reduced axes
+    case Op::broadcast:   // accumulate sums it over the repeated axes
+      return rule([](Pullback& p) { p.accumulate(0, p.dy()); });
     case Op::reduce_max:
     case Op::reduce_min:
       return rule(pull_back_reduce_extremum);
     case Op::reshape:
-      return rule([](Pullback& p) { p.give(0, p.reshape(p.dy(), p.shape(0))); });
+      return rule([](Pullback& p) { p.accumulate(0, p.reshape(p.dy(), p.shape(0))); });
     case Op::transpose:
       return rule(pull_back_transpose);
     case Op::slice:
@@ -132,7 +132,8 @@ GradientRule gradient_rule(Op op) {
       return rule(pull_back_matmul);
     case Op::embedding:
       return rule([](Pullback& p) {
-        p.give(0, p.add_op(Op::embedding_grad, {p.in(1), p.dy()}, {{"vocabulary", p.shape(0)[0]}}));
+        p.accumulate(
+            0, p.add_op(Op::embedding_grad, {p.in(1), p.dy()}, {{"vocabulary", p.shape(0)[0]}}));
       });
     case Op::softmax:
       return rule(pull_back_softmax);
@@ -178,7 +179,7 @@ GradientRule gradient_rule(Op op) {
 bool carries_gradient(const Graph& graph, const Node& node, size_t operand) {
   if (gradient_rule(node.op).kind == GradientKind::stops) return false;
   if (!is_float(graph.type(node.inputs[operand]).dtype)) return false;
-  return node.op != Op::surrogate || operand == 1;
+  return node.op != Op::straight_through || operand == 1;
 }
 
 }  // namespace weir

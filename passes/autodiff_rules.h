@@ -1,6 +1,7 @@
 #pragma once
 // What the rules of autodiff are written with. A rule sees one node and the gradients of its
-// results (upstream) and gives a gradient to each operand that wants one, by building graph only.
+// results (upstream) and accumulates a gradient into each operand that needs one, by building graph
+// only.
 #include <functional>
 #include <optional>
 #include <string>
@@ -62,8 +63,8 @@ class GradientMath {
 class Pullback : public GradientMath {
  public:
   struct Hooks {
-    std::function<bool(size_t operand)> wants;
-    std::function<void(size_t operand, Value gradient)> give;
+    std::function<bool(size_t operand)> needs_grad;
+    std::function<void(size_t operand, Value gradient)> accumulate;
     std::function<void(const std::string& problem)> problem;
   };
   Pullback(GraphEditor& editor, Node node, std::vector<Value> results,
@@ -84,14 +85,14 @@ class Pullback : public GradientMath {
   const std::optional<Value>& upstream(size_t result) const { return upstream_[result]; }
   Value dy() const;
 
-  bool wants(size_t operand) const { return hooks_.wants(operand); }
+  bool needs_grad(size_t operand) const { return hooks_.needs_grad(operand); }
   /// Adds to the gradient of an operand; a broadcast operand gets the sum over its repetitions.
-  void give(size_t operand, Value gradient);
-  /// The same, built only if the operand wants it.
+  void accumulate(size_t operand, Value gradient);
+  /// The same, built only if the operand needs it.
   template <typename Build>
     requires std::is_invocable_r_v<Value, Build>
-  void give(size_t operand, Build build) {
-    if (wants(operand)) give(operand, build());
+  void accumulate(size_t operand, Build build) {
+    if (needs_grad(operand)) accumulate(operand, build());
   }
   /// Reports a user error together with all others.
   void problem(const std::string& text) { hooks_.problem(text); }
@@ -118,7 +119,7 @@ struct GradientRule {
 GradientRule gradient_rule(Op op);
 
 /// Whether the gradient of the results of `node` may flow to this operand at all: a float operand
-/// that is neither a stopped one nor the shown value of a surrogate.
+/// that is neither a stopped one nor the shown value of a straight_through.
 bool carries_gradient(const Graph& graph, const Node& node, size_t operand);
 
 // Rules of more than a line (autodiff_rules_*.cpp).

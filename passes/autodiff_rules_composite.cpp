@@ -23,12 +23,12 @@ void pull_back_matmul(Pullback& p) {
   bool transpose_a = p.attrs().get_bool("transpose_a");
   bool transpose_b = p.attrs().get_bool("transpose_b");
   bool shared = p.shape(1).size() == 2 && p.shape(0).size() > 2;
-  p.give(0, [&] {
+  p.accumulate(0, [&] {
     if (!transpose_a) return p.matmul(dy, b, false, !transpose_b);
     if (shared) return p.transpose_last(p.matmul(dy, b, false, !transpose_b));
     return p.matmul(b, dy, transpose_b, true);
   });
-  p.give(1, [&] {
+  p.accumulate(1, [&] {
     Value rows = a, gradient = dy;
     bool transposed = transpose_a;
     if (shared) {
@@ -39,13 +39,13 @@ void pull_back_matmul(Pullback& p) {
     return transpose_b ? p.matmul(gradient, rows, true, transposed)
                        : p.matmul(rows, gradient, !transposed, false);
   });
-  if (p.operands() == 3) p.give(2, dy);
+  if (p.operands() == 3) p.accumulate(2, dy);
 }
 
 // dx = y (dy - sum(dy y)).
 void pull_back_softmax(Pullback& p) {
   Value y = p.out();
-  p.give(0, p.mul(y, p.sub(p.dy(), p.sum_last(p.mul(p.dy(), y)))));
+  p.accumulate(0, p.mul(y, p.sub(p.dy(), p.sum_last(p.mul(p.dy(), y)))));
 }
 
 // With r = 1/sqrt(mean x^2 + eps), xhat = x r and g = dy gamma:
@@ -55,11 +55,11 @@ void pull_back_rms_norm(Pullback& p) {
   const double eps = p.attrs().get_float("eps");
   Value r = p.add_op(Op::rsqrt, {p.add(p.mean_square_last(x, eps), p.scalar_like(eps, x))});
   Value xhat = p.mul(x, r);
-  p.give(0, [&] {
+  p.accumulate(0, [&] {
     Value g = p.mul(dy, p.in(1));
     return p.mul(r, p.sub(g, p.mul(xhat, p.mean_last(p.mul(g, xhat)))));
   });
-  p.give(1, [&] { return p.mul(dy, xhat); });
+  p.accumulate(1, [&] { return p.mul(dy, xhat); });
 }
 
 // As rms_norm with x - mean(x) for x: dx = r (g - mean(g) - xhat mean(g xhat)), dbeta = sum dy.
@@ -69,13 +69,13 @@ void pull_back_layer_norm(Pullback& p) {
   const double eps = p.attrs().get_float("eps");
   Value r = p.add_op(Op::rsqrt, {p.add(p.mean_square_last(centred, eps), p.scalar_like(eps, x))});
   Value xhat = p.mul(centred, r);
-  p.give(0, [&] {
+  p.accumulate(0, [&] {
     Value g = p.mul(dy, p.in(1));
     Value centred_g = p.sub(g, p.mean_last(g));
     return p.mul(r, p.sub(centred_g, p.mul(xhat, p.mean_last(p.mul(g, xhat)))));
   });
-  p.give(1, [&] { return p.mul(dy, xhat); });
-  if (p.operands() == 3) p.give(2, dy);
+  p.accumulate(1, [&] { return p.mul(dy, xhat); });
+  if (p.operands() == 3) p.accumulate(2, dy);
 }
 
 // A rotation is orthogonal: its gradient is rotated back (and multiplied by the same amplitude).
@@ -84,7 +84,7 @@ void pull_back_rope(Pullback& p) {
   bool inverse = attrs.get_bool("inverse");
   attrs.erase("inverse");
   if (!inverse) attrs.set("inverse", true);
-  p.give(0, p.add_op(Op::rope, {p.dy()}, attrs));
+  p.accumulate(0, p.add_op(Op::rope, {p.dy()}, attrs));
 }
 
 void pull_back_attention(Pullback& p) {
@@ -97,7 +97,7 @@ void pull_back_attention(Pullback& p) {
   }
   std::vector<Value> gradients = p.add_node(
       Op::attention_grad, {p.in(0), p.in(1), p.in(2), p.out(0), p.out(1), p.dy()}, p.attrs());
-  for (size_t i = 0; i < 3; ++i) p.give(i, [&] { return gradients[i]; });
+  for (size_t i = 0; i < 3; ++i) p.accumulate(i, [&] { return gradients[i]; });
 }
 
 // d(scale sum_i -log softmax(logits_i)[target_i]) = scale (softmax(logits) - onehot(target)), 0 in
@@ -105,7 +105,7 @@ void pull_back_attention(Pullback& p) {
 void pull_back_cross_entropy(Pullback& p) {
   Value logits = p.in(0), targets = p.in(1), scale = p.in(2);
   const Shape shape = p.shape(0);
-  p.give(0, [&] {
+  p.accumulate(0, [&] {
     Value zero = p.scalar_like(0, logits);
     Value column = p.reshape(targets, {shape[0], 1});
     Value index = p.editor().iota(1, i32({1, shape[1]}));
@@ -115,7 +115,7 @@ void pull_back_cross_entropy(Pullback& p) {
     Value error = p.sub(p.add_op(Op::softmax, {logits}), onehot);
     return p.zero_where(ignored, p.mul(error, p.mul(p.dy(), scale)));
   });
-  p.give(2, [&] {
+  p.accumulate(2, [&] {
     Value plain = p.add_op(Op::cross_entropy, {logits, targets, p.scalar_like(1, scale)});
     return p.mul(p.dy(), plain);
   });
@@ -129,8 +129,8 @@ void pull_back_linear_cross_entropy_grad(Pullback& p) {
         "are not available. Put stop_gradient on them.");
     return;
   }
-  for (int32_t i = 0; i < 2; ++i) p.give(i, [&] { return p.mul(p.out(i + 1), p.dy()); });
-  p.give(3, [&] {
+  for (int32_t i = 0; i < 2; ++i) p.accumulate(i, [&] { return p.mul(p.out(i + 1), p.dy()); });
+  p.accumulate(3, [&] {
     Value one = p.scalar_like(1, p.in(3));
     return p.mul(p.dy(), p.add_op(Op::linear_cross_entropy, {p.in(0), p.in(1), p.in(2), one}));
   });

@@ -23,64 +23,6 @@ bool is_column_reduction(const Graph& graph, const Node& node) {
   return is_reduction(node) && !reduces_last_axis(graph, node);
 }
 
-// Few cycles an element: loads dominate, so computing it again beats storing and loading it.
-bool is_cheap(Op op) {
-  switch (op) {
-    case Op::identity:
-    case Op::convert:
-    case Op::neg:
-    case Op::abs:
-    case Op::add:
-    case Op::sub:
-    case Op::mul:
-    case Op::maximum:
-    case Op::minimum:
-    case Op::lt:
-    case Op::le:
-    case Op::gt:
-    case Op::ge:
-    case Op::eq:
-    case Op::ne:
-    case Op::logical_not:
-    case Op::logical_and:
-    case Op::logical_or:
-    case Op::select:
-      return true;
-#define OP(name, op_class, ...) WEIR_EXPENSIVE_##op_class(name)
-#define WEIR_EXPENSIVE_Source(name) case Op::name:
-#define WEIR_EXPENSIVE_Reduction(name) case Op::name:
-#define WEIR_EXPENSIVE_Movement(name) case Op::name:
-#define WEIR_EXPENSIVE_Contraction(name) case Op::name:
-#define WEIR_EXPENSIVE_Composite(name) case Op::name:
-#define WEIR_EXPENSIVE_Effect(name) case Op::name:
-#define WEIR_EXPENSIVE_Kernel(name) case Op::name:
-#define WEIR_EXPENSIVE_Elementwise(name)
-#include "ir/ops.def"
-    case Op::stop_gradient:
-    case Op::exp:
-    case Op::log:
-    case Op::sqrt:
-    case Op::rsqrt:
-    case Op::tanh:
-    case Op::sigmoid:
-    case Op::sin:
-    case Op::cos:
-    case Op::erf:
-    case Op::div:
-    case Op::pow:
-    case Op::surrogate:
-      return false;
-  }
-  internal_error_at("unknown op");
-}
-
-// Dear, but not so much that storing and loading a value would be cheaper where its only operand is
-// at hand.
-bool is_moderate(Op op) {
-  return op == Op::exp || op == Op::log || op == Op::sqrt || op == Op::rsqrt || op == Op::tanh ||
-         op == Op::sigmoid || op == Op::erf || op == Op::div;
-}
-
 Shape row_shape(Shape space) {
   if (!space.empty()) space.back() = 1;
   return space;
@@ -88,22 +30,19 @@ Shape row_shape(Shape space) {
 
 }  // namespace
 
-std::string schedule_of(const Graph& graph, const Cluster& cluster) {
+Schedule schedule_of(const Graph& graph, const Cluster& cluster) {
   switch (cluster.kind) {
     case ClusterKind::elementwise:
-      return "elementwise";
+      return Schedule::elementwise;
     case ClusterKind::row:
-      return "row";
+      return Schedule::row;
     case ClusterKind::column:
-      return "column";
+      return Schedule::column;
     case ClusterKind::anchor:
       break;
   }
-  for (int32_t id : cluster.nodes) {
-    Op op = graph.node(id).op;
-    if (op == Op::linear_cross_entropy || op == Op::linear_cross_entropy_grad) return "loss_head";
-    if (!is_elementwise(graph.node(id))) return op_name(op);
-  }
+  for (int32_t id : cluster.nodes)
+    if (const auto schedule = schedule_of_anchor(graph.node(id).op)) return *schedule;
   internal_error_at("an anchor cluster without an anchor");
 }
 
@@ -118,9 +57,11 @@ Clustering::Clustering(const Graph& graph, std::vector<bool> take, const FuseOpt
       stored_(graph.nodes().size()) {
   for (int32_t id = 0; id < graph.size(); ++id) {
     if (!take_[id] || graph.node(id).op == Op::reshape) continue;
-    for (Value input : graph.node(id).inputs) users_[root(graph, input).node].push_back(id);
+    for (Value input : graph.node(id).inputs)
+      users_[strip_reshapes(graph, input).node].push_back(id);
   }
-  for (const Output& output : graph.outputs()) is_output_[root(graph, output.value).node] = true;
+  for (const Output& output : graph.outputs())
+    is_output_[strip_reshapes(graph, output.value).node] = true;
   find_column_only();
   for (int32_t id = 0; id < graph.size(); ++id)
     if (take_[id] && !column_only_[id]) place(id);
@@ -241,7 +182,7 @@ bool Clustering::mergeable(int32_t a, int32_t b) const {
 // column that is computed again. A kernel cannot load what it computes itself.
 bool Clustering::reads_elsewhere(int32_t node, int32_t cluster) const {
   for (Value input : graph_.node(node).inputs) {
-    const Value value = root(graph_, input);
+    const Value value = strip_reshapes(graph_, input);
     if (cluster_of_[value.node] == cluster && value != input) return true;
     if (cluster_of_[value.node] >= 0 || !column_only_[value.node]) continue;
     std::set<int32_t> read;
@@ -312,7 +253,7 @@ std::set<int32_t> Clustering::dependencies(int32_t cluster) const {
 
 void Clustering::dependencies_of_node(int32_t node, std::set<int32_t>& result) const {
   for (Value input : graph_.node(node).inputs) {
-    Value value = root(graph_, input);
+    Value value = strip_reshapes(graph_, input);
     if (cluster_of_[value.node] >= 0)
       result.insert(cluster_of_[value.node]);
     else if (column_only_[value.node])
@@ -368,27 +309,22 @@ void Clustering::attach_epilogues() {
     const int32_t anchor = cluster_of_[id];
     for (int32_t user : users_[id]) {
       const int32_t cluster = cluster_of_[user];
-      if (cluster >= 0 && cluster != anchor && may_follow(cluster, id) &&
+      if (cluster >= 0 && cluster != anchor && can_fuse_into(cluster, id) &&
           mergeable(anchor, cluster))
         merge(anchor, cluster);
     }
   }
 }
 
-// Whether a cluster computes element by element over the product's elements, and reads what is in
-// the product's cluster as it is there, not behind a reshape.
-bool Clustering::may_follow(int32_t cluster, int32_t product) const {
+// Whether a cluster computes element by element over the product's elements.
+bool Clustering::can_fuse_into(int32_t cluster, int32_t product) const {
   const Shape& space = graph_.node(product).types[0].shape;
   if (clusters_[cluster].kind != ClusterKind::elementwise || clusters_[cluster].space != space)
     return false;
   const std::vector<int32_t>& nodes = clusters_[cluster].nodes;
   return std::all_of(nodes.begin(), nodes.end(), [&](int32_t member) {
     const Node& node = graph_.node(member);
-    return is_elementwise(node) && node.types[0].shape == space &&
-           std::none_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
-             return graph_.node(input).op == Op::reshape &&
-                    cluster_of_[root(graph_, input).node] == cluster_of_[product];
-           });
+    return is_elementwise(node) && node.types[0].shape == space;
   });
 }
 
@@ -399,39 +335,47 @@ bool Clustering::recomputed(Value value, int32_t consumer) const {
   if (!is_elementwise(node) || is_output_[value.node] || cluster_of_[value.node] < 0 ||
       cluster_of_[value.node] == consumer)
     return false;
-  for (const bool dear : {false, true})
-    for (const bool from_stored : {false, true}) {
-      Roots roots{dear, from_stored, {}};
-      if (!roots.goes_through(node.op)) continue;
-      for (Value input : node.inputs) find_roots(input, /*depth=*/3, roots);
-      std::erase_if(roots.values, [&](Value found) {
-        return graph_.type(found).elements() * 8 <= graph_.type(value).elements();
-      });
-      if (roots.values.empty() && !dear) return true;
-      if (roots.values.size() == 1 && (!dear || at_hand(*roots.values.begin(), consumer)))
-        return true;
-    }
+  for (const OpCost most : {OpCost::Cheap, OpCost::Moderate})
+    for (const bool from_stored : {false, true})
+      if (recompute_pays(value, consumer, {most, from_stored})) return true;
   return false;
 }
 
-bool Clustering::Roots::goes_through(Op op) const {
-  return is_cheap(op) || (dear && is_moderate(op));
+// Whether computing a value again in one way takes less time than storing and loading it: one large
+// operand is loaded in its place at most, and operations that are not cheap need one that costs no
+// load at all.
+bool Clustering::recompute_pays(Value value, int32_t consumer, Recipe recipe) const {
+  const Node& node = graph_.node(value);
+  if (info(node.op).cost > recipe.most) return false;
+  constexpr int kDepth = 3;
+  std::set<Value> operands;
+  for (Value input : node.inputs) find_operands(input, kDepth, recipe, operands);
+  std::erase_if(operands, [&](Value operand) {
+    return graph_.type(operand).elements() * 8 <= graph_.type(value).elements();
+  });
+  if (operands.size() > 1) return false;
+  if (recipe.most == OpCost::Cheap) return true;
+  return operands.size() == 1 && available_in(*operands.begin(), consumer);
 }
 
-void Clustering::find_roots(Value value, int depth, Roots& roots) const {
+// What a value is computed from by a recipe, itself if the recipe does not compute it. Operations
+// that are repeated go at most `depth` steps back.
+void Clustering::find_operands(Value value, int depth, Recipe recipe,
+                               std::set<Value>& operands) const {
   const Node& node = graph_.node(value);
   if (is_source(node) && node.op != Op::input) return;
-  const bool goes_on = depth > 0 && cluster_of_[value.node] >= 0 && is_elementwise(node) &&
-                       roots.goes_through(node.op) && !(roots.from_stored && is_stored(value));
-  if (!goes_on) {
-    roots.values.insert(value);
+  const bool is_repeated = depth > 0 && cluster_of_[value.node] >= 0 && is_elementwise(node) &&
+                           info(node.op).cost <= recipe.most &&
+                           !(recipe.from_stored && is_stored(value));
+  if (!is_repeated) {
+    operands.insert(value);
     return;
   }
-  for (Value input : node.inputs) find_roots(input, depth - 1, roots);
+  for (Value input : node.inputs) find_operands(input, depth - 1, recipe, operands);
 }
 
 // Whether a cluster computes a value or loads it in any case.
-bool Clustering::at_hand(Value value, int32_t cluster) const {
+bool Clustering::available_in(Value value, int32_t cluster) const {
   if (cluster < 0) return false;
   const std::vector<int32_t>& nodes = clusters_[cluster].nodes;
   return cluster_of_[value.node] == cluster ||
@@ -445,8 +389,7 @@ bool Clustering::at_hand(Value value, int32_t cluster) const {
 // Whether a kernel other than its own loads the value, so that it lies in memory anyway.
 bool Clustering::is_stored(Value value) const {
   if (is_output_[value.node]) return true;
-  std::optional<bool>& known = stored_[value.node];
-  if (known) return *known;
+  if (const std::optional<bool> found = stored_[value.node]) return *found;
   const bool stored =
       std::any_of(users_[value.node].begin(), users_[value.node].end(), [&](int32_t user) {
         const int32_t cluster = cluster_of_[user];
@@ -457,7 +400,7 @@ bool Clustering::is_stored(Value value) const {
             clusters_[cluster].kind == ClusterKind::anchor && !is_elementwise(graph_.node(user));
         return !direct || by_anchor || !recomputed(value, cluster);
       });
-  known = stored;
+  stored_[value.node] = stored;
   return stored;
 }
 

@@ -1,10 +1,26 @@
 #pragma once
 // Which nodes run in one kernel. Used by fuse; no other pass looks at clusters.
+//
+// A cluster is a set of nodes that one kernel computes in one pass over its iteration space. They
+// are found in three steps:
+//
+//   1. Elementwise values that only column reductions use belong to no cluster: each column kernel
+//      computes them itself (find_column_only).
+//   2. In topological order, each node joins the clusters of its operands that have its iteration
+//      space, which become one; a node that can join none starts a cluster (place). A cluster does
+//      not grow beyond FuseOptions, and never so that two clusters would depend on each other
+//      (joins_without_cycle, mergeable).
+//   3. Elementwise clusters that read a product and have its shape become its epilogue
+//      (attach_epilogues).
+//
+// What kernels of other clusters need of a value is then either stored and loaded, or computed
+// again where it is needed (`recomputed`): a load costs more than a few operations on something
+// that is loaded anyway.
 #include <optional>
 #include <set>
 #include <vector>
 
-#include "ir/graph.h"
+#include "ir/schedule.h"
 #include "passes/fuse.h"
 
 namespace weir {
@@ -23,14 +39,15 @@ struct Cluster {
 /// that needs one computes it.
 class Clustering {
  public:
-  /// Clusters the nodes with `take[node]`; nodes of `fixed` (an earlier clustering) are outside.
+  /// Clusters the nodes with `take[node]`; all others are outside, and what they compute is loaded.
   Clustering(const Graph& graph, std::vector<bool> take, const FuseOptions& options);
 
   int32_t cluster_of(int32_t node) const { return cluster_of_[node]; }
   const std::vector<Cluster>& clusters() const { return clusters_; }
-  /// Whether a kernel other than the value's own computes it anew instead of loading it, for a loop
-  /// or an epilogue of its: it costs a few cheap operations on at most one large operand, or dear
-  /// ones on one that the kernel loads anyway, or only column reductions use it.
+  /// Whether the kernel of another cluster, `consumer`, computes a value again in its loop or
+  /// epilogue instead of loading it: cheap operations (OpCost) on one large operand at most, or
+  /// moderate ones on one that the kernel loads or computes in any case, or what only column
+  /// reductions use.
   bool recomputed(Value value, int32_t consumer) const;
 
  private:
@@ -51,16 +68,15 @@ class Clustering {
   std::set<Value> loads(const std::vector<int32_t>& nodes, int32_t cluster) const;
   void merge(int32_t into, int32_t from);
   void attach_epilogues();
-  bool may_follow(int32_t cluster, int32_t product) const;
-  // What a value is computed from when it is computed anew.
-  struct Roots {
-    bool dear;         ///< whether by moderately dear operations, too
-    bool from_stored;  ///< whether to stop at what lies in memory anyway
-    std::set<Value> values;
-    bool goes_through(Op op) const;
+  bool can_fuse_into(int32_t cluster, int32_t product) const;
+  // A way of computing a value again.
+  struct Recipe {
+    OpCost most;       ///< the most expensive operations that are repeated
+    bool from_stored;  ///< whether to stop at what lies in memory in any case
   };
-  void find_roots(Value value, int depth, Roots& roots) const;
-  bool at_hand(Value value, int32_t cluster) const;
+  bool recompute_pays(Value value, int32_t consumer, Recipe recipe) const;
+  void find_operands(Value value, int depth, Recipe recipe, std::set<Value>& operands) const;
+  bool available_in(Value value, int32_t cluster) const;
   bool is_stored(Value value) const;
   int32_t new_cluster(ClusterKind kind, Shape space, int32_t node);
   void add_to(int32_t cluster, int32_t node);
@@ -78,7 +94,6 @@ class Clustering {
   mutable uint32_t search_ = 0;
 };
 
-/// The schedule's name as kernels carry it.
-std::string schedule_of(const Graph& graph, const Cluster& cluster);
+Schedule schedule_of(const Graph& graph, const Cluster& cluster);
 
 }  // namespace weir

@@ -114,7 +114,7 @@ Value v_scale(const Emit& e, const Values& in, double c, const std::string& vari
   }
   Value scaled = e.mul(v, e.div(r, e.add(r, constant)));
   if (variant == "full" || !differentiable) return scaled;
-  return variant == "backward" ? e.surrogate(v, scaled) : e.surrogate(scaled, v);
+  return variant == "backward" ? e.straight_through(v, scaled) : e.straight_through(scaled, v);
 }
 
 // Decoupled decay, scaled by the rate; corrections are given as factors of the moments.

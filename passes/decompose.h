@@ -8,8 +8,8 @@ namespace weir {
 /// Appends the formula of a composite to `editor` and returns what stands for its results.
 /// `inputs` are values of `editor`; only elementwise ops, reductions, movement and matmul are
 /// appended, with `where` as their place. In a graph of stage built the formula has the composite's
-/// gradient too (row maxima are frozen, the variants of v_scale use surrogate); later it has its
-/// value alone. Internal error if `op` is no composite.
+/// gradient too (row maxima are frozen, the variants of v_scale use straight_through); later it has
+/// its value alone. Internal error if `op` is no composite.
 std::vector<Value> decompose_node(GraphEditor& editor, Op op, const Attrs& attrs,
                                   const std::vector<Value>& inputs, const std::string& where = "");
 

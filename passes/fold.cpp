@@ -44,7 +44,7 @@ double evaluate(Op op, const std::vector<double>& v, DType result) {
   switch (op) {
     case Op::identity:
     case Op::stop_gradient:
-    case Op::surrogate:
+    case Op::straight_through:
     case Op::convert:
       return v[0];
     case Op::neg:

@@ -11,8 +11,7 @@ double elements_of(const Graph& region, Value value) {
   return static_cast<double>(region.type(value).elements());
 }
 
-double contraction(const Graph& region, const Node& node) {
-  if (node.op != Op::matmul) return 0;  // look-ups move, and add a row an id at most
+double matmul(const Graph& region, const Node& node) {
   const Shape& a = region.type(node.inputs[0]).shape;
   const bool transposed = node.attrs.get_bool("transpose_a");
   const int64_t depth = a[a.size() - (transposed ? 2 : 1)];
@@ -40,14 +39,51 @@ double loss_head_gradient(const Graph& region, const Node& node) {
   return static_cast<double>(1 + wanted) * loss_head_product(region, node);
 }
 
-double composite(const Graph& region, const Node& node, bool has_gradient) {
-  if (node.op == Op::attention) return 2 * attention_product(region, node);
-  if (node.op == Op::attention_grad) return 4 * attention_product(region, node);
-  if (node.op == Op::attention_stats) return has_gradient ? 0 : attention_product(region, node);
-  if (node.op == Op::attention_map) return attention_product(region, node);
-  if (node.op == Op::linear_cross_entropy) return loss_head_product(region, node);
-  if (node.op == Op::linear_cross_entropy_grad) return loss_head_gradient(region, node);
-  return 0;
+// Operations of products in one node of a region.
+double products(const Graph& region, const Node& node, bool has_gradient) {
+  switch (node.op) {
+    case Op::matmul:
+      return matmul(region, node);
+    case Op::attention:
+      return 2 * attention_product(region, node);
+    case Op::attention_grad:
+      return 4 * attention_product(region, node);
+    case Op::attention_stats:
+      return has_gradient ? 0 : attention_product(region, node);
+    case Op::attention_map:
+      return attention_product(region, node);
+    case Op::linear_cross_entropy:
+      return loss_head_product(region, node);
+    case Op::linear_cross_entropy_grad:
+      return loss_head_gradient(region, node);
+    // Look-ups move, and add a row an id at most.
+    case Op::embedding:
+    case Op::embedding_grad:
+    // These are decomposed before there are kernels.
+    case Op::reduce_mean:
+    case Op::relu:
+    case Op::silu:
+    case Op::gelu:
+    case Op::swiglu:
+    case Op::softmax:
+    case Op::rms_norm:
+    case Op::layer_norm:
+    case Op::rope:
+    case Op::attention_lse:
+    case Op::attention_score_grad:
+    case Op::attention_scores:
+    case Op::attention_pattern:
+    case Op::v_scale:
+    case Op::cross_entropy:
+    case Op::adamw:
+    case Op::sgd:
+#define OP(name, ...) case Op::name:
+#define CONTRACTION(...)
+#define COMPOSITE(...)
+#include "ir/ops.def"
+      return 0;
+  }
+  internal_error_at("unknown op");
 }
 
 // Bytes read of an input: none where nothing uses it, looked-up rows of a table.
@@ -77,10 +113,8 @@ KernelCost region_cost(const Graph& region) {
         cost.others += elements_of(region, node.inputs[0]);
         break;
       case OpClass::Contraction:
-        cost.products += contraction(region, node);
-        break;
       case OpClass::Composite:
-        cost.products += composite(region, node, has_gradient);
+        cost.products += products(region, node, has_gradient);
         break;
       case OpClass::Source:
       case OpClass::Movement:

@@ -9,14 +9,15 @@ namespace weir {
 namespace {
 
 // The schedule of what is left of a kernel's region.
-std::string schedule_of_part(const std::string& whole, const Graph& region) {
+Schedule schedule_of_part(Schedule whole, const Graph& region) {
   bool reduces = false, multiplies = false;
   for (const Node& node : region.nodes()) {
     reduces |= info(node.op).op_class == OpClass::Reduction;
     multiplies |= node.op == Op::matmul;
   }
-  if ((whole == "row" && !reduces) || (whole == "matmul" && !multiplies)) return "elementwise";
-  return whole;
+  const bool without_core =
+      (whole == Schedule::row && !reduces) || (whole == Schedule::matmul && !multiplies);
+  return without_core ? Schedule::elementwise : whole;
 }
 
 }  // namespace
@@ -63,7 +64,7 @@ KernelPart kernel_part(const Graph& graph, int32_t kernel, const std::vector<int
   for (int32_t result : wanted)
     editor.output(region.outputs()[result].name, map.at(region.outputs()[result].value));
   part.region = editor.finish();
-  part.schedule = schedule_of_part(whole.attrs.get_string("schedule"), *part.region);
+  part.schedule = schedule_of_part(schedule_of(whole), *part.region);
   return part;
 }
 
@@ -91,7 +92,7 @@ GraphPtr without_unread_results(const GraphPtr& fused) {
     changed = true;
     const KernelPart part = kernel_part(graph, id, wanted, {});
     Attrs attrs = node.attrs;
-    attrs.set("schedule", part.schedule);
+    attrs.set("schedule", schedule_name(part.schedule));
     const std::vector<Value> kept =
         rewriter.add_kernel(rewriter[part.operands], attrs, part.region, node.where);
     std::vector<Value> results(node.types.size());

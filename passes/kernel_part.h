@@ -1,16 +1,15 @@
 #pragma once
 // A kernel cut out of another one.
-#include <string>
 #include <vector>
 
-#include "ir/graph.h"
+#include "ir/schedule.h"
 
 namespace weir {
 
 struct KernelPart {
   GraphPtr region;
   std::vector<Value> operands;  ///< in the graph of the whole kernel; its own results among them
-  std::string schedule;
+  Schedule schedule;
 };
 
 /// What computes the results `wanted` of a kernel of a fused graph, in that order, from its

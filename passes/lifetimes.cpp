@@ -12,10 +12,11 @@ std::map<Value, Lifetime> lifetimes(const Graph& graph) {
   for (int32_t id = 0; id < graph.size(); ++id) {
     const Node& node = graph.node(id);
     if (node.op == Op::reshape) continue;
-    for (Value input : node.inputs) live[root(graph, input)].last = id;
+    for (Value input : node.inputs) live[strip_reshapes(graph, input)].last = id;
     for (size_t r = 0; r < node.types.size(); ++r) live[{id, static_cast<int32_t>(r)}] = {id, id};
   }
-  for (const Output& output : graph.outputs()) live[root(graph, output.value)].last = graph.size();
+  for (const Output& output : graph.outputs())
+    live[strip_reshapes(graph, output.value)].last = graph.size();
   return live;
 }
 

@@ -80,7 +80,7 @@ const std::vector<Pass>& pipeline() {
       // From here on gradients are ordinary code, and equal values are one.
       {"simplify", [](G g, O) { return simplify(g); },
        differentiated, differentiated, until_fixed, always,
-       "removes what only differentiation needed: identity, stop_gradient, surrogate, times one"},
+       "removes what only differentiation needed: identity, stop_gradient, straight_through, times one"},
       {"share_loss_head", [](G g, O) { return share_loss_head(g); },
        differentiated, differentiated, once, shares_loss_head, "each logit is computed once"},
       {"compose", [](G g, O o) { return compose(g, o.compose, o.loss, probes_of(g, o)); },

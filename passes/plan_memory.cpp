@@ -40,55 +40,56 @@ bool together(const Lifetime& a, const Lifetime& b) {
   return a.first <= b.last && b.first <= a.last;
 }
 
-// A place that is taken for a lifetime.
-struct Taken {
+// Bytes of the arena that are taken for a lifetime.
+struct Allocation {
   int64_t begin, end;
   Lifetime life;
 };
 
-// Places in ascending order of their first byte, in blocks, so that one more moves few of them.
-class PlacesInOrder {
+// Allocations in ascending order of their first byte, in blocks, so that one more moves few of
+// them.
+class SortedAllocations {
  public:
-  void insert(const Taken& place) {
+  void insert(const Allocation& allocation) {
     auto block = std::find_if(blocks_.begin(), blocks_.end(), [&](const auto& candidate) {
-      return candidate.back().begin > place.begin;
+      return candidate.back().begin > allocation.begin;
     });
     if (block == blocks_.end()) {
       if (blocks_.empty()) blocks_.emplace_back();
       block = std::prev(blocks_.end());
     }
-    block->insert(
-        std::upper_bound(block->begin(), block->end(), place.begin,
-                         [](int64_t begin, const Taken& other) { return begin < other.begin; }),
-        place);
+    block->insert(std::upper_bound(
+                      block->begin(), block->end(), allocation.begin,
+                      [](int64_t begin, const Allocation& other) { return begin < other.begin; }),
+                  allocation);
     if (block->size() < kBlock) return;
-    std::vector<Taken> behind(block->begin() + kBlock / 2, block->end());
+    std::vector<Allocation> behind(block->begin() + kBlock / 2, block->end());
     block->resize(kBlock / 2);
     blocks_.insert(std::next(block), std::move(behind));
   }
-  /// Visits the places until `f` returns false.
+  /// Visits the allocations until `f` returns false.
   template <typename F>
   void each(F f) const {
     for (const auto& block : blocks_)
-      for (const Taken& place : block)
-        if (!f(place)) return;
+      for (const Allocation& allocation : block)
+        if (!f(allocation)) return;
   }
 
  private:
   static constexpr size_t kBlock = 512;
-  std::vector<std::vector<Taken>> blocks_;
+  std::vector<std::vector<Allocation>> blocks_;
 };
 
-// The places taken so far. Most results live for a few kernels only, so that those of a stretch of
+// The allocations so far. Most results live for a few kernels only, so that those of a stretch of
 // the program are looked up by time; only what lives long is compared with everything.
 class Arena {
  public:
   explicit Arena(int32_t steps) : stretches_(static_cast<size_t>(steps / kStretch + 2)) {}
 
-  /// Takes the lowest place that is free for all of a lifetime.
+  /// Takes the lowest offset that is free for all of a lifetime.
   int64_t take(int64_t size, const Lifetime& life) {
     int64_t offset = 0;
-    const auto pass = [&](const Taken& other) {
+    const auto pass = [&](const Allocation& other) {
       if (offset + size <= other.begin) return false;
       if (together(other.life, life)) offset = std::max(offset, other.end);
       return true;
@@ -97,13 +98,13 @@ class Arena {
       all_.each(pass);
     else
       pass_around(life, pass);
-    const Taken place{offset, offset + size, life};
-    all_.insert(place);
+    const Allocation allocation{offset, offset + size, life};
+    all_.insert(allocation);
     if (is_long(life))
-      long_.insert(place);
+      long_.insert(allocation);
     else
       for (size_t s = stretch(life.first); s <= stretch(life.last); ++s)
-        stretches_[s].push_back(place);
+        stretches_[s].push_back(allocation);
     return offset;
   }
 
@@ -115,25 +116,25 @@ class Arena {
   // Those that live long and those of the same time, in order.
   template <typename F>
   void pass_around(const Lifetime& life, F pass) const {
-    std::vector<Taken> near;
+    std::vector<Allocation> near;
     for (size_t s = stretch(life.first); s <= stretch(life.last); ++s)
-      for (const Taken& place : stretches_[s])
-        if (together(place.life, life)) near.push_back(place);
+      for (const Allocation& allocation : stretches_[s])
+        if (together(allocation.life, life)) near.push_back(allocation);
     std::sort(near.begin(), near.end(),
-              [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+              [](const Allocation& a, const Allocation& b) { return a.begin < b.begin; });
     auto next = near.begin();
     bool goes_on = true;
-    long_.each([&](const Taken& place) {
-      for (; goes_on && next != near.end() && next->begin <= place.begin; ++next)
+    long_.each([&](const Allocation& allocation) {
+      for (; goes_on && next != near.end() && next->begin <= allocation.begin; ++next)
         goes_on = pass(*next);
-      goes_on = goes_on && pass(place);
+      goes_on = goes_on && pass(allocation);
       return goes_on;
     });
     for (; goes_on && next != near.end(); ++next) goes_on = pass(*next);
   }
 
-  PlacesInOrder all_, long_;
-  std::vector<std::vector<Taken>> stretches_;  // by time; what lies in two is in both
+  SortedAllocations all_, long_;
+  std::vector<std::vector<Allocation>> stretches_;  // by time; what lies in two is in both
 };
 
 class Planner {
@@ -142,7 +143,7 @@ class Planner {
 
   GraphPtr run() {
     find_in_place();
-    place_all();
+    allocate();
     return annotated();
   }
 
@@ -152,22 +153,22 @@ class Planner {
     for (const Output& output : graph_.outputs()) {
       auto input = graph_.find_input(output.name);
       if (!input || !graph_.node(*input).attrs.get_bool("state")) continue;
-      Value value = root(graph_, output.value);
+      Value value = strip_reshapes(graph_, output.value);
       const Node& kernel = graph_.node(value);
-      if (kernel.op != Op::kernel || place_.contains(value)) continue;
+      if (kernel.op != Op::kernel || offset_.contains(value)) continue;
       if (graph_.type(value).bytes() != graph_.type(*input).bytes()) continue;
       auto reads = live_.find(*input);
       if (reads != live_.end() && reads->second.last > value.node) continue;
       bool safe = true;
       for (size_t i = 0; i < kernel.inputs.size(); ++i)
-        if (root(graph_, kernel.inputs[i]) == *input)
+        if (strip_reshapes(graph_, kernel.inputs[i]) == *input)
           safe = safe && reads_in_step(*kernel.region, i, graph_.type(value).shape);
-      if (safe) place_[value] = -1 - input->node;  // inputs come first, in order
+      if (safe) offset_[value] = -1 - input->node;  // inputs come first, in order
     }
   }
 
   // Largest first, each at the lowest offset that is free for all of its lifetime.
-  void place_all() {
+  void allocate() {
     struct Wanted {
       int64_t size;
       Value value;
@@ -175,14 +176,14 @@ class Planner {
     };
     std::vector<Wanted> values;
     for (const auto& [value, life] : live_)
-      if (graph_.node(value).op == Op::kernel && !place_.contains(value))
+      if (graph_.node(value).op == Op::kernel && !offset_.contains(value))
         values.push_back({aligned(graph_.type(value).bytes()), value, life});
     std::stable_sort(values.begin(), values.end(),
                      [](const Wanted& a, const Wanted& b) { return a.size > b.size; });
     Arena arena(graph_.size() + 1);
     for (const Wanted& wanted : values) {
       const int64_t offset = arena.take(wanted.size, wanted.life);
-      place_[wanted.value] = offset;
+      offset_[wanted.value] = offset;
       arena_ = std::max(arena_, offset + wanted.size);
     }
   }
@@ -194,10 +195,10 @@ class Planner {
       if (node.op == Op::input) continue;
       std::vector<Value> results = rewriter.copy(id);
       if (node.op != Op::kernel) continue;
-      std::vector<int64_t> places;
+      std::vector<int64_t> offsets;
       for (size_t r = 0; r < node.types.size(); ++r)
-        places.push_back(place_.at({id, static_cast<int32_t>(r)}));
-      rewriter.annotate(results[0].node, std::string(kPlace), places);
+        offsets.push_back(offset_.at({id, static_cast<int32_t>(r)}));
+      rewriter.annotate(results[0].node, std::string(kOffset), offsets);
     }
     rewriter.set_attribute("arena", arena_);
     rewriter.set_stage(Stage::planned);
@@ -206,11 +207,11 @@ class Planner {
 
   const Graph& graph_;
   std::map<Value, Lifetime> live_;
-  std::map<Value, int64_t> place_;
+  std::map<Value, int64_t> offset_;
   int64_t arena_ = 0;
 };
 
-// What is wrong with the places of a graph that verify accepts, one sentence each.
+// What is wrong with the offsets of a graph that verify accepts, one sentence each.
 class PlanCheck {
  public:
   explicit PlanCheck(const Graph& planned) : graph_(planned), live_(lifetimes(planned)) {}
@@ -218,11 +219,11 @@ class PlanCheck {
   std::vector<std::string> run() {
     for (const auto& [value, life] : live_) {
       if (graph_.node(value).op != Op::kernel) continue;
-      int64_t place = graph_.node(value).attrs.get_ints(kPlace).at(value.result);
-      if (place < 0)
-        over_state(value, {graph_.inputs().at(-1 - place), 0});
+      int64_t offset = graph_.node(value).attrs.get_ints(kOffset).at(value.result);
+      if (offset < 0)
+        over_state(value, {graph_.inputs().at(-1 - offset), 0});
       else
-        placed_.push_back({value, life, place, place + graph_.type(value).bytes()});
+        placed_.push_back({value, life, offset, offset + graph_.type(value).bytes()});
     }
     if (overlap_somewhere()) list_overlaps();
     return std::move(broken_);
@@ -252,7 +253,7 @@ class PlanCheck {
                                     text_of(value), name, reads->second.last));
     const Node& kernel = graph_.node(value);
     for (size_t i = 0; i < kernel.inputs.size(); ++i)
-      if (root(graph_, kernel.inputs[i]) == state &&
+      if (strip_reshapes(graph_, kernel.inputs[i]) == state &&
           !reads_in_step(*kernel.region, i, graph_.type(value).shape))
         broken_.push_back(
             fmt::format("{} overwrites the state {}, of which its kernel reads other elements "
@@ -260,7 +261,7 @@ class PlanCheck {
                         text_of(value), name));
   }
 
-  // Whether two places are taken at one time: those that live at a time lie side by side, so that a
+  // Whether two results overlap at one time: those that live at a time lie side by side, so that a
   // new one is compared with its neighbours only.
   bool overlap_somewhere() const {
     std::vector<const Placed*> by_time;
@@ -340,8 +341,8 @@ void check_plan_user(const Graph& graph, const std::string& file) {
   if (broken.empty()) return;
   user_error(
       "plan",
-      "{}: the places of graph {} do not keep results apart:\n  - {}\nCorrect the places, or "
-      "give the graph as fused and let the compiler place it.",
+      "{}: the offsets of graph {} do not keep results apart:\n  - {}\nCorrect the offsets, or "
+      "give the graph as fused and let the compiler plan it.",
       file, graph.name(), join(broken, "\n  - "));
 }
 

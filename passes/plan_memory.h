@@ -1,6 +1,6 @@
 #pragma once
-// fused -> planned: every kernel result gets a place, so that the peak is known before anything
-// runs. The attribute `place` of a kernel has one number a result: a byte offset in the arena (a
+// fused -> planned: every kernel result gets an offset, so that the peak is known before anything
+// runs. The attribute `offset` of a kernel has one number a result: a byte offset in the arena (a
 // multiple of kAlignment), or -1 - k for the buffer of input k, which the kernel updates in place
 // (donated state). The graph attribute `arena` is the arena's size in bytes.
 #include "ir/graph.h"

@@ -18,11 +18,24 @@
 namespace weir {
 namespace {
 
-bool has_schedule(const Node& node, std::initializer_list<const char*> schedules) {
-  if (node.op != Op::kernel) return false;
-  const std::string& schedule = node.attrs.get_string("schedule");
-  return std::any_of(schedules.begin(), schedules.end(),
-                     [&](const char* name) { return schedule == name; });
+// Whether a kernel is computed a second time at all.
+bool can_run_again(Schedule schedule) {
+  switch (schedule) {
+    case Schedule::elementwise:
+    case Schedule::row:
+    case Schedule::matmul:
+      return true;
+    case Schedule::column:
+    case Schedule::attention:
+    case Schedule::attention_grad:
+    case Schedule::attention_stats:
+    case Schedule::attention_map:
+    case Schedule::embedding:
+    case Schedule::embedding_grad:
+    case Schedule::loss_head:
+      return false;
+  }
+  internal_error_at("unknown schedule");
 }
 
 class Recompute {
@@ -33,9 +46,10 @@ class Recompute {
     for (int32_t id = 0; id < graph.size(); ++id) {
       const Node& node = graph.node(id);
       if (!main_[id] || node.op == Op::reshape) continue;
-      for (Value input : node.inputs) users_[root(graph, input)].push_back(id);
+      for (Value input : node.inputs) users_[strip_reshapes(graph, input)].push_back(id);
     }
-    for (const Output& output : graph.outputs()) outputs_.insert(root(graph, output.value));
+    for (const Output& output : graph.outputs())
+      outputs_.insert(strip_reshapes(graph, output.value));
     for (int32_t id : graph.inputs()) fixed_ += aligned(graph.node(id).types[0].bytes());
     peak_ = main_peak(graph, main_);
     for (const auto& [value, users] : users_)
@@ -63,7 +77,7 @@ class Recompute {
     for (const Output& output : graph.outputs())
       if (const auto input = graph.find_input(output.name);
           input && graph.node(*input).attrs.get_bool("state"))
-        live.erase(root(graph, output.value));
+        live.erase(strip_reshapes(graph, output.value));
     return live_peak(graph, live);
   }
 
@@ -92,7 +106,7 @@ class Recompute {
         const std::optional<Value> best = most_freed();
         if (!best) break;
         take(*best, true);
-        vain_.insert(*best);
+        tried_.insert(*best);
         group.push_back(*best);
       }
       if (group.empty()) break;
@@ -122,7 +136,7 @@ class Recompute {
       chosen_ = chosen;
       for (Value value : std::exchange(changed_, {})) changed(value);
       if (split)
-        for (Value value : group) vain_.erase(value);
+        for (Value value : group) tried_.erase(value);
     }
     return result;
   }
@@ -132,7 +146,7 @@ class Recompute {
   std::optional<Value> most_freed() {
     for (Value value : std::exchange(stale_, {})) {
       forget(value);
-      if (!kept_.contains(value) || vain_.contains(value)) continue;
+      if (!kept_.contains(value) || tried_.contains(value)) continue;
       ++stats_.costs;
       std::set<int32_t> seen;
       const std::optional<double> operations = cost(value, true, 0, &seen);
@@ -145,7 +159,7 @@ class Recompute {
     }
     while (!by_gain_.empty()) {
       const Value best = by_gain_.begin()->second;
-      if (kept_.contains(best) && !vain_.contains(best)) return best;
+      if (kept_.contains(best) && !tried_.contains(best)) return best;
       forget(best);
     }
     return std::nullopt;
@@ -174,7 +188,7 @@ class Recompute {
   }
 
   // Results of the same kernel that are there to compute others from.
-  std::vector<int32_t> siblings(Value value) const {
+  std::vector<int32_t> available_siblings(Value value) const {
     std::vector<int32_t> given;
     for (size_t r = 0; r < graph_.node(value).types.size(); ++r) {
       const Value sibling{value.node, static_cast<int32_t>(r)};
@@ -189,11 +203,13 @@ class Recompute {
                              std::set<int32_t>* seen = nullptr) const {
     if (seen) seen->insert(value.node);
     if (outputs_.contains(value)) return std::nullopt;
-    if (!has_schedule(graph_.node(value), {"elementwise", "row", "matmul"})) return std::nullopt;
+    const Node& kernel = graph_.node(value);
+    if (kernel.op != Op::kernel || !can_run_again(schedule_of(kernel))) return std::nullopt;
     if (graph_.type(value).shape.empty() || graph_.type(value).shape.back() == 1)
       return std::nullopt;  // of rows: too small to bother
-    const KernelPart part = kernel_part(graph_, value.node, {value.result}, siblings(value));
-    if (part.schedule == "matmul" && !products) return std::nullopt;
+    const KernelPart part =
+        kernel_part(graph_, value.node, {value.result}, available_siblings(value));
+    if (part.schedule == Schedule::matmul && !products) return std::nullopt;
     double operations = 0;
     for (const Node& inner : part.region->nodes()) {
       const double elements = static_cast<double>(inner.types[0].elements());
@@ -206,7 +222,7 @@ class Recompute {
       operations += 2 * elements * static_cast<double>(a[a.size() - (transposed ? 2 : 1)]);
     }
     for (Value operand : part.operands) {
-      const Value input = root(graph_, operand);
+      const Value input = strip_reshapes(graph_, operand);
       if (seen) seen->insert(input.node);
       if (chosen_.contains(input) || available(input, graph_.type(value).bytes())) continue;
       if (!products || depth == 8) return std::nullopt;
@@ -219,12 +235,13 @@ class Recompute {
 
   void take(Value value, bool products) {
     if (chosen_.contains(value) || !cost(value, products, 0)) return;
-    const KernelPart part = kernel_part(graph_, value.node, {value.result}, siblings(value));
+    const KernelPart part =
+        kernel_part(graph_, value.node, {value.result}, available_siblings(value));
     chosen_.insert(value);
     kept_.erase(value);
     changed(value);
     for (Value operand : part.operands) {
-      const Value input = root(graph_, operand);
+      const Value input = strip_reshapes(graph_, operand);
       if (chosen_.contains(input)) continue;
       if (available(input, graph_.type(value).bytes())) {
         if (graph_.node(input).op == Op::kernel && input.node <= peak_.node &&
@@ -270,11 +287,11 @@ class Recompute {
     for (size_t r = 0; r < node.types.size(); ++r)
       if (chosen_.contains({old.node, static_cast<int32_t>(r)}))
         wanted.push_back(static_cast<int32_t>(r));
-    const KernelPart part = kernel_part(graph_, old.node, wanted, siblings(old));
+    const KernelPart part = kernel_part(graph_, old.node, wanted, available_siblings(old));
     std::vector<Value> operands;
     for (Value operand : part.operands) operands.push_back(late(rewriter, again, operand));
-    const std::vector<Value> copies =
-        rewriter.add_kernel(operands, {{"schedule", part.schedule}}, part.region, node.where);
+    const std::vector<Value> copies = rewriter.add_kernel(
+        operands, {{"schedule", schedule_name(part.schedule)}}, part.region, node.where);
     for (size_t i = 0; i < wanted.size(); ++i) again[{old.node, wanted[i]}] = copies[i];
     return again.at(old);
   }
@@ -290,7 +307,7 @@ class Recompute {
   std::set<Value> chosen_;  ///< computed again
   RecomputeStats& stats_;
   // What `most_freed` knows.
-  std::set<Value> vain_;                           ///< those that were tried
+  std::set<Value> tried_;                          ///< those that were tried
   std::set<Value> stale_;                          ///< those to look at again
   std::vector<Value> changed_;                     ///< since the last trial
   std::map<Value, double> gains_;                  ///< bytes an operation

@@ -63,22 +63,29 @@ struct Site {
   }
 };
 
-// Whether no element can be -0, looking a few steps back. In round-to-nearest a sum is -0 only if
-// both terms are, and an FMA chain from +0 never is.
-bool never_negative_zero(const Graph& graph, Value value, int depth = 4) {
+// Whether no element can have its sign bit set, looking a few steps back. The sign of a sum or of a
+// product of matrices is known only if every term's is: a negative result that is too small for a
+// normal number becomes -0.
+bool never_negative(const Graph& graph, Value value, int depth = 4) {
   if (depth == 0) return false;
   const Node& node = graph.node(value);
-  auto operand = [&](size_t i) { return never_negative_zero(graph, node.inputs[i], depth - 1); };
-  if (!is_float(graph.type(value).dtype)) return true;
+  const auto operand = [&](size_t i) { return never_negative(graph, node.inputs[i], depth - 1); };
   if (node.op == Op::exp || node.op == Op::abs || node.op == Op::sigmoid || node.op == Op::iota)
     return true;
   if (node.op == Op::constant) return !std::signbit(node.attrs.get_float("value"));
   if (node.op == Op::mul) return node.inputs[0] == node.inputs[1];
-  if (node.op == Op::matmul) return node.inputs.size() == 2;
-  if (node.op == Op::add) return operand(0) || operand(1);
+  if (node.op == Op::add) return operand(0) && operand(1);
   if (node.op == Op::select) return operand(1) && operand(2);
   if (node.op == Op::convert) return operand(0);
   return info(node.op).op_class == OpClass::Movement && node.op != Op::concat && operand(0);
+}
+
+// Whether no element can be -0, which integers do not have.
+bool never_negative_zero(const Graph& graph, Value value) {
+  if (!is_float(graph.type(value).dtype)) return true;
+  const Node& node = graph.node(value);
+  if (node.op == Op::convert && !is_float(graph.type(node.inputs[0]).dtype)) return true;
+  return never_negative(graph, value);
 }
 
 Outcome fold_constants(const Site& s) {
@@ -310,7 +317,7 @@ Outcome operand_order(const Site& s) {
 }
 
 Outcome gradient_only(const Site& s) {
-  bool is_value = s.is(Op::identity) || s.is(Op::stop_gradient) || s.is(Op::surrogate);
+  bool is_value = s.is(Op::identity) || s.is(Op::stop_gradient) || s.is(Op::straight_through);
   return is_value ? Outcome(s.in(0)) : kNothing;
 }
 
@@ -323,7 +330,7 @@ struct Rule {
 
 // clang-format off
 constexpr Rule kRules[] = {
-    {"gradient_only", gradient_only, Stage::differentiated, "identity, stop_gradient and surrogate are their first operand once gradients are taken"},
+    {"gradient_only", gradient_only, Stage::differentiated, "identity, stop_gradient and straight_through are their first operand once gradients are taken"},
     {"fold_constants", fold_constants, Stage::built, "constants are exact until emitted; a conversion that rounds and a NaN are left"},
     {"move_constant", move_constant, Stage::built, "all elements are equal wherever they move; padding adds +0 only"},
     {"scalar_constant", scalar_constant, Stage::built, "operands broadcast implicitly"},

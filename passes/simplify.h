@@ -1,7 +1,9 @@
 #pragma once
 // Local rewrites that never change a bit of a finite result: constant folding, algebra that is
 // exact in floating point, and one order for the operands of commutative ops, so that interning
-// finds equal subexpressions.
+// finds equal subexpressions. That holds of compiled code as well, whose arithmetic flushes numbers
+// below the smallest normal one to zero of the same sign. Outside of it are inputs of a program
+// that are so small: where a rule leaves an operation out, as in x * 1, they stay what they are.
 #include <string>
 #include <vector>
 

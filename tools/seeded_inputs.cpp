@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "passes/optimizer_slots.h"
 #include "runtime/random.h"
 
 namespace weir {
@@ -69,7 +70,8 @@ Tensors seeded_inputs(const Graph& graph, uint64_t seed) {
     const std::string& name = graph.input_name(id);
     Random random(seed, stream++);
     if (is_float(type.dtype)) {
-      inputs[name] = random_floats(type, type.rank() == 0 || name.starts_with("adam.v."), random);
+      inputs[name] =
+          random_floats(type, type.rank() == 0 || name.starts_with(kSecondMoment), random);
       continue;
     }
     int64_t below = type.dtype == DType::boolean ? 2 : smallest_vocabulary(graph, {id, 0});

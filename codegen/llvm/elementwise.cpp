@@ -144,7 +144,7 @@ Value* emit_unrounded(Emitter& e, Op op, DType result, DType operand,
   switch (op) {
     case Op::identity:
     case Op::stop_gradient:
-    case Op::surrogate:
+    case Op::straight_through:
       return x;
     case Op::convert:
       return converted(e, operand, result, x);

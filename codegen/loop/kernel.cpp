@@ -43,12 +43,12 @@ bool has_reductions(const Graph& region) {
   });
 }
 
-std::vector<LoopNest> plan(const Graph& region, std::string_view schedule, const Target& target) {
-  WEIR_CHECK(is_loop_schedule(schedule), "schedule {} is none of loops", schedule);
+std::vector<LoopNest> plan(const Graph& region, Schedule schedule, const Target& target) {
+  WEIR_CHECK(anchors_of(schedule).empty(), "schedule {} is none of loops", schedule_name(schedule));
   // Reductions over axes of extent 1 change nothing; a region of no others is elementwise.
   if (!has_reductions(region)) return plan_by_shape(region, target);
-  if (schedule == "row") return {plan_row(region, target)};
-  WEIR_CHECK(schedule == "column", "a reduction in schedule {}", schedule);
+  if (schedule == Schedule::row) return {plan_row(region, target)};
+  WEIR_CHECK(schedule == Schedule::column, "a reduction in schedule {}", schedule_name(schedule));
   return {plan_column(region, target)};
 }
 
@@ -108,18 +108,14 @@ bool can_overwrite(const Graph& region, const std::vector<LoopNest>& nests, InPl
 
 }  // namespace
 
-bool is_loop_schedule(std::string_view schedule) {
-  return schedule == "elementwise" || schedule == "row" || schedule == "column";
-}
-
-KernelCode make_loop_kernel(const GraphPtr& region, std::string_view schedule, const Target& target,
+KernelCode make_loop_kernel(const GraphPtr& region, Schedule schedule, const Target& target,
                             const std::vector<InPlace>& in_place) {
   auto made = std::make_shared<Plan>();
   made->region = region;
   made->nests = plan(*region, schedule, target);
   made->in_place = in_place;
   KernelCode code;
-  code.key = fmt::format("{}\n{}", schedule, structural_key(*region));
+  code.key = fmt::format("{}\n{}", schedule_name(schedule), structural_key(*region));
   for (const InPlace& pair : in_place) {
     WEIR_CHECK(can_overwrite(*region, made->nests, pair),
                "output {} cannot overwrite input {} in\n{}", pair.output, pair.input,

@@ -311,12 +311,4 @@ ColumnNest plan_column(const Graph& region, const Target& target) {
   return nest;
 }
 
-int elementwise_cost(Op op) {
-  if (op == Op::div || op == Op::sqrt) return 4;
-  if (op == Op::rsqrt) return 8;
-  if (op == Op::exp || op == Op::log || op == Op::tanh || op == Op::sigmoid) return 16;
-  if (op == Op::sin || op == Op::cos || op == Op::erf || op == Op::pow) return 32;
-  return 1;
-}
-
 }  // namespace weir

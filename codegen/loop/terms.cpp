@@ -113,7 +113,7 @@ class TermBuilder {
     const Node& node = region_.node(value);
     const DType dtype = region_.type(value).dtype;
     bool same = node.op == Op::identity || node.op == Op::stop_gradient ||
-                node.op == Op::surrogate ||
+                node.op == Op::straight_through ||
                 (node.op == Op::convert && region_.type(node.inputs[0]).dtype == dtype);
     if (same) return at(node.inputs[0], map);
     Term term;
@@ -245,7 +245,7 @@ class TermBuilder {
       term.cost = 0;  // its pass has computed it
     }
     if (term.kind == TermKind::load) term.cost = 1;
-    if (term.kind == TermKind::compute) term.cost += elementwise_cost(term.op);
+    if (term.kind == TermKind::compute) term.cost += info(term.op).instructions;
     for (size_t i = 0; i < out_.terms.size(); ++i)
       if (out_.terms[i] == term) return static_cast<int>(i);
     out_.terms.push_back(std::move(term));

@@ -78,7 +78,4 @@ struct LoopTerms {
 LoopTerms make_loop_terms(const Graph& region, std::vector<int64_t> extents,
                           const std::vector<int>& outputs);
 
-/// Rough cost of one vector of an elementwise op, in simple instructions.
-int elementwise_cost(Op op);
-
 }  // namespace weir

@@ -82,8 +82,7 @@ class MatmulKernel {
   static bool is_long(const Graph& region) {
     constexpr int64_t few = 6;
     int64_t operations = 0;
-    for (const Node& node : region.nodes())
-      if (info(node.op).op_class == OpClass::Elementwise) operations += elementwise_cost(node.op);
+    for (const Node& node : region.nodes()) operations += info(node.op).instructions;
     return operations > few;
   }
   void find_product() {

@@ -7,6 +7,7 @@
 
 #include "lab/measure/metric_probes.h"
 #include "lab/measure/nonfinite.h"
+#include "lab/measure/record_keys.h"
 #include "lab/measure/statistics.h"
 #include "lab/measure/token_input.h"
 #include "support/error.h"
@@ -19,7 +20,6 @@ using Json = nlohmann::ordered_json;
 using Numbers = std::vector<double>;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t kLastOther = 15;  // tokens 1..15 are what the sink token is compared with
 
 Json numbers(const Numbers& values) {
   Json array = Json::array();
@@ -64,7 +64,7 @@ class LayerRecord {
         missing_(measurement.plan.missing),
         values_(values),
         outliers_(outliers) {
-    for (int64_t t = 1; t <= kLastOther && t < T_; ++t)
+    for (int64_t t = kOtherTokens.first; t <= kOtherTokens.last && t < T_; ++t)
       if (t != cut.sink_token) others_.push_back(t);
   }
 

@@ -181,10 +181,15 @@ TokenArray read_token_ids(const std::string& word, int64_t vocabulary, size_t wa
         return checked_ids<uint16_t>(array, file, vocabulary);
       case FileDtype::u8:
         return checked_ids<uint8_t>(array, file, vocabulary);
-      default:
+      case FileDtype::f64:
+      case FileDtype::f32:
+      case FileDtype::f16:
+      case FileDtype::bf16:
+      case FileDtype::boolean:
         user_error("tokens", "{} holds {}, but token ids are whole numbers (int8 to uint64).",
                    file.path, safetensors_name(array.dtype));
     }
+    internal_error_at("unknown dtype");
   }();
   return {array.shape, ids};
 }

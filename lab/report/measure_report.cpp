@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "io/file.h"
+#include "lab/measure/record_keys.h"
 #include "lab/report/measure_summary.h"
 #include "lab/report/page_text.h"
 #include "lab/report/report_assets.h"
@@ -21,7 +22,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr size_t kScatterTokens = 16;
+constexpr size_t kScatterTokens = kOtherTokens.last + 1;
 constexpr size_t kMassiveShown = 24;
 
 json five_digits(const json& value) {
@@ -43,16 +44,13 @@ json scatter(const json& record, const std::string& branch, const char* input) {
         first.push_back(five_digits(tokens[t]));
       result[key].push_back(first);
     };
-    const auto ratio_key = [&](const std::string& ratio) {
-      return fmt::format("{}_{}", ratio, branch);
-    };
-    const std::vector<std::string> ratios = {"bloat", "compress", "change"};
+    const auto ratio_key = [&](const char* ratio) { return fmt::format("{}_{}", ratio, branch); };
     if (!layer["norm"].contains(input) ||
-        std::any_of(ratios.begin(), ratios.end(),
-                    [&](const std::string& ratio) { return !layer.contains(ratio_key(ratio)); }))
+        std::any_of(kBranchRatios.begin(), kBranchRatios.end(),
+                    [&](const char* ratio) { return !layer.contains(ratio_key(ratio)); }))
       return json::object();  // what a model of one's own does not name
     add("norm", layer["norm"][input]);
-    for (const std::string& ratio : ratios) add(ratio, layer[ratio_key(ratio)]);
+    for (const char* ratio : kBranchRatios) add(ratio, layer[ratio_key(ratio)]);
   }
   return result;
 }
@@ -237,6 +235,7 @@ std::string measure_page(const MeasureReport& report) {
   const json record = json::parse(report.record);
   PageData curves = page_data(as_run(record, report));
   const json data = {{"arm", std::move(curves.data["arms"][0])},
+                     {"others", fmt::format("{}-{}", kOtherTokens.first, kOtherTokens.last)},
                      {"scatter",
                       {{"attn", scatter(record, "attn", "resid_pre")},
                        {"mlp", scatter(record, "mlp", "resid_mid")}}}};

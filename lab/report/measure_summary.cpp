@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "lab/measure/record_keys.h"
 #include "lab/measure/statistics.h"
 #include "lab/report/report_summary.h"
 #include "support/text.h"
@@ -36,11 +37,12 @@ std::vector<double> numbers_at(const json& layer, const char* key) {
   return layer.contains(key) ? numbers_of(layer[key]) : std::vector<double>{};
 }
 
-// The sink token's norm over the mean of tokens 1..15.
+// The sink token's norm over the mean of the tokens that it is compared with.
 double sink_ratio(const std::vector<double>& norms, size_t sink) {
   if (norms.empty()) return kNaN;
   std::vector<double> others;
-  for (size_t t = 1; t <= 15 && t < norms.size(); ++t)
+  for (auto t = static_cast<size_t>(kOtherTokens.first);
+       t <= static_cast<size_t>(kOtherTokens.last) && t < norms.size(); ++t)
     if (t != sink) others.push_back(norms[t]);
   return ratio(norms.at(sink), mean(others));
 }
@@ -130,12 +132,12 @@ std::string measure_table(const std::string& text) {
          fmt::format(
              "\nloss {:.4f} nats; sink rate {:.3f}; R_GS median {} (quartiles {} to {}); largest "
              "norm ratio {}\n"
-             "token {} against tokens 1-15; uniform attention would give a sink score of {} and a "
+             "token {} against tokens {}-{}; uniform attention would give a sink score of {} and a "
              "mass of {}\n{}",
              all.loss, all.mean_sink_rate, short_number(all.ratio_median),
              short_number(all.ratio_quartiles[0]), short_number(all.ratio_quartiles[1]),
              short_number(all.norm_ratio_max), record["settings"]["sink_token"].get<int64_t>(),
-             short_number(number(first["sink_score_null"])),
+             kOtherTokens.first, kOtherTokens.last, short_number(number(first["sink_score_null"])),
              short_number(number(first["sink_mass_null"])), caveat.empty() ? "" : caveat + "\n") +
          left_out_line(record);
 }

@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "io/json_text.h"
+#include "lab/measure/metric_probes.h"
+#include "lab/measure/record_keys.h"
 #include "support/error.h"
 
 namespace weir {
@@ -16,11 +18,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr const char* norm_keys[] = {"resid_pre", "resid_mid", "resid_post",
-                                     "attn_out",  "mlp_out",   "value"};
+// Gradients on the way into attention, which the page plots.
 constexpr const char* path_keys[] = {"attn_in", "q", "k", "v"};
-constexpr const char* ratio_keys[] = {"bloat_attn", "compress_attn", "change_attn",
-                                      "bloat_mlp",  "compress_mlp",  "change_mlp"};
 
 constexpr const char* kRepair =
     "`weir train resume=FOLDER` with the run's folder computes again what is damaged or missing";
@@ -106,9 +105,9 @@ double largest(const std::vector<double>& values) {
 }
 
 /// Mean over tokens first..last without the sink token, cut to what exists.
-double mean_others(const std::vector<double>& values, int sink, int first, int last) {
+double mean_others(const std::vector<double>& values, int sink, int64_t first, int64_t last) {
   std::vector<double> others;
-  for (int t = first; t <= last && t < static_cast<int>(values.size()); ++t)
+  for (int64_t t = first; t <= last && t < static_cast<int64_t>(values.size()); ++t)
     if (t != sink) others.push_back(values[static_cast<size_t>(t)]);
   return mean(others);
 }
@@ -156,38 +155,46 @@ class RecordReader {
   }
 
   void layer(const Field& layer, MeasuredStep& step) {
+    const auto [first, last] = kOtherTokens;
+    for (const RecordKey& key : kLayerKeys) {
+      if ((key.optional || leaves_out_) && !layer.has(key.name)) continue;
+      switch (key.kind) {
+        case RecordKind::number:
+          step.by_layer[key.name].push_back(layer[key.name].number());
+          break;
+        case RecordKind::heads:
+          heads(layer, key.name, step);
+          break;
+        case RecordKind::tokens:
+          tokens(layer, key.name, "", first, last, step);
+          break;
+        case RecordKind::other:
+          break;
+      }
+    }
+    const Field norm = layer["norm"], gradient = layer["grad_norm"];
     const auto there = [&](const Field& parent, const char* key) {
       return !leaves_out_ || parent.has(key);
     };
-    for (const char* key : {"sink_score", "sink_mass", "sink_second_moment", "attention_entropy"}) {
-      if (!there(layer, key)) continue;
-      std::vector<double> heads = layer[key].numbers();
-      step.by_layer[key].push_back(mean(heads));
-      if (std::string(key) == "sink_score" || std::string(key) == "sink_mass") {
-        step.by_layer[std::string(key) + "_max"].push_back(largest(heads));
-        step.by_head[key].push_back(std::move(heads));
-      }
-    }
-    if (layer.has("row_sum")) {
-      step.by_head["row_sum"].push_back(layer["row_sum"].numbers());
-      step.by_layer["row_sum"].push_back(mean(step.by_head["row_sum"].back()));
-    }
-    for (const char* key : {"sink_rate", "sink_score_null", "sink_mass_null", "gradient_sink_ratio",
-                            "resid_post_max_abs", "resid_post_median_abs", "resid_post_kurtosis"})
-      if (there(layer, key)) step.by_layer[key].push_back(layer[key].number());
-    const Field norm = layer["norm"], gradient = layer["grad_norm"];
-    for (const char* key : norm_keys)
-      if (there(norm, key)) tokens(norm, key, "norm.", 1, 15, step);
-    if (norm.has("value_scaled")) tokens(norm, "value_scaled", "norm.", 1, 15, step);
+    for (const HookOfKey& stream : stream_hooks())
+      if (there(norm, stream.key)) tokens(norm, stream.key, "norm.", first, last, step);
+    if (there(norm, "value")) tokens(norm, "value", "norm.", first, last, step);
+    if (norm.has("value_scaled")) tokens(norm, "value_scaled", "norm.", first, last, step);
     for (const char* key : path_keys)
       if (there(gradient, key)) tokens(gradient, key, "grad.", 0, window_, step);
     if (gradient.has("v_scaled")) tokens(gradient, "v_scaled", "grad.", 0, window_, step);
-    for (const char* key : ratio_keys)
-      if (there(layer, key)) tokens(layer, key, "", 1, 15, step);
   }
 
-  void tokens(const Field& parent, const char* key, const std::string& prefix, int first, int last,
-              MeasuredStep& step) {
+  void heads(const Field& layer, const std::string& key, MeasuredStep& step) {
+    std::vector<double> values = layer[key.c_str()].numbers();
+    step.by_layer[key].push_back(mean(values));
+    const bool shows_largest = key == "sink_score" || key == "sink_mass";
+    if (shows_largest) step.by_layer[key + "_max"].push_back(largest(values));
+    if (shows_largest || key == "row_sum") step.by_head[key].push_back(std::move(values));
+  }
+
+  void tokens(const Field& parent, const char* key, const std::string& prefix, int64_t first,
+              int64_t last, MeasuredStep& step) {
     const std::vector<double> values = parent[key].numbers();
     if (values.size() != length_)
       parent[key].fail(fmt::format("{} tokens are needed, found {}", length_, values.size()));

@@ -10,10 +10,6 @@
 namespace weir {
 namespace {
 
-OptimizerKind optimizer_kind(const std::string& name) {
-  return name == "sgd" ? OptimizerKind::sgd : OptimizerKind::adamw;
-}
-
 std::set<std::string> ids_of(const std::vector<ResolvedProbe>& probes) {
   std::set<std::string> ids;
   for (const ResolvedProbe& probe : probes) ids.insert(probe.id);

@@ -12,6 +12,7 @@
 #include "io/hash.h"
 #include "lab/measure/attention_map.h"
 #include "lab/measure/record_values.h"
+#include "passes/optimizer_slots.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"
@@ -206,11 +207,10 @@ std::vector<StateArray> Trainer::weights() {
 
 std::vector<StateArray> Trainer::optimizer_state() {
   std::vector<StateArray> arrays;
-  const bool adamw = config_.optimizer.kind == "adamw";
+  const OptimizerSlots slots = slots_of(optimizer_kind(config_.optimizer.kind));
   for (const Parameter& parameter : graphs_.parameters)
-    for (const char* prefix : {adamw ? "adam.m." : "sgd.m.", "adam.v."}) {
-      if (!adamw && std::string(prefix) == "adam.v.") continue;
-      const std::string name = prefix + parameter.name;
+    for (const char* moment : slots.moments) {
+      const std::string name = moment + parameter.name;
       arrays.push_back({name, parameter.type, runner_->session().data(name)});
     }
   return arrays;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "passes/optimizer_slots.h"
 #include "passes/probes.h"
 
 namespace weir {
@@ -13,8 +14,6 @@ enum class Purpose : uint8_t {
   train,    ///< a step of an optimiser around loss and gradients (passes/compose/train.h)
   measure,  ///< probes of values and of their gradients, no update (passes/compose/measure.h)
 };
-
-enum class OptimizerKind : uint8_t { adamw, sgd };
 
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adamw;

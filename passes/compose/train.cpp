@@ -77,18 +77,16 @@ std::set<std::string> names_of(const std::vector<Weight>& weights) {
 using State = ProgramState;
 
 std::vector<State> moments_of(const Weight& weight, OptimizerKind kind) {
-  switch (kind) {
-    case OptimizerKind::adamw:
-      return {{"adam.m." + weight.name, weight.type}, {"adam.v." + weight.name, weight.type}};
-    case OptimizerKind::sgd:
-      return {{"sgd.m." + weight.name, weight.type}};
-  }
-  internal_error_at("unknown optimiser");
+  std::vector<State> moments;
+  for (const char* moment : slots_of(kind).moments)
+    moments.push_back({moment + weight.name, weight.type});
+  return moments;
 }
 
 std::vector<State> scalars_of(OptimizerKind kind) {
-  if (kind == OptimizerKind::sgd) return {{"rate", f32({})}};
-  return {{"rate", f32({})}, {"bias1", f32({})}, {"bias2", f32({})}};
+  std::vector<State> scalars;
+  for (const char* scalar : slots_of(kind).scalars) scalars.push_back({scalar, f32({})});
+  return scalars;
 }
 
 class TrainingStep {

@@ -6,6 +6,7 @@
 
 #include "passes/compose/compose.h"
 #include "passes/compose/model_program.h"
+#include "passes/optimizer_slots.h"
 #include "passes/probes.h"
 
 namespace weir {
@@ -22,8 +23,9 @@ using TrainingPrograms = BatchPrograms;
 
 /// `graph` (stage differentiated) returns the loss and `grad.<w>` for every trained state input w.
 ///
-/// Added inputs: rank-0 f32 `rate`, and for adamw `bias1`, `bias2` = 1 / (1 - beta^t).
-/// Added states: `adam.m.<w>` and `adam.v.<w>`, or `sgd.m.<w>`; with micro-batches the accumulators
+/// Added inputs: the rank-0 f32 scalars of passes/optimizer_slots.h: `rate`, and for adamw `bias1`,
+/// `bias2` = 1 / (1 - beta^t).
+/// Added states: the moments of passes/optimizer_slots.h; with micro-batches the accumulators
 /// `grad.<w>`, `loss` and `probe.<id>`.
 /// Outputs: `loss`, `grad_norm` (before clipping) and every updated state under its own name.
 /// Where the norm or the loss is not finite, every state keeps its value: the update is left out.

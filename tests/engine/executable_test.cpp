@@ -123,7 +123,7 @@ TEST(Executable, ProductsWithLongChainsUpdateStatesInPlace) {
   Tensor product = matmul(b.input("x", f32({19, 1500})), b.input("y", f32({1500, 23})));
   b.output("w", w * 0.9 - product * 0.1);
   const GraphPtr graph = planned(b.finish());
-  ASSERT_THAT(print_graph(*graph), testing::HasSubstr("place=[-1]")) << "not in place";
+  ASSERT_THAT(print_graph(*graph), testing::HasSubstr("offset=[-1]")) << "not in place";
   Tensors inputs = test::random_inputs(*graph, 4);
   const Tensors want = interpret(*graph, inputs);
   Executables programs({graph}, {});

@@ -119,5 +119,29 @@ TEST(Range, CrossEntropy) {
   }
 }
 
+// A negative sum below the smallest normal number is flushed to -0, which 0 added to it makes +0:
+// no rewrite may leave that addition out.
+TEST(Range, ZeroAddedToAFlushedSumIsPositiveZero) {
+  const Type type = f32({16});
+  Builder b("flushed");
+  Tensor sum = abs(b.input("a", type)) + b.input("c", type);
+  b.output("sum", sum);
+  b.output("plus_zero", sum + 0.0);
+  const Tensors inputs = {{"a", {type, std::vector<double>(16, 1.2e-38)}},
+                          {"c", {type, std::vector<double>(16, -1.3e-38)}}};
+  const GraphPtr graph = b.finish();
+  for (const Target& target : runnable_targets()) {
+    CompileOptions options;
+    options.target = target;
+    const Executables programs = compile(graph, options, {.target = target, .threads = 1});
+    Session session(programs, 1);
+    const Tensors outputs = run(session, inputs).outputs;
+    for (const double element : outputs.at("sum").data)
+      EXPECT_TRUE(element == 0 && std::signbit(element)) << target.name << ": " << element;
+    for (const double element : outputs.at("plus_zero").data)
+      EXPECT_TRUE(element == 0 && !std::signbit(element)) << target.name << ": " << element;
+  }
+}
+
 }  // namespace
 }  // namespace weir

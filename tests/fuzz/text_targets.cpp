@@ -180,13 +180,13 @@ std::vector<std::string> graph_seeds() {
   probe A {id="h.0 : l2 \"quoted\" \\ done"}
   return A
 )",
-      R"(graph "a name" (x: f32[4,64] {place=[128]} as in.x, w: f32[64,64] state) stage=planned arena=4096
-  A, B = kernel x, w {place=[0,-2], schedule="matmul"} : f32[4,64], f32[64,64] as h.0 h.1 region (x0: f32[4,64], x1: f32[64,64])
+      R"(graph "a name" (x: f32[4,64] {offset=[128]} as in.x, w: f32[64,64] state) stage=planned arena=4096
+  A, B = kernel x, w {offset=[0,-2], schedule="matmul"} : f32[4,64], f32[64,64] as h.0 h.1 region (x0: f32[4,64], x1: f32[64,64])
     A = matmul x0, x1 : f32[4,64]
     B = constant {value=0.1} : f32[64,64]
     C = mul x1, B : f32[64,64]
     return A, C
-  C = kernel {place=[1024], schedule="elementwise"} : f32[2] region inner () stage=fused
+  C = kernel {offset=[1024], schedule="elementwise"} : f32[2] region inner () stage=fused
     A = constant {value=inf} : f32[2]
     return A
   return "loss of all" = A, w = B, C

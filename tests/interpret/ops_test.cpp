@@ -61,7 +61,7 @@ const std::map<Op, std::function<double(double, double)>>& formulas() {
       {Op::ge, [](double x, double y) { return !(x < y); }},
       {Op::eq, [](double x, double y) { return !(x < y) && !(x > y); }},
       {Op::ne, [](double x, double y) { return x < y || x > y; }},
-      {Op::surrogate, [](double x, double) { return x; }},
+      {Op::straight_through, [](double x, double) { return x; }},
       {Op::relu, [](double x, double) { return x > 0 ? x : 0; }},
       {Op::silu, [](double x, double) { return x * (1 + std::tanh(x / 2)) / 2; }},
       {Op::swiglu, [](double x, double y) { return y * x * (1 + std::tanh(x / 2)) / 2; }},

@@ -1,5 +1,6 @@
 #include "ir/builder.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,6 +31,20 @@ TEST(Builder, PrintsAsTheDesignShows) {
             "  D = mul B, C : f32[4,128,256]\n"
             "  return y = D\n");
   EXPECT_EQ(graph->node(*graph->find("blocks.0.ln1.hook_normalized")).op, Op::rms_norm);
+}
+
+TEST(Builder, NodesCarryThePlaceOfTheCall) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4}));
+  const Where here = Where::current();
+  Tensor called = exp(x);
+  const auto place = [&](const Tensor& tensor) { return b.graph().node(tensor.value()).where; };
+  EXPECT_EQ(place(called), fmt::format("builder_test.cpp:{}", here.line + 1));
+  EXPECT_EQ(place(maximum(x, 2.0)), fmt::format("builder_test.cpp:{}", here.line + 4));
+  EXPECT_EQ(place(x * 3.0), "") << "operators cannot take a place";
+  // Another front end names lines of its own.
+  EXPECT_EQ(place(tanh(x, {"models/gated.py", 7})), "gated.py:7");
+  EXPECT_EQ(place(sin(x, Where{})), "");
 }
 
 TEST(Builder, EqualPureNodesAreOne) {

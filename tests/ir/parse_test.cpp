@@ -24,14 +24,14 @@ std::string mistakes_in(const std::string& line) {
 }
 
 constexpr const char* kPlanned =
-    R"(graph "a name" (x: f32[4,64] {place=[128]} as in.x at m.cpp:3, w: f32[64,64] state) stage=planned arena=4096
-  A, B = kernel x, w {place=[0,-2], schedule="matmul"} : f32[4,64], f32[64,64] as h.0 h.1 1:h.w at m.cpp:7 region (x0: f32[4,64], x1: f32[64,64])
+    R"(graph "a name" (x: f32[4,64] {offset=[128]} as in.x at m.cpp:3, w: f32[64,64] state) stage=planned arena=4096
+  A, B = kernel x, w {offset=[0,-2], schedule="matmul"} : f32[4,64], f32[64,64] as h.0 h.1 1:h.w at m.cpp:7 region (x0: f32[4,64], x1: f32[64,64])
     A = matmul x0, x1 : f32[4,64]
     B = constant {value=0.1} : f32[64,64]
     C = mul x1, B : f32[64,64]
     return A, C
   probe A {id="h.0 : l2 \"quoted\" \\ done"}
-  C = kernel {place=[1024], schedule="elementwise"} : f32[2] region inner () stage=fused
+  C = kernel {offset=[1024], schedule="elementwise"} : f32[2] region inner () stage=fused
     A = constant {value=inf} : f32[2]
     return A
   D = reshape A {shape=[256]} : f32[256]
@@ -45,7 +45,7 @@ TEST(Parse, EveryPartOfTheGrammarComesBack) {
   EXPECT_EQ(graph->stage(), Stage::planned);
   EXPECT_EQ(graph->attrs().get_int("arena"), 4096);
   EXPECT_TRUE(graph->node(1).attrs.get_bool("state"));
-  EXPECT_EQ(graph->node(0).attrs.get_ints(kPlace), std::vector<int64_t>{128});
+  EXPECT_EQ(graph->node(0).attrs.get_ints(kOffset), std::vector<int64_t>{128});
   EXPECT_EQ(graph->node(0).where, "m.cpp:3");
   EXPECT_EQ(graph->find("h.w"), (Value{2, 1}));
   EXPECT_EQ(graph->find("h.1"), (Value{2, 0}));
@@ -324,6 +324,17 @@ TEST(Parse, MistakesInRegions) {
   std::string nested;
   for (int i = 0; i < 6; ++i) nested += "(a: f32[2,4])\nB = kernel a {schedule=\"row\"} region ";
   EXPECT_NE(kernel(nested).find("regions nest at most 4 deep"), std::string::npos);
+}
+
+// Texts of earlier versions call the op `surrogate` and the attribute `place`.
+TEST(Parse, FormerNamesAreRead) {
+  const GraphPtr graph = parse_graph(
+      "graph g (x: f32[4] {place=[128]}, y: f32[4])\n  A = surrogate x, y\n  return A", "old.weir");
+  EXPECT_EQ(graph->node(0).attrs.get_ints(kOffset), std::vector<int64_t>{128});
+  EXPECT_EQ(graph->node(2).op, Op::straight_through);
+  const std::string now = print_graph(*graph);
+  EXPECT_NE(now.find("x: f32[4] {offset=[128]}"), std::string::npos) << now;
+  EXPECT_NE(now.find("A = straight_through x, y"), std::string::npos) << now;
 }
 
 }  // namespace

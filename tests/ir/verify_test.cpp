@@ -8,6 +8,7 @@
 #include "ir/ir_test_util.h"
 #include "ir/parse.h"
 #include "ir/print.h"
+#include "ir/schedule.h"
 #include "support/text.h"
 
 namespace weir {
@@ -118,8 +119,8 @@ TEST(Verify, Structure) {
        "operands fit the op: [input]"},
       {[](const GraphPtr& g) { node_of(g, 1).op = Op::matmul; },
        "operands fit the op: [matmul] 1 operands given, but 2 to 3 needed."},
-      {[](const GraphPtr& g) { node_of(g, 1).attrs.set("place", std::vector<int64_t>{0}); },
-       "only kernels and inputs of planned graphs have a place"},
+      {[](const GraphPtr& g) { node_of(g, 1).attrs.set("offset", std::vector<int64_t>{0}); },
+       "only kernels and inputs of planned graphs have an offset"},
   };
   for (const Case& c : cases) {
     GraphPtr graph = two_nodes();
@@ -158,11 +159,12 @@ TEST(Verify, RulesOfStages) {
        "kernels exist from fused on"},
       {"lowered", "A = kernel x {schedule=\"row\"} region (a: f32[4,8])\nreturn a",
        "kernels exist from fused on"},
-      {"lowered", "A = identity x", "identity, surrogate and stop_gradient are gone once lowered"},
+      {"lowered", "A = identity x",
+       "identity, straight_through and stop_gradient are gone once lowered"},
       {"lowered", "A = stop_gradient x",
-       "identity, surrogate and stop_gradient are gone once lowered"},
-      {"lowered", "A = surrogate x, s",
-       "identity, surrogate and stop_gradient are gone once lowered"},
+       "identity, straight_through and stop_gradient are gone once lowered"},
+      {"lowered", "A = straight_through x, s",
+       "identity, straight_through and stop_gradient are gone once lowered"},
       {"lowered", "A = softmax x",
        "composites without a kernel of their own are decomposed once lowered"},
       {"lowered", "A = reduce_sum x {axes=[1]}",
@@ -184,24 +186,24 @@ TEST(Verify, RulesOfStages) {
 }
 
 TEST(Verify, RulesOfPlaces) {
-  auto kernel = [](const std::string& place) {
+  auto kernel = [](const std::string& offset) {
     std::string text = rule_at(
-        "planned", "A = kernel x {" + place +
+        "planned", "A = kernel x {" + offset +
                        "schedule=\"elementwise\"} region (a: f32[4,8])\nB = exp a\nreturn B");
     return text.substr(0, text.find(", unlike node"));
   };
-  EXPECT_EQ(kernel("place=[128], "), "no error");
-  EXPECT_EQ(kernel("place=[-4], "), "no error");
-  EXPECT_EQ(kernel(""), "a planned kernel has one place a result, 1");
-  EXPECT_EQ(kernel("place=[0,64], "), "a planned kernel has one place a result, 1");
-  EXPECT_EQ(kernel("place=[32], "), "place 32 is a multiple of 64");
-  EXPECT_EQ(kernel("place=[192], "), "place 192 and 128 bytes end inside the arena of 256");
-  EXPECT_EQ(kernel("place=[9223372036854775744], "),
-            "place 9223372036854775744 and 128 bytes end inside the arena of 256");
-  EXPECT_EQ(kernel("place=[-1], "), "place -1 is the state input 0 of 128 bytes");
-  EXPECT_EQ(kernel("place=[-9], "), "place -9 is the state input 8 of 128 bytes");
-  EXPECT_EQ(kernel("place=[-9223372036854775808], "),
-            "place -9223372036854775808 is the state input 9223372036854775807 of 128 bytes");
+  EXPECT_EQ(kernel("offset=[128], "), "no error");
+  EXPECT_EQ(kernel("offset=[-4], "), "no error");
+  EXPECT_EQ(kernel(""), "a planned kernel has one offset a result, 1");
+  EXPECT_EQ(kernel("offset=[0,64], "), "a planned kernel has one offset a result, 1");
+  EXPECT_EQ(kernel("offset=[32], "), "offset 32 is a multiple of 64");
+  EXPECT_EQ(kernel("offset=[192], "), "offset 192 and 128 bytes end inside the arena of 256");
+  EXPECT_EQ(kernel("offset=[9223372036854775744], "),
+            "offset 9223372036854775744 and 128 bytes end inside the arena of 256");
+  EXPECT_EQ(kernel("offset=[-1], "), "offset -1 is the state input 0 of 128 bytes");
+  EXPECT_EQ(kernel("offset=[-9], "), "offset -9 is the state input 8 of 128 bytes");
+  EXPECT_EQ(kernel("offset=[-9223372036854775808], "),
+            "offset -9223372036854775808 is the state input 9223372036854775807 of 128 bytes");
   EXPECT_EQ(rule("graph g () stage=planned\nreturn\n"), "a graph has an arena from planned on");
   EXPECT_EQ(rule("graph g () stage=planned arena=-64\nreturn\n"),
             "an arena is a number of bytes, unlike -64");
@@ -249,6 +251,20 @@ struct RegionCase {
   const char* body;
   const char* rule;
 };
+
+TEST(Schedule, EveryKernelOfItsOwnHasOne) {
+  for (Op op : all_ops()) {
+    const bool has_kernel =
+        info(op).op_class == OpClass::Contraction ||
+        (info(op).op_class == OpClass::Composite && info(op).has(op_trait::OwnKernel));
+    EXPECT_EQ(schedule_of_anchor(op).has_value(), has_kernel) << op_name(op);
+  }
+  for (const std::string& name : schedule_names()) {
+    ASSERT_TRUE(parse_schedule(name)) << name;
+    EXPECT_EQ(schedule_name(*parse_schedule(name)), name);
+  }
+  EXPECT_FALSE(parse_schedule("rows"));
+}
 
 TEST(Verify, RulesOfSchedules) {
   const RegionCase cases[] = {

@@ -134,7 +134,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::linear_cross_entropy:
       return {{{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {}}};
 
-    case Op::surrogate:  // its gradient is not that of its value
+    case Op::straight_through:  // its gradient is not that of its value
     case Op::input:
     case Op::constant:
     case Op::iota:
@@ -223,7 +223,7 @@ TEST(AutodiffRules, EveryRuleHasASample) {
     GradientKind kind = gradient_rule(op).kind;
     bool differentiable = kind == GradientKind::rule || kind == GradientKind::decompose ||
                           op == Op::linear_cross_entropy;
-    if (op == Op::surrogate || op == Op::linear_cross_entropy_grad) continue;
+    if (op == Op::straight_through || op == Op::linear_cross_entropy_grad) continue;
     EXPECT_EQ(!samples_of(op).empty(), differentiable) << op_name(op);
     bool has_no_gradient = kind == GradientKind::missing && op != Op::kernel;
     if (has_no_gradient && op != Op::linear_cross_entropy) {

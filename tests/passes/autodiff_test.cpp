@@ -128,7 +128,7 @@ TEST(Autodiff, GradientsAtSpecialPoints) {
 TEST(Autodiff, SurrogateSendsTheGradientToItsSecondOperand) {
   Builder b("g");
   Tensor x = b.input("x", f32({2})), y = b.input("y", f32({2}));
-  b.output("loss", sum_all(3.0 * surrogate(x * 2.0, y * y)));
+  b.output("loss", sum_all(3.0 * straight_through(x * 2.0, y * y)));
   GraphPtr graph = b.finish();
   GraphPtr both = differentiate(graph, {.wrt = {"y"}});
   Tensors outputs = interpret(*both, {{"x", {f32({2}), {1, 2}}}, {"y", {f32({2}), {5, 7}}}});
@@ -136,7 +136,7 @@ TEST(Autodiff, SurrogateSendsTheGradientToItsSecondOperand) {
   EXPECT_EQ(outputs.at("grad.y").data, (std::vector<double>{30, 42}));
   EXPECT_THAT(error_of(graph, {.wrt = {"x"}}),
               HasSubstr("there is no gradient of x: the loss depends on it only through "
-                        "surrogate."));
+                        "straight_through."));
 }
 
 // The control of the study: values of the model without V-scale, gradients of the one with it.

@@ -109,7 +109,7 @@ TEST(Decompose, EveryCompositeKeepsItsMeaning) {
         EXPECT_NE(info(node.op).op_class, OpClass::Composite) << op_name(node.op);
         if (stage != Stage::built) {
           EXPECT_NE(node.op, Op::stop_gradient);
-          EXPECT_NE(node.op, Op::surrogate);
+          EXPECT_NE(node.op, Op::straight_through);
         }
       }
       expect_same_results(*before, *after, 1e-12, c.low, c.high);
@@ -178,7 +178,7 @@ TEST(Decompose, BackwardOnlyVScaleIsTheValueItself) {
   b.output("y", v_scale(v, 1.0, "backward"));
   GraphPtr built = b.finish();
   GraphPtr before_gradients = decompose(built, DecomposeMode::all);
-  EXPECT_EQ(before_gradients->node(*before_gradients->find_output("y")).op, Op::surrogate);
+  EXPECT_EQ(before_gradients->node(*before_gradients->find_output("y")).op, Op::straight_through);
   GraphPtr after = decompose(with_stage(built, Stage::differentiated), DecomposeMode::all);
   EXPECT_EQ(body_of(*after), "  return y = v\n");
 }

@@ -28,14 +28,14 @@ TEST(PlanMemory, ReusesTheArenaAndUpdatesStateInPlace) {
   check_plan(*plan);
   EXPECT_EQ(memory_need(*plan).arena, 2 * 64 * 64 * 4);
   const Node& update = plan->node(*plan->find_output("w"));
-  EXPECT_EQ(update.attrs.get_ints(kPlace), (std::vector<int64_t>{-2}));
+  EXPECT_EQ(update.attrs.get_ints(kOffset), (std::vector<int64_t>{-2}));
   EXPECT_EQ(to_string(memory_need(*plan)),
             "arena 32.0 KiB + state 16.0 KiB + inputs 16.0 KiB = 64.0 KiB");
 }
 
-// The places that a search through everything that was placed before finds: largest first, each at
+// The offsets that a search through all earlier allocations finds: largest first, each at
 // the lowest offset that is free for all of its lifetime.
-std::map<Value, int64_t> simple_places(const Graph& graph) {
+std::map<Value, int64_t> simple_offsets(const Graph& graph) {
   struct Placed {
     int64_t begin, end;
     Lifetime life;
@@ -44,12 +44,12 @@ std::map<Value, int64_t> simple_places(const Graph& graph) {
   std::vector<Value> values;
   for (const auto& [value, life] : live)
     if (graph.node(value).op == Op::kernel &&
-        graph.node(value).attrs.get_ints(kPlace).at(static_cast<size_t>(value.result)) >= 0)
+        graph.node(value).attrs.get_ints(kOffset).at(static_cast<size_t>(value.result)) >= 0)
       values.push_back(value);
   const auto size = [&](Value value) { return aligned(graph.type(value).bytes()); };
   std::stable_sort(values.begin(), values.end(),
                    [&](Value a, Value b) { return size(a) > size(b); });
-  std::map<Value, int64_t> places;
+  std::map<Value, int64_t> offsets;
   std::vector<Placed> placed;
   for (Value value : values) {
     const Lifetime& life = live.at(value);
@@ -62,9 +62,9 @@ std::map<Value, int64_t> simple_places(const Graph& graph) {
         offset = std::max(offset, other.end);
     }
     placed.push_back({offset, offset + size(value), life});
-    places[value] = offset;
+    offsets[value] = offset;
   }
-  return places;
+  return offsets;
 }
 
 TEST(PlanMemory, PlacesAreThoseOfASimpleSearch) {
@@ -81,10 +81,11 @@ TEST(PlanMemory, PlacesAreThoseOfASimpleSearch) {
   options.probes = {"blocks.*.attn.hook_v.grad : batch_sum, norm(feature)",
                     "blocks.*.hook_resid_mid"};
   const GraphPtr plan = run_pipeline(model.graph, options).graph;
-  const std::map<Value, int64_t> places = simple_places(*plan);
-  EXPECT_GT(places.size(), 1000u);
-  for (const auto& [value, place] : places)
-    ASSERT_EQ(plan->node(value).attrs.get_ints(kPlace).at(static_cast<size_t>(value.result)), place)
+  const std::map<Value, int64_t> offsets = simple_offsets(*plan);
+  EXPECT_GT(offsets.size(), 1000u);
+  for (const auto& [value, offset] : offsets)
+    ASSERT_EQ(plan->node(value).attrs.get_ints(kOffset).at(static_cast<size_t>(value.result)),
+              offset)
         << "node " << value.node;
 }
 
@@ -105,13 +106,13 @@ TEST(PlanMemory, SaysWhereAHandWrittenPlanIsWrong) {
     verify_user(*graph, "plan.weir");
     return user_error_of([&] { check_plan_user(*graph, "plan.weir"); });
   };
-  EXPECT_EQ(error_with("place=[16384]", "place=[16384]"), "no user error");
-  std::string overlap = error_with("place=[16384]", "place=[64]");
+  EXPECT_EQ(error_with("offset=[16384]", "offset=[16384]"), "no user error");
+  std::string overlap = error_with("offset=[16384]", "offset=[64]");
   EXPECT_THAT(overlap,
-              testing::HasSubstr("[plan] plan.weir: the places of graph g do not keep results"));
+              testing::HasSubstr("[plan] plan.weir: the offsets of graph g do not keep results"));
   EXPECT_THAT(overlap, testing::HasSubstr(" overlaps result 0 of node "));
   EXPECT_THAT(overlap, testing::HasSubstr("schedule=\"matmul\""));
-  std::string early = error_with("place=[0]", "place=[-2]");
+  std::string early = error_with("offset=[0]", "offset=[-2]");
   EXPECT_THAT(early, testing::HasSubstr("overwrites the state w, which node "));
   EXPECT_THAT(early, testing::HasSubstr("both overwrite the state w"));
   EXPECT_THAT(early, testing::HasSubstr("of which its kernel reads other elements"));
@@ -126,7 +127,7 @@ TEST(PlanMemory, StateThatIsReadLaterIsNotOverwritten) {
   b.output("y", matmul(matmul(x, next), w));
   GraphPtr plan = planned(b.finish());
   const Node& update = plan->node(*plan->find_output("w"));
-  EXPECT_GE(update.attrs.get_ints(kPlace)[0], 0);
+  EXPECT_GE(update.attrs.get_ints(kOffset)[0], 0);
 }
 
 }  // namespace

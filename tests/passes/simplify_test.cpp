@@ -1,5 +1,6 @@
 #include "passes/simplify.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <functional>
@@ -32,7 +33,8 @@ std::vector<Case> cases() {
   using T = const Tensor&;
   const std::string same = "";
   return {
-      {"gradient_only", [](B, T x) { return surrogate(stop_gradient(identity(x)), exp(x)); }, same},
+      {"gradient_only", [](B, T x) { return straight_through(stop_gradient(identity(x)), exp(x)); },
+       same},
       {"fold_constants", [](B b, T x) { return x * exp(b.constant(2) * 0.0 + 0.5); },
        "  A = constant {value=1.6487212707001282} : f32[]\n  B = mul x, A : f32[2,3,4]\n"},
       {"move_constant", [](B b, T x) { return x * transpose(b.constant(3, f32({3, 2})), {1, 0}); },
@@ -143,6 +145,33 @@ TEST(Simplify, SignedZeroDecidesAboutAddingZero) {
   EXPECT_EQ(after->node(*after->find_output("minus_negative_zero")).op, Op::sub);
 }
 
+// Compiled code flushes a negative sum or product below the smallest normal number to -0.
+TEST(Simplify, WhatMayBeFlushedToNegativeZeroKeepsItsAddedZero) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({2, 2}));
+  const auto op_of = [&](const Tensor& sum) {
+    Builder& builder = sum.builder();
+    const std::string name = fmt::format("y{}", builder.graph().outputs().size());
+    builder.output(name, sum + 0.0);
+    return name;
+  };
+  const std::string mixed = op_of(abs(x) + x), product = op_of(matmul(abs(x), abs(x))),
+                    both = op_of(abs(x) + exp(x)), square = op_of(x * x + sigmoid(x)),
+                    counted = op_of(convert(convert(x, DType::i32), DType::f32));
+  const GraphPtr before = b.finish(), after = settled(before);
+  const auto adds_zero = [&](const std::string& name) {
+    const Node& node = after->node(*after->find_output(name));
+    return node.op == Op::add && (after->node(node.inputs[0]).op == Op::constant ||
+                                  after->node(node.inputs[1]).op == Op::constant);
+  };
+  EXPECT_TRUE(adds_zero(mixed));
+  EXPECT_TRUE(adds_zero(product));
+  EXPECT_FALSE(adds_zero(both));
+  EXPECT_FALSE(adds_zero(square));
+  EXPECT_FALSE(adds_zero(counted));
+  expect_same_results(*before, *after, 0);
+}
+
 TEST(Simplify, DoesNotFoldWhatTheProgramWantsRounded) {
   Builder b("g");
   Tensor tenth = convert(b.constant(0.1), DType::bf16),
@@ -170,10 +199,10 @@ TEST(Simplify, KeepsWhatABuiltGraphNeedsForItsGradients) {
   Tensor x = b.input("x", f32({2}));
   Tensor branch = identity(x).named("ln1.hook_in");
   Tensor scaled = (branch * 1.0).named("hook_scaled");
-  b.output("y", surrogate(scaled, x) + stop_gradient(x) * 1.0);
+  b.output("y", straight_through(scaled, x) + stop_gradient(x) * 1.0);
   GraphPtr built = b.finish(), after = settled(built);
   EXPECT_EQ(count_ops(*after, Op::identity), 1);
-  EXPECT_EQ(count_ops(*after, Op::surrogate), 1);
+  EXPECT_EQ(count_ops(*after, Op::straight_through), 1);
   EXPECT_EQ(count_ops(*after, Op::stop_gradient), 1);
   EXPECT_NE(*after->find("ln1.hook_in"), *after->find("hook_scaled"));
   GraphPtr later = settled(with_stage(built, Stage::differentiated));

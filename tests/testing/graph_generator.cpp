@@ -131,8 +131,8 @@ bool GraphGenerator::allowed(Op op) const {
   const OpInfo& row = info(op);
   if (row.op_class == OpClass::Composite && !options_.composites) return false;
   if (!options_.differentiable) return true;
-  constexpr Op kKinked[] = {Op::abs,        Op::maximum,    Op::minimum,   Op::relu,
-                            Op::reduce_max, Op::reduce_min, Op::surrogate, Op::convert};
+  constexpr Op kKinked[] = {Op::abs,        Op::maximum,    Op::minimum,          Op::relu,
+                            Op::reduce_max, Op::reduce_min, Op::straight_through, Op::convert};
   if (std::find(std::begin(kKinked), std::end(kKinked), op) != std::end(kKinked)) return false;
   return !row.has(op_trait::NoGradient) && !row.has(op_trait::Comparison);
 }

@@ -53,7 +53,7 @@ void GraphGenerator::make(Op op) {
     case Op::pow:
     case Op::maximum:
     case Op::minimum:
-    case Op::surrogate:
+    case Op::straight_through:
     case Op::swiglu:
       return make_binary(op);
     case Op::reduce_sum:
@@ -146,7 +146,7 @@ void GraphGenerator::make_binary(Op op) {
     y = random_.chance(0.5) ? constant(one_of({-1, 0, 1, 2, 3})) : partner(x, 3);
     bound = 8;
   }
-  bool keeps_elements = op == Op::maximum || op == Op::minimum || op == Op::surrogate;
+  bool keeps_elements = op == Op::maximum || op == Op::minimum || op == Op::straight_through;
   keep(add(op, {x.value, y.value}), bound, keeps_elements && x.exact && y.exact);
 }
 

@@ -1,7 +1,8 @@
 // Draws the figures of a measurement from the numbers in #data:
 //   arm: the measurement as plots of a training report have one arm (report.js), at one step:
 //     sink, layers, length, layer/head/token.series, token.tokens[], maps[]
-//   scatter: {attn, mlp}: {norm, bloat, compress, change} as [layer][token 0..15]
+//   scatter: {attn, mlp}: {norm, bloat, compress, change} as [layer][first tokens]
+//   others: the tokens that the sink token is compared with, as text
 // A null is a number that is NaN or infinite: a gap.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -11,7 +12,7 @@ const heads = at("head", "sink_score")?.[0].length ?? 0;
 const state = { layer: layerCount > 1 ? "median" : 0, choice: {} };
 
 const tokenColour = () => css("--arm0"), otherColour = () => css("--arm1");
-const others = "mean of tokens 1-15";
+const others = `mean of tokens ${data.others}`;
 
 // ---- traces ----
 

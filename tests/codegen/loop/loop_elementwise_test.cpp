@@ -203,7 +203,7 @@ TEST(LoopElementwise, InPlaceNeedsEqualAccess) {
   b.output("c", convert(y, DType::i32));
   GraphPtr region = b.finish();
   const auto make = [&](InPlace pair) {
-    make_loop_kernel(region, "elementwise", host_target(), {pair});
+    make_loop_kernel(region, Schedule::elementwise, host_target(), {pair});
   };
   EXPECT_THROW(make({0, 0}), InternalError) << "transposed";
   EXPECT_NO_THROW(make({1, 0}));
@@ -215,7 +215,7 @@ TEST(LoopElementwise, InPlaceNeedsEqualAccess) {
 TEST(LoopElementwise, F64IsRefused) {
   GraphPtr graph = one_op(Op::add, DType::f64, {4});
   try {
-    make_loop_kernel(graph, "elementwise", loop_targets()[0]);
+    make_loop_kernel(graph, Schedule::elementwise, loop_targets()[0]);
     FAIL() << "f64 was compiled";
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),

@@ -25,7 +25,8 @@ std::string check_kernels(const Graph& fused, const Target& target, LoopCounts& 
     if (node.op != Op::kernel) continue;
     const std::string& schedule = node.attrs.get_string("schedule");
     const std::string key = structural_key(*node.region);
-    if (!is_loop_schedule(schedule) || std::find(seen.begin(), seen.end(), key) != seen.end())
+    if (!anchors_of(schedule_of(node)).empty() ||
+        std::find(seen.begin(), seen.end(), key) != seen.end())
       continue;
     seen.push_back(key);
     (schedule == "row" ? counts.row : schedule == "column" ? counts.column : counts.elementwise)++;

@@ -64,7 +64,9 @@ GraphPtr rms_norm_grad(int64_t length) {
 TEST(LoopRow, GradientWithSideOutputs) {
   for (int64_t length : kRows) check_region(rms_norm_grad(length), "row", kSum);
   GraphPtr region = rms_norm_grad(64);
-  const auto make = [&](InPlace pair) { make_loop_kernel(region, "row", host_target(), {pair}); };
+  const auto make = [&](InPlace pair) {
+    make_loop_kernel(region, Schedule::row, host_target(), {pair});
+  };
   EXPECT_NO_THROW(make({3, 0}));
   EXPECT_NO_THROW(make({1, 0}));
   EXPECT_THROW(make({2, 0}), InternalError) << "another shape";
@@ -90,7 +92,7 @@ TEST(LoopRow, SoftmaxGradient) {
     b.output("dx", y * (dy - reduce_sum(y * dy, {1})));
     GraphPtr region = lowered(b.finish());
     check_region(region, "row", kSum, -4, 4);
-    const KernelCode code = make_loop_kernel(region, "row", loop_targets()[0]);
+    const KernelCode code = make_loop_kernel(region, Schedule::row, loop_targets()[0]);
     EXPECT_EQ(code.scratch_bytes > 0, length >= 33) << "exp is kept, not computed again";
   }
 }
@@ -219,7 +221,7 @@ TEST(LoopRow, BitsDoNotDependOnFusionOrTiles) {
 
 TEST(LoopRow, BitsDoNotDependOnThreads) {
   GraphPtr region = norm_region(Op::layer_norm, {1000, 65});
-  const KernelCode code = make_loop_kernel(region, "row", loop_targets()[0]);
+  const KernelCode code = make_loop_kernel(region, Schedule::row, loop_targets()[0]);
   EXPECT_GT(code.tiles, 4);
   Jit jit(loop_targets()[0], {.threads = 1});
   jit.add({{"k", "", [&](Emitter& e) { code.emit(e, "k"); }}});

@@ -25,11 +25,11 @@ std::vector<Target> loop_targets() {
   return targets;
 }
 
-LoopRunner::LoopRunner(GraphPtr region, std::string schedule, const Target& target,
+LoopRunner::LoopRunner(GraphPtr region, const std::string& schedule, const Target& target,
                        LoopRunOptions options)
     : region_(std::move(region)),
       options_(std::move(options)),
-      code_(make_loop_kernel(region_, schedule, target, options_.in_place)),
+      code_(make_loop_kernel(region_, parse_schedule(schedule).value(), target, options_.in_place)),
       jit_(target, {.threads = 1, .optimised = options_.optimised}) {
   jit_.add({{"k", "", [this](Emitter& e) { code_.emit(e, "k"); }}});
 }

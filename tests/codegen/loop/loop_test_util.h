@@ -23,7 +23,7 @@ struct LoopRunOptions {
 /// and scratch start as NaN; an input that is not overwritten must come back unchanged.
 class LoopRunner {
  public:
-  LoopRunner(GraphPtr region, std::string schedule, const Target& target,
+  LoopRunner(GraphPtr region, const std::string& schedule, const Target& target,
              LoopRunOptions options = {});
   Tensors operator()(const Tensors& inputs) const;
   const KernelCode& code() const { return code_; }

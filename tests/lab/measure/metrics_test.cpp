@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "interpret/interpret.h"
+#include "lab/measure/record_keys.h"
 #include "lab/measure/statistics.h"
 #include "lab/reference_case.h"
 #include "passes/pipeline.h"
@@ -103,6 +104,20 @@ class MetricRecord : public ::testing::TestWithParam<Case> {
     int compared = 0;
     expect_agree(Json::parse(line), expected, 1e-9, "record", compared);
     EXPECT_GT(compared, 60);
+    expect_keys(nlohmann::ordered_json::parse(line)["layers"][0]);
+  }
+
+  // What a layer has is what lab/measure/record_keys.h says, in its order.
+  static void expect_keys(const nlohmann::ordered_json& layer) {
+    std::vector<std::string> actual, expected;
+    for (const auto& [key, value] : layer.items()) actual.push_back(key);
+    for (const RecordKey& key : kLayerKeys)
+      if (!key.optional || layer.contains(key.name)) expected.emplace_back(key.name);
+    EXPECT_EQ(actual, expected);
+    for (const RecordKey& key : kLayerKeys) {
+      if (key.kind == RecordKind::other || !layer.contains(key.name)) continue;
+      EXPECT_EQ(layer[key.name].is_array(), key.kind != RecordKind::number) << key.name;
+    }
   }
 };
 

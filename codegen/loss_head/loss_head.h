@@ -32,7 +32,7 @@ constexpr DType kLogitsType = DType::f32;
 int64_t loss_head_chunk(int64_t vocabulary, int64_t logits_bytes = kLogitsBytes);
 
 /// The kernel of a region of one such op, any of its results wanted. `chunk` (0: as above; else a
-/// multiple of 16) exists for tests. User error unless operands are f32 and targets i32.
+/// multiple of 16) exists for tests. User error unless operands are of kLogitsType and targets i32.
 KernelPhases make_loss_head_kernel(const GraphPtr& region, const Target& target, int64_t chunk = 0,
                                    const TileTable& tuned = {},
                                    int64_t logits_bytes = kLogitsBytes);

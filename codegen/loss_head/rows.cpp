@@ -20,9 +20,9 @@ constexpr int sum_lanes = 16;
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-class RowEmitter {
+class LossRowEmitter {
  public:
-  RowEmitter(Emitter& e, const LossHeadRows& shape, const KernelFrame& frame)
+  LossRowEmitter(Emitter& e, const LossHeadRows& shape, const KernelFrame& frame)
       : e_(e),
         shape_(shape),
         logits_type_(storage_of(shape.types.logits)),
@@ -148,7 +148,7 @@ KernelCode loss_head_rows_kernel(const LossHeadRows& shape) {
           .emit = [shape, block](Emitter& e, const std::string& symbol) {
             const KernelFrame frame =
                 e.begin_kernel(symbol, {{.written = shape.gradient}, {}, {}, {.written = true}});
-            RowEmitter rows(e, shape, frame);
+            LossRowEmitter rows(e, shape, frame);
             Emitted* last = e.min_index(e.index(shape.rows), e.mul(frame.last_tile, block));
             e.for_loop(e.mul(frame.first_tile, block), last, 1,
                        [&](Emitted* row) { rows.row(row); });

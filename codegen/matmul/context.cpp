@@ -35,7 +35,7 @@ Value* MatmulContext::prepacked_offset(Value* batch, Value* panel, const KBlock&
                 e_.mul(e_.mul(panel, nr()), block.depth));
 }
 
-Value* MatmulContext::a_offset(const Tile& tile, Value* row, Value* step) const {
+Value* MatmulContext::a_offset(const CTile& tile, Value* row, Value* step) const {
   if (spec().a.transposed) std::swap(row, step);
   return e_.add(batch_offset(spec().a, tile.batch), e_.add(e_.mul(row, spec().a.row_stride), step));
 }
@@ -49,7 +49,7 @@ Value* MatmulContext::packed_a_panel(Value* i) const {
   return e_.address(a_type(), frame_.scratch, e_.mul(i, mr() * tiles().kc + lanes()));
 }
 
-Value* MatmulContext::b_panel(const Tile& tile, Value* panel, const KBlock& block) const {
+Value* MatmulContext::b_panel(const CTile& tile, Value* panel, const KBlock& block) const {
   switch (tiles().b) {
     case BPacking::none: {
       Value* column = e_.add(tile.column_begin, e_.mul(panel, nr()));
@@ -84,7 +84,7 @@ void MatmulContext::for_k_blocks(const std::function<void(const KBlock&)>& body)
               [&](Value* begin) { body(k_block(begin)); });
 }
 
-void MatmulContext::for_b_panels(const Tile& tile,
+void MatmulContext::for_b_panels(const CTile& tile,
                                  const std::function<void(Value*, int64_t)>& body) const {
   e_.for_loop(e_.index(0), tile.b_panels, 1, [&](Value* panel) { body(panel, nr()); });
   if (ragged_columns() > 0)

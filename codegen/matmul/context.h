@@ -19,7 +19,7 @@ struct KBlock {
 };
 
 /// A tile of C.
-struct Tile {
+struct CTile {
   llvm::Value* batch;
   llvm::Value* row_begin;
   llvm::Value* column_begin;
@@ -34,6 +34,7 @@ struct MatmulBuffers {
   static constexpr int a = 0, b = 1, c = 2, accumulator = 3;
 };
 
+/// One product while its kernel is emitted.
 class MatmulContext {
  public:
   using Value = llvm::Value;
@@ -76,19 +77,19 @@ class MatmulContext {
   /// Element offset of a micro-panel of a block of k in the prepacked B.
   Value* prepacked_offset(Value* batch, Value* panel, const KBlock& block) const;
   /// Element offset in A, where it lies, of a row and a step of k.
-  Value* a_offset(const Tile& tile, Value* row, Value* step) const;
+  Value* a_offset(const CTile& tile, Value* row, Value* step) const;
   /// Element offset in a matrix that is laid out as C.
   Value* c_offset(const MatrixRun& run) const;
   /// The i-th micro-panel of the packed block of A.
   Value* packed_a_panel(Value* i) const;
   /// A micro-panel of B in a block of k: prepacked, packed in scratch, or where it lies.
-  Value* b_panel(const Tile& tile, Value* panel, const KBlock& block) const;
+  Value* b_panel(const CTile& tile, Value* panel, const KBlock& block) const;
 
   // --- loops ---
   KBlock k_block(Value* begin) const;
   void for_k_blocks(const std::function<void(const KBlock&)>& body) const;
   /// Calls `body` with each micro-panel of B in the tile and its columns; the ragged one is last.
-  void for_b_panels(const Tile& tile, const std::function<void(Value*, int64_t)>& body) const;
+  void for_b_panels(const CTile& tile, const std::function<void(Value*, int64_t)>& body) const;
 
  private:
   Emitter& e_;

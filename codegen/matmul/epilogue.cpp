@@ -8,7 +8,7 @@ namespace {
 using llvm::Value;
 using Values = Emitter::Values;
 
-MatrixRun run_of(const MatmulContext& context, const Tile& tile, Value* row, Value* column,
+MatrixRun run_of(const MatmulContext& context, const CTile& tile, Value* row, Value* column,
                  int64_t vector, int64_t columns, int64_t vectors = 1) {
   Emitter& e = context.e();
   const int lanes = static_cast<int>(vectors * context.lanes());
@@ -56,7 +56,7 @@ void store_finished(const MatmulContext& context, const MatrixRun& run, Value* v
 /// Emits the epilogue once, in a loop over the rows of the micro-tile, to which the accumulators go
 /// through memory. The vectors of a row are one run where they are a power of two: their long
 /// chains of operations are independent, so that one hides the latency of the other.
-void rolled_epilogue(const MatmulContext& context, const Tile& tile, const MicroTile& micro,
+void rolled_epilogue(const MatmulContext& context, const CTile& tile, const MicroTile& micro,
                      const Values& accumulators) {
   Emitter& e = context.e();
   const Storage type = context.accumulator_type();
@@ -77,7 +77,7 @@ void rolled_epilogue(const MatmulContext& context, const Tile& tile, const Micro
 
 }  // namespace
 
-SpillPlace spill_place(const MatmulContext& context, const Tile& tile, const MatrixRun& run) {
+SpillPlace spill_place(const MatmulContext& context, const CTile& tile, const MatrixRun& run) {
   if (const auto buffer = spill_buffer(context))
     return {context.buffer(*buffer), context.c_offset(run), context.spec().c.row_stride};
   Emitter& e = context.e();
@@ -88,7 +88,7 @@ SpillPlace spill_place(const MatmulContext& context, const Tile& tile, const Mat
           e.add(e.mul(row, scratch.c_row_stride), column), scratch.c_row_stride};
 }
 
-std::vector<MatrixRun> accumulator_runs(const MatmulContext& context, const Tile& tile,
+std::vector<MatrixRun> accumulator_runs(const MatmulContext& context, const CTile& tile,
                                         const MicroTile& micro) {
   std::vector<MatrixRun> runs;
   for (int64_t r = 0; r < micro.rows; ++r)
@@ -98,7 +98,7 @@ std::vector<MatrixRun> accumulator_runs(const MatmulContext& context, const Tile
   return runs;
 }
 
-Values init_accumulators(const MatmulContext& context, const Tile& tile, const KBlock& block,
+Values init_accumulators(const MatmulContext& context, const CTile& tile, const KBlock& block,
                          const std::vector<MatrixRun>& runs) {
   Emitter& e = context.e();
   return e.if_else(
@@ -119,7 +119,7 @@ Values init_accumulators(const MatmulContext& context, const Tile& tile, const K
       });
 }
 
-void finish_accumulators(const MatmulContext& context, const Tile& tile, const KBlock& block,
+void finish_accumulators(const MatmulContext& context, const CTile& tile, const KBlock& block,
                          const MicroTile& micro, const std::vector<MatrixRun>& runs,
                          const Values& accumulators) {
   Emitter& e = context.e();

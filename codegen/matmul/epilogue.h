@@ -19,20 +19,20 @@ struct SpillPlace {
   llvm::Value* offset;  ///< in elements of the accumulators' type
   int64_t row_stride;
 };
-SpillPlace spill_place(const MatmulContext& context, const Tile& tile, const MatrixRun& run);
+SpillPlace spill_place(const MatmulContext& context, const CTile& tile, const MatrixRun& run);
 
 /// The vectors of a micro-tile, row by row: one accumulator each.
-std::vector<MatrixRun> accumulator_runs(const MatmulContext& context, const Tile& tile,
+std::vector<MatrixRun> accumulator_runs(const MatmulContext& context, const CTile& tile,
                                         const MicroTile& micro);
 
 /// The accumulators before a block of k: zero, elements of the accumulator operand, or what was
 /// spilled after the block before.
-Emitter::Values init_accumulators(const MatmulContext& context, const Tile& tile,
+Emitter::Values init_accumulators(const MatmulContext& context, const CTile& tile,
                                   const KBlock& block, const std::vector<MatrixRun>& runs);
 
 /// What becomes of the accumulators after a block of k: they are spilled, or the epilogue takes
 /// them.
-void finish_accumulators(const MatmulContext& context, const Tile& tile, const KBlock& block,
+void finish_accumulators(const MatmulContext& context, const CTile& tile, const KBlock& block,
                          const MicroTile& micro, const std::vector<MatrixRun>& runs,
                          const Emitter::Values& accumulators);
 

@@ -9,7 +9,8 @@
 namespace weir {
 
 /// The kernel of a region with one matmul and an elementwise epilogue of its shape. User error for
-/// operands other than f32; internal error for a region that the schedule does not allow.
+/// element types that no product is compiled for; internal error for a region that the schedule
+/// does not allow.
 KernelPhases make_matmul_kernel(const GraphPtr& region, const Target& target,
                                 const std::vector<InPlace>& in_place = {},
                                 const TileTable& tuned = {});

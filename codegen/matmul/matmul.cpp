@@ -24,7 +24,7 @@ class MatmulEmitter {
     Value* row_tile = e_.rem(index, plan.row_tiles);
     Value* rest = e_.div(index, plan.row_tiles);
     Value* column_tile = e_.rem(rest, plan.column_tiles);
-    Tile tile;
+    CTile tile;
     tile.batch = e_.div(rest, plan.column_tiles);
     tile.row_begin = e_.mul(row_tile, tiles.mc);
     tile.column_begin = e_.mul(column_tile, tiles.nc);
@@ -40,7 +40,7 @@ class MatmulEmitter {
   }
 
  private:
-  void k_block(const Tile& tile, const KBlock& block) const {
+  void k_block(const CTile& tile, const KBlock& block) const {
     if (context_.tiles().b == BPacking::packed) pack_b_block(context_, tile, block);
     const int64_t panels = context_.panels_per_block();
     e_.for_loop(e_.index(0), tile.a_panels, panels, [&](Value* first) {
@@ -54,7 +54,7 @@ class MatmulEmitter {
   }
 
   /// Multiplies micro-panels [first, last) of A, of `rows` rows each, with the tile's columns of B.
-  void a_block(const Tile& tile, const KBlock& block, Value* first, Value* last,
+  void a_block(const CTile& tile, const KBlock& block, Value* first, Value* last,
                int64_t rows) const {
     const bool packs_a = context_.tiles().pack_a;
     if (packs_a) pack_a_block(context_, tile, block, first, last, rows);

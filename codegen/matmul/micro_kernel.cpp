@@ -109,7 +109,7 @@ class MicroKernel {
 
 }  // namespace
 
-void emit_micro_kernel(const MatmulContext& context, const Tile& tile, const KBlock& block,
+void emit_micro_kernel(const MatmulContext& context, const CTile& tile, const KBlock& block,
                        const MicroTile& micro, Value* a, Value* b, const PrefetchPlan& prefetch) {
   const std::vector<MatrixRun> runs = accumulator_runs(context, tile, micro);
   const Values start = init_accumulators(context, tile, block, runs);

@@ -7,7 +7,7 @@
 namespace weir {
 
 /// Multiplies the micro-panels `a` and `b` over a block of k, and issues the prefetches meanwhile.
-void emit_micro_kernel(const MatmulContext& context, const Tile& tile, const KBlock& block,
+void emit_micro_kernel(const MatmulContext& context, const CTile& tile, const KBlock& block,
                        const MicroTile& micro, llvm::Value* a, llvm::Value* b,
                        const PrefetchPlan& prefetch);
 

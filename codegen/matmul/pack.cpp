@@ -199,8 +199,8 @@ void prepack_b_steps(const MatmulContext& context, Value* tile) {
 
 }  // namespace
 
-void pack_a_block(const MatmulContext& context, const Tile& tile, const KBlock& block, Value* first,
-                  Value* last, int64_t rows) {
+void pack_a_block(const MatmulContext& context, const CTile& tile, const KBlock& block,
+                  Value* first, Value* last, int64_t rows) {
   Emitter& e = context.e();
   const MatmulSpec& spec = context.spec();
   for_steps(e, block, !spec.a.transposed, [&](Value* step, Value* depth) {
@@ -223,7 +223,7 @@ void pack_a_block(const MatmulContext& context, const Tile& tile, const KBlock& 
   });
 }
 
-void pack_b_block(const MatmulContext& context, const Tile& tile, const KBlock& block) {
+void pack_b_block(const MatmulContext& context, const CTile& tile, const KBlock& block) {
   Emitter& e = context.e();
   for_steps(e, block, context.spec().b.transposed, [&](Value* step, Value* depth) {
     const KBlock steps = {e.add(block.begin, step), depth, block.is_first, block.is_last};

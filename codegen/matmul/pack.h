@@ -6,11 +6,11 @@
 namespace weir {
 
 /// Packs micro-panels [first, last) of A, of `rows` rows each, for a block of k: a packed block.
-void pack_a_block(const MatmulContext& context, const Tile& tile, const KBlock& block,
+void pack_a_block(const MatmulContext& context, const CTile& tile, const KBlock& block,
                   llvm::Value* first, llvm::Value* last, int64_t rows);
 
 /// Packs the tile's columns of B for a block of k.
-void pack_b_block(const MatmulContext& context, const Tile& tile, const KBlock& block);
+void pack_b_block(const MatmulContext& context, const CTile& tile, const KBlock& block);
 
 /// Tile `tile` of the kernel that packs B as a whole, from its buffer 0 to buffer 1.
 void prepack_b(const MatmulContext& context, llvm::Value* tile);

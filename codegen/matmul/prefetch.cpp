@@ -50,7 +50,7 @@ int64_t lines_per_a_step(const MatmulContext& context) {
 
 /// The share of the next block of A: some of its rows, or, where A is transposed, some of its steps
 /// of k.
-Value* next_a(const MatmulContext& context, const Tile& tile, const KBlock& block,
+Value* next_a(const MatmulContext& context, const CTile& tile, const KBlock& block,
               const PrefetchSite& site) {
   Emitter& e = context.e();
   const MatmulSpec& spec = context.spec();
@@ -69,7 +69,7 @@ Value* next_a(const MatmulContext& context, const Tile& tile, const KBlock& bloc
 
 /// The block of B that is used next: the next steps of k, else the first ones of the tile that
 /// follows.
-Value* next_b(const MatmulContext& context, const Tile& tile, const KBlock& block) {
+Value* next_b(const MatmulContext& context, const CTile& tile, const KBlock& block) {
   Emitter& e = context.e();
   const MatmulSpec& spec = context.spec();
   Value* step = e.select(block.is_last, e.index(0), e.add(block.begin, block.depth));
@@ -83,7 +83,7 @@ Value* next_b(const MatmulContext& context, const Tile& tile, const KBlock& bloc
 }
 
 /// The accumulators of the next micro-kernel in memory, and the epilogue's operands.
-std::vector<PrefetchPlan::CTile> next_c(const MatmulContext& context, const Tile& tile,
+std::vector<PrefetchPlan::NextC> next_c(const MatmulContext& context, const CTile& tile,
                                         const KBlock& block, const PrefetchSite& site) {
   Emitter& e = context.e();
   const MatmulSpec& spec = context.spec();
@@ -93,7 +93,7 @@ std::vector<PrefetchPlan::CTile> next_c(const MatmulContext& context, const Tile
   const MatrixRun next = {tile.batch, e.select(ends, e.add(site.row, context.mr()), site.row),
                           e.select(ends, tile.column_begin, e.add(site.column, context.nr())),
                           context.lanes(), nullptr};
-  std::vector<PrefetchPlan::CTile> tiles;
+  std::vector<PrefetchPlan::NextC> tiles;
   if (!context.fusion().store || spec.k > context.tiles().kc) {
     const SpillPlace spill = spill_place(context, tile, next);
     const int64_t bytes = storage_bytes(context.accumulator_type());
@@ -115,7 +115,7 @@ class PrefetchIssue {
   PrefetchIssue(const MatmulContext& context, Value* k)
       : context_(context), e_(context.e()), k_(k), interval_(prefetch_interval(context.spec())) {}
 
-  void c(const PrefetchPlan::CTile& tile) const {
+  void c(const PrefetchPlan::NextC& tile) const {
     const int64_t vectors = context_.tiles().nr_vectors;
     e_.if_then(tile.wanted, [&] {
       share(context_.mr() * vectors, [&](Value* line) {
@@ -179,7 +179,7 @@ void emit_prefetch(Emitter& e, Value* base, Value* bytes, CacheLevel level) {
 
 int64_t prefetch_interval(const MatmulSpec& spec) { return line_bytes / spec.a.bytes(1); }
 
-PrefetchPlan plan_prefetch(const MatmulContext& context, const Tile& tile, const KBlock& block,
+PrefetchPlan plan_prefetch(const MatmulContext& context, const CTile& tile, const KBlock& block,
                            const PrefetchSite& site) {
   Emitter& e = context.e();
   PrefetchPlan plan;
@@ -194,7 +194,7 @@ PrefetchPlan plan_prefetch(const MatmulContext& context, const Tile& tile, const
 
 void issue_prefetches(const MatmulContext& context, const PrefetchPlan& plan, Value* k) {
   const PrefetchIssue issue(context, k);
-  for (const PrefetchPlan::CTile& tile : plan.c) issue.c(tile);
+  for (const PrefetchPlan::NextC& tile : plan.c) issue.c(tile);
   if (plan.b) issue.b(plan.b, plan.b_first_line);
   if (context.spec().a.transposed)
     issue.transposed_a(plan.a);

@@ -30,18 +30,18 @@ struct PrefetchSite {
 /// What one micro-kernel prefetches, as addresses.
 struct PrefetchPlan {
   /// A tile of C, or of a matrix laid out as C.
-  struct CTile {
+  struct NextC {
     llvm::Value* at;
     int64_t row_stride;
     int64_t element_bytes;
     llvm::Value* wanted;  ///< i1: whether it is prefetched
   };
   llvm::Value* a = nullptr;
-  std::vector<CTile> c;
+  std::vector<NextC> c;
   llvm::Value* b = nullptr;             ///< nullptr: B is prepacked
   llvm::Value* b_first_line = nullptr;  ///< the first line of B that this micro-kernel prefetches
 };
-PrefetchPlan plan_prefetch(const MatmulContext& context, const Tile& tile, const KBlock& block,
+PrefetchPlan plan_prefetch(const MatmulContext& context, const CTile& tile, const KBlock& block,
                            const PrefetchSite& site);
 
 /// Emits the prefetches of a micro-kernel at step k, once an interval.

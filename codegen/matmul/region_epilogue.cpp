@@ -18,7 +18,8 @@ class EpilogueEmitter {
 
   void emit(Emitted* product) {
     const Graph& region = *epilogue_.region;
-    values_[epilogue_.product] = product;
+    const DType product_type = region.node(epilogue_.product).types[0].dtype;
+    values_[epilogue_.product] = e_.through(storage_of(product_type), product);
     for (size_t i = 0; i < region.outputs().size(); ++i) {
       Value value = region.outputs()[i].value;
       Emitted* position = e_.add(e_.mul(row_, epilogue_.shape.back()), run_.column);

@@ -53,6 +53,20 @@ TEST_F(TileTableTest, IsReadBack) {
   EXPECT_EQ(table.size(), 0u);
 }
 
+// A change of this text would lose the tables that users have.
+TEST_F(TileTableTest, KeepsItsTextOnDisk) {
+  spec_.batch = 4;
+  spec_.a.batch_stride = 6300;
+  spec_.b.transposed = true;
+  saved();
+  std::ifstream file(TileTable::file(folder_, target_));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[0], "weir tiles 2");
+  EXPECT_EQ(lines[2], "70 50 90 1 4 90 0 6300 0 50 0 0 1 50 0 0 0 0: 3 2 12 32 24 0 0 1");
+}
+
 TEST_F(TileTableTest, DamageIsNotUsed) {
   saved();
   const std::string file = TileTable::file(folder_, target_);

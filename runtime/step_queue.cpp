@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/threads.h"
+
 namespace weir {
 namespace {
 

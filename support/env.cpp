@@ -64,7 +64,8 @@ std::vector<std::string> unknown_variables() {
   std::vector<std::string> names, unknown;
   constexpr std::string_view prefix = "WEIR_";
   for (const EnvironmentVariable& variable : environment_variables())
-    names.emplace_back(variable.name + prefix.size());
+    if (const std::string_view name = variable.name; name.starts_with(prefix))
+      names.emplace_back(name.substr(prefix.size()));
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view assignment = *entry;
     if (!assignment.starts_with(prefix)) continue;

@@ -42,7 +42,8 @@ ValueRule text_files_rule() {
     try {
       const TextSource source(split_inputs(text));
       for (const TextFile& file : source.files()) files.push_back(file.path);
-    } catch (const UserError&) {  // said where the text is read
+    } catch (const UserError&) {
+      files.clear();  // what is wrong is said where the text is read
     }
     return files;
   };

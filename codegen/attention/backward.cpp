@@ -170,10 +170,10 @@ class BackwardSweep {
       // Up to four vectors as one: that interleaves independent lanes to hide exp latency.
       lanes = p_.lanes;
       while (lanes < 4 * p_.lanes && c + 2 * lanes <= p_.padded_keys) lanes *= 2;
-      Emitted* at = e_.add(at_row, c);
       NormalizerCode::Weight w{};
       w.reference = e_.load_broadcast(Storage::f32, task_.buffer(use_.rows), of_row, lanes);
       Emitted* mask = masks ? task_.seen(keys, c, t, lanes) : nullptr;
+      Emitted* at = e_.add(at_row, c);
       w.score = emit_score(e_, p_.transform,
                            e_.load(Storage::f32, task_.scratch(at_.weights), at, lanes));
       Emitted* numerator = p_.normalizer->parts(e_, w.score, w.reference).numerator;

@@ -117,18 +117,18 @@ void RankedWords::begin(std::string_view word, std::vector<Symbol>& symbols) con
     const std::string_view unit = word.substr(at, length);
     at += length;
     if (const int32_t id = id_of(unit); id >= 0) {
-      if (waits) push(known(fallback_.unknown));
+      if (waits) push(expect(fallback_.unknown));
       waits = false;
       push(id);
     } else if (const std::string spelt = characters_ ? std::string(unit) : to_byte_level(unit);
                fallback_.has_bytes(spelt)) {
       for (char byte : spelt) push(fallback_.byte[static_cast<unsigned char>(byte)]);
     } else if (fallback_.unknown) {
-      if (waits && !fallback_.fuse) push(known(fallback_.unknown));
+      if (waits && !fallback_.fuse) push(expect(fallback_.unknown));
       waits = true;
     }
   }
-  if (waits) push(known(fallback_.unknown));
+  if (waits) push(expect(fallback_.unknown));
   if (!symbols.empty()) symbols.back().next = -1;
 }
 

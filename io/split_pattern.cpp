@@ -72,7 +72,7 @@ class Translation {
     // Six signs of Latin-1 are characters of a word for Oniguruma, but not inside a class.
     if (depth_ > 0 && is_word(name))
       out_ += fmt::format(R"([{}{}&&[^\x{{b2}}\x{{b3}}\x{{b9}}\x{{bc}}-\x{{be}}]])",
-                          negated ? "^" : "", known(unicode_16_class("Word", false)));
+                          negated ? "^" : "", expect(unicode_16_class("Word", false)));
     else
       out_ += unicode_16_class(name, negated).value_or(std::string(original));
   }
@@ -125,8 +125,8 @@ class Translation {
     if (negated) name.remove_prefix(1);
     // Here the newer Oniguruma counts symbols as punctuation, in \p{Punct} it does not.
     if (name == "punct")
-      out_ += fmt::format("[{}{}{}]", negated ? "^" : "", known(unicode_16_class("P", false)),
-                          known(unicode_16_class("S", false)));
+      out_ += fmt::format("[{}{}{}]", negated ? "^" : "", expect(unicode_16_class("P", false)),
+                          expect(unicode_16_class("S", false)));
     else
       put(name, negated, rest_.substr(0, end + 2));
     rest_.remove_prefix(end + 2);

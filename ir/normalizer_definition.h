@@ -1,7 +1,7 @@
 #pragma once
 // What every attention normaliser means, said once for the interpreter, which computes it on
 // numbers, and for the decomposition, which makes nodes of it. `M` is the arithmetic: its functions
-// take and return values `V`, as those of passes/emit.h do. The code of the kernels is
+// take and return values `V`, as those of passes/op_builder.h do. The code of the kernels is
 // codegen/attention/normalizer, and is compared with this.
 #include <cmath>
 #include <limits>

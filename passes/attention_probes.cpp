@@ -2,7 +2,7 @@
 
 #include "ir/alias.h"
 #include "ir/normalizer.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -34,7 +34,7 @@ std::optional<Value> cut_whole_attention(GraphEditor& editor, Value x, int64_t a
   const Node node = editor.graph().node(x);
   const std::vector<Layout> layouts = layouts_of(node.op);
   if (layouts.empty() || axis > 1) return std::nullopt;
-  Emit e(editor, node.where);
+  OpBuilder e(editor, node.where);
   const int64_t group = e.shape(node.inputs[0])[2] / e.shape(node.inputs[1])[2];
   const int64_t first = start / group, last = (limit - 1) / group;
   const bool whole_groups = start % group == 0 && limit % group == 0;
@@ -94,7 +94,7 @@ Value pattern_map(GraphEditor& editor, Value pattern, int64_t side) {
 }
 
 Value array_statistic(GraphEditor& editor, Value weights, ReductionKind kind, int64_t sink) {
-  Emit e(editor);
+  OpBuilder e(editor);
   const Shape shape = e.shape(weights);  // [B,H,T,S]
   const Shape by_query = {shape[0], shape[1], shape[2]}, by_key = {shape[0], shape[1], shape[3]};
   const Value sum = e.reduce_sum(weights, {3}), none = e.scalar(0, weights);

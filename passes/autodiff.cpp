@@ -165,7 +165,7 @@ class Differentiation {
   GraphPtr finish(const std::vector<std::string>& wrt) {
     for (const auto& [name, value] : observed_) to_.name(value, gradient_name(name));
     for (const std::string& name : wrt) {
-      Value input = known(old_.find_input(name)), dx = settled(input);
+      Value input = expect(old_.find_input(name)), dx = settled(input);
       to_.name(dx, gradient_name(name));
       wrt_.emplace_back(gradient_output(name), dx);
     }
@@ -185,7 +185,7 @@ class Differentiation {
   // The gradient of a value on the path; zero if nothing arrived.
   Value settled(Value value) {
     if (!gradient(value)) gradient(value) = to_.constant(0, to_.type(to_[value]));
-    return known(gradient(value));
+    return expect(gradient(value));
   }
 
   void step_back(int32_t id) {
@@ -282,7 +282,7 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
              stage_name(graph->stage()));
   find_wanted(*graph, options);
   GraphPtr forward = prepare_forward(graph, find_loss(*graph, options.loss));
-  Value loss = known(forward->find_output(options.loss));
+  Value loss = expect(forward->find_output(options.loss));
   auto wanted = find_wanted(*forward, options);
   const ObservedAttention observed(*forward);
   std::vector<Observation> observations;
@@ -314,8 +314,8 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
 
 std::set<std::string> differentiable_names(const GraphPtr& graph, const std::string& loss) {
   if (!graph->find_output(loss)) return {};
-  GraphPtr forward = prepare_forward(graph, known(graph->find_output(loss)));
-  Path path(*forward, known(forward->find_output(loss)), {});
+  GraphPtr forward = prepare_forward(graph, expect(graph->find_output(loss)));
+  Path path(*forward, expect(forward->find_output(loss)), {});
   const ObservedAttention observed(*forward);
   std::set<std::string> found;
   for (const auto& [name, value] : forward->names()) {

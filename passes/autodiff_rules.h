@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 
 namespace weir {
 
@@ -39,7 +39,7 @@ class GradientMath {
   Value sum_last(Value x) { return sum(x, {type(x).rank() - 1}); }
   Value mean_last(Value x);
   Value mean_square_last(Value x, double eps) {
-    return Emit(editor_, where_).mean_square_last(x, eps);
+    return OpBuilder(editor_, where_).mean_square_last(x, eps);
   }
   Value reshape(Value x, const Shape& shape);
   Value broadcast(Value x, const Shape& shape);

@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "passes/decompose_parts.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -14,18 +14,18 @@ namespace {
 
 using Values = std::vector<Value>;
 
-Value reduce_mean(const Emit& e, Value x, const std::vector<int64_t>& axes) {
+Value reduce_mean(const OpBuilder& e, Value x, const std::vector<int64_t>& axes) {
   double count = 1;
   for (int64_t axis : axes) count *= static_cast<double>(e.shape(x)[axis]);
   return e.div(e.reduce_sum(x, axes), count);
 }
 
 // max(x, 0) as a choice, so that NaN passes and the gradient at 0 is 0.
-Value relu(const Emit& e, Value x) { return e.select(e.le(x, 0.0), e.scalar(0, x), x); }
+Value relu(const OpBuilder& e, Value x) { return e.select(e.le(x, 0.0), e.scalar(0, x), x); }
 
-Value silu(const Emit& e, Value x) { return e.mul(x, e.sigmoid(x)); }
+Value silu(const OpBuilder& e, Value x) { return e.mul(x, e.sigmoid(x)); }
 
-Value gelu(const Emit& e, Value x, bool exact) {
+Value gelu(const OpBuilder& e, Value x, bool exact) {
   Value inner;
   if (exact) {
     inner = e.erf(e.mul(x, 1 / std::numbers::sqrt2));
@@ -36,17 +36,17 @@ Value gelu(const Emit& e, Value x, bool exact) {
   return e.mul(e.mul(x, 0.5), e.add(inner, 1.0));
 }
 
-Value softmax(const Emit& e, Value x) {
+Value softmax(const OpBuilder& e, Value x) {
   Value exponential = e.exp(e.sub(x, e.frozen(e.max_last(x))));
   return e.div(exponential, e.sum_last(exponential));
 }
 
-Value rms_norm(const Emit& e, Value x, Value gamma, double eps) {
+Value rms_norm(const OpBuilder& e, Value x, Value gamma, double eps) {
   Value inverse = e.rsqrt(e.add(e.mean_square_last(x, eps), eps));
   return e.mul(e.mul(x, inverse), gamma);
 }
 
-Value layer_norm(const Emit& e, const Values& in, double eps) {
+Value layer_norm(const OpBuilder& e, const Values& in, double eps) {
   Value centred = e.sub(in[0], e.mean_last(in[0]));
   Value inverse = e.rsqrt(e.add(e.mean_square_last(centred, eps), eps));
   Value scaled = e.mul(e.mul(centred, inverse), in[1]);
@@ -56,7 +56,7 @@ Value layer_norm(const Emit& e, const Values& in, double eps) {
 // A feature keeps the share of its frequency that its turns in `context` tokens lie between low and
 // high, or that its number `index` lies between end and begin, and has the rest divided by
 // `factor`.
-Value scaled_frequency(const Emit& e, Value frequency, Value index, const Attrs& attrs) {
+Value scaled_frequency(const OpBuilder& e, Value frequency, Value index, const Attrs& attrs) {
   Value slowed = e.div(frequency, attrs.get_float("factor"));
   Value share;
   if (attrs.has("context")) {
@@ -75,7 +75,7 @@ Value scaled_frequency(const Emit& e, Value frequency, Value index, const Attrs&
 
 // x[B,T,H,d]: feature i < d/2 is paired with i + d/2 (half-split) and turned by the angle
 // t base^(-2i/d). The tables [T,1,d/2] are equal for all layers, so interning makes them one.
-Value rope(const Emit& e, Value x, const Attrs& attrs) {
+Value rope(const OpBuilder& e, Value x, const Attrs& attrs) {
   double base = attrs.get_float("base");
   const Shape shape = e.shape(x);
   int64_t tokens = shape[1], features = shape[3], half = features / 2;
@@ -101,7 +101,7 @@ Value rope(const Emit& e, Value x, const Attrs& attrs) {
 }
 
 // v r / (r + C), r = |v|^2 over the head's features (spec/gradient-sinks.md, section 5).
-Value v_scale(const Emit& e, const Values& in, double c, const std::string& variant) {
+Value v_scale(const OpBuilder& e, const Values& in, double c, const std::string& variant) {
   Value v = in[0];
   bool differentiable = e.editor().graph().stage() == Stage::built;
   if (variant == "backward" && !differentiable) return v;
@@ -118,7 +118,7 @@ Value v_scale(const Emit& e, const Values& in, double c, const std::string& vari
 }
 
 // Decoupled decay, scaled by the rate; corrections are given as factors of the moments.
-Values adamw(const Emit& e, const Values& in, const Attrs& attrs) {
+Values adamw(const OpBuilder& e, const Values& in, const Attrs& attrs) {
   double beta1 = attrs.get_float("beta1"), beta2 = attrs.get_float("beta2");
   double decay = attrs.get_float("weight_decay");
   Value p = in[0], rate = e.as_dtype_of(in[4], p);
@@ -132,7 +132,7 @@ Values adamw(const Emit& e, const Values& in, const Attrs& attrs) {
 }
 
 // g = factor gradient + weight_decay p; the moment is momentum m + g; p loses rate times it.
-Values sgd(const Emit& e, const Values& in, const Attrs& attrs) {
+Values sgd(const OpBuilder& e, const Values& in, const Attrs& attrs) {
   double decay = attrs.get_float("weight_decay");
   Value p = in[0], rate = e.as_dtype_of(in[3], p);
   Value gradient = e.mul(in[1], e.as_dtype_of(in[4], p));
@@ -145,7 +145,7 @@ Values sgd(const Emit& e, const Values& in, const Attrs& attrs) {
 
 Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Values& in,
                       const std::string& where) {
-  Emit e(editor, where);
+  OpBuilder e(editor, where);
   switch (op) {
     // clang-format off
 #define OP(name, op_class, ...)

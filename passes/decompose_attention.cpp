@@ -17,44 +17,45 @@ struct Sizes {
   int64_t batch, queries, heads, features, keys, groups;
 };
 
-Sizes sizes_of(const Emit& e, Value q, Value k) {
+Sizes sizes_of(const OpBuilder& e, Value q, Value k) {
   const Shape &a = e.shape(q), &b = e.shape(k);
   return {a[0], a[1], a[2], a[3], b[1], b[2]};
 }
 
 // [B,T,H,d] to [B,G,(H/G) T,d], and back.
-Value fold_queries(const Emit& e, Value q, const Sizes& s) {
+Value fold_queries(const OpBuilder& e, Value q, const Sizes& s) {
   return e.reshape(e.transpose(q, {0, 2, 1, 3}),
                    {s.batch, s.groups, s.heads / s.groups * s.queries, s.features});
 }
-Value unfold_queries(const Emit& e, Value x, const Sizes& s) {
+Value unfold_queries(const OpBuilder& e, Value x, const Sizes& s) {
   return e.transpose(e.reshape(x, {s.batch, s.heads, s.queries, s.features}), {0, 2, 1, 3});
 }
 
 // [B,S,G,d] to [B,G,S,d], which is its own inverse.
-Value swap_heads(const Emit& e, Value k) { return e.transpose(k, {0, 2, 1, 3}); }
+Value swap_heads(const OpBuilder& e, Value k) { return e.transpose(k, {0, 2, 1, 3}); }
 
 // [B,H,T,S] to [B,G,(H/G) T,S].
-Value fold_rows(const Emit& e, Value a, const Sizes& s) {
+Value fold_rows(const OpBuilder& e, Value a, const Sizes& s) {
   return e.reshape(a, {s.batch, s.groups, s.heads / s.groups * s.queries, s.keys});
 }
 
 // Scores as [B,H,T,S] before the mask, but for the part of the scale that comes after them. A
 // compiled product is the chain of multiply-adds over features that the attention kernels compute,
 // so that it can be compared with their rows' references to the last bit.
-Value scores_of(const Emit& e, Value q, Value k, const Sizes& s, const ScoreTransform& transform) {
+Value scores_of(const OpBuilder& e, Value q, Value k, const Sizes& s,
+                const ScoreTransform& transform) {
   if (transform.keys_scale != 1) k = e.mul(k, transform.keys_scale);
   Value product = e.matmul(fold_queries(e, q, s), swap_heads(e, k), false, true);
   return e.reshape(product, {s.batch, s.heads, s.queries, s.keys});
 }
 
 // The gradients of products of queries and keys from those of scores.
-Value product_gradients(const Emit& e, Value ds, const ScoreTransform& transform) {
+Value product_gradients(const OpBuilder& e, Value ds, const ScoreTransform& transform) {
   return e.mul(ds, transform.scale);
 }
 
 // x where key s may be seen by query t, else `otherwise`.
-Value masked(const Emit& e, Value x, const Sizes& s, bool causal, double otherwise) {
+Value masked(const OpBuilder& e, Value x, const Sizes& s, bool causal, double otherwise) {
   if (!causal) return x;
   Value row = e.editor().iota(2, i32({1, 1, s.queries, 1}));
   Value column = e.editor().iota(3, i32({1, 1, 1, s.keys}));
@@ -62,7 +63,7 @@ Value masked(const Emit& e, Value x, const Sizes& s, bool causal, double otherwi
 }
 
 // [cell,token]: 1 where the token belongs to the cell, else 0; in the dtype of `one`.
-Value cell_members(const Emit& e, const MapCells& cells, Value one) {
+Value cell_members(const OpBuilder& e, const MapCells& cells, Value one) {
   Value cell = e.editor().iota(0, i32({cells.count(), 1}));
   Value token = e.editor().iota(1, i32({1, cells.length}));
   const auto start_of = [&](Value number) {
@@ -73,10 +74,10 @@ Value cell_members(const Emit& e, const MapCells& cells, Value one) {
   return e.select(inside, one, e.scalar(0, one));
 }
 
-// Emit as the arithmetic of ir/normalizer_definition.h.
-class Arithmetic : public Emit {
+// OpBuilder as the arithmetic of ir/normalizer_definition.h.
+class Arithmetic : public OpBuilder {
  public:
-  explicit Arithmetic(const Emit& e) : Emit(e) {}
+  explicit Arithmetic(const OpBuilder& e) : OpBuilder(e) {}
 
   // log(1 + x) for x >= 0, also where 1 + x rounds to 1: the error of u = 1 + x is divided out.
   Value log1p(Value x) const {
@@ -95,7 +96,7 @@ std::unique_ptr<const Normalizer> normalizer_definition_of(const Attrs& attrs) {
 }
 
 // The numbers of rows[B,H,2 or 3,T], each in the shape given.
-Row split_rows(const Emit& e, Value rows, const Shape& shape, const Attrs& attrs) {
+Row split_rows(const OpBuilder& e, Value rows, const Shape& shape, const Attrs& attrs) {
   const auto number = [&](int64_t i) { return e.reshape(e.slice_axis(rows, 2, i, i + 1), shape); };
   Row row;
   row.reference = number(0);
@@ -114,7 +115,7 @@ struct Weights {
   Value share;  ///< the same divided by the row's sum
 };
 
-Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
+Weights weights_of(const OpBuilder& e, Value q, Value k, Value rows, const Sizes& s,
                    const Attrs& attrs) {
   const ScoreTransform transform = score_transform(attrs);
   const auto normalizer = normalizer_definition_of(attrs);
@@ -137,7 +138,7 @@ Weights weights_of(const Emit& e, Value q, Value k, Value rows, const Sizes& s,
 
 }  // namespace
 
-std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Value>& in,
                                        const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   const ScoreTransform transform = score_transform(attrs);
@@ -161,7 +162,7 @@ std::vector<Value> decompose_attention(const Emit& e, const std::vector<Value>& 
   return {unfold_queries(e, out, s), e.concat(numbers, 2)};
 }
 
-std::vector<Value> decompose_attention_lse(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_lse(const OpBuilder& e, const std::vector<Value>& in,
                                            const Attrs& attrs) {
   const Shape rows = e.shape(in[0]);
   const Row row = split_rows(e, in[0], {rows[0], rows[1], rows[3]}, attrs);
@@ -178,7 +179,7 @@ struct ScoreGradients {
 };
 
 // With delta_t = <dout_t, out_t>: da = dout v^T, ds by the normaliser.
-ScoreGradients score_gradients(const Emit& e, const std::vector<Value>& in, const Sizes& s,
+ScoreGradients score_gradients(const OpBuilder& e, const std::vector<Value>& in, const Sizes& s,
                                const Attrs& attrs) {
   Value q = in[0], k = in[1], v = in[2], out = in[3], rows = in[4], dout = in[5];
   ScoreGradients g;
@@ -200,7 +201,7 @@ ScoreGradients score_gradients(const Emit& e, const std::vector<Value>& in, cons
 }  // namespace
 
 // dv = a^T dout, dq = scale ds k, dk = scale ds^T q.
-std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_grad(const OpBuilder& e, const std::vector<Value>& in,
                                             const Attrs& attrs) {
   Value q = in[0], k = in[1];
   Sizes s = sizes_of(e, q, k);
@@ -212,7 +213,7 @@ std::vector<Value> decompose_attention_grad(const Emit& e, const std::vector<Val
   return {unfold_queries(e, dq, s), swap_heads(e, dk), swap_heads(e, dv)};
 }
 
-std::vector<Value> decompose_attention_score_grad(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_score_grad(const OpBuilder& e, const std::vector<Value>& in,
                                                   const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   ScoreGradients g = score_gradients(e, in, s, attrs);
@@ -220,7 +221,7 @@ std::vector<Value> decompose_attention_score_grad(const Emit& e, const std::vect
   return {e.reshape(g.ds, all), e.reshape(g.da, all)};
 }
 
-std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_scores(const OpBuilder& e, const std::vector<Value>& in,
                                               const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   const ScoreTransform transform = score_transform(attrs);
@@ -228,7 +229,7 @@ std::vector<Value> decompose_attention_scores(const Emit& e, const std::vector<V
   return {masked(e, scores, s, transform.causal, -std::numeric_limits<double>::infinity())};
 }
 
-std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_stats(const OpBuilder& e, const std::vector<Value>& in,
                                              const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   Weights weights = weights_of(e, in[0], in[1], in[2], s, attrs);
@@ -253,7 +254,7 @@ std::vector<Value> decompose_attention_stats(const Emit& e, const std::vector<Va
 
 // With membership matrices P[cell,t] the sums over cells are P a P^T, and so are the pairs that the
 // mask leaves.
-std::vector<Value> decompose_attention_map(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_map(const OpBuilder& e, const std::vector<Value>& in,
                                            const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   const int64_t side = attrs.get_int("side");
@@ -269,7 +270,7 @@ std::vector<Value> decompose_attention_map(const Emit& e, const std::vector<Valu
   return {e.div(sums(a), e.maximum(sums(pairs), one))};
 }
 
-std::vector<Value> decompose_attention_pattern(const Emit& e, const std::vector<Value>& in,
+std::vector<Value> decompose_attention_pattern(const OpBuilder& e, const std::vector<Value>& in,
                                                const Attrs& attrs) {
   Sizes s = sizes_of(e, in[0], in[1]);
   return {weights_of(e, in[0], in[1], in[2], s, attrs).a};

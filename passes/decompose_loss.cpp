@@ -13,7 +13,7 @@ struct Rows {
   Value loss;         ///< [] scale times the sum of the counted rows
 };
 
-Rows rows_of(const Emit& e, Value logits, Value targets, Value scale) {
+Rows rows_of(const OpBuilder& e, Value logits, Value targets, Value scale) {
   const Shape shape = e.shape(logits);
   Rows rows;
   Value shifted = e.sub(logits, e.frozen(e.max_last(logits)));
@@ -32,16 +32,17 @@ Rows rows_of(const Emit& e, Value logits, Value targets, Value scale) {
 
 }  // namespace
 
-std::vector<Value> decompose_cross_entropy(const Emit& e, const std::vector<Value>& in) {
+std::vector<Value> decompose_cross_entropy(const OpBuilder& e, const std::vector<Value>& in) {
   return {rows_of(e, in[0], in[1], in[2]).loss};
 }
 
-std::vector<Value> decompose_linear_cross_entropy(const Emit& e, const std::vector<Value>& in) {
+std::vector<Value> decompose_linear_cross_entropy(const OpBuilder& e,
+                                                  const std::vector<Value>& in) {
   return {rows_of(e, e.matmul(in[0], in[1], false, true), in[2], in[3]).loss};
 }
 
 // dlogits = scale (softmax - one hot) in counted rows; dx = dlogits w, dw = dlogits^T x.
-std::vector<Value> decompose_linear_cross_entropy_grad(const Emit& e,
+std::vector<Value> decompose_linear_cross_entropy_grad(const OpBuilder& e,
                                                        const std::vector<Value>& in) {
   Value x = in[0], w = in[1];
   Value logits = e.matmul(x, w, false, true);

@@ -11,7 +11,7 @@
 #include "ir/map_cells.h"
 #include "passes/attention_probes.h"
 #include "passes/autodiff.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -237,7 +237,7 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
         continue;
       }
       ++matches;
-      Chain chain(hook, request.gradient, is_pattern(*graph, known(find_hook(*graph, hook.name))));
+      Chain chain(hook, request.gradient, is_pattern(*graph, expect(find_hook(*graph, hook.name))));
       bool fits = std::all_of(request.reductions.begin(), request.reductions.end(),
                               [&](const ProbeReduction& r) { return chain.apply(r); });
       if (!fits) {
@@ -278,7 +278,7 @@ int64_t reduced_count(const ProbeStep& step, const Shape& shape) {
 }
 
 Value partial_step(GraphEditor& editor, const ProbeStep& step, Value x) {
-  Emit e(editor);
+  OpBuilder e(editor);
   switch (step.kind) {
     case ReductionKind::sum:
     case ReductionKind::mean:
@@ -324,7 +324,7 @@ double join_identity(const ProbeStep& step) {
 }
 
 Value complete_step(GraphEditor& editor, const ProbeStep& step, Value joined, int64_t count) {
-  Emit e(editor);
+  OpBuilder e(editor);
   if (step.kind == ReductionKind::mean) return e.div(joined, static_cast<double>(count));
   return step.kind == ReductionKind::norm ? e.sqrt(joined) : joined;
 }
@@ -349,7 +349,7 @@ GraphPtr insert_probes(const GraphPtr& graph, const std::vector<ResolvedProbe>& 
   Rewriter to(*graph);
   auto emit = [&](bool from_input) {  // a state is read before anything can overwrite it
     for (const ResolvedProbe& probe : probes) {
-      Value source = known(find_probed(*graph, probe));
+      Value source = expect(find_probed(*graph, probe));
       if (graph->is_input(source) != from_input) continue;
       Value x =
           apply_probe_steps(to, probe, to[source], 0, static_cast<int64_t>(probe.steps.size()));

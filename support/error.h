@@ -37,7 +37,7 @@ template <typename... Args>
 
 /// What a search finds where it is known to be there.
 template <typename T>
-T known(std::optional<T> found, std::source_location where = std::source_location::current()) {
+T expect(std::optional<T> found, std::source_location where = std::source_location::current()) {
   if (!found.has_value()) internal_error_at("what was known to be there is missing", where);
   return *std::move(found);
 }

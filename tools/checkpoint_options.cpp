@@ -43,7 +43,7 @@ CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) 
 RunSettings CheckpointOptions::run_settings() const {
   RunSettings settings{
       .threads = chosen_threads(threads), .cache = default_object_cache(), .interpret = interpret};
-  if (!memory.empty()) settings.memory = known(parse_bytes(memory));
+  if (!memory.empty()) settings.memory = expect(parse_bytes(memory));
   return settings;
 }
 

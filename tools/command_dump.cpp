@@ -39,7 +39,7 @@ struct Wanted {
 Wanted parse_wanted(const std::string& name) {
   if (name == "llvm") return {Stage::planned, Wanted::Text::llvm};
   if (name == "asm") return {Stage::planned, Wanted::Text::assembly};
-  return {known(parse_stage(name)), Wanted::Text::ir};
+  return {expect(parse_stage(name)), Wanted::Text::ir};
 }
 
 // Whether "*" chooses something: a loss and a state of floating-point numbers.
@@ -87,7 +87,7 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
     compile.compose = {.purpose = Purpose::measure, .parts = config.micro_batches};
   if (!options.gradients.empty()) compile.gradients = options.gradients;
   compile.probes = options.probes;
-  if (!config.memory.empty()) compile.memory = known(parse_bytes(config.memory));
+  if (!config.memory.empty()) compile.memory = expect(parse_bytes(config.memory));
   compile.stop = parse_wanted(options.stage.empty() ? "built" : options.stage).stage;
   const std::vector<GraphPtr> programs = run_pipeline(model.graph, compile).programs;
   // A probe that matches nothing is an error at every stage.

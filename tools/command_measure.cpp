@@ -89,7 +89,7 @@ bool is_head(const std::string& text) { return head_of(text).has_value(); }
 // "LAYER.HEAD" of every --map.
 std::vector<Head> chosen_heads(const std::vector<std::string>& texts) {
   std::vector<Head> heads;
-  for (const std::string& text : texts) heads.push_back(known(head_of(text)));
+  for (const std::string& text : texts) heads.push_back(expect(head_of(text)));
   return heads;
 }
 

@@ -66,7 +66,7 @@ std::vector<Checksum> run_interpreter(const Graph& graph, const Tensors& inputs)
 
 int64_t memory_limit(const RunArguments& options) {
   return options.memory.empty() ? free_memory() + resident_memory()
-                                : known(parse_bytes(options.memory));
+                                : expect(parse_bytes(options.memory));
 }
 
 // What the compiled program takes in all, beside it inputs and one result at a time as f64.

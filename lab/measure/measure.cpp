@@ -45,7 +45,7 @@ std::vector<std::string> probe_ids(const ModelSource& source, const RunRequest& 
     ids.push_back(probe.id);
     probe.gradient = false;  // of the type of its value
     // An upper bound: as if nothing were reduced after the batch.
-    const Type& type = built->type(known(find_probed(*built, probe)));
+    const Type& type = built->type(expect(find_probed(*built, probe)));
     kept += static_cast<int64_t>(sizeof(double)) * type.elements() *
             (probe.batch_step >= 0 ? 1 : request.batch);
   }

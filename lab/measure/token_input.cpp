@@ -63,7 +63,7 @@ NpyArray read_headerless(const TokenFile& file, size_t wanted) {
                "tail -c +1025 {} > ids.bin",
                file.path, file.path);
   NpyArray array;
-  array.dtype = known(dtype_of(file.type));
+  array.dtype = expect(dtype_of(file.type));
   const size_t width = dtype_bytes(array.dtype);
   if (bytes.size() % width != 0)
     user_error("tokens",

@@ -200,7 +200,7 @@ class ArmRun {
     const int64_t tensors = config_.optimizer.kind == "adamw" ? 3 : 2;
     const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
     const int64_t limit =
-        config_.memory.empty() ? free_memory() : known(parse_bytes(config_.memory));
+        config_.memory.empty() ? free_memory() : expect(parse_bytes(config_.memory));
     if (bytes > static_cast<double>(limit))
       user_error(
           "train",

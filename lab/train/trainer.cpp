@@ -36,7 +36,7 @@ constexpr size_t kPlain = 0, kProbed = 1;
 
 int64_t memory_limit(const RunConfig& config) {
   return config.memory.empty() ? free_memory() + resident_memory()
-                               : known(parse_bytes(config.memory));
+                               : expect(parse_bytes(config.memory));
 }
 
 }  // namespace

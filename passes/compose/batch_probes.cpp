@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "passes/attention_probes.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -18,7 +18,7 @@ using Held =
 
 Held held_by(const Graph& graph, const ResolvedProbe& probe) {
   Held held;
-  std::get<0>(held) = known(find_probed(graph, probe));
+  std::get<0>(held) = expect(find_probed(graph, probe));
   for (int64_t i = 0; i <= probe.batch_step; ++i) {
     const ProbeStep& step = probe.steps[i];
     std::get<1>(held).emplace_back(step.kind, step.axes, step.start, step.limit);
@@ -73,7 +73,7 @@ BatchProbes::BatchProbes(const Graph& graph, const std::vector<ResolvedProbe>& p
 // A stand-in for the probed value of the same type; what probes cut before it is computed keeps its
 // op.
 Value BatchProbes::source(GraphEditor& scratch, const ResolvedProbe& probe) const {
-  Value value = known(find_probed(graph_, probe));
+  Value value = expect(find_probed(graph_, probe));
   while (graph_.node(value).op == Op::identity) value = graph_.node(value).inputs[0];
   const Node& node = graph_.node(value);
   if (!is_whole_attention(graph_, value)) return scratch.constant(0, graph_.type(value));

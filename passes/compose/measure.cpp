@@ -8,7 +8,7 @@
 #include "ir/alias.h"
 #include "passes/autodiff.h"
 #include "passes/compose/batch_probes.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -35,7 +35,7 @@ class Measurement {
       if (probe.batch_step >= 0) p.editor().output("probe." + probe.id, apply_probe(p, probe, x));
       emit_probe(p, probe, x);
     });
-    if (has_loss()) p.editor().output(options_.loss, p[known(graph_.find_output(options_.loss))]);
+    if (has_loss()) p.editor().output(options_.loss, p[expect(graph_.find_output(options_.loss))]);
     return p.finish();
   }
 
@@ -52,8 +52,8 @@ class Measurement {
         emit_probe(p, probe, x);
     });
     if (has_loss()) {
-      Emit e(p.editor());
-      Value loss = p[known(graph_.find_output(options_.loss))];
+      OpBuilder e(p.editor());
+      Value loss = p[expect(graph_.find_output(options_.loss))];
       p.editor().output(options_.loss, e.add(p.at(options_.loss), loss));
     }
     return p.finish();
@@ -64,7 +64,7 @@ class Measurement {
     for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
     for (const ResolvedProbe& probe : options_.probes)
       if (reads_state(probe) && !p.has(probe.name))
-        p.state({probe.name, graph_.type(known(graph_.find_input(probe.name)))});
+        p.state({probe.name, graph_.type(expect(graph_.find_input(probe.name)))});
     for (const ResolvedProbe& probe : options_.probes) {
       if (reads_state(probe))
         emit_probe(p, probe, p.at(probe.name));
@@ -117,7 +117,7 @@ class Measurement {
     for (size_t i = 0; i < options_.probes.size(); ++i) {
       const ResolvedProbe& probe = options_.probes[i];
       if (reads_state(probe)) continue;
-      Value value = known(find_probed(graph_, probe));
+      Value value = expect(find_probed(graph_, probe));
       const Node& pattern = graph_.node(through_identity(graph_, value));
       int32_t after = value.node;
       if (pattern.op == Op::attention_pattern)
@@ -132,7 +132,7 @@ class Measurement {
     p.model_nodes([&](int32_t id) {
       for (size_t i : probes_after_[id]) {
         const ResolvedProbe& probe = options_.probes[i];
-        emit(probe, p[known(find_probed(graph_, probe))]);
+        emit(probe, p[expect(find_probed(graph_, probe))]);
       }
     });
   }
@@ -140,7 +140,7 @@ class Measurement {
   std::vector<Accumulator> accumulators() const {
     std::vector<Accumulator> all;
     if (has_loss())
-      all.push_back({{options_.loss, graph_.type(known(graph_.find_output(options_.loss)))}, 0});
+      all.push_back({{options_.loss, graph_.type(expect(graph_.find_output(options_.loss)))}, 0});
     for (const auto& accumulator : batch_probes_.accumulators()) all.push_back(accumulator);
     return all;
   }

@@ -8,7 +8,7 @@
 
 #include "passes/autodiff.h"
 #include "passes/compose/batch_probes.h"
-#include "passes/emit.h"
+#include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -108,10 +108,10 @@ class TrainingStep {
     std::vector<Value> gradients;
     for (const Weight& weight : weights_) gradients.push_back(p[weight.gradient]);
     for (bool before : {true, false}) {
-      if (!before) update(p, gradients, p[known(graph_.find_output(options_.loss))]);
+      if (!before) update(p, gradients, p[expect(graph_.find_output(options_.loss))]);
       for (const ResolvedProbe& probe : options_.probes)
         if (reads_state(probe) == before)
-          emit_probe(p, probe, p[known(find_probed(graph_, probe))]);
+          emit_probe(p, probe, p[expect(find_probed(graph_, probe))]);
     }
     return p.finish();
   }
@@ -123,7 +123,7 @@ class TrainingStep {
     p.model_inputs();
     for (const auto& [state, initial] : accumulators()) p.state(state);
     p.model_nodes();
-    Emit e(p.editor());
+    OpBuilder e(p.editor());
     for (const Output& output : graph_.outputs()) {
       if (is_gradient(output)) continue;
       Value value = p[output.value];
@@ -135,7 +135,7 @@ class TrainingStep {
                         accumulated(p, p.at(gradient_output(weight.name)), p[weight.gradient]));
     for (const ResolvedProbe& probe : options_.probes) {
       if (belongs_to_step(probe)) continue;
-      Value x = p[known(find_probed(graph_, probe))];
+      Value x = p[expect(find_probed(graph_, probe))];
       if (probe.batch_step < 0)
         emit_probe(p, probe, x);
       else
@@ -149,9 +149,9 @@ class TrainingStep {
     for (const Weight& weight : weights_) p.state({weight.name, weight.type});
     for (const ResolvedProbe& probe : options_.probes)  // of states that are not trained
       if (belongs_to_step(probe) && !p.has(probe.name))
-        p.state({probe.name, graph_.type(known(graph_.find_input(probe.name)))});
+        p.state({probe.name, graph_.type(expect(graph_.find_input(probe.name)))});
     for (const Weight& weight : weights_) p.state({gradient_output(weight.name), weight.type});
-    p.state({options_.loss, graph_.type(known(graph_.find_output(options_.loss)))});
+    p.state({options_.loss, graph_.type(expect(graph_.find_output(options_.loss)))});
     for (const auto& accumulator : batch_probes_.accumulators()) p.state(accumulator.state);
     optimizer_inputs(p);
     std::vector<Value> gradients;
@@ -198,7 +198,7 @@ class TrainingStep {
 
   // Accumulator states with the value they start from.
   std::vector<Accumulator> accumulators() const {
-    const Type loss = graph_.type(known(graph_.find_output(options_.loss)));
+    const Type loss = graph_.type(expect(graph_.find_output(options_.loss)));
     std::vector<Accumulator> all = {{{options_.loss, loss}, 0}};
     for (const Weight& weight : weights_)
       all.push_back({{gradient_output(weight.name), weight.type}, 0});
@@ -222,7 +222,7 @@ class TrainingStep {
   }
 
   // The root of the sum of all squares, as f32[].
-  static Value global_norm(const Emit& e, const std::vector<Value>& gradients) {
+  static Value global_norm(const OpBuilder& e, const std::vector<Value>& gradients) {
     Value total;
     for (Value gradient : gradients) {
       std::vector<int64_t> axes;
@@ -235,14 +235,14 @@ class TrainingStep {
   }
 
   // Whether the norm (of gradients, hence all of them) and the loss are finite, as bool[].
-  static Value is_finite(const Emit& e, Value norm, Value loss) {
+  static Value is_finite(const OpBuilder& e, Value norm, Value loss) {
     const Value size = e.as_dtype_of(e.abs(e.reshape(loss, {})), norm);
     return e.le(e.add(norm, size), static_cast<double>(std::numeric_limits<float>::max()));
   }
 
   void update(ModelProgram& p, const std::vector<Value>& gradients, Value loss) const {
     const OptimizerOptions& o = options_.optimizer;
-    Emit e(p.editor());
+    OpBuilder e(p.editor());
     Value norm = global_norm(e, gradients);
     p.editor().output("grad_norm", norm);
     Value factor = e.scalar(1, norm);

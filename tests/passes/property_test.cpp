@@ -4,9 +4,9 @@
 #include "models/llama.h"
 #include "passes/dead_code.h"
 #include "passes/decompose.h"
-#include "passes/emit.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
+#include "passes/op_builder.h"
 #include "passes/simplify.h"
 #include "testing/random_graph.h"
 #include "testing/small_model.h"
@@ -54,7 +54,7 @@ GraphPtr with_probes(const GraphPtr& graph) {
   Rewriter rewriter(*graph);
   for (int32_t id = 0; id < graph->size(); ++id)
     if (graph->node(id).op != Op::input) rewriter.copy(id);
-  Emit e(rewriter);
+  OpBuilder e(rewriter);
   for (const auto& [name, value] : graph->names())
     if (is_float(graph->type(value).dtype) && graph->type(value).rank() > 0)
       rewriter.output("probe " + name, e.sum_last(e.mul(rewriter[value], rewriter[value])));

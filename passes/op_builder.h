@@ -8,10 +8,10 @@
 
 namespace weir {
 
-class Emit {
+class OpBuilder {
  public:
   /// New nodes carry `where`, the source place of the node that they stand for.
-  explicit Emit(GraphEditor& editor, std::string where = "")
+  explicit OpBuilder(GraphEditor& editor, std::string where = "")
       : editor_(editor), where_(std::move(where)) {}
 
   GraphEditor& editor() const { return editor_; }

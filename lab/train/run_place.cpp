@@ -108,6 +108,11 @@ void RunPlace::check() const {
                folder_.string(), shown_names(in_the_way));
 }
 
+Manifest& RunPlace::manifest() {
+  WEIR_CHECK(manifest_, "the folder of the run is not open");
+  return *manifest_;
+}
+
 void RunPlace::open(const std::string& started) {
   std::error_code failed;
   fs::create_directories(folder_, failed);

@@ -21,7 +21,8 @@ class RunPlace {
   /// locks it, removes the run that is replaced, and says which other files stay.
   void open(const std::string& started);
 
-  Manifest& manifest() { return *manifest_; }
+  /// Internal error before `open`.
+  Manifest& manifest();
 
  private:
   void check() const;

@@ -1,6 +1,6 @@
 #pragma once
 // The configuration of a model: one type for all architectures, which differ in how its numbers are
-// put together (models/llama.cpp, models/gpt2.cpp).
+// put together (models/block.h).
 #include <map>
 #include <string>
 #include <vector>

@@ -14,7 +14,7 @@ std::vector<std::string> llama_config_names();
 /// A named configuration; a user error lists the names otherwise.
 ModelConfig llama_config(const std::string& name);
 
-/// Of architecture llama, qwen2 or qwen3.
+/// The graph of a configuration: build_model.
 Model build_llama(const ModelConfig& config, int64_t B, int64_t T);
 
 }  // namespace weir

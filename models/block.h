@@ -1,0 +1,78 @@
+#pragma once
+// What the blocks of a decoder are made of, as data: models/transformer.cpp builds any of them. A
+// further architecture is a description.
+#include <string>
+
+#include "models/config.h"
+
+namespace weir {
+
+enum class NormKind : uint8_t {
+  rms,   ///< RMSNorm: a gain
+  layer  ///< LayerNorm: a gain and a bias
+};
+
+/// Where the norm of a branch f stands.
+enum class NormPlace : uint8_t {
+  before,  ///< x + f(norm(x))
+  after,   ///< norm(x + f(x))
+  around   ///< x + norm(f(norm(x))), the sandwich norm
+};
+
+enum class MlpKind : uint8_t {
+  swiglu,  ///< down(silu(gate(x)) up(x))
+  gelu     ///< down(gelu(up(x)))
+};
+
+enum class Positions : uint8_t {
+  rotary,  ///< queries and keys are rotated, in the half-split layout
+  learned  ///< rows of a table are added to the embedding
+};
+
+/// How matrices lie, and whether one makes q, k and v.
+enum class Projections : uint8_t {
+  separate,  ///< [out, in]
+  joint      ///< [in, out], those of q, k and v side by side in one
+};
+
+/// Names of weights; those of a layer stand behind `layer`, whose {} is its number. A norm, and a
+/// projection, has `.weight` and, where it has one, `.bias`. "" for what a block does not have.
+struct WeightNames {
+  const char* embedding;
+  const char* positions = "";
+  const char* layer;
+  const char* attention_norm;
+  const char* q = "";
+  const char* k = "";
+  const char* v = "";
+  const char* qkv = "";  ///< instead of q, k and v
+  const char* q_norm = "";
+  const char* k_norm = "";
+  const char* attention_out;
+  const char* attention_out_norm = "";  ///< of a sandwich norm
+  const char* mlp_norm;
+  const char* gate = "";
+  const char* up;
+  const char* down;
+  const char* mlp_out_norm = "";  ///< of a sandwich norm
+  const char* final_norm;
+  const char* output = "lm_head";  ///< absent where the embedding is the output projection
+};
+
+struct BlockDescription {
+  NormKind norm = NormKind::rms;
+  NormPlace norm_place = NormPlace::before;
+  /// Attention and MLP both read the stream before the block, and both are added to it.
+  bool parallel = false;
+  MlpKind mlp = MlpKind::swiglu;
+  Positions positions = Positions::rotary;
+  Projections projections = Projections::separate;
+  bool qkv_bias = false, attention_out_bias = false, mlp_bias = false;
+  bool qk_norm = false;  ///< RMSNorm over the features of each query and key head
+  WeightNames names;
+};
+
+/// The description of a configuration's architecture: the one table.
+BlockDescription block_description(const ModelConfig& config);
+
+}  // namespace weir

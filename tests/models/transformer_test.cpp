@@ -1,0 +1,156 @@
+// Every description of a block makes the model that it says.
+#include "models/transformer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "interpret/interpret.h"
+#include "ir/verify.h"
+#include "testing/error_of.h"
+#include "testing/random_tensor.h"
+#include "testing/small_model.h"
+
+namespace weir {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr WeightNames kNames = {.embedding = "embed",
+                                .positions = "positions",
+                                .layer = "layers.{}.",
+                                .attention_norm = "n1",
+                                .q = "q",
+                                .k = "k",
+                                .v = "v",
+                                .qkv = "qkv",
+                                .q_norm = "qn",
+                                .k_norm = "kn",
+                                .attention_out = "o",
+                                .attention_out_norm = "n1_post",
+                                .mlp_norm = "n2",
+                                .gate = "gate",
+                                .up = "up",
+                                .down = "down",
+                                .mlp_out_norm = "n2_post",
+                                .final_norm = "n"};
+
+ModelConfig sizes() {
+  ModelConfig config = test::tiny_model();
+  config.layers = 2;
+  return config;
+}
+
+std::vector<BlockDescription> all_descriptions() {
+  std::vector<BlockDescription> all;
+  for (NormKind norm : {NormKind::rms, NormKind::layer})
+    for (NormPlace place : {NormPlace::before, NormPlace::after, NormPlace::around})
+      for (bool parallel : {false, true})
+        for (MlpKind mlp : {MlpKind::swiglu, MlpKind::gelu})
+          for (Positions positions : {Positions::rotary, Positions::learned})
+            for (Projections projections : {Projections::separate, Projections::joint})
+              for (bool bias : {false, true})
+                all.push_back({.norm = norm,
+                               .norm_place = place,
+                               .parallel = parallel,
+                               .mlp = mlp,
+                               .positions = positions,
+                               .projections = projections,
+                               .qkv_bias = bias,
+                               .attention_out_bias = bias,
+                               .mlp_bias = bias,
+                               .qk_norm = bias,
+                               .names = kNames});
+  return all;
+}
+
+double largest_difference(const HostTensor& a, const HostTensor& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.data.size(); ++i)
+    largest = std::max(largest, std::abs(a.data[i] - b.data[i]));
+  return largest;
+}
+
+HostTensor sum(const HostTensor& a, const HostTensor& b) {
+  HostTensor result = a;
+  for (size_t i = 0; i < a.data.size(); ++i) result.data[i] += b.data[i];
+  return result;
+}
+
+TEST(Transformer, TheStreamIsWhatTheDescriptionSays) {
+  for (const BlockDescription& d : all_descriptions()) {
+    const Model model = build_transformer(sizes(), d, 2, 4);
+    verify(*model.graph);
+    for (const Parameter& parameter : model.parameters)
+      EXPECT_EQ(model.graph->node(model.graph->find_input(parameter.name).value()).types[0],
+                parameter.type);
+    const std::string b = "blocks.1.";
+    const std::vector<std::string> hooks = {
+        b + "hook_resid_pre",      b + "hook_attn_out",   b + "hook_resid_mid",
+        b + "hook_mlp_out",        b + "hook_resid_post", b + "ln1.hook_in",
+        b + "ln1.hook_normalized", b + "ln2.hook_in",     b + "ln2.hook_normalized"};
+    Tensors v =
+        interpret_all(*model.graph, test::random_inputs(*model.graph, 3, -1, 1), hooks).values;
+    const auto at = [&](const char* hook) -> const HostTensor& { return v.at(b + hook); };
+    const HostTensor mid = sum(at("hook_resid_pre"), at("hook_attn_out"));
+    const HostTensor post = sum(at("hook_resid_mid"), at("hook_mlp_out"));
+    const double tolerance = 1e-12;
+    if (d.norm_place == NormPlace::after) {
+      // The norm reads the sum and makes the stream.
+      EXPECT_LT(largest_difference(at("ln1.hook_in"), mid), tolerance);
+      EXPECT_LT(largest_difference(at("hook_resid_mid"), at("ln1.hook_normalized")), tolerance);
+      EXPECT_LT(largest_difference(at("ln2.hook_in"), post), tolerance);
+      EXPECT_LT(largest_difference(at("hook_resid_post"), at("ln2.hook_normalized")), tolerance);
+      continue;
+    }
+    EXPECT_LT(largest_difference(at("hook_resid_mid"), mid), tolerance);
+    EXPECT_LT(largest_difference(at("hook_resid_post"), post), tolerance);
+    EXPECT_LT(largest_difference(at("ln1.hook_in"), at("hook_resid_pre")), tolerance);
+    EXPECT_LT(
+        largest_difference(at("ln2.hook_in"), at(d.parallel ? "hook_resid_pre" : "hook_resid_mid")),
+        tolerance);
+    EXPECT_GT(largest_difference(at("hook_resid_pre"), at("hook_resid_mid")), 1e-3);
+    const bool sandwich = d.norm_place == NormPlace::around;
+    EXPECT_EQ(model.graph->find(b + "ln1_post.hook_normalized").has_value(), sandwich);
+    if (sandwich) {
+      EXPECT_EQ(*model.graph->find(b + "ln2_post.hook_normalized"),
+                *model.graph->find(b + "hook_mlp_out"));
+    }
+  }
+}
+
+TEST(Transformer, WhatABlockLacksIsNoWeight) {
+  const auto names_of = [](const BlockDescription& d) {
+    std::set<std::string> names;
+    for (const Parameter& p : build_transformer(sizes(), d, 1, 4).parameters) names.insert(p.name);
+    return names;
+  };
+  const auto plain = names_of({.mlp = MlpKind::gelu, .names = kNames});
+  for (const char* name : {"layers.0.gate.weight", "layers.0.qkv.weight", "layers.0.q.bias",
+                           "layers.0.qn.weight", "layers.0.n1_post.weight", "positions.weight"})
+    EXPECT_FALSE(plain.contains(name)) << name;
+  const auto joint = names_of({.norm = NormKind::layer,
+                               .norm_place = NormPlace::around,
+                               .positions = Positions::learned,
+                               .projections = Projections::joint,
+                               .qkv_bias = true,
+                               .names = kNames});
+  for (const char* name : {"layers.1.gate.weight", "layers.1.qkv.bias", "layers.1.n2_post.bias",
+                           "positions.weight", "n.bias", "layers.0.n1.bias"})
+    EXPECT_TRUE(joint.contains(name)) << name;
+  EXPECT_FALSE(joint.contains("layers.1.q.weight"));
+}
+
+TEST(Transformer, LearnedPositionsEnd) {
+  ModelConfig config = sizes();
+  config.context = 4;
+  const BlockDescription d{.positions = Positions::learned, .names = kNames};
+  EXPECT_THAT(test::error_of([&] { build_transformer(config, d, 1, 5); }),
+              HasSubstr("5 tokens are asked for"));
+  config.context = 5;
+  EXPECT_EQ(build_transformer(config, d, 1, 5).parameters[1].type, f32({5, config.d_model}));
+}
+
+}  // namespace
+}  // namespace weir

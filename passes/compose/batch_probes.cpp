@@ -5,7 +5,6 @@
 #include <tuple>
 
 #include "passes/attention_probes.h"
-#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -44,14 +43,6 @@ void emit_probe(ModelProgram& p, const ResolvedProbe& probe, Value x) {
   p.editor().add_node(Op::probe, {apply_probe(p, probe, x)}, {{"id", probe.id}});
 }
 
-GraphPtr prepare_program(const Graph& model, const std::vector<Accumulator>& accumulators) {
-  ModelProgram p(model.name() + ".prepare", model);
-  for (const auto& [state, initial] : accumulators) p.state(state);
-  for (const auto& [state, initial] : accumulators)
-    p.editor().output(state.name, p.editor().constant(initial, state.type));
-  return p.finish();
-}
-
 BatchProbes::BatchProbes(const Graph& graph, const std::vector<ResolvedProbe>& probes,
                          int64_t parts)
     : graph_(graph), parts_(parts) {
@@ -88,7 +79,7 @@ void BatchProbes::accumulate(ModelProgram& p, const ResolvedProbe& probe, Value 
   const ProbeStep& step = probe.steps[probe.batch_step];
   x = apply_probe_steps(p.editor(), probe, x, 0, probe.batch_step);
   x = partial_step(p.editor(), step, x);
-  p.editor().output(name, p.editor().add(join_op(step), {p.at(name), x}));
+  p.editor().output(name, weir::accumulate(p, join_op(step), p.at(name), x));
 }
 
 void BatchProbes::complete(ModelProgram& p, const ResolvedProbe& probe) const {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "passes/compose/model_program.h"
+#include "passes/compose/accumulate.h"
 #include "passes/probes.h"
 
 namespace weir {
@@ -17,15 +17,6 @@ void check_probed(const Graph& graph, const std::vector<ResolvedProbe>& probes, 
 void emit_probe(ModelProgram& p, const ResolvedProbe& probe, Value x);
 /// All steps of a probe on x.
 Value apply_probe(ModelProgram& p, const ResolvedProbe& probe, Value x);
-
-/// A state that adds up (or joins otherwise) what the parts of a batch give.
-struct Accumulator {
-  ProgramState state;
-  double initial = 0;
-};
-
-/// The program `prepare` of `model`: every accumulator takes its initial value.
-GraphPtr prepare_program(const Graph& model, const std::vector<Accumulator>& accumulators);
 
 class BatchProbes {
  public:

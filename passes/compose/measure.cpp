@@ -8,7 +8,6 @@
 #include "ir/alias.h"
 #include "passes/autodiff.h"
 #include "passes/compose/batch_probes.h"
-#include "passes/op_builder.h"
 #include "support/error.h"
 
 namespace weir {
@@ -52,9 +51,8 @@ class Measurement {
         emit_probe(p, probe, x);
     });
     if (has_loss()) {
-      OpBuilder e(p.editor());
       Value loss = p[expect(graph_.find_output(options_.loss))];
-      p.editor().output(options_.loss, e.add(p.at(options_.loss), loss));
+      p.editor().output(options_.loss, accumulate(p, Op::add, p.at(options_.loss), loss));
     }
     return p.finish();
   }

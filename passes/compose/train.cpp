@@ -123,16 +123,16 @@ class TrainingStep {
     p.model_inputs();
     for (const auto& [state, initial] : accumulators()) p.state(state);
     p.model_nodes();
-    OpBuilder e(p.editor());
     for (const Output& output : graph_.outputs()) {
       if (is_gradient(output)) continue;
       Value value = p[output.value];
-      if (output.name == options_.loss) value = e.add(p.at(options_.loss), value);
+      if (output.name == options_.loss) value = accumulate(p, Op::add, p.at(options_.loss), value);
       p.editor().output(output.name, value);
     }
     for (const Weight& weight : weights_)
-      p.editor().output(gradient_output(weight.name),
-                        accumulated(p, p.at(gradient_output(weight.name)), p[weight.gradient]));
+      p.editor().output(
+          gradient_output(weight.name),
+          accumulate(p, Op::add, p.at(gradient_output(weight.name)), p[weight.gradient]));
     for (const ResolvedProbe& probe : options_.probes) {
       if (belongs_to_step(probe)) continue;
       Value x = p[expect(find_probed(graph_, probe))];
@@ -204,15 +204,6 @@ class TrainingStep {
       all.push_back({{gradient_output(weight.name), weight.type}, 0});
     for (const Accumulator& accumulator : batch_probes_.accumulators()) all.push_back(accumulator);
     return all;
-  }
-
-  // sum + gradient; a product adds into the sum itself.
-  static Value accumulated(ModelProgram& p, Value sum, Value gradient) {
-    const Node node = p.editor().graph().node(gradient);
-    if (node.op == Op::matmul && node.inputs.size() == 2)
-      return p.editor().add(Op::matmul, {node.inputs[0], node.inputs[1], sum}, node.attrs,
-                            node.where);
-    return p.editor().add(Op::add, {sum, gradient});
   }
 
   void optimizer_inputs(ModelProgram& p) const {

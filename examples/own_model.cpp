@@ -12,7 +12,7 @@
 
 using namespace weir;
 
-constexpr int64_t V = 65, D = 32, H = 2, d = D / H;  // 64 symbols and <s>
+constexpr int64_t V = 65, D = 32, H = 2, d = D / H;  // V: 64 symbols and <s>
 
 // The weights of one row: relu(s)^2 over its sum and 1, so that a head may attend to nothing.
 Tensor squared_relu(const Tensor& s) {
@@ -68,11 +68,12 @@ int main() {
   write_report("own-run", "own-run/report.html");
   fmt::print("{}\n", summary_table("own-run"));
 
+  constexpr int64_t B = 4, T = 32;
   // The trained weights, measured as `weir measure` measures a checkpoint.
   const ModelSource source = stored_source(model, "own-run/fast/checkpoints/step000060");
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < 4 * 33; ++i) ids.push_back(static_cast<int32_t>(i * i % V));
-  const TokenBatch batch = token_batch(4, 32, ids);
+  for (int64_t i = 0; i < B * (T + 1); ++i) ids.push_back(static_cast<int32_t>(i * i % V));
+  const TokenBatch batch = token_batch(B, T, ids);
   const MeasureResult result = Measurer(source, batch, {}).measure();
   fmt::print("{}", measure_table(result.record));
   return result.record.find("\"sink_mass\":[") != std::string::npos ? 0 : 1;

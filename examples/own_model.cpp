@@ -2,8 +2,6 @@
 // in two arms with probes, checkpointed, reported, and measured. What it does not name is left out.
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "ir/builder.h"
 #include "lab/measure/measure.h"
 #include "lab/report/measure_summary.h"
@@ -12,6 +10,7 @@
 
 using namespace weir;
 
+constexpr int64_t B = 4, T = 32;  // of the measurement
 constexpr int64_t V = 65, D = 32, H = 2, d = D / H;  // V: 64 symbols and <s>
 
 // The weights of one row: relu(s)^2 over its sum and 1, so that a head may attend to nothing.
@@ -68,7 +67,6 @@ int main() {
   write_report("own-run", "own-run/report.html");
   fmt::print("{}\n", summary_table("own-run"));
 
-  constexpr int64_t B = 4, T = 32;
   // The trained weights, measured as `weir measure` measures a checkpoint.
   const ModelSource source = stored_source(model, "own-run/fast/checkpoints/step000060");
   std::vector<int32_t> ids;

@@ -201,7 +201,6 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   std::vector<fs::path> found;
   if (!fs::is_directory(folder)) return found;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
     const bool has_content = entry.is_directory() && (fs::exists(entry.path() / kModel) ||
                                                       fs::exists(entry.path() / kOptimizer) ||
                                                       fs::exists(entry.path() / kState));

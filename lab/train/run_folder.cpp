@@ -139,15 +139,16 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
     const std::string_view line = text.substr(begin, end + 1 - begin);
     begin = end + 1;
     StepOfLine reader;
-    const bool sound = line.ends_with('\n') && Json::sax_parse(line, &reader) && reader.step() &&
-                       repeated_keys(line).empty();
-    if (!sound) {
+    const bool sound =
+        line.ends_with('\n') && Json::sax_parse(line, &reader) && repeated_keys(line).empty();
+    const std::optional<int64_t> step = sound ? reader.step() : std::nullopt;
+    if (!step) {
       lines.as_written = false;
       continue;
     }
-    if (*reader.step() >= below) continue;
-    lines.as_written &= by_step.empty() || by_step.rbegin()->first < *reader.step();
-    by_step.emplace(*reader.step(), line);
+    if (*step >= below) continue;
+    lines.as_written &= by_step.empty() || by_step.rbegin()->first < *step;
+    by_step.emplace(*step, line);
   }
   for (const auto& [step, line] : by_step) lines.text += line;
   for (int64_t step : wanted)
@@ -158,7 +159,7 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
 void check_lines(const fs::path& run) {
   Problems problems("report");
   for (const auto& entry : fs::directory_iterator(run)) {
-    const fs::path arm = entry.path();
+    const fs::path& arm = entry.path();
     if (!fs::exists(arm / "config.json") || !fs::exists(arm / "loss.jsonl")) continue;
     const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
     constexpr int64_t all = std::numeric_limits<int64_t>::max();

@@ -13,6 +13,7 @@
 #include "engine/memory.h"
 #include "engine/profile.h"
 #include "io/file.h"
+#include "lab/measure/nonfinite.h"
 #include "lab/measure/progress.h"
 #include "lab/measure/record_values.h"
 #include "lab/report/profile_json.h"

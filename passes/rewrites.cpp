@@ -68,8 +68,7 @@ std::string read_rewrite(const std::string& name, const std::string& text, const
     return read_value(name, text, *plain, rule);
   // An enumeration, whose names are the choices.
   std::string choice;
-  const std::string wrong = read_value(name, text, &choice, rule);
-  if (!wrong.empty()) return wrong;
+  if (std::string wrong = read_value(name, text, &choice, rule); !wrong.empty()) return wrong;
   if (auto* const* variant = std::get_if<VScaleVariant*>(&slot))
     **variant = parse_v_scale_variant(choice);
   else

@@ -184,15 +184,23 @@ void remove_stale_parts(const std::string& path) {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  // A link stays, and what it names is written: /dev/stdout is one.
+  std::error_code none, dangling;
+  if (std::filesystem::is_symlink(path, none)) {
+    path_ = std::filesystem::weakly_canonical(path, dangling).string();
+    if (dangling || path_.empty())
+      user_error("file", "cannot write {}: it is a link that leads nowhere. Name another file.",
+                 path);
+  }
   // Renaming over a device would replace it.
   struct stat existing{};
-  if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
+  if (::stat(path_.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
     user_error("file", "cannot write {}: it is {}, a regular file is needed.", path,
                S_ISDIR(existing.st_mode) ? "a folder" : "a device, pipe or socket");
-  remove_stale_parts(path);
+  remove_stale_parts(path_);
   static std::atomic<unsigned> counter{0};
   for (;;) {
-    temporary_ = fmt::format("{}{}{}.{}", path, kPart, ::getpid(), counter++);
+    temporary_ = fmt::format("{}{}{}.{}", path_, kPart, ::getpid(), counter++);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     // Of a process with the same number on another machine or in another container.
     if (descriptor_ < 0 && errno == EEXIST) continue;

@@ -94,9 +94,10 @@ void check_jitdump_folder() {
   const std::filesystem::path folder = chosen ? chosen : home ? home : "";
   std::error_code ignored;
   if (chosen && folder.is_absolute()) std::filesystem::create_directories(folder, ignored);
-  if (folder.is_absolute() && std::filesystem::is_directory(folder, ignored) &&
-      access(folder.c_str(), W_OK | X_OK) == 0)
-    return;
+  const std::filesystem::path below = folder / ".debug" / "jit";  // as LLVM calls it
+  if (folder.is_absolute() && std::filesystem::is_directory(folder, ignored))
+    std::filesystem::create_directories(below, ignored);
+  if (folder.is_absolute() && access(below.c_str(), W_OK | X_OK) == 0) return;
   user_error("WEIR_PERF",
              "kernels are described to perf in files below {} ({}), which is no folder that can be "
              "written by an absolute path. Name one by JITDUMPDIR.",

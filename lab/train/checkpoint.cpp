@@ -263,6 +263,10 @@ CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<Sta
   if (const std::vector<std::string> twice = repeated_keys(state_text); !twice.empty())
     user_error("checkpoint", "{} is damaged: an object in it has the key \"{}\" twice.{}",
                state_file.string(), twice.front(), way_out(checkpoint));
+  const int64_t named = step_of_checkpoint(checkpoint), stated = state["step"].get<int64_t>();
+  if (stated < 0 || (named >= 0 && stated != named))
+    user_error("checkpoint", "{} is damaged: it is of step {}, but its folder of step {}.{}",
+               state_file.string(), stated, named, way_out(checkpoint));
   for (const char* name : {kModel, kOptimizer}) {
     const fs::path file = checkpoint / name;
     if (!fs::exists(file))

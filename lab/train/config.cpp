@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
@@ -19,6 +20,10 @@ namespace weir {
 namespace {
 
 using Json = ConfigJson;
+
+// Names in the folder of a run that no arm can have.
+constexpr std::array<std::string_view, 6> kFilesOfARun = {
+    "config.json", "run.json", "report.html", "manifest.jsonl", "lock", "complete"};
 
 // Marks the resolved configuration of a run whose model no key describes.
 constexpr const char* kOwnModel = "own_model";
@@ -168,6 +173,9 @@ void check_arm_names(const RunConfig& config, UsageProblems& problems) {
     if (!names.insert(arm.name).second || !is_folder_name(arm.name))
       problems.add(fmt::format(
           "arm name '{}': each arm needs a name of its own that can name a folder.", arm.name));
+    else if (std::find(kFilesOfARun.begin(), kFilesOfARun.end(), arm.name) != kFilesOfARun.end())
+      problems.add(fmt::format("arm name '{}' is the name of a file of every run. Choose another.",
+                               arm.name));
 }
 
 // A word that gives a label where a named size is meant.

@@ -58,6 +58,18 @@ std::string shown_names(const std::vector<std::string>& names) {
 
 }  // namespace
 
+namespace {
+
+// By whatever name or link.
+bool is_inside(const fs::path& path, const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path whole = fs::weakly_canonical(path, ignored);
+  const fs::path outer = fs::weakly_canonical(folder, ignored);
+  return std::mismatch(outer.begin(), outer.end(), whole.begin(), whole.end()).first == outer.end();
+}
+
+}  // namespace
+
 bool is_run(const fs::path& folder) {
   return fs::exists(folder / "config.json") && fs::exists(folder / "run.json");
 }
@@ -93,6 +105,11 @@ void RunPlace::check() const {
                "--overwrite, or choose another folder with out=FOLDER.",
                folder_.string());
   }
+  if (has_run && !config_.init.empty() && is_inside(config_.init, folder_))
+    user_error(options_.made_by,
+               "init={} is in the folder of the run that would be replaced. Choose another folder "
+               "with out=FOLDER.",
+               config_.init);
   if (has_run && !manifest.exists())
     user_error(options_.made_by,
                "the run in {} has no {}, so it is not known which of the files are Weir's and may "

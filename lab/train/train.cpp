@@ -112,6 +112,9 @@ class ArmRun {
         make_training_graphs(config_, options_.target, !measured_.empty());
     if (!config_.init.empty() && !options_.resume)
       read_initial_weights(config_.init, graphs.parameters, {});
+    // A text may be too short for one sequence, which only cutting one tells.
+    std::vector<int32_t> tokens(static_cast<size_t>(config_.length)), targets(tokens.size());
+    data_.training->fill(0, 1, config_.length, tokens.data(), targets.data());
   }
 
   ArmData data() const {

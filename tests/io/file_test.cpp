@@ -161,5 +161,14 @@ TEST(File, FailedWriteLeavesNothingBehind) {
   EXPECT_EQ(folder.file_count(), 1U);
 }
 
+TEST(File, ALinkStaysAndItsTargetIsWritten) {
+  TemporaryFolder folder;
+  write_file(folder / "target", "old");
+  std::filesystem::create_symlink("target", folder / "link");
+  write_file(folder / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(read_file(folder / "target"), "new");
+}
+
 }  // namespace
 }  // namespace weir

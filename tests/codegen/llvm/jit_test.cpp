@@ -94,7 +94,7 @@ TEST(Jit, PerfAndGdbCanWatch) {
 
 TEST(Jit, AJitdumpThatCannotBeWrittenIsAUserError) {
   const std::string before = std::getenv("JITDUMPDIR") ? std::getenv("JITDUMPDIR") : "";
-  for (const char* folder : {"relative", "/dev/null/x"}) {
+  for (const char* folder : {"relative", "/dev/null/x", "/proc"}) {
     setenv("JITDUMPDIR", folder, 1);
     try {
       Jit jit(host_target(), {.perf = true});

@@ -115,6 +115,43 @@ TEST(RunPlace, NothingIsRemovedForARunThatCannotStart) {
   EXPECT_EQ(results_of(run / "run"), before);
 }
 
+TEST(RunPlace, ARunStaysWhereItsReplacementLacksText) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "run"), quietly());
+  const std::string before = results_of(folder.path() / "run/run");
+  std::ofstream(folder / "short.txt") << "too short";
+  const auto refused = [&](const std::vector<std::string>& words) {
+    const std::string text =
+        error_of([&] { train(tiny_run(folder / "run", words), overwriting()); });
+    EXPECT_EQ(results_of(folder.path() / "run/run"), before);
+    return text;
+  };
+  EXPECT_THAT(refused({"data.kind=text", "data.files=" + (folder / "short.txt")}),
+              HasSubstr("but a sequence of length 12 needs 13"));
+  // Its own weights would be gone before they are read.
+  const std::string weights = folder / "run/run/checkpoints/step000006";
+  EXPECT_THAT(refused({"init=" + weights}), HasSubstr("is in the folder of the run"));
+  fs::create_symlink(weights, folder / "link");
+  EXPECT_THAT(refused({"init=" + (folder / "link")}), HasSubstr("is in the folder of the run"));
+  for (const char* name : {"lock", "config.json", "run.json", "manifest.jsonl", "report.html"})
+    EXPECT_THAT(refused({std::string("arms=") + name}),
+                HasSubstr("is the name of a file of every run."));
+}
+
+TEST(RunPlace, TheStepOfACheckpointIsThatOfItsFolder) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "run"), quietly());
+  const fs::path state = folder.path() / "run/run/checkpoints/step000006/state.json";
+  for (const char* step : {"-8", "800000"}) {
+    auto json = nlohmann::ordered_json::parse(read_all(state));
+    json["step"] = std::stoll(step);
+    std::ofstream(state) << json.dump();
+    fs::remove(folder.path() / "run/run/complete");
+    EXPECT_THAT(error_of([&] { train(tiny_run(folder / "run"), resuming()); }),
+                HasSubstr("is damaged: it is of step " + std::string(step)));
+  }
+}
+
 TEST(RunPlace, TheCurrentFolderCanBeARun) {
   TemporaryFolder folder;
   const fs::path before = fs::current_path();

@@ -10,7 +10,7 @@
 
 using namespace weir;
 
-constexpr int64_t B = 4, T = 32;  // of the measurement
+constexpr int64_t B = 4, T = 32;                     // of the measurement
 constexpr int64_t V = 65, D = 32, H = 2, d = D / H;  // V: 64 symbols and <s>
 
 // The weights of one row: relu(s)^2 over its sum and 1, so that a head may attend to nothing.

@@ -5,8 +5,8 @@
 
 #include "lab/measure/attention_map.h"
 #include "lab/report/report_page.h"
-#include "support/text.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace weir {
 

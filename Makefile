@@ -36,7 +36,7 @@ peers:
 	bench/peers/install build/peers
 
 format:
-	git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i
+	tools/sources '*.h' '*.cpp' | xargs clang-format-19 -i
 
 # What a change has to pass before the tests: formatting, clang-tidy on what has changed since BASE
 # (tools/tidy says what that is by default), and the tests of the lower folders under the address
@@ -44,8 +44,7 @@ format:
 check: check-format check-tidy check-sanitized
 
 check-format: install-check-packages
-	@git rev-parse HEAD >/dev/null
-	git ls-files '*.h' '*.cpp' | xargs clang-format-19 --dry-run -Werror
+	tools/sources '*.h' '*.cpp' | xargs clang-format-19 --dry-run -Werror
 
 check-tidy: install-check-packages
 	JOBS=$(JOBS) tools/tidy

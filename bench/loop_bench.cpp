@@ -17,6 +17,7 @@
 #include "passes/lower.h"
 #include "passes/simplify.h"
 #include "runtime/buffer.h"
+#include "support/error.h"
 
 namespace {
 
@@ -130,7 +131,7 @@ Compiled copy_of(const Target& target, Jit& jit, int64_t n, const std::string& s
   Builder b("copy");
   b.output("y", identity(b.input("x", f32({n}))));
   Compiled c{{"copy", "elementwise", b.finish()}, {}, nullptr, {}, {}, {}, 0};
-  c.code = make_loop_kernel(c.source.region, parse_schedule(c.source.schedule).value(), target);
+  c.code = make_loop_kernel(c.source.region, expect(parse_schedule(c.source.schedule)), target);
   jit.add({{symbol, "", [&](Emitter& e) { c.code.emit(e, symbol); }}});
   c.kernel = jit.kernel(symbol);
   prepare(c);
@@ -143,7 +144,7 @@ void measure(const Target& target, int rounds, int64_t rows, int64_t width) {
   int number = 0;
   for (Case& source : cases(target, rows, width)) {
     Compiled c{std::move(source), {}, nullptr, {}, {}, {}, 0};
-    c.code = make_loop_kernel(c.source.region, parse_schedule(c.source.schedule).value(), target,
+    c.code = make_loop_kernel(c.source.region, expect(parse_schedule(c.source.schedule)), target,
                               c.source.in_place);
     const std::string symbol = fmt::format("case{}", number++);
     jit.add({{symbol, "", [&](Emitter& e) { c.code.emit(e, symbol); }}});

@@ -29,7 +29,7 @@ LoopRunner::LoopRunner(GraphPtr region, const std::string& schedule, const Targe
                        LoopRunOptions options)
     : region_(std::move(region)),
       options_(std::move(options)),
-      code_(make_loop_kernel(region_, parse_schedule(schedule).value(), target, options_.in_place)),
+      code_(make_loop_kernel(region_, expect(parse_schedule(schedule)), target, options_.in_place)),
       jit_(target, {.threads = 1, .optimised = options_.optimised}) {
   jit_.add({{"k", "", [this](Emitter& e) { code_.emit(e, "k"); }}});
 }

@@ -51,9 +51,7 @@ class BatchRunner {
 
   /// Of the whole process.
   const MemoryPeak& memory() const { return memory_; }
-  int64_t parts() const { return plan_.parts; }
   int threads() const;
-  const BatchPlan& plan() const { return plan_; }
   const Executables& programs() const { return *programs_; }
 
   /// Takes memory for all buffers, zeroed; `unload` gives it back.

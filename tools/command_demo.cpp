@@ -20,7 +20,7 @@ struct DemoArguments {
 constexpr int64_t kEvery = 50;
 
 // Sequences as long as the window of the sink score, and many steps: after them nearly every query
-// that has nothing to copy looks at the first token (tools/README.md has scores by seed). Queries
+// that has nothing to copy looks at the first token (RESULTS.md has scores by seed). Queries
 // that copy look elsewhere, so that the score of a perfect sink stays near 0.7.
 constexpr const char* kSettings[] = {"length=64", "batch=32"};
 

@@ -70,7 +70,8 @@ class Fuser {
     for (size_t c = 0; c < clustering.clusters().size(); ++c) {
       const Cluster& cluster = clustering.clusters()[c];
       if (cluster.nodes.empty()) continue;
-      for (int32_t node : cluster.nodes) group_of_.emplace(node, groups_.size());
+      // What both parts compute, the main part cannot store (probe_mask).
+      for (int32_t node : cluster.nodes) group_of_[node] = groups_.size();
       groups_.push_back({&clustering,
                          static_cast<int32_t>(c),
                          schedule_of(graph_, cluster),

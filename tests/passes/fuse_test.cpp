@@ -256,6 +256,35 @@ TEST(Fuse, ProbesAddKernelsAndMoveNone) {
   expect_same_results(probed, with_probe);
 }
 
+TEST(Fuse, AProbedValueThatAMovementTakesAlongIsComputedAgain) {
+  const auto moved = [](Tensor (*move)(const Tensor&), bool by_attention) {
+    Builder b("g");
+    Tensor x = b.input("x", f32({2, 8, 2, 8})), v = b.input("v", f32({2, 8, 2, 8}));
+    Tensor y = exp(x).named("h");
+    b.output("y", move(y));
+    b.output("z", v * 2.0);
+    GraphPtr lowered = run_to(b.finish(), Stage::lowered);
+    Rewriter rewriter(*lowered);
+    for (int32_t id = 0; id < lowered->size(); ++id)
+      if (lowered->node(id).op != Op::input) rewriter.copy(id);
+    Value probed = rewriter[lowered->names().at("h")];
+    if (by_attention) {
+      const Value given = rewriter[*lowered->find_input("v")];
+      probed = rewriter.add_node(Op::attention, {probed, probed, given},
+                                 {{"causal", true}, {"scale", 0.5}, {"key_block", 8}})[0];
+    }
+    rewriter.add_node(Op::probe, {probed}, {{"id", "h"}});
+    GraphPtr graph = rewriter.finish_copy();
+    expect_same_results(graph, run_to(graph, Stage::fused));
+  };
+  for (bool by_attention : {false, true}) {
+    moved([](const Tensor& y) { return transpose(y, {0, 2, 1, 3}); }, by_attention);
+    moved([](const Tensor& y) { return slice(y, {0, 2, 0, 1}, {2, 5, 2, 8}); }, by_attention);
+    moved([](const Tensor& y) { return concat({y, y}, 3); }, by_attention);
+    moved([](const Tensor& y) { return concat({y, y}, 3) * 2.0; }, by_attention);
+  }
+}
+
 TEST(Fuse, NormsOfAProbeAreTakenWhereTheValueIsAvailable) {
   Builder b("g");
   Tensor x = b.input("x", f32({2, 3, 8})).named("given"), w = b.input("w", f32({8, 8}));

@@ -14,6 +14,9 @@
 namespace weir {
 namespace {
 
+// Scores of so many keys at a time lie in scratch; the lowering asks for 64 at most.
+constexpr int64_t kMaxKeyBlock = 65536;
+
 class Inference : PrimitiveTypes {
  public:
   using PrimitiveTypes::PrimitiveTypes;
@@ -90,6 +93,9 @@ class Inference : PrimitiveTypes {
 
   void check_heads() {
     normalizer_of(attrs_);  // a user error if there is no such normaliser
+    const int64_t key_block = attrs_.get_int_or("key_block", 1);
+    if (key_block < 1 || key_block > kMaxKeyBlock)
+      fail("key_block is {}, but 1 to {} keys at a time are possible.", key_block, kMaxKeyBlock);
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
     const bool values =
         op_ == Op::attention || op_ == Op::attention_grad || op_ == Op::attention_score_grad;

@@ -202,7 +202,8 @@ class GraphMaker {
     for (const AttrSpec& spec : info(op).attributes)
       if (op != Op::input) known.push_back(spec.name);
     for (const AttrText& text : texts) {
-      const bool is_offset = text.name.text == kOffset || text.name.text == kOldOffset;
+      const bool is_old = text.name.text == kOldOffset && (op == Op::kernel || op == Op::input);
+      const bool is_offset = text.name.text == kOffset || is_old;
       const std::string name(is_offset ? kOffset : std::string_view(text.name.text));
       const AttrSpec* spec = op == Op::input ? nullptr : info(op).find_attribute(name);
       if (!spec && !is_offset) {

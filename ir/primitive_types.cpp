@@ -1,10 +1,17 @@
 #include "ir/primitive_types.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "support/text.h"
 
 namespace weir {
+namespace {
+
+// A kernel holds an accumulator for each lane; the widest targets take 64.
+constexpr int64_t kMaxLanes = 1024;
+
+}  // namespace
 
 Type PrimitiveTypes::elementwise() {
   size_t first = op_ == Op::select ? 1 : 0;
@@ -79,10 +86,13 @@ Type PrimitiveTypes::reduction() {
       fail("axes {} are not ascending axes of {}.", to_string(axes), text(0));
     result.shape[axes[i]] = 1;
   }
-  if (attrs_.has("lanes") &&
-      (axes != std::vector<int64_t>{in(0).rank() - 1} || attrs_.get_int("lanes") < 1))
+  if (!attrs_.has("lanes")) return result;
+  if (axes != std::vector<int64_t>{in(0).rank() - 1})
     fail("lanes order a reduction over the last axis alone, but axes are {} of {}.",
          to_string(axes), text(0));
+  const int64_t lanes = attrs_.get_int("lanes");
+  if (lanes < 1 || lanes > kMaxLanes || !std::has_single_bit(static_cast<uint64_t>(lanes)))
+    fail("lanes are {}, but a power of two from 1 to {} is needed.", lanes, kMaxLanes);
   return result;
 }
 

@@ -108,7 +108,7 @@ std::vector<Phase> make_phases(const LoopTerms& terms) {
     const Term& term = terms.terms[id];
     if (term.kind != TermKind::reduce) continue;
     WEIR_CHECK(term.lanes > 0 && std::has_single_bit(static_cast<uint64_t>(term.lanes)),
-               "a row reduction of {} lanes; the lowering stamps a power of two", term.lanes);
+               "a row reduction of {} lanes; its type needs a power of two", term.lanes);
     const int level = term.level - 1;
     auto found = std::find_if(phases.begin(), phases.end(), [&](const Phase& phase) {
       return phase.level == level && phase.extent == term.extent;

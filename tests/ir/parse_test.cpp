@@ -256,6 +256,16 @@ TEST(Parse, EveryMistakeOfALineHasItsMessage) {
       {"A = reduce_sum x {axes=1}", "2:24: attribute axes needs a list of integers, as in [0,2]."},
       {"A = reduce_sum x {axes=[1.5]}",
        "2:24: attribute axes needs a list of integers, as in [0,2]."},
+      {"A = v_scale x {c=1, place=[0], variant=\"full\"}",
+       "2:21: v_scale has no attribute place; known: c, variant."},
+      {"A = reduce_sum x {axes=[1], lanes=7}",
+       "2:5: [reduce_sum] lanes are 7, but a power of two from 1 to 1024 is needed."},
+      {"A = reduce_sum x {axes=[1], lanes=2147483648}",
+       "2:5: [reduce_sum] lanes are 2147483648, but a power of two from 1 to 1024 is needed."},
+      {"Q = reshape x {shape=[1,2,1,4]}\nA, B = attention Q, Q, Q {causal=true, scale=1, "
+       "key_block=9223372036854775807}",
+       "3:8: [attention] key_block is 9223372036854775807, but 1 to 65536 keys at a time are "
+       "possible."},
       {"A = reduce_sum x {axes=[1], lanes=[4]}", "2:35: attribute lanes needs an integer."},
       {"A = gelu x {exact=1}", "2:19: attribute exact needs true or false."},
       {"probe x {id=h}", "2:13: attribute id needs a quoted text, as in \"row\"."},

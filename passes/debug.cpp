@@ -6,8 +6,8 @@
 #include <charconv>
 
 #include "support/env.h"
-#include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
 
@@ -17,7 +17,7 @@ bool DebugOptions::dumps(const std::string& pass) const {
 
 DebugOptions parse_debug_options(const std::string& text, const std::vector<std::string>& passes) {
   DebugOptions options;
-  Problems problems("WEIR_DEBUG");
+  UsageProblems problems("WEIR_DEBUG");
   const std::vector<std::string> keys = {"dump", "verify", "time", "stop", "dir"};
   for (const std::string& part : split(text, ',')) {
     std::string word(trim(part));

@@ -17,7 +17,7 @@ struct DebugOptions {
   bool dumps(const std::string& pass) const;
 };
 
-/// Reads the text of WEIR_DEBUG; one user error lists everything wrong with it.
+/// Reads the text of WEIR_DEBUG; one usage error lists everything wrong with it.
 DebugOptions parse_debug_options(const std::string& text, const std::vector<std::string>& passes);
 /// The options of the environment.
 DebugOptions debug_options(const std::vector<std::string>& passes);

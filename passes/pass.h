@@ -36,6 +36,8 @@ struct CompileOptions {
   DecomposeMode decompose = DecomposeMode::lower;
   /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
   Stage stop = Stage::planned;
+  /// Whether WEIR_DEBUG=stop=N may end the passes before that; else it is a usage error.
+  bool may_stop = false;
 };
 
 enum class HowOften : uint8_t {

@@ -10,6 +10,7 @@
 #include "ir/verify.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
@@ -37,6 +38,13 @@ class Runner {
     for (const Pass& pass : passes) {
       if (pass.before != stage() || pass.after > options_.stop) continue;
       if (debug_.stop && static_cast<int>(result_.passes.size()) >= *debug_.stop) {
+        if (!options_.may_stop)
+          throw UsageError(
+              fmt::format("[WEIR_DEBUG] stop={} ends the passes at stage {}, but stage {} is "
+                          "needed here. Leave "
+                          "stop out, or look at the graph with `weir dump --stage {}`.",
+                          *debug_.stop, stage_name(stage()), stage_name(options_.stop),
+                          stage_name(options_.stop)));
         result_.stopped = true;
         break;
       }

@@ -42,6 +42,13 @@ Wanted parse_wanted(const std::string& name) {
   return {expect(parse_stage(name)), Wanted::Text::ir};
 }
 
+// A graph of any stage can be printed, but code comes from the last one alone.
+void set_stage(CompileOptions& compile, const std::string& name) {
+  const Wanted wanted = parse_wanted(name);
+  compile.stop = wanted.stage;
+  compile.may_stop = wanted.text == Wanted::Text::ir;
+}
+
 // Whether "*" chooses something: a loss and a state of floating-point numbers.
 bool is_trainable(const Graph& graph) {
   const auto& inputs = graph.inputs();
@@ -59,7 +66,7 @@ GraphPtr from_file(const DumpArguments& options, const Target& target) {
   if (compile.gradients.empty() && is_trainable(*graph)) compile.gradients = {"*"};
   compile.probes = options.probes;
   options.model.rewrites.apply(compile.rewrites, std::numeric_limits<int64_t>::max());
-  compile.stop = parse_wanted(options.stage).stage;
+  set_stage(compile, options.stage);
   return run_pipeline(graph, compile).graph;
 }
 
@@ -88,7 +95,7 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
   if (!options.gradients.empty()) compile.gradients = options.gradients;
   compile.probes = options.probes;
   if (!config.memory.empty()) compile.memory = expect(parse_bytes(config.memory));
-  compile.stop = parse_wanted(options.stage.empty() ? "built" : options.stage).stage;
+  set_stage(compile, options.stage.empty() ? "built" : options.stage);
   const std::vector<GraphPtr> programs = run_pipeline(model.graph, compile).programs;
   // A probe that matches nothing is an error at every stage.
   if (compile.stop == Stage::built)

@@ -12,6 +12,8 @@
 #include "engine/memory.h"
 #include "io/json_error.h"
 #include "io/utf8.h"
+#include "passes/debug.h"
+#include "passes/pipeline.h"
 #include "support/env.h"
 #include "support/log.h"
 #include "support/text.h"
@@ -98,6 +100,7 @@ int run(const std::vector<std::string>& words, std::string& help) {
   UsageProblems problems("environment");
   check_environment(problems);
   problems.raise();
+  debug_options(pass_names());  // what is wrong with it shows before any work
   for (const std::string& sentence : unknown_variables()) log_warning("{}", sentence);
   command.read(rest);
   return command.run();

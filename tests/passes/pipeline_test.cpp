@@ -12,6 +12,7 @@
 #include "passes/loss_head.h"
 #include "passes/pass_test_util.h"
 #include "passes/select_inputs.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -88,9 +89,14 @@ TEST(Pipeline, StopsAfterNPasses) {
                               deepening("c", 9, HowOften::once)};
   CompileOptions options;
   options.stop = Stage::built;
+  options.may_stop = true;
   PipelineResult result = run_pipeline(one_input(), options, passes, {.stop = 2});
   EXPECT_EQ(count_ops(*result.graph, Op::exp), 2);
   EXPECT_TRUE(result.stopped);
+  options.may_stop = false;
+  EXPECT_THAT(test::error_of([&] { run_pipeline(one_input(), options, passes, {.stop = 2}); }),
+              testing::HasSubstr("[WEIR_DEBUG] stop=2 ends the passes at stage built, but stage "
+                                 "built is needed here. Leave stop out"));
 }
 
 TEST(Pipeline, DumpsAsFiles) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <system_error>
 
 #include "io/gguf_tokenizer.h"
 #include "models/gguf_config.h"
@@ -60,6 +61,23 @@ void separate_halves(const float* stored, float* out, int64_t heads, int64_t row
       std::memcpy(out + (head * d + row) * columns, stored + from * columns,
                   static_cast<size_t>(columns) * sizeof(float));
     }
+}
+
+// The newest checkpoint of a folder that `weir train` made, of a run or of one of its arms; ""
+// where there is none.
+std::string checkpoint_below(const fs::path& folder) {
+  std::string newest;
+  std::error_code ignored;
+  std::vector<fs::path> arms = {folder};
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) arms.push_back(entry.path());
+  std::sort(arms.begin(), arms.end());
+  for (const fs::path& arm : arms) {
+    for (const auto& entry : fs::directory_iterator(arm / "checkpoints", ignored))
+      if (fs::exists(entry.path() / "config.json", ignored))
+        newest = std::max(newest, entry.path().string());
+    if (!newest.empty()) return newest;
+  }
+  return "";
 }
 
 // The .gguf file of a folder that is not a model of Hugging Face; "" if there is none.
@@ -139,6 +157,10 @@ void Checkpoint::open_gguf(const std::string& file) {
 }
 
 void Checkpoint::open_folder() {
+  if (const std::string inner = checkpoint_below(path_); !inner.empty())
+    user_error("checkpoint",
+               "{} is the folder of a run, which holds checkpoints. Give one of them, such as {}.",
+               path_, inner);
   const fs::path config = fs::path(path_) / "config.json";
   if (!file_exists(config.string()))
     user_error("checkpoint", "{} holds neither config.json nor a .gguf file, so it is no model.",

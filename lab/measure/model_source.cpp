@@ -6,7 +6,10 @@
 #include <map>
 
 #include "models/stored_weights.h"
+#include "models/transformer.h"
+#include "passes/pipeline.h"
 #include "support/error.h"
+#include "support/log.h"
 
 namespace weir {
 
@@ -69,8 +72,11 @@ ModelSource stored_source(const ModelDefinition& model, const std::string& folde
       user_error("model", "{} has no {} {}. Give a checkpoint of this model.", folder,
                  parameter.name, to_string(parameter.type));
   };
-  source.read_added = [read](const AddedState& state, float* out) {
-    return read(state.name, state.type, out);
+  source.read_added = [read, folder](const AddedState& state, float* out) {
+    const bool stored = read(state.name, state.type, out);
+    if (!stored)
+      log_warning("{} has no {} {}, which begins at 0.", folder, state.name, to_string(state.type));
+    return stored;
   };
   return source;
 }
@@ -96,13 +102,36 @@ ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoin
   return source;
 }
 
+namespace {
+
+// Without them the model would be another than the one that was trained, in silence.
+void need_states(const Checkpoint& checkpoint, const Rewrites& rewrites) {
+  const Model model = build_model(checkpoint.config(), 1, 1);
+  const GraphPtr rewritten =
+      run_pipeline(model.graph, {.rewrites = rewrites, .stop = Stage::built}).graph;
+  Problems problems("checkpoint");
+  for (const AddedState& state : added_states(*model.graph, *rewritten))
+    if (!checkpoint.has({state.name, state.type}))
+      problems.add(fmt::format(
+          "{} says that it was trained with V-scale {}, but has no tensor {} {}. Give the whole "
+          "checkpoint, or correct weir_rewrites in its config.json.",
+          checkpoint.path(), v_scale_variant_name(rewrites.v_scale.variant), state.name,
+          to_string(state.type)));
+  problems.raise();
+}
+
+}  // namespace
+
 Rewrites trained_rewrites(const Checkpoint& checkpoint) {
+  Rewrites rewrites;
   try {
-    return parse_rewrites(checkpoint.config().rewrites, checkpoint.config().layers, "rewrites");
+    rewrites = parse_rewrites(checkpoint.config().rewrites, checkpoint.config().layers, "rewrites");
   } catch (const UserError& error) {  // no mistake of this command line
     user_error("checkpoint", "the rewrites that {} says it was trained with are wrong: {}",
                checkpoint.path(), error.what());
   }
+  if (rewrites.v_scale.variant == VScaleVariant::learned) need_states(checkpoint, rewrites);
+  return rewrites;
 }
 
 }  // namespace weir

@@ -43,7 +43,8 @@ ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoin
 /// checkpoint of its training does. User errors: a missing or mis-shaped tensor, when it is read.
 ModelSource stored_source(const ModelDefinition& model, const std::string& folder);
 
-/// The rewrites that the model was trained with, which are part of what it computes.
+/// The rewrites that the model was trained with, which are part of what it computes. User error:
+/// rewrites that are wrong, or whose states (theta of V-scale) the checkpoint does not have.
 Rewrites trained_rewrites(const Checkpoint& checkpoint);
 
 }  // namespace weir

@@ -22,21 +22,25 @@ namespace {
 constexpr const char* path_keys[] = {"attn_in", "q", "k", "v"};
 
 constexpr const char* kRepair =
-    "`weir train resume=FOLDER` with the run's folder computes again what is damaged or missing";
+    "Take the line out, and `weir train resume=FOLDER` with the run's folder computes it again.";
 
 /// A JSON value with where it was read, so that every complaint names file, line and field.
 class Field {
  public:
-  Field(const json& value, std::string where) : value_(value), where_(std::move(where)) {}
+  /// `way_out`: a sentence that every complaint ends with, "" for none.
+  Field(const json& value, std::string where, const char* way_out = "")
+      : value_(value), where_(std::move(where)), way_out_(way_out) {}
 
   bool has(const char* key) const { return value_.is_object() && value_.contains(key); }
 
   Field operator[](const char* key) const {
     if (!has(key)) fail(fmt::format("the field \"{}\" is missing", key));
-    return {value_.at(key), fmt::format("{}, \"{}\"", where_, key)};
+    return {value_.at(key), fmt::format("{}, \"{}\"", where_, key), way_out_};
   }
 
-  Field operator[](size_t i) const { return {elements().at(i), fmt::format("{}[{}]", where_, i)}; }
+  Field operator[](size_t i) const {
+    return {elements().at(i), fmt::format("{}[{}]", where_, i), way_out_};
+  }
 
   const json& elements() const {
     if (!value_.is_array()) fail(fmt::format("an array is needed, found {}", shown()));
@@ -74,7 +78,7 @@ class Field {
   }
 
   [[noreturn]] void fail(const std::string& why) const {
-    user_error("report", "{}: {}", where_, why);
+    user_error("report", "{}: {}.{}{}", where_, why, *way_out_ ? " " : "", way_out_);
   }
 
  private:
@@ -85,6 +89,7 @@ class Field {
 
   const json& value_;
   std::string where_;
+  const char* way_out_;
 };
 
 double mean(const std::vector<double>& values) {
@@ -122,8 +127,8 @@ class RecordReader {
     MeasuredStep step;
     step.step = line["step"].integer();
     if (!arm_.measured.empty() && step.step <= arm_.measured.back().step)
-      line["step"].fail(fmt::format("steps must ascend, found {} after {}. {}", step.step,
-                                    arm_.measured.back().step, kRepair));
+      line["step"].fail(fmt::format("steps must ascend, found {} after {}", step.step,
+                                    arm_.measured.back().step));
     step.loss = line["loss"].number();
     const Field layers = line["layers"];
     if (layers.elements().size() != layers_)
@@ -253,7 +258,7 @@ void for_each_line(const fs::path& file, Use use) {
     if (const std::vector<std::string> twice = repeated_keys(text); !twice.empty())
       user_error("report", "{}: this line is damaged: an object in it has the key \"{}\" twice. {}",
                  where, twice.front(), kRepair);
-    use(Field(value, where));
+    use(Field(value, where, kRepair));
   }
 }
 
@@ -265,12 +270,11 @@ LossCurve read_losses(const fs::path& file, const std::vector<const char*>& othe
     const int64_t step = line["step"].integer();
     const int64_t expected = static_cast<int64_t>(curve.step.size());
     if (!every_step && !curve.step.empty() && step <= curve.step.back())
-      line["step"].fail(fmt::format("steps must ascend, found {} after {}. {}", step,
-                                    curve.step.back(), kRepair));
-    if (every_step && step != expected)
       line["step"].fail(
-          fmt::format("a line of every step is needed, found {} in the place of {}. {}", step,
-                      expected, kRepair));
+          fmt::format("steps must ascend, found {} after {}", step, curve.step.back()));
+    if (every_step && step != expected)
+      line["step"].fail(fmt::format("a line of every step is needed, found {} in the place of {}",
+                                    step, expected));
     curve.step.push_back(step);
     curve.columns["loss"].push_back(line["loss"].number());
     for (const char* key : other_columns)

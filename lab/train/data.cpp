@@ -1,5 +1,7 @@
 #include "lab/train/data.h"
 
+#include <fmt/format.h>
+
 #include "io/line_reader.h"
 #include "io/text_source.h"
 #include "lab/train/text_batches.h"
@@ -60,10 +62,16 @@ RunConfig resolve_vocabulary(RunConfig config, const BatchSource& source) {
   if (vocabulary >= source.vocabulary()) return config;
   const int32_t largest = source.largest_id();
   if (largest >= vocabulary)
-    user_error("data",
-               "model.vocabulary is {}, but the data has id {} ('{}'), so at least {} is needed. "
-               "Leave model.vocabulary out to take what the data needs ({}).",
-               vocabulary, largest, source.token_text(largest), largest + 1, source.vocabulary());
+    user_error(
+        "data",
+        "model.vocabulary is {}, but the data has id {} ('{}'), so at least {} is needed. {}",
+        vocabulary, largest, source.token_text(largest), largest + 1,
+        config.init.empty()
+            ? fmt::format("Leave model.vocabulary out to take what the data needs ({}).",
+                          source.vocabulary())
+            : fmt::format("The weights of init={} have rows for {} ids: take the tokenizer "
+                          "that they were trained with (data.tokenizer).",
+                          config.init, vocabulary));
   return config;
 }
 

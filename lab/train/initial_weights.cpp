@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
 
+#include "io/hash.h"
 #include "lab/measure/model_source.h"
-#include "models/checkpoint.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
 
@@ -69,33 +71,62 @@ RunConfig with_model_of(const std::string& path, RunConfig config) {
   return config;
 }
 
-void read_initial_weights(const std::string& path, const std::vector<Parameter>& parameters,
-                          const std::vector<StateArray>& weights) {
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  const std::vector<Parameter> stored = checkpoint.build(1, 1).parameters;
-  Problems problems("init");
-  std::vector<const Parameter*> found;
+InitialWeights::InitialWeights(const std::string& path, std::vector<Parameter> parameters)
+    : checkpoint_(Checkpoint::open(path)) {
+  const std::vector<Parameter> stored = checkpoint_.build(1, 1).parameters;
+  trained_rewrites(checkpoint_);  // whose states it has to have
+  std::vector<std::string> differences;
   for (const Parameter& parameter : parameters) {
     const auto same = std::find_if(stored.begin(), stored.end(), [&](const Parameter& other) {
       return other.name == parameter.name;
     });
     const bool added = same == stored.end() && parameter.initial == Initial::zeros;
-    found.push_back(same != stored.end() || (added && checkpoint.has(parameter)) ? &parameter
-                                                                                 : nullptr);
+    if (same != stored.end() || (added && checkpoint_.has(parameter))) found_.push_back(parameter);
     if (same == stored.end() && !added)
-      problems.add(
+      differences.push_back(
           fmt::format("{} has no {}, which the model of the run has.", path, parameter.name));
     else if (same != stored.end() && same->type.shape != parameter.type.shape)
-      problems.add(fmt::format("{}: {} is {}, but the run has {}.", path, parameter.name,
-                               to_string(same->type), to_string(parameter.type)));
+      differences.push_back(fmt::format("{}: {} is {}, but the run has {}.", path, parameter.name,
+                                        to_string(same->type), to_string(parameter.type)));
   }
   for (const Parameter& other : stored)
     if (std::none_of(parameters.begin(), parameters.end(),
                      [&](const Parameter& parameter) { return parameter.name == other.name; }))
-      problems.add(fmt::format("{} has {}, which the model of the run has not.", path, other.name));
+      differences.push_back(
+          fmt::format("{} has {}, which the model of the run has not.", path, other.name));
+  if (differences.empty()) return;
+  Problems problems("init");
+  for (size_t i = 0; i < std::min(differences.size(), kMaxListed); ++i)
+    problems.add(differences[i]);
+  if (differences.size() > kMaxListed)
+    problems.add(fmt::format("and {} more weights differ.", differences.size() - kMaxListed));
+  problems.add(
+      "A run takes its model from init=: leave out model, model.*, and what changes them.");
   problems.raise();
-  for (size_t i = 0; i < weights.size(); ++i)
-    if (found[i]) checkpoint.read(*found[i], static_cast<float*>(weights[i].data));
+}
+
+std::string InitialWeights::check() const {
+  Hasher hasher;
+  std::vector<float> values;
+  for (const Parameter& parameter : found_) {
+    values.resize(static_cast<size_t>(parameter.type.elements()));
+    checkpoint_.read(parameter, values.data());
+    const auto bytes = std::as_bytes(std::span(values));
+    hasher.add(parameter.name);
+    hasher.add({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  checkpoint_.need_finite();
+  return hasher.hex_128();
+}
+
+void InitialWeights::read(const std::vector<StateArray>& weights) const {
+  for (const Parameter& parameter : found_) {
+    const auto array = std::find_if(weights.begin(), weights.end(), [&](const StateArray& state) {
+      return state.name == parameter.name;
+    });
+    WEIR_CHECK(array != weights.end(), "no state {}", parameter.name);
+    checkpoint_.read(parameter, static_cast<float*>(array->data));
+  }
 }
 
 }  // namespace weir

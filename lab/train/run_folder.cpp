@@ -42,10 +42,11 @@ Json data_json(const DataFacts& facts) {
   return json;
 }
 
-// Takes the "step" of a line and nothing else of it: a record may be large.
+// Takes "step" and "loss" of a line and nothing else of it: a record may be large.
 class StepOfLine : public nlohmann::json_sax<Json> {
  public:
-  const std::optional<int64_t>& step() const { return step_; }
+  // None without a loss: every file of lines has one.
+  std::optional<int64_t> step() const { return has_loss_ ? step_ : std::nullopt; }
 
   bool start_object(size_t) override {
     ++depth_;
@@ -65,14 +66,17 @@ class StepOfLine : public nlohmann::json_sax<Json> {
   }
   bool key(std::string& name) override {
     at_step_ = depth_ == 1 && name == "step";
+    at_loss_ = depth_ == 1 && name == "loss";
     return true;
   }
   bool number_integer(int64_t value) override { return take(value); }
   bool number_unsigned(uint64_t value) override { return take(static_cast<int64_t>(value)); }
   bool null() override { return other(); }
   bool boolean(bool) override { return other(); }
-  bool number_float(double, const std::string&) override { return other(); }
-  bool string(std::string&) override { return other(); }
+  bool number_float(double, const std::string&) override { return loss(); }
+  bool string(std::string& text) override {
+    return text == "NaN" || text == "Infinity" || text == "-Infinity" ? loss() : other();
+  }
   bool binary(Json::binary_t&) override { return other(); }
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
     return false;
@@ -81,15 +85,19 @@ class StepOfLine : public nlohmann::json_sax<Json> {
  private:
   bool take(int64_t value) {
     if (at_step_ && depth_ == 1) step_ = value;
+    return loss();
+  }
+  bool loss() {
+    has_loss_ |= at_loss_ && depth_ == 1;
     return other();
   }
   bool other() {
-    at_step_ = false;
+    at_step_ = at_loss_ = false;
     return true;
   }
 
   int depth_ = 0;
-  bool at_step_ = false;
+  bool at_step_ = false, at_loss_ = false, has_loss_ = false;
   std::optional<int64_t> step_;
 };
 
@@ -147,10 +155,15 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
       continue;
     }
     if (*step >= below) continue;
+    if (!std::binary_search(wanted.begin(), wanted.end(), *step)) {
+      lines.as_written = false;
+      continue;
+    }
     lines.as_written &= by_step.empty() || by_step.rbegin()->first < *step;
     by_step.emplace(*step, line);
   }
   for (const auto& [step, line] : by_step) lines.text += line;
+  if (!by_step.empty()) lines.last = by_step.rbegin()->first;
   for (int64_t step : wanted)
     if (!lines.missing && !by_step.contains(step)) lines.missing = step;
   return lines;
@@ -164,24 +177,28 @@ void check_lines(const fs::path& run) {
     const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
     constexpr int64_t all = std::numeric_limits<int64_t>::max();
     const bool complete = fs::exists(arm / "complete");
-    const auto check = [&](const char* file, const std::vector<int64_t>& wanted) {
-      const StepLines lines = read_step_lines(arm / file, wanted, all);
-      if (lines.missing)
+    const auto check = [&](const char* file, const std::vector<int64_t>& wanted, int64_t below) {
+      StepLines lines = read_step_lines(arm / file, wanted, all);
+      if (lines.missing && *lines.missing < std::max(below, lines.last + 1))
         problems.add(fmt::format(
             "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
             (arm / file).string(), *lines.missing, run.string()));
-      return std::count(lines.text.begin(), lines.text.end(), '\n');
+      else if (!lines.as_written)
+        problems.add(fmt::format(
+            "{} has lines that are damaged, there twice or of steps that the run has not. `weir "
+            "train resume={}` puts it in order.",
+            (arm / file).string(), run.string()));
+      return lines.last + 1;
     };
     // Which steps an unfinished run has done, its losses say.
-    std::vector<int64_t> steps(static_cast<size_t>(complete ? config.steps : 0));
+    std::vector<int64_t> steps(static_cast<size_t>(config.steps));
     std::iota(steps.begin(), steps.end(), 0);
-    const int64_t losses = check("loss.jsonl", steps);
+    const int64_t losses = check("loss.jsonl", steps, complete ? config.steps : 0);
     // The last step may be killed between its lines.
     const int64_t done = complete ? config.steps + 1 : losses - 1;
-    std::vector<int64_t> wanted = measured_steps(config);
-    std::erase_if(wanted, [&](int64_t step) { return step >= done; });
-    if (config.measure.metrics) check("metrics.jsonl", wanted);
-    if (!config.data.validation.empty()) check("validation.jsonl", wanted);
+    const std::vector<int64_t> measured = measured_steps(config);
+    if (config.measure.metrics) check("metrics.jsonl", measured, done);
+    if (!config.data.validation.empty()) check("validation.jsonl", measured, done);
   }
   problems.raise();
 }
@@ -198,6 +215,7 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
         entry["validation"] = data_json(data->second.validation);
         entry["validation"]["evaluated_tokens"] = data->second.evaluated_tokens;
       }
+      if (!data->second.initial.what.empty()) entry["init"] = data_json(data->second.initial);
     }
     arms.push_back(entry);
   }
@@ -240,7 +258,8 @@ RunFacts read_run_json(const fs::path& folder) {
       if (arm.is_object()) {
         ArmData& data = facts.data[text(arm, "name")];
         for (const auto& [key, part] :
-             {std::pair("data", &data.training), std::pair("validation", &data.validation)})
+             {std::pair("data", &data.training), std::pair("validation", &data.validation),
+              std::pair("init", &data.initial)})
           if (arm.contains(key)) *part = {text(arm[key], "hash"), text(arm[key], "what")};
       }
   return facts;

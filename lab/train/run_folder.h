@@ -39,20 +39,23 @@ class JsonLines {
 
 /// What a file of lines by "step" holds of a run.
 struct StepLines {
-  std::string text;  ///< the sound lines of steps below a bound, each step once, ascending
+  std::string text;   ///< the sound lines of steps below a bound, each step once, ascending
+  int64_t last = -1;  ///< the step of the last of these lines
   std::optional<int64_t> missing;  ///< the first of the steps wanted that has no sound line
   bool as_written = true;          ///< whether the file holds just that, up to the bound
 };
 
-/// Reads the lines whose step is below `below`. A line that is damaged (so is one with a key twice
-/// in an object, of which a reader would have to choose one), cut off or there twice
-/// counts as damage of the file, not as an error; one file that is missing has no lines.
+/// Reads the lines of the steps `wanted`, ascending, that are below `below`. A line that is damaged
+/// (so is one without a loss, or with a key twice in an object, of which a reader would have to
+/// choose one), cut off, there twice or of another step counts as damage of the file, not as an
+/// error; a file that is missing has no lines.
 StepLines read_step_lines(const std::filesystem::path& file, const std::vector<int64_t>& wanted,
                           int64_t below);
 
 /// The data of an arm.
 struct ArmData {
   DataFacts training, validation;  ///< the latter empty where nothing is held out
+  DataFacts initial;               ///< the weights of init=, empty without one
   int64_t evaluated_tokens = 0;    ///< targets that a validation loss is the mean of
 };
 
@@ -76,7 +79,8 @@ std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
 
 /// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none
-/// in its metrics.jsonl or, where text is held out, its validation.jsonl.
+/// in its metrics.jsonl or, where text is held out, its validation.jsonl; or if one of these has
+/// other lines.
 void check_lines(const std::filesystem::path& run);
 /// validation.jsonl: {"step", "loss", "tokens"} in one line.
 std::string validation_line(int64_t step, double loss, int64_t tokens);

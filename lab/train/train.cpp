@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -104,22 +105,26 @@ class ArmRun {
     if (data_.validation) plan_validation();
   }
 
-  // Everything that can be wrong with the model and the probes, before anything is written.
-  void check() const {
+  // Everything that can be wrong with the model, its initial weights and the probes, before
+  // anything is written. `before`: the initial weights that the run was started with.
+  void check(const DataFacts& before) {
     check_state_memory();
     const Activity activity(name_ + ": planning");
     const TrainingGraphs graphs =
         make_training_graphs(config_, options_.target, !measured_.empty());
-    if (!config_.init.empty() && !options_.resume)
-      read_initial_weights(config_.init, graphs.parameters, {});
+    initial_ = before;
+    if (options_.resume) from_ = newest_sound_checkpoint();
+    if (!config_.init.empty() && !from_) check_initial_weights(graphs.parameters);
     // A text may be too short for one sequence, which only cutting one tells.
     std::vector<int32_t> tokens(static_cast<size_t>(config_.length)), targets(tokens.size());
     data_.training->fill(0, 1, config_.length, tokens.data(), targets.data());
   }
 
+  const std::string& name() const { return name_; }
+
   ArmData data() const {
-    if (!data_.validation) return {data_.training->facts(), {}, 0};
-    return {data_.training->facts(), data_.validation->facts(),
+    if (!data_.validation) return {data_.training->facts(), {}, initial_, 0};
+    return {data_.training->facts(), data_.validation->facts(), initial_,
             validation_sequences_ * config_.length};
   }
 
@@ -127,9 +132,10 @@ class ArmRun {
   bool is_complete() const {
     if (!fs::exists(folder_ / "complete") || !fs::exists(folder_ / "config.json")) return false;
     const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
-    const StepLines losses = lines("loss.jsonl", config_.steps);
-    const StepLines records = lines("metrics.jsonl", config_.steps + 1);
-    const StepLines validations = lines("validation.jsonl", config_.steps + 1);
+    constexpr int64_t all = std::numeric_limits<int64_t>::max();
+    const StepLines losses = lines("loss.jsonl", all);
+    const StepLines records = lines("metrics.jsonl", all);
+    const StepLines validations = lines("validation.jsonl", all);
     return done.steps == config_.steps && !losses.missing && losses.as_written &&
            !records.missing && records.as_written &&
            (!data_.validation || (!validations.missing && validations.as_written));
@@ -213,6 +219,18 @@ class ArmRun {
           name_, parameters, human_bytes(bytes), human_bytes(static_cast<double>(limit)));
   }
 
+  void check_initial_weights(const std::vector<Parameter>& parameters) {
+    const std::string hash = InitialWeights(config_.init, parameters).check();
+    if (!initial_.hash.empty() && initial_.hash != hash)
+      user_error(
+          "train",
+          "the weights of init={} are not those that arm {} was started with (hash {} now, "
+          "{} at the start), and it has no checkpoint of its own yet. Give it the weights of "
+          "then, or start another run with out=FOLDER.",
+          config_.init, name_, hash, initial_.hash);
+    initial_ = {hash, config_.init};
+  }
+
   fs::path checkpoints() const { return folder_ / "checkpoints"; }
   CompileSettings compile_settings() const {
     return {.target = options_.target, .cache = default_object_cache()};
@@ -288,8 +306,10 @@ class ArmRun {
       const StepLines there = lines(file, newest);
       if (!there.missing) {
         if (!there.as_written)
-          log_warning("{}: {} has lines that are damaged or there twice; it is put in order", name_,
-                      (folder_ / file).string());
+          log_warning(
+              "{}: {} has lines that are damaged, there twice or of steps that the run has not; it "
+              "is put in order",
+              name_, (folder_ / file).string());
         continue;
       }
       while (!found.empty() && step_of_checkpoint(found.back()) > *there.missing) found.pop_back();
@@ -306,20 +326,17 @@ class ArmRun {
   // The state at the newest checkpoint, or the initial one; returns the next step.
   int64_t begin() {
     trainer_->initialise();
-    const std::optional<fs::path> checkpoint =
-        options_.resume ? newest_sound_checkpoint() : std::nullopt;
-    if (options_.resume && !checkpoint) say("no checkpoint to go on from, from the start");
-    if (!checkpoint && !config_.init.empty()) {
-      read_initial_weights(config_.init, trainer_->graphs().parameters, trainer_->weights());
+    if (options_.resume && !from_) say("no checkpoint to go on from, from the start");
+    if (!from_ && !config_.init.empty()) {
+      InitialWeights(config_.init, trainer_->graphs().parameters).read(trainer_->weights());
       say("weights of {}", config_.init);
     }
-    if (!checkpoint) return 0;
-    CheckpointInfo info =
-        read_checkpoint(*checkpoint, trainer_->weights(), trainer_->optimizer_state());
+    if (!from_) return 0;
+    CheckpointInfo info = read_checkpoint(*from_, trainer_->weights(), trainer_->optimizer_state());
     if (info.target != options_.target.isa())
       log_warning("{}: the checkpoint was made on {}, this is {}: the last bits may differ", name_,
                   info.target, options_.target.isa());
-    say("resumed at step {} from {}", info.step, checkpoint->string());
+    say("resumed at step {} from {}", info.step, from_->string());
     return info.step;
   }
 
@@ -457,6 +474,8 @@ class ArmRun {
   std::unique_ptr<JsonLines> losses_, metrics_, validations_;
   int64_t validation_sequences_ = 0;
   std::optional<StepProfile> profile_;
+  std::optional<fs::path> from_;  ///< the checkpoint that a resumed arm goes on from
+  DataFacts initial_;             ///< the weights of init=
   bool warned_ = false;
 };
 
@@ -491,9 +510,17 @@ std::vector<std::unique_ptr<ArmRun>> make_arms(const RunConfig& config, const Tr
             "run with out=FOLDER.",
             what, arm.name, here.what, here.hash, then.what, then.hash));
     };
+    if (options.resume && (before.training.what.empty() ||
+                           (before.validation.what.empty() && !now.validation.what.empty())))
+      problems.add(fmt::format(
+          "{} is damaged: it does not say which data arm {} was started with. Put the file back, "
+          "or start another run with out=FOLDER.",
+          (fs::path(config.out) / "run.json").string(), arm.name));
     compare("data", before.training, now.training);
     compare("validation data", before.validation, now.validation);
+    const DataFacts initial = before.initial;
     before = now;
+    before.initial = initial;
   }
   problems.raise();
   return arms;
@@ -502,10 +529,13 @@ std::vector<std::unique_ptr<ArmRun>> make_arms(const RunConfig& config, const Tr
 // Checks and compiles all arms that are not complete, which are returned; the first is ready to
 // run.
 std::vector<std::unique_ptr<ArmRun>> prepared(std::vector<std::unique_ptr<ArmRun>> arms,
-                                              const TrainOptions& options) {
+                                              const TrainOptions& options, RunFacts& facts) {
   if (options.resume)
     std::erase_if(arms, [](const std::unique_ptr<ArmRun>& arm) { return arm->is_complete(); });
-  for (const std::unique_ptr<ArmRun>& arm : arms) arm->check();
+  for (const std::unique_ptr<ArmRun>& arm : arms) {
+    arm->check(facts.data[arm->name()].initial);
+    facts.data[arm->name()] = arm->data();
+  }
   for (size_t i = arms.size(); i-- > 0;) {
     arms[i]->prepare();
     if (i > 0) arms[i]->release();
@@ -545,7 +575,8 @@ TrainOutcome train(const RunConfig& given, const TrainOptions& options) {
     say_what_is_raised(config, options);
   }
   facts.target = print(options.target);
-  std::vector<std::unique_ptr<ArmRun>> arms = prepared(make_arms(config, options, facts), options);
+  std::vector<std::unique_ptr<ArmRun>> arms =
+      prepared(make_arms(config, options, facts), options, facts);
   TrainOutcome outcome{0, config.arms.back().name, config.steps};
   if (arms.empty()) return outcome;
   SignalWatch signals;

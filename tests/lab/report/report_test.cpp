@@ -326,7 +326,8 @@ TEST_F(Report, WrongValuesAreNamed) {
   change_record(2, [](json& record) { record["step"] = 0; });
   EXPECT_THAT(error(), HasSubstr("\"step\": steps must ascend, found 0 after 0"));
   EXPECT_THAT(error(),
-              HasSubstr("`weir train resume=FOLDER` with the run's folder computes again"));
+              HasSubstr("Take the line out, and `weir train resume=FOLDER` with the run's folder "
+                        "computes it again."));
 }
 
 TEST_F(Report, MissingFilesAreNamed) {

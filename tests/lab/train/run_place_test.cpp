@@ -8,10 +8,12 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "lab/fill_weight.h"
 #include "lab/lab_test_util.h"
+#include "lab/measure/model_source.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/initial_weights.h"
 #include "lab/train/run_folder.h"
@@ -274,6 +276,12 @@ TEST(RunPlace, DamagedFilesAreRepairedFromACheckpoint) {
   repaired("empty", "loss.jsonl", [](Lines& lines) { lines.clear(); });
   repaired("record", "metrics.jsonl", [](Lines& lines) { lines.erase(lines.begin() + 2); });
   repaired("last", "metrics.jsonl", [](Lines& lines) { lines.pop_back(); });
+  repaired("null", "loss.jsonl", [](Lines& lines) { lines[2] = R"({"step":2,"loss":null})"; });
+  repaired("less", "loss.jsonl",
+           [](Lines& lines) { lines.insert(lines.begin(), R"({"step":-1,"loss":1})"); });
+  repaired("more", "loss.jsonl", [](Lines& lines) { lines.push_back(R"({"step":8,"loss":1})"); });
+  repaired("other", "metrics.jsonl",
+           [](Lines& lines) { lines.insert(lines.begin() + 1, R"({"step":1,"loss":1})"); });
   repaired("two", "metrics.jsonl", [](Lines& lines) { lines.push_back(lines[1]); });
 }
 
@@ -350,6 +358,19 @@ TEST(RunPlace, ARunStartsFromTheWeightsOfAnother) {
   });
   EXPECT_THAT(several, HasSubstr("mlp.gate_proj.weight is f32["));
   EXPECT_THAT(several, HasSubstr("has no model.layers.2.mlp.down_proj.weight"));
+  const std::string many = error_of([&] {
+    train(tiny_run(folder / "wrong", {"init=" + checkpoint, "model.tied=true", "model.layers=9",
+                                      "v_scale.variant=learned"}),
+          quietly());
+  });
+  EXPECT_THAT(many, HasSubstr("[init] 22 problems:"));
+  EXPECT_THAT(many, HasSubstr("more weights differ."));
+  EXPECT_THAT(many, HasSubstr("A run takes its model from init=: leave out model, model.*"));
+  for (const char* run : {"first", "first/run"})
+    EXPECT_THAT(error_of([&] { Checkpoint::open(folder / run); }),
+                HasSubstr("is the folder of a run, which holds checkpoints. Give one of them, such "
+                          "as " +
+                          checkpoint + "."));
 }
 
 TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {
@@ -377,22 +398,104 @@ TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {
   EXPECT_TRUE(read_all(run / "run/checkpoints/step000006/model.safetensors") == start);
 }
 
+TEST(RunPlace, InitialWeightsAreFiniteAndThoseOfTheStart) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "first"), quietly());
+  const fs::path weights = folder.path() / "first/run/checkpoints/step000006";
+  const std::vector<std::string> words = {"init=" + weights.string()};
+  const std::string name = "model.layers.1.self_attn.v_proj.weight";
+  const std::string good = read_all(weights / "model.safetensors");
+  test::fill_weight(weights, name, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(error_of([&] { train(tiny_run(folder / "nan", words), quietly()); }),
+              HasSubstr("model.safetensors: tensor " + name + " has NaN at [0,0], the first of "));
+  EXPECT_FALSE(fs::exists(folder.path() / "nan"));
+  std::ofstream(weights / "model.safetensors") << good;
+
+  // A run that is killed before it has a checkpoint goes on from the same weights alone.
+  train(tiny_run(folder / "whole", words), quietly());
+  const fs::path killed = folder.path() / "killed";
+  train(tiny_run(killed.string(), words), quietly());
+  fs::remove_all(killed / "run/checkpoints");
+  fs::remove(killed / "run/complete");
+  test::fill_weight(weights, name, 0.5f);
+  EXPECT_THAT(error_of([&] { train(tiny_run(killed.string(), words), resuming()); }),
+              HasSubstr("are not those that arm run was started with (hash "));
+  std::ofstream(weights / "model.safetensors") << good;
+  train(tiny_run(killed.string(), words), resuming());
+  EXPECT_TRUE(results_of(killed / "run") == results_of(folder.path() / "whole/run"));
+  // With a checkpoint of its own it needs them no more.
+  fs::remove(killed / "run/complete");
+  fs::remove_all(weights);
+  train(tiny_run(killed.string(), words), resuming());
+  EXPECT_TRUE(results_of(killed / "run") == results_of(folder.path() / "whole/run"));
+}
+
+TEST(RunPlace, ALearnedVScaleNeedsItsTheta) {
+  TemporaryFolder folder;
+  train(tiny_run(folder / "first", {"v_scale.variant=learned"}), quietly());
+  const std::string checkpoint = folder / "first/run/checkpoints/step000006";
+  test::remove_weight(checkpoint, "model.layers.1.self_attn.v_scale.theta");
+  const std::string text =
+      "says that it was trained with V-scale learned, but has no tensor "
+      "model.layers.1.self_attn.v_scale.theta f32[1]. Give the whole checkpoint";
+  EXPECT_THAT(error_of([&] { trained_rewrites(Checkpoint::open(checkpoint)); }), HasSubstr(text));
+  EXPECT_THAT(error_of([&] { with_model_of(checkpoint, RunConfig()); }), HasSubstr(text));
+  EXPECT_THAT(error_of([&] {
+                train(tiny_run(folder / "next", {"v_scale.variant=learned", "init=" + checkpoint}),
+                      quietly());
+              }),
+              HasSubstr(text));
+}
+
+TEST(RunPlace, ARunJsonThatDoesNotSayTheDataIsDamaged) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  std::ofstream(folder / "held.txt") << std::string(300, 'b');
+  const std::vector<std::string> words = {"data.kind=text", "data.files=" + folder / "held.txt",
+                                          "data.validation=0.5"};
+  train(tiny_run(run.string(), words), quietly());
+  const auto good = nlohmann::json::parse(read_all(run / "run.json"));
+  auto without = good;
+  without["arms"][0].erase("validation");
+  for (const auto& bad : {nlohmann::json{{"a", 1}}, without}) {
+    std::ofstream(run / "run.json") << bad.dump();
+    EXPECT_THAT(error_of([&] { train(tiny_run(run.string(), words), resuming()); }),
+                HasSubstr("run.json is damaged: it does not say which data arm run was started"));
+  }
+  std::ofstream(run / "run.json") << good.dump();
+  train(tiny_run(run.string(), words), resuming());
+}
+
 TEST(StepLines, ACutRecordIsNoLine) {
   TemporaryFolder folder;
   const std::string file = folder / "lines.jsonl";
-  std::ofstream(file) << "{\"step\":0,\"a\":{\"step\":7}}\n{\"a\":[1,2],\"step\":2}\n{\"step\":1}\n"
-                      << "[{\"step\":3}]\nnonsense\n{\"step\":2,\"a\":0}\n{\"step\":4}";
+  const std::string zero = R"({"step":0,"loss":1,"a":{"step":7}})",
+                    one = R"({"step":1,"loss":1.5})", two = R"({"loss":"NaN","a":[1,2],"step":2})";
+  std::ofstream(file) << zero << "\n"
+                      << two << "\n"
+                      << one << "\n"
+                      << R"([{"step":3,"loss":1}])" << "\nnonsense\n"
+                      << R"({"step":2,"loss":2,"a":0})" << "\n"
+                      << R"({"step":4,"loss":1})";
   const StepLines lines = read_step_lines(file, {0, 1, 2, 3, 4}, 5);
-  EXPECT_EQ(lines.text,
-            "{\"step\":0,\"a\":{\"step\":7}}\n{\"step\":1}\n{\"a\":[1,2],\"step\":2}\n");
+  EXPECT_EQ(lines.text, zero + "\n" + one + "\n" + two + "\n");
+  EXPECT_EQ(lines.last, 2);
   EXPECT_EQ(lines.missing, 3);
   EXPECT_FALSE(lines.as_written);
-  // Of equal keys a reader would have to choose one.
-  std::ofstream(file) << "{\"step\":0}\n{\"step\":1,\"loss\":2,\"loss\":3}\n{\"step\":2}\n";
-  const StepLines twice = read_step_lines(file, {0, 1, 2}, 3);
-  EXPECT_EQ(twice.text, "{\"step\":0}\n{\"step\":2}\n");
-  EXPECT_EQ(twice.missing, 1);
-  EXPECT_FALSE(twice.as_written);
+  // Of equal keys a reader would have to choose one; a line without a loss is none, nor is one of a
+  // step that the run has not.
+  for (const char* bad :
+       {R"({"step":1,"loss":2,"loss":3})", R"({"step":1})", R"({"step":1,"loss":"low"})",
+        R"({"step":1,"loss":null})", R"({"step":1,"a":{"loss":1}})", R"({"step":1.0,"loss":1})",
+        R"({"step":-1,"loss":1})", R"({"step":3,"loss":1})"}) {
+    std::ofstream(file) << zero << "\n" << bad << "\n" << two << "\n";
+    const StepLines found = read_step_lines(file, {0, 1, 2}, 5);
+    EXPECT_EQ(found.text, zero + "\n" + two + "\n") << bad;
+    EXPECT_EQ(found.missing, 1) << bad;
+    EXPECT_FALSE(found.as_written) << bad;
+  }
+  std::ofstream(file) << zero << "\n" << one << "\n";
+  EXPECT_TRUE(read_step_lines(file, {0, 1}, 2).as_written);
   const StepLines none = read_step_lines(folder / "absent", {0}, 1);
   EXPECT_EQ(none.text, "");
   EXPECT_EQ(none.missing, 0);

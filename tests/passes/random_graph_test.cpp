@@ -6,6 +6,7 @@
 
 #include "interpret/interpret.h"
 #include "ir/edit.h"
+#include "ir/verify.h"
 #include "passes/autodiff.h"
 #include "passes/decompose.h"
 #include "passes/fuse.h"
@@ -67,6 +68,37 @@ TEST(RandomGraphs, FusedIsTheSameProgram) {
 TEST(RandomGraphs, PlannedIsTheSameProgram) {
   test::check_pass_preserves_meaning(
       [](const GraphPtr& graph) { return plan_memory(fused(graph)); }, kLaterStages);
+}
+
+// The lowered graph with a probe of every third value.
+GraphPtr with_probes(const GraphPtr& lowered, int32_t first) {
+  Rewriter rewriter(*lowered);
+  for (int32_t id = 0; id < lowered->size(); ++id) {
+    if (lowered->node(id).op != Op::input) rewriter.copy(id);
+    if (id % 3 == first % 3)
+      rewriter.add_node(Op::probe, {rewriter[{id, 0}]}, {{"id", fmt::format("p{}", id)}});
+  }
+  return rewriter.finish_copy();
+}
+
+TEST(RandomGraphs, ProbesOfAnyValueAreThatValue) {
+  test::check_random_graphs(
+      [](const GraphPtr& graph, const Tensors& inputs) -> std::string {
+        const GraphPtr primitives =
+            decompose(with_stage(graph, Stage::instrumented), DecomposeMode::lower);
+        const GraphPtr lowered = lower(simplify(primitives), {});
+        for (int32_t first = 0; first < 3; ++first) {
+          const GraphPtr probed = with_probes(lowered, first), planned = plan_memory(fuse(probed));
+          verify(*planned);
+          const Interpretation expected = interpret_all(*probed, inputs),
+                               found = interpret_all(*planned, inputs);
+          std::string wrong = test::difference(found.probes, expected.probes, {});
+          if (wrong.empty()) wrong = test::difference(found.outputs, expected.outputs, {});
+          if (!wrong.empty()) return wrong;
+        }
+        return "";
+      },
+      {.graphs = 400, .nodes = 30});
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 
 #include "engine/run.h"
 #include "ir/builder.h"
-#include "passes/compose/train.h"
 #include "passes/pipeline.h"
 
 int main() {
@@ -25,11 +24,9 @@ int main() {
   b.output("loss", reshape(reduce_mean(error * error, {0, 1}), {}));
 
   // Gradients of all weights, then the optimiser around them: the step reads and updates state.
-  GraphPtr differentiated =
-      run_pipeline(b.finish(), {.gradients = {"*"}, .stop = Stage::differentiated}).graph;
-  TrainingPrograms training =
-      make_training_programs(differentiated, {.optimizer = {.decay = {"w1", "w2", "w3"}}});
-  Executables programs = compile(training.step);
+  CompileOptions options{.gradients = {"*"}};
+  options.compose = {.purpose = Purpose::train, .optimizer = {.decay = {"w1", "w2", "w3"}}};
+  Executables programs = compile(b.finish(), options);
   Session session(programs, /*threads=*/2);
 
   for (const char* name : {"w1", "w2", "w3"}) {

@@ -6,7 +6,6 @@
 
 #include "engine/run.h"
 #include "ir/builder.h"
-#include "passes/compose/train.h"
 #include "passes/pipeline.h"
 
 int main() {
@@ -26,14 +25,14 @@ int main() {
   b.output("loss", reshape(reduce_mean(error * error, {0, 1, 2}), {}));
 
   // Gradients of the weights and of what is probed, then the optimiser around them.
-  CompileOptions options{.gradients = {"*"}, .stop = Stage::differentiated};
-  options.probes = {"hook_v.grad : norm(feature), mean(batch,head)",
-                    "hook_pattern : entropy, mean(batch,head,query)"};
-  GraphPtr graph = run_pipeline(b.finish(), options).graph;
-  TrainingOptions training{.optimizer = {.decay = {"q", "k", "v", "o"}}};
-  Executables plain = compile(make_training_programs(graph, training).step);
-  training.probes = resolve_probes(graph, parse_probe_requests(options.probes));
-  Executables probed = compile(make_training_programs(graph, training).step);
+  const GraphPtr graph = b.finish();
+  CompileOptions options{.gradients = {"*"}};
+  options.compose = {.purpose = Purpose::train, .optimizer = {.decay = {"q", "k", "v", "o"}}};
+  Executables plain = compile(graph, options);
+  const char* gradient = "hook_v.grad:norm(feature),mean(batch,head)";
+  const char* entropy = "hook_pattern:entropy,mean(batch,head,query)";
+  options.probes = {gradient, entropy};
+  Executables probed = compile(graph, options);
 
   Session without(plain, /*threads=*/2), with(probed, /*threads=*/2);
   for (const char* name : {"q", "k", "v", "o"})
@@ -55,11 +54,11 @@ int main() {
     last = with.scalar_output(0, "loss");
     if (step == 0) first = last;
     if (last != without.scalar_output(0, "loss")) return 1;  // to the last bit
+    const auto& probes = measured.probes;
     if (step % 50 == 0 || step == 199)
       fmt::print("step {:3}  loss {:.4f}  entropy {:.3f}  gradient at token 0, 8 {:.2e} {:.2e}\n",
-                 step, last, measured.probes.at(training.probes[1].id).data[0],
-                 measured.probes.at(training.probes[0].id).data[0],
-                 measured.probes.at(training.probes[0].id).data[8]);
+                 step, last, probes.at(entropy).data[0], probes.at(gradient).data[0],
+                 probes.at(gradient).data[8]);
   }
   return last < 0.1 * first ? 0 : 1;
 }

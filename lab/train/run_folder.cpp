@@ -1,16 +1,9 @@
 #include "lab/train/run_folder.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cmath>
-#include <cstring>
-#include <ctime>
 #include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -18,6 +11,7 @@
 #include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/measure/token_input.h"
+#include "lab/train/step_lines.h"
 #include "support/error.h"
 #include "support/versions.h"
 
@@ -28,12 +22,6 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-Json number(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return value;
-}
-
 Json data_json(const DataFacts& facts) {
   Json json = {{"hash", facts.hash}, {"what", facts.what}};
   if (!facts.around) return json;
@@ -42,132 +30,7 @@ Json data_json(const DataFacts& facts) {
   return json;
 }
 
-// Takes "step" and "loss" of a line and nothing else of it: a record may be large.
-class StepOfLine : public nlohmann::json_sax<Json> {
- public:
-  // None without a loss: every file of lines has one.
-  std::optional<int64_t> step() const { return has_loss_ ? step_ : std::nullopt; }
-
-  bool start_object(size_t) override {
-    ++depth_;
-    return true;
-  }
-  bool end_object() override {
-    --depth_;
-    return true;
-  }
-  bool start_array(size_t) override {
-    ++depth_;
-    return depth_ > 1;  // a line is an object
-  }
-  bool end_array() override {
-    --depth_;
-    return true;
-  }
-  bool key(std::string& name) override {
-    at_step_ = depth_ == 1 && name == "step";
-    at_loss_ = depth_ == 1 && name == "loss";
-    return true;
-  }
-  bool number_integer(int64_t value) override { return take(value); }
-  bool number_unsigned(uint64_t value) override { return take(static_cast<int64_t>(value)); }
-  bool null() override { return other(); }
-  bool boolean(bool) override { return other(); }
-  bool number_float(double, const std::string&) override { return loss(); }
-  bool string(std::string& text) override {
-    return text == "NaN" || text == "Infinity" || text == "-Infinity" ? loss() : other();
-  }
-  bool binary(Json::binary_t&) override { return other(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
-    return false;
-  }
-
- private:
-  bool take(int64_t value) {
-    if (at_step_ && depth_ == 1) step_ = value;
-    return loss();
-  }
-  bool loss() {
-    has_loss_ |= at_loss_ && depth_ == 1;
-    return other();
-  }
-  bool other() {
-    at_step_ = at_loss_ = false;
-    return true;
-  }
-
-  int depth_ = 0;
-  bool at_step_ = false, at_loss_ = false, has_loss_ = false;
-  std::optional<int64_t> step_;
-};
-
 }  // namespace
-
-JsonLines::JsonLines(fs::path file, const std::string& kept) : file_(std::move(file)) {
-  write_file(file_.string(), kept);
-  descriptor_ = open(file_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (descriptor_ < 0) fail();
-}
-
-JsonLines::~JsonLines() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
-void JsonLines::fail() const {
-  user_error("train", "cannot write {}: {}.", file_.string(), std::strerror(errno));
-}
-
-void JsonLines::append(const std::string& line) {
-  const std::string whole = line + "\n";
-  const off_t before = lseek(descriptor_, 0, SEEK_END);
-  ssize_t written = -1;
-  do written = write(descriptor_, whole.data(), whole.size());
-  while (written < 0 && errno == EINTR);
-  if (written == static_cast<ssize_t>(whole.size())) return;
-  const int reason = written < 0 ? errno : ENOSPC;  // a part fits where the disk is full
-  if (written > 0 && ftruncate(descriptor_, before) != 0)
-    user_error("train", "cannot write {}: {}; its last line is cut off.", file_.string(),
-               std::strerror(errno));
-  errno = reason;
-  fail();
-}
-
-void JsonLines::flush() {
-  if (fsync(descriptor_) != 0) fail();
-}
-
-StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& wanted, int64_t below) {
-  StepLines lines;
-  std::map<int64_t, std::string_view> by_step;
-  std::optional<MappedFile> mapped;
-  if (fs::exists(file)) mapped.emplace(file.string());
-  const std::string_view text = mapped ? mapped->text() : "";
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size() - 1);
-    const std::string_view line = text.substr(begin, end + 1 - begin);
-    begin = end + 1;
-    StepOfLine reader;
-    const bool sound =
-        line.ends_with('\n') && Json::sax_parse(line, &reader) && repeated_keys(line).empty();
-    const std::optional<int64_t> step = sound ? reader.step() : std::nullopt;
-    if (!step) {
-      lines.as_written = false;
-      continue;
-    }
-    if (*step >= below) continue;
-    if (!std::binary_search(wanted.begin(), wanted.end(), *step)) {
-      lines.as_written = false;
-      continue;
-    }
-    lines.as_written &= by_step.empty() || by_step.rbegin()->first < *step;
-    by_step.emplace(*step, line);
-  }
-  for (const auto& [step, line] : by_step) lines.text += line;
-  if (!by_step.empty()) lines.last = by_step.rbegin()->first;
-  for (int64_t step : wanted)
-    if (!lines.missing && !by_step.contains(step)) lines.missing = step;
-  return lines;
-}
 
 void check_lines(const fs::path& run) {
   Problems problems("report");
@@ -263,20 +126,6 @@ RunFacts read_run_json(const fs::path& folder) {
           if (arm.contains(key)) *part = {text(arm[key], "hash"), text(arm[key], "what")};
       }
   return facts;
-}
-
-std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
-                      double tokens_per_second) {
-  return Json{{"step", step},
-              {"loss", number(loss)},
-              {"lr", number(rate)},
-              {"grad_norm", number(grad_norm)},
-              {"tokens_per_second", number(std::round(tokens_per_second))}}
-      .dump();
-}
-
-std::string validation_line(int64_t step, double loss, int64_t tokens) {
-  return Json{{"step", step}, {"loss", number(loss)}, {"tokens", tokens}}.dump();
 }
 
 void write_map(const fs::path& file, int64_t step, const AttentionMap& map,

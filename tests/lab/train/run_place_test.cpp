@@ -17,6 +17,7 @@
 #include "lab/train/checkpoint.h"
 #include "lab/train/initial_weights.h"
 #include "lab/train/run_folder.h"
+#include "lab/train/step_lines.h"
 
 namespace weir {
 namespace {

@@ -1,0 +1,70 @@
+#include "lab/train/arm_files.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "io/file.h"
+#include "lab/train/checkpoint.h"
+#include "support/log.h"
+
+namespace weir {
+
+namespace fs = std::filesystem;
+
+ArmFiles::ArmFiles(std::string arm, fs::path folder, const RunConfig& config)
+    : arm_(std::move(arm)), folder_(std::move(folder)), config_(config) {}
+
+StepLines ArmFiles::lines(const std::string& file, int64_t below) const {
+  std::vector<int64_t> wanted;
+  if (file == "loss.jsonl") {
+    wanted.resize(static_cast<size_t>(std::min(below, config_.steps)));
+    std::iota(wanted.begin(), wanted.end(), 0);
+  } else if (file == "validation.jsonl" ? !config_.data.validation.empty()
+                                        : config_.measure.metrics) {
+    for (int64_t step : measured_steps(config_))
+      if (step < below) wanted.push_back(step);
+  }
+  return read_step_lines(folder_ / file, wanted, below);
+}
+
+bool ArmFiles::is_complete() const {
+  if (!fs::exists(folder_ / "complete") || !fs::exists(folder_ / "config.json")) return false;
+  const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
+  constexpr int64_t all = std::numeric_limits<int64_t>::max();
+  const StepLines losses = lines("loss.jsonl", all);
+  const StepLines records = lines("metrics.jsonl", all);
+  const StepLines validations = lines("validation.jsonl", all);
+  return done.steps == config_.steps && !losses.missing && losses.as_written && !records.missing &&
+         records.as_written &&
+         (config_.data.validation.empty() || (!validations.missing && validations.as_written));
+}
+
+std::optional<fs::path> ArmFiles::newest_sound_checkpoint() const {
+  std::vector<fs::path> found = list_checkpoints(checkpoints());
+  if (found.empty()) return std::nullopt;
+  const int64_t newest = step_of_checkpoint(found.back());
+  for (const char* file : {"loss.jsonl", "metrics.jsonl", "validation.jsonl"}) {
+    const StepLines there = lines(file, newest);
+    if (!there.missing) {
+      if (!there.as_written)
+        log_warning(
+            "{}: {} has lines that are damaged, there twice or of steps that the run has not; it "
+            "is put in order",
+            arm_, (folder_ / file).string());
+      continue;
+    }
+    while (!found.empty() && step_of_checkpoint(found.back()) > *there.missing) found.pop_back();
+    log_warning(
+        "{}: {} lacks the line of step {}, though there is a checkpoint of step {}. The steps "
+        "are computed again from {}",
+        arm_, (folder_ / file).string(), *there.missing, newest,
+        found.empty() ? "the start" : found.back().string());
+    if (found.empty()) return std::nullopt;
+  }
+  return found.back();
+}
+
+}  // namespace weir

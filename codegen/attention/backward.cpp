@@ -52,8 +52,8 @@ class BackwardSweep {
     const RowState state = task_.load_row(task_.reference_at(h, t), p_.lanes, present);
     Emitted* divisor = p_.normalizer->divisor(e_, state);
     Emitted* in_task = e_.add(e_.mul(in_group, p_.T), t);
-    e_.store(Storage::f32, e_.ir().CreateFDiv(e_.f32(1, p_.lanes), divisor),
-             task_.scratch(at_.row_factors), in_task, present);
+    task_.memory.store_scratch(e_.ir().CreateFDiv(e_.f32(1, p_.lanes), divisor), at_.row_factors,
+                               in_task, present);
     if (p_.corrects) correction_.clear_rows(in_task, t);
     statistics_.start_rows(state, divisor, row, in_task, present);
   }
@@ -65,7 +65,7 @@ class BackwardSweep {
     e_.for_loop(e_.index(0), queries.rows, 1, [&](Emitted* row) {
       const auto part = [&](const BlockMatrix& m, int64_t c, Emitted* mask) {
         Emitted* at = e_.add(e_.add(m.origin, e_.mul(row, m.row_stride)), c);
-        return e_.load(Storage::f32, m.base, at, p_.lanes, mask);
+        return e_.load(m.array.element, m.array.base, at, p_.lanes, mask);
       };
       Emitted* sum = e_.f32(0, p_.lanes);
       for (int64_t c = 0; c < p_.d; c += p_.lanes) {
@@ -73,8 +73,7 @@ class BackwardSweep {
             p_.d - c >= p_.lanes ? nullptr : e_.mask_below(e_.index(p_.d - c), p_.lanes);
         sum = e_.fma(part(out, c, mask), part(dout, c, mask), sum);
       }
-      e_.store(Storage::f32, e_.reduce_add(sum), task_.scratch(at_.deltas),
-               e_.add(queries.in_task, row));
+      task_.memory.store_scratch(e_.reduce_add(sum), at_.deltas, e_.add(queries.in_task, row));
     });
   }
 
@@ -98,10 +97,9 @@ class BackwardSweep {
   void pack_keys(const KeyBlock& keys) const {
     task_.pack_keys_transposed(keys);
     if (use_.gradients())
-      emit_block_transpose(e_, keys.count, p_.padded_keys, p_.d,
-                           task_.rows_of_keys(use_.v, keys.j0),
-                           e_.byte_address(task_.scratch(at_.v_transposed),
-                                           e_.mul(keys.i, 4 * p_.padded_keys * p_.d)));
+      emit_block_transpose(
+          e_, keys.count, p_.padded_keys, p_.d, task_.rows_of_keys(use_.v, keys.j0),
+          task_.memory.scratch_part(at_.v_transposed, keys.i, p_.padded_keys * p_.d));
     if (use_.dq >= 0) task_.copy_keys_in(keys);
     Emitted* all = e_.index(p_.key_rows);
     const auto clear = [&](int64_t part) {
@@ -171,16 +169,15 @@ class BackwardSweep {
       lanes = p_.lanes;
       while (lanes < 4 * p_.lanes && c + 2 * lanes <= p_.padded_keys) lanes *= 2;
       NormalizerCode::Weight w{};
-      w.reference = e_.load_broadcast(Storage::f32, task_.buffer(use_.rows), of_row, lanes);
+      w.reference = task_.memory.load_broadcast(use_.rows, of_row, lanes);
       Emitted* mask = masks ? task_.seen(keys, c, t, lanes) : nullptr;
       Emitted* at = e_.add(at_row, c);
-      w.score = emit_score(e_, p_.transform,
-                           e_.load(Storage::f32, task_.scratch(at_.weights), at, lanes));
+      w.score = emit_score(e_, p_.transform, task_.memory.load_scratch(at_.weights, at, lanes));
       Emitted* numerator = p_.normalizer->parts(e_, w.score, w.reference).numerator;
       const auto divided = [&](Emitted* factor, int64_t to) {
         Emitted* result = e_.ir().CreateFMul(numerator, factor);
         if (masks) result = e_.select(mask, result, e_.f32(0, lanes));
-        e_.store(Storage::f32, result, task_.scratch(to), at);
+        task_.memory.store_scratch(result, to, at);
         return result;
       };
       w.factor = task_.by_row(at_.row_factors, in_task, lanes);
@@ -191,12 +188,12 @@ class BackwardSweep {
                       statistics_.log2_share(w.score, w.reference, in_task, lanes, mask));
       if (!use_.gradients()) continue;
       Emitted* delta = task_.by_row(at_.deltas, in_task, lanes);
-      Emitted* grad = e_.load(Storage::f32, task_.scratch(at_.score_grads), at, lanes);
+      Emitted* grad = task_.memory.load_scratch(at_.score_grads, at, lanes);
       grad = p_.normalizer->score_gradient(e_, w, grad, delta);
       if (masks) grad = e_.select(mask, grad, e_.f32(0, lanes));
       if (p_.corrects) correction_.add(sums, grad);
       grad = emit_product_gradient(e_, p_.transform, grad);
-      e_.store(Storage::f32, grad, task_.scratch(at_.score_grads), at);
+      task_.memory.store_scratch(grad, at_.score_grads, at);
     }
     if (p_.corrects) correction_.finish_row(sums, in_task);
     statistics_.finish_row(statistics, task_.statistic_row(queries.h, t), row, keys);
@@ -223,7 +220,7 @@ KernelCode attention_backward_kernel(const Graph& region, const Target& target) 
             std::vector<BufferUse> uses(buffers);
             for (size_t i = inputs; i < buffers; ++i) uses[i].written = true;
             const KernelFrame frame = e.begin_kernel(symbol, uses);
-            const KernelMemory memory{e, frame};
+            const KernelMemory memory{e, frame, plan.elements};
             const BackwardCounters counters{PrefetchCounter(e), PrefetchCounter(e)};
             e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
               Emitted *b = e.div(tile, plan.G), *g = e.rem(tile, plan.G);

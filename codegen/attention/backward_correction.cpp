@@ -15,8 +15,8 @@ constexpr double kResidualShare = 0x1p-21;
 void BackwardCorrection::clear_rows(Emitted* in_task, Emitted* t) const {
   for (int first : {0, p_.lanes}) {
     Emitted* left = e_.mul(e_.sub(e_.index(p_.T), t), 2);
-    e_.store(Storage::f32, e_.f32(0, p_.lanes), task_.scratch(at_.row_sums),
-             e_.add(e_.mul(in_task, 2), first), e_.mask_below(e_.add(left, -first), p_.lanes));
+    task_.memory.store_scratch(e_.f32(0, p_.lanes), at_.row_sums, e_.add(e_.mul(in_task, 2), first),
+                               e_.mask_below(e_.add(left, -first), p_.lanes));
   }
 }
 
@@ -43,8 +43,8 @@ void BackwardCorrection::finish_row(const RowSums& sums, Emitted* in_task) const
                               e_.ir().CreateShuffleVector(both, second));
   }
   Emitted* at = e_.mul(in_task, 2);
-  Emitted* old = e_.load(Storage::f32, task_.scratch(at_.row_sums), at, 2);
-  e_.store(Storage::f32, e_.ir().CreateFAdd(old, both), task_.scratch(at_.row_sums), at);
+  Emitted* old = task_.memory.load_scratch(at_.row_sums, at, 2);
+  task_.memory.store_scratch(e_.ir().CreateFAdd(old, both), at_.row_sums, at);
 }
 
 // Completes the residual of a row; whether it counts. No number counts not.
@@ -52,9 +52,7 @@ Emitted* BackwardCorrection::residual_counts(const QueryBlock& queries, Emitted*
   Emitted *in_task = e_.add(queries.in_task, row),
           *at = task_.reference_at(queries.h, e_.add(queries.t0, row)),
           *sums_at = e_.mul(in_task, 2);
-  const auto load = [&](int64_t part, Emitted* i) {
-    return e_.load(Storage::f32, task_.scratch(part), i, 1);
-  };
+  const auto load = [&](int64_t part, Emitted* i) { return task_.memory.load_scratch(part, i, 1); };
   Emitted* residual = load(at_.row_sums, sums_at);
   Emitted* factor = load(at_.row_factors, in_task);
   const RowState state = task_.load_row(at, 1);
@@ -64,7 +62,7 @@ Emitted* BackwardCorrection::residual_counts(const QueryBlock& queries, Emitted*
         e_.ir().CreateFCmpOEQ(other, e_.f32(std::numeric_limits<double>::infinity()));
     Emitted* weight = e_.select(infinite, e_.f32(1), e_.ir().CreateFMul(other, factor));
     residual = e_.fma(e_.ir().CreateFNeg(weight), load(at_.deltas, in_task), residual);
-    e_.store(Storage::f32, residual, task_.scratch(at_.row_sums), sums_at);
+    task_.memory.store_scratch(residual, at_.row_sums, sums_at);
   }
   // The largest weight of a row is that of its reference: the factor.
   Emitted* sizes = load(at_.row_sums, e_.add(sums_at, 1));
@@ -77,10 +75,10 @@ void BackwardCorrection::emit() const {
     return e_.add(e_.mul(in_group, p_.query_blocks()), e_.div(queries.t0, p_.query_block));
   };
   const auto set = [&](int64_t part, Emitted* at, double value) {
-    e_.store(Storage::f32, e_.f32(value), task_.scratch(part), at);
+    task_.memory.store_scratch(e_.f32(value), part, at);
   };
   const auto is_set = [&](int64_t part, Emitted* at) {
-    return e_.ir().CreateFCmpONE(e_.load(Storage::f32, task_.scratch(part), at, 1), e_.f32(0));
+    return e_.ir().CreateFCmpONE(task_.memory.load_scratch(part, at, 1), e_.f32(0));
   };
   set(at_.any_corrected, e_.index(0), 0);
   task_.for_each_queries(e_.index(0), [&](Emitted* in_group, const QueryBlock& queries) {
@@ -137,10 +135,10 @@ void BackwardCorrection::correct_row(const QueryBlock& queries, Emitted* row,
   Emitted *in_task = e_.add(queries.in_task, row), *t = e_.add(queries.t0, row);
   for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes) {
     Emitted* at = e_.add(e_.mul(row, p_.padded_keys), c);
-    Emitted* product = e_.load(Storage::f32, task_.scratch(at_.weights), at, p_.lanes);
+    Emitted* product = task_.memory.load_scratch(at_.weights, at, p_.lanes);
     Emitted* score = emit_score(e_, p_.transform, product);
-    Emitted* reference = e_.load_broadcast(Storage::f32, task_.buffer(use_.rows),
-                                           task_.reference_at(queries.h, t), p_.lanes);
+    Emitted* reference =
+        task_.memory.load_broadcast(use_.rows, task_.reference_at(queries.h, t), p_.lanes);
     Emitted* numerator = p_.normalizer->parts(e_, score, reference).numerator;
     Emitted* weight =
         e_.ir().CreateFMul(numerator, task_.by_row(at_.row_factors, in_task, p_.lanes));
@@ -149,7 +147,7 @@ void BackwardCorrection::correct_row(const QueryBlock& queries, Emitted* row,
         weight, e_.ir().CreateFNeg(task_.by_row(at_.row_sums, e_.mul(in_task, 2), p_.lanes)));
     grad = e_.select(task_.seen(keys, c, t, p_.lanes), grad, e_.f32(0, p_.lanes));
     grad = emit_product_gradient(e_, p_.transform, grad);
-    e_.store(Storage::f32, grad, task_.scratch(at_.score_grads), at);
+    task_.memory.store_scratch(grad, at_.score_grads, at);
   }
 }
 

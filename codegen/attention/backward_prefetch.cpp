@@ -72,8 +72,8 @@ BackwardPrefetch plan_prefetch(const BackwardTask& task, const BackwardCounters&
                      {task.b, task.g, queries.h, next});
   Emitted* panel_ends = e.ir().CreateAnd(head_ends, last_head);
   rows = choose(e, panel_ends, {keys.b, keys.g, keys.h, task.first_query(keys.row)}, rows);
-  const auto rows_at = [&](Emitted* base, const Rows& at) {
-    return Prefetcher::Rows{head_rows(e, base, at.b, at.h, at.row, p.T, p.H, p.d), p.d};
+  const auto rows_at = [&](const KernelArray& array, const Rows& at) {
+    return Prefetcher::Rows{head_rows(e, array, at.b, at.h, at.row, p.T, p.H, p.d), p.d};
   };
   std::vector<Prefetcher::Rows> of_queries = {rows_at(task.buffer(p.use.q), rows)};
   if (p.use.gradients()) {
@@ -81,8 +81,10 @@ BackwardPrefetch plan_prefetch(const BackwardTask& task, const BackwardCounters&
     // The first panel reads outputs and starts gradients of queries, the others go on with them.
     Emitted* first_panel =
         e.ir().CreateICmpEQ(e.select(panel_ends, keys.row, here.panel), e.index(0));
-    Emitted* others = task.buffer(p.use.dq >= 0 ? p.use.dq : p.use.out);
-    of_queries.push_back(rows_at(e.select(first_panel, task.buffer(p.use.out), others), rows));
+    // Of one type, as all operands with rows of queries.
+    KernelArray array = task.buffer(p.use.dq >= 0 ? p.use.dq : p.use.out);
+    array.base = e.select(first_panel, task.buffer(p.use.out).base, array.base);
+    of_queries.push_back(rows_at(array, rows));
   }
   if (p.use.dq >= 0)
     of_queries.push_back(rows_at(task.buffer(p.use.dq), {task.b, task.g, queries.h, queries.t0}));

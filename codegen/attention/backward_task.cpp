@@ -13,9 +13,9 @@ Emitted* BackwardTask::reference_at(Emitted* h, Emitted* t) const {
   return e.add(e.mul(e.add(e.mul(b, p.H), h), p.row_numbers * p.T), t);
 }
 RowState BackwardTask::load_row(Emitted* at_row, int lanes, Emitted* mask) const {
-  RowState row{e.load(Storage::f32, buffer(use.rows), at_row, lanes, mask), {}};
+  RowState row{memory.load(use.rows, at_row, lanes, mask), {}};
   for (int i = 1; i < p.row_numbers; ++i)
-    row.sums.push_back(e.load(Storage::f32, buffer(use.rows), e.add(at_row, i * p.T), lanes, mask));
+    row.sums.push_back(memory.load(use.rows, e.add(at_row, i * p.T), lanes, mask));
   return row;
 }
 
@@ -61,10 +61,9 @@ Emitted* BackwardTask::seen(const KeyBlock& keys, int64_t c, Emitted* query, int
 }
 
 void BackwardTask::pack_keys_transposed(const KeyBlock& keys) const {
-  emit_block_transpose(
-      e, keys.count, p.padded_keys, p.d, rows_of_keys(use.k, keys.j0),
-      e.byte_address(scratch(at.k_transposed), e.mul(keys.i, 4 * p.padded_keys * p.d)),
-      p.transform.keys_scale);
+  emit_block_transpose(e, keys.count, p.padded_keys, p.d, rows_of_keys(use.k, keys.j0),
+                       memory.scratch_part(at.k_transposed, keys.i, p.padded_keys * p.d),
+                       p.transform.keys_scale);
 }
 void BackwardTask::copy_keys_in(const KeyBlock& keys) const {
   emit_block_copy(e, {keys.count, p.d, rows_of_keys(use.k, keys.j0),

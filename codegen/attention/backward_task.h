@@ -29,7 +29,7 @@ class BackwardTask {
   const BackwardScratch& at;
   llvm::Value *b, *g;
 
-  llvm::Value* scratch(int64_t offset) const { return memory.scratch(offset); }
+  KernelArray scratch(int64_t offset) const { return memory.scratch(offset); }
   BlockMatrix matrix(int64_t offset, int64_t row_stride) const {
     return memory.scratch_matrix(offset, row_stride);
   }
@@ -37,7 +37,7 @@ class BackwardTask {
   BlockMatrix in_panel(int64_t offset, llvm::Value* i, int64_t rows, int64_t row_stride) const {
     return {scratch(offset), e.mul(i, rows * row_stride), row_stride, 1};
   }
-  llvm::Value* buffer(int position) const { return memory.buffer(position); }
+  KernelArray buffer(int position) const { return memory.buffer(position); }
   BlockMatrix rows_of_keys(int position, llvm::Value* j0) const {
     return head_rows(e, buffer(position), b, g, j0, p.S, p.G, p.d);
   }
@@ -52,7 +52,7 @@ class BackwardTask {
   RowState load_row(llvm::Value* at_row, int lanes, llvm::Value* mask = nullptr) const;
   /// One of the numbers kept by row, in every lane.
   llvm::Value* by_row(int64_t part, llvm::Value* in_task, int lanes) const {
-    return e.load_broadcast(Storage::f32, scratch(part), in_task, lanes);
+    return e.load_broadcast(kScratch, scratch(part).base, in_task, lanes);
   }
 
   void for_each_head(const std::function<void(llvm::Value* in_group, llvm::Value* h)>& body) const;

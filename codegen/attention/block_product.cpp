@@ -11,6 +11,15 @@ using Values = std::vector<Emitted*>;
 /// Steps of k that the inner loop takes at once.
 constexpr int kDepthUnroll = 4;
 
+Emitted* load(Emitter& e, const KernelArray& array, Emitted* at, int lanes,
+              Emitted* mask = nullptr) {
+  return e.load(array.element, array.base, at, lanes, mask);
+}
+void store(Emitter& e, Emitted* value, const KernelArray& array, Emitted* at,
+           Emitted* mask = nullptr) {
+  e.store(array.element, value, array.base, at, mask);
+}
+
 class BlockProductEmitter {
  public:
   BlockProductEmitter(Emitter& e, const BlockProduct& product) : e_(e), p_(product) {}
@@ -41,8 +50,8 @@ class BlockProductEmitter {
     Values sums;
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v) {
-        Emitted* sum = p_.accumulate ? e_.load(Storage::f32, p_.c.base, index_of(r, v), lanes())
-                                     : e_.f32(0, lanes());
+        Emitted* sum =
+            p_.accumulate ? load(e_, p_.c.array, index_of(r, v), lanes()) : e_.f32(0, lanes());
         if (!p_.rescale.empty()) sum = e_.ir().CreateFMul(sum, p_.rescale[v]);
         sums.push_back(sum);
       }
@@ -50,14 +59,14 @@ class BlockProductEmitter {
     if (p_.finish) p_.finish(row, column, sums);
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v)
-        e_.store(Storage::f32, sums[r * vectors + v], p_.c.base, index_of(r, v));
+        store(e_, sums[r * vectors + v], p_.c.array, index_of(r, v));
   }
 
   // Adds the products over all k to the accumulators.
   Values multiply(Emitted* row, Emitted* column, int vectors, Values values) {
     const auto [begin, end] = p_.depth(row);
     const auto from = [&](const BlockMatrix& m, Emitted* offset) {
-      return e_.address(Storage::f32, m.base, e_.add(m.origin, offset));
+      return e_.address(m.array.element, m.array.base, e_.add(m.origin, offset));
     };
     // Carried: where A and B are read, then the accumulators.
     values.insert(
@@ -68,8 +77,8 @@ class BlockProductEmitter {
       return [=, this](Emitted*, const Values& carried) {
         Values next = carried;
         for (int u = 0; u < count; ++u) step(u, vectors, next);
-        next[0] = e_.byte_address(carried[0], 4 * p_.a.column_stride * count);
-        next[1] = e_.byte_address(carried[1], 4 * p_.b.row_stride * count);
+        next[0] = e_.byte_address(carried[0], bytes(p_.a) * p_.a.column_stride * count);
+        next[1] = e_.byte_address(carried[1], bytes(p_.b) * p_.b.row_stride * count);
         return next;
       };
     };
@@ -85,11 +94,11 @@ class BlockProductEmitter {
   void step(int unrolled, int vectors, Values& values) {
     Values b(vectors);
     for (int v = 0; v < vectors; ++v)
-      b[v] = e_.load(Storage::f32, values[1], e_.index(unrolled * p_.b.row_stride + v * lanes()),
-                     lanes());
+      b[v] = e_.load(p_.b.array.element, values[1],
+                     e_.index(unrolled * p_.b.row_stride + v * lanes()), lanes());
     for (int r = 0; r < p_.tile.rows; ++r) {
       const int64_t at = r * p_.a.row_stride + unrolled * p_.a.column_stride;
-      Emitted* a = e_.load_broadcast(Storage::f32, values[0], e_.index(at), lanes());
+      Emitted* a = e_.load_broadcast(p_.a.array.element, values[0], e_.index(at), lanes());
       for (int v = 0; v < vectors; ++v) {
         Emitted*& accumulator = values[2 + r * vectors + v];
         accumulator = e_.fma(a, b[v], accumulator);
@@ -98,6 +107,7 @@ class BlockProductEmitter {
   }
 
   int lanes() const { return e_.lanes(); }
+  static int64_t bytes(const BlockMatrix& m) { return storage_bytes(m.array.element); }
 
   Emitter& e_;
   const BlockProduct& p_;
@@ -140,15 +150,15 @@ void emit_block_copy(Emitter& e, const BlockCopy& copy) {
     Emitted* source = copy.last ? e.min_index(row, copy.last) : row;
     Emitted *from = row_start(e, copy.from, source), *to = row_start(e, copy.to, row);
     for_columns(e, copy.columns, [&](int64_t c, Emitted* mask) {
-      Emitted* value = e.load(Storage::f32, copy.from.base, e.add(from, c), e.lanes(), mask);
+      Emitted* value = load(e, copy.from.array, e.add(from, c), e.lanes(), mask);
       if (copy.map) value = copy.map(row, value);
-      e.store(Storage::f32, value, copy.to.base, e.add(to, c), mask);
+      store(e, value, copy.to.array, e.add(to, c), mask);
     });
   });
 }
 
 void emit_block_transpose(Emitter& e, Emitted* rows, int64_t row_capacity, int64_t columns,
-                          const BlockMatrix& source, Emitted* packed, double factor) {
+                          const BlockMatrix& source, const KernelArray& packed, double factor) {
   const int lanes = e.lanes();
   Emitted* last = e.add(rows, -1);
   const auto square = [&](Emitted* first, Emitted* column, int64_t width) {
@@ -156,14 +166,14 @@ void emit_block_transpose(Emitter& e, Emitted* rows, int64_t row_capacity, int64
     Values loaded;
     for (int r = 0; r < lanes; ++r) {
       Emitted* at = e.add(row_start(e, source, e.min_index(e.add(first, r), last)), column);
-      Emitted* row = e.load(Storage::f32, source.base, at, lanes, mask);
+      Emitted* row = load(e, source.array, at, lanes, mask);
       if (factor != 1) row = e.ir().CreateFMul(row, e.f32(factor, lanes));
       loaded.push_back(row);
     }
     Values columns_of = e.transpose(loaded);
     Emitted* to = e.add(first, e.mul(column, row_capacity));
     for (int64_t c = 0; c < width; ++c)
-      e.store(Storage::f32, columns_of[c], packed, e.add(to, c * row_capacity));
+      store(e, columns_of[c], packed, e.add(to, c * row_capacity));
   };
   const int64_t whole = columns / lanes * lanes;
   e.for_loop(e.index(0), e.index(row_capacity), lanes, [&](Emitted* first) {
@@ -178,7 +188,7 @@ void emit_block_fill(Emitter& e, Emitted* rows, int64_t columns, const BlockMatr
   e.for_loop(e.index(0), rows, 1, [&](Emitted* row) {
     Emitted* at = row_start(e, c, row);
     for_columns(e, columns, [&](int64_t column, Emitted* mask) {
-      e.store(Storage::f32, e.f32(value, e.lanes()), c.base, e.add(at, column), mask);
+      store(e, e.f32(value, e.lanes()), c.array, e.add(at, column), mask);
     });
   });
 }

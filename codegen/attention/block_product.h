@@ -12,9 +12,20 @@
 
 namespace weir {
 
+/// An array in memory, of elements of one type; what is loaded from it is widened to f32, what is
+/// stored rounded.
+struct KernelArray {
+  llvm::Value* base = nullptr;
+  Storage element = Storage::f32;
+};
+
+/// The type of what lies in a kernel's scratch memory: products, weights, sums.
+constexpr Storage kScratch = Storage::f32;
+inline int64_t bytes_in_scratch(int64_t elements) { return storage_bytes(kScratch) * elements; }
+
 /// A matrix in memory: element (r, c) at base[origin + r * row_stride + c * column_stride].
 struct BlockMatrix {
-  llvm::Value* base = nullptr;
+  KernelArray array;
   llvm::Value* origin = nullptr;  ///< in elements
   int64_t row_stride = 0;
   int64_t column_stride = 1;
@@ -31,8 +42,8 @@ struct BlockTile {
 /// most `most_vectors` vectors. Many rows of few vectors take more instructions for the same work.
 BlockTile block_tile(const Target& target, int64_t rows, int64_t columns, int most_vectors);
 
-/// C[rows, columns] (+)= A[rows, depth] B[depth, columns], f32. B and C have unit column stride; A
-/// may have any.
+/// C[rows, columns] (+)= A[rows, depth] B[depth, columns], in f32 arithmetic. B and C have unit
+/// column stride; A may have any.
 struct BlockProduct {
   BlockTile tile;
   BlockMatrix a, b, c;
@@ -69,7 +80,7 @@ void emit_block_copy(Emitter& e, const BlockCopy& copy);
 /// columns; rows beyond are copies of the last one. `packed` has row stride `row_capacity`, a
 /// multiple of the vector width.
 void emit_block_transpose(Emitter& e, llvm::Value* rows, int64_t row_capacity, int64_t columns,
-                          const BlockMatrix& source, llvm::Value* packed, double factor = 1);
+                          const BlockMatrix& source, const KernelArray& packed, double factor = 1);
 
 /// Stores `value` into rows x columns of c.
 void emit_block_fill(Emitter& e, llvm::Value* rows, int64_t columns, const BlockMatrix& c,

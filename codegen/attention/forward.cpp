@@ -72,16 +72,18 @@ class ForwardTile {
  private:
   QuerySlice slice_at(Emitted* in_group, Emitted* i) const {
     Emitted* number = e_.add(e_.mul(in_group, p_.slices_per_head()), i);
-    Emitted* base =
-        e_.byte_address(memory_.scratch(p_.slices), e_.mul(number, 4 * p_.slice_floats));
+    const KernelArray base = memory_.scratch_part(p_.slices, number, p_.slice_floats);
+    const auto behind = [&](const KernelArray& part, int64_t elements) {
+      return KernelArray{e_.byte_address(part.base, bytes_in_scratch(elements)), kScratch};
+    };
     QuerySlice slice{};
     slice.first = e_.add(tile_.t0, e_.mul(i, p_.slice_width));
     slice.h = e_.add(e_.mul(tile_.g, p_.group()), in_group);
     slice.queries = base;
     const int64_t sum_floats = p_.slice_width * p_.sum_tile.padded(p_.d);
-    slice.out_sums = e_.byte_address(base, 4 * p_.slice_width * p_.d);
-    slice.reference = e_.byte_address(slice.out_sums, 4 * sum_floats);
-    slice.sums = e_.byte_address(slice.reference, 4 * p_.slice_width);
+    slice.out_sums = behind(base, p_.slice_width * p_.d);
+    slice.reference = behind(slice.out_sums, sum_floats);
+    slice.sums = behind(slice.reference, p_.slice_width);
     return slice;
   }
   void for_each_slice(Emitted* count, const std::function<void(const QuerySlice&)>& body) const {
@@ -206,7 +208,7 @@ class ForwardTile {
                          {slice.out_sums, e_.index(0), p_.slice_width, 1},
                          memory_.scratch(p_.scores));
     const auto divided = [&](Emitted* row, Emitted* value) {
-      return e_.ir().CreateFMul(value, e_.load_broadcast(Storage::f32, slice.sums, row, p_.lanes));
+      return e_.ir().CreateFMul(value, e_.load_broadcast(kScratch, slice.sums.base, row, p_.lanes));
     };
     emit_block_copy(e_, {rows, p_.d, memory_.scratch_matrix(p_.scores, p_.out_stride),
                          query_rows(p_.use.out, slice.h, slice.first), nullptr, divided});
@@ -230,7 +232,7 @@ KernelCode attention_kernel(const Graph& region, const Target& target) {
             std::vector<BufferUse> uses(buffers);
             for (size_t i = inputs; i < buffers; ++i) uses[i].written = true;
             const KernelFrame frame = e.begin_kernel(symbol, uses);
-            const KernelMemory memory{e, frame};
+            const KernelMemory memory{e, frame, plan.elements};
             const Counters counters{PrefetchCounter(e), PrefetchCounter(e)};
             e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* number) {
               const Tile tile = tile_of(e, plan, number);

@@ -16,15 +16,15 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-ForwardRows::Values ForwardRows::load(Emitted* base, int64_t offset) const {
+ForwardRows::Values ForwardRows::load(const KernelArray& array, int64_t offset) const {
   Values row;
   for (int v = 0; v < p_.score_tile.vectors; ++v)
-    row.push_back(e_.load(Storage::f32, base, e_.index(offset + v * p_.lanes), p_.lanes));
+    row.push_back(e_.load(array.element, array.base, e_.index(offset + v * p_.lanes), p_.lanes));
   return row;
 }
-void ForwardRows::store(Emitted* base, const Values& row) const {
+void ForwardRows::store(const KernelArray& array, const Values& row) const {
   for (size_t v = 0; v < row.size(); ++v)
-    e_.store(Storage::f32, row[v], base, e_.index(static_cast<int64_t>(v) * p_.lanes));
+    e_.store(array.element, row[v], array.base, e_.index(static_cast<int64_t>(v) * p_.lanes));
 }
 
 void ForwardRows::start() const {
@@ -109,10 +109,10 @@ ForwardRows::Values ForwardRows::weigh_keys(int keys, const Values& reference, E
   Emitted* row = reference.size() == 1 ? reference[0] : e_.concat(reference[0], reference[1]);
   Emitted* at = e_.mul(key, p_.slice_width);
   const int width = static_cast<int>(p_.slice_width);
-  Emitted* scores = e_.load(Storage::f32, memory_.scratch(p_.scores), at, keys * width);
+  Emitted* scores = memory_.load_scratch(p_.scores, at, keys * width);
   for (int k = 1; k < keys; k *= 2) row = e_.concat(row, row);
   const NormalizerCode::Parts parts = p_.normalizer->parts(e_, scores, row);
-  e_.store(Storage::f32, parts.numerator, memory_.scratch(p_.scores), at);
+  memory_.store_scratch(parts.numerator, p_.scores, at);
   Values added;
   for (size_t i = 0; i < sum_count(); ++i) {
     Emitted* sum = i == 0 ? parts.term : parts.numerator;
@@ -141,11 +141,10 @@ ForwardRows::Values ForwardRows::finish(Emitted* rows, Emitted* b) const {
     factors.push_back(e_.ir().CreateFDiv(e_.f32(1, p_.lanes), divisor));
     if (p_.use.rows < 0) continue;
     Emitted* present = e_.mask_below(e_.sub(rows, e_.index(v * p_.lanes)), p_.lanes);
-    Emitted* buffer = memory_.buffer(p_.use.rows);
-    e_.store(Storage::f32, state.reference, buffer, e_.add(at, v * p_.lanes), present);
+    memory_.store(state.reference, p_.use.rows, e_.add(at, v * p_.lanes), present);
     for (size_t i = 0; i < sum_count(); ++i)
-      e_.store(Storage::f32, state.sums[i], buffer,
-               e_.add(at, static_cast<int64_t>(i + 1) * p_.T + v * p_.lanes), present);
+      memory_.store(state.sums[i], p_.use.rows,
+                    e_.add(at, static_cast<int64_t>(i + 1) * p_.T + v * p_.lanes), present);
   }
   return factors;
 }

@@ -9,7 +9,7 @@ namespace weir {
 /// A slice's queries and its part of the scratch memory.
 struct QuerySlice {
   llvm::Value *first, *h;  ///< query, head
-  llvm::Value *queries, *out_sums, *reference, *sums;
+  KernelArray queries, out_sums, reference, sums;
 };
 
 class ForwardRows {
@@ -30,10 +30,10 @@ class ForwardRows {
   /// and returns 1 / divisor.
   Values finish(llvm::Value* rows, llvm::Value* b) const;
 
-  void store(llvm::Value* base, const Values& row) const;
+  void store(const KernelArray& array, const Values& row) const;
 
  private:
-  Values load(llvm::Value* base, int64_t offset = 0) const;
+  Values load(const KernelArray& array, int64_t offset = 0) const;
   Values sum_of(Values a, const Values& b) const;
   Values weigh_keys(int keys, const Values& reference, llvm::Value* key,
                     const Values& carried) const;

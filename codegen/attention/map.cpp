@@ -33,9 +33,8 @@ class MapTile {
 
   /// The cells of queries begin .. end-1.
   void emit(Emitted* begin, Emitted* end) const {
-    e_.for_loop(e_.index(0), e_.index(p_.column_cells.count()), 1, [&](Emitted* cell) {
-      e_.store(Storage::f32, e_.f32(0), map(), e_.add(cells_, cell));
-    });
+    e_.for_loop(e_.index(0), e_.index(p_.column_cells.count()), 1,
+                [&](Emitted* cell) { memory_.store(e_.f32(0), p_.use.map, e_.add(cells_, cell)); });
     Emitted* limit = p_.causal() ? e_.min_index(end, e_.index(p_.S)) : e_.index(p_.S);
     e_.for_loop(e_.index(0), limit, p_.key_block, [&](Emitted* j0) {
       Emitted* count = e_.min_index(e_.index(p_.key_block), e_.sub(limit, j0));
@@ -46,8 +45,6 @@ class MapTile {
   }
 
  private:
-  Emitted* map() const { return memory_.buffer(p_.use.map); }
-
   // Adds the weights of a block of keys to its cells.
   void add_keys(Emitted* begin, Emitted* end, Emitted* j0, Emitted* count) const {
     emit_block_transpose(
@@ -55,15 +52,15 @@ class MapTile {
         head_rows(e_, memory_.buffer(p_.use.k), b_, e_.div(h_, p_.group()), j0, p_.S, p_.G, p_.d),
         memory_.scratch(p_.keys), p_.transform.keys_scale);
     for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes)
-      e_.store(Storage::f32, e_.f32(0, p_.lanes), memory_.scratch(p_.sums), e_.index(c));
+      memory_.store_scratch(e_.f32(0, p_.lanes), p_.sums, e_.index(c));
     e_.for_loop(begin, end, p_.query_block, [&](Emitted* t0) {
       emit_pair(t0, e_.min_index(e_.index(p_.query_block), e_.sub(end, t0)), j0, count);
     });
     e_.for_loop(e_.index(0), count, 1, [&](Emitted* key) {
       Emitted* at = e_.add(cells_, cell_of(e_, p_.column_cells, e_.add(j0, key)));
-      Emitted* sum = e_.load(Storage::f32, map(), at, 1);
-      sum = e_.ir().CreateFAdd(sum, e_.load(Storage::f32, memory_.scratch(p_.sums), key, 1));
-      e_.store(Storage::f32, sum, map(), at);
+      Emitted* sum = memory_.load(p_.use.map, at, 1);
+      sum = e_.ir().CreateFAdd(sum, memory_.load_scratch(p_.sums, key, 1));
+      memory_.store(sum, p_.use.map, at);
     });
   }
 
@@ -72,9 +69,9 @@ class MapTile {
     Emitted* at = e_.add(cells_, cell);
     Emitted* pairs = pairs_of(begin, end, start_of(e_, p_.column_cells, cell),
                               start_of(e_, p_.column_cells, e_.add(cell, 1)));
-    Emitted* mean = e_.ir().CreateFDiv(e_.load(Storage::f32, map(), at, 1),
+    Emitted* mean = e_.ir().CreateFDiv(memory_.load(p_.use.map, at, 1),
                                        e_.ir().CreateSIToFP(pairs, e_.f32_type()));
-    e_.store(Storage::f32, mean, map(), at);
+    memory_.store(mean, p_.use.map, at);
   }
 
   // How many pairs of queries begin .. end-1 and keys first .. last-1 the mask leaves; at least 1.
@@ -116,22 +113,21 @@ class MapTile {
   // One row of products, whose statistics lie at `at_row`; of its keys the first `seen` count.
   void add_row(Emitted* row, Emitted* at_row, Emitted* seen) const {
     const auto of_row = [&](Emitted* at) {
-      return e_.load_broadcast(Storage::f32, memory_.buffer(p_.use.rows), at, p_.lanes);
+      return memory_.load_broadcast(p_.use.rows, at, p_.lanes);
     };
     RowState state{of_row(at_row), {}};
     for (int i = 1; i < p_.row_numbers; ++i) state.sums.push_back(of_row(e_.add(at_row, i * p_.T)));
     Emitted* factor = e_.ir().CreateFDiv(e_.f32(1, p_.lanes), p_.normalizer->divisor(e_, state));
     for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes) {
       Emitted* at = e_.add(e_.mul(row, p_.padded_keys), c);
-      Emitted* product = e_.load(Storage::f32, memory_.scratch(p_.weights), at, p_.lanes);
+      Emitted* product = memory_.load_scratch(p_.weights, at, p_.lanes);
       Emitted* score = emit_score(e_, p_.transform, product);
       Emitted* weight =
           e_.ir().CreateFMul(p_.normalizer->parts(e_, score, state.reference).numerator, factor);
       weight = e_.select(e_.mask_below(e_.sub(seen, e_.index(c)), p_.lanes), weight,
                          e_.f32(0, p_.lanes));
-      Emitted* sum = e_.load(Storage::f32, memory_.scratch(p_.sums), e_.index(c), p_.lanes);
-      e_.store(Storage::f32, e_.ir().CreateFAdd(sum, weight), memory_.scratch(p_.sums),
-               e_.index(c));
+      Emitted* sum = memory_.load_scratch(p_.sums, e_.index(c), p_.lanes);
+      memory_.store_scratch(e_.ir().CreateFAdd(sum, weight), p_.sums, e_.index(c));
     }
   }
 
@@ -142,7 +138,7 @@ class MapTile {
 };
 
 void emit_map(Emitter& e, const KernelFrame& frame, const MapPlan& p) {
-  const KernelMemory memory{e, frame};
+  const KernelMemory memory{e, frame, p.elements};
   const int64_t heads = p.B * p.H;
   e.for_loop(frame.first_tile, frame.last_tile, 1, [&](Emitted* tile) {
     // Long tiles first: with a causal mask the last queries see the most keys.

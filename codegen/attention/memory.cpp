@@ -4,10 +4,10 @@ namespace weir {
 
 using Emitted = llvm::Value;
 
-BlockMatrix head_rows(Emitter& e, Emitted* base, Emitted* b, Emitted* h, Emitted* t0, int64_t T,
-                      int64_t H, int64_t d) {
+BlockMatrix head_rows(Emitter& e, const KernelArray& array, Emitted* b, Emitted* h, Emitted* t0,
+                      int64_t T, int64_t H, int64_t d) {
   Emitted* row = e.add(e.mul(b, T), t0);
-  return {base, e.mul(e.add(e.mul(row, H), h), d), H * d, 1};
+  return {array, e.mul(e.add(e.mul(row, H), h), d), H * d, 1};
 }
 
 Emitted* predicted_next_tile(Emitter& e, const KernelFrame& frame, Emitted* tile) {

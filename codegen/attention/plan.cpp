@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codegen/llvm/elementwise.h"
 #include "ir/print.h"
 #include "support/error.h"
 
@@ -21,7 +22,7 @@ class ScratchParts {
     floats_ += (floats + 15) / 16 * 16;
     return offset;
   }
-  int64_t bytes() const { return 4 * floats_; }
+  int64_t bytes() const { return bytes_in_scratch(floats_); }
 
  private:
   int64_t floats_ = 0;
@@ -51,6 +52,10 @@ AttentionPlan common_plan(const Graph& region, const Node& node, const Target& t
   plan.transform = score_transform(node.attrs);
   plan.row_numbers = info(normalizer).row_numbers();
   plan.normalizer = make_normalizer_code(normalizer, plan.transform.difference_scale);
+  for (int32_t input : region.inputs())
+    plan.elements.push_back(storage_of(region.node(input).types[0].dtype));
+  for (const Output& output : region.outputs())
+    plan.elements.push_back(storage_of(region.type(output.value).dtype));
   plan.lanes = target.lanes();
   return plan;
 }
@@ -90,7 +95,8 @@ int64_t choose_query_block(const ForwardPlan& p, const Target& target) {
   int64_t block = p.slice_width;
   const auto fits = [&](int64_t queries) {
     const int64_t tiles = p.B * p.G * ((p.T + queries - 1) / queries);
-    return 4 * p.group() * queries / p.slice_width * p.slice_floats <= target.l2_bytes / 2 &&
+    return bytes_in_scratch(p.group() * queries / p.slice_width * p.slice_floats) <=
+               target.l2_bytes / 2 &&
            queries <= 512 && queries < p.T + p.slice_width && tiles >= 16 * target.cores;
   };
   while (fits(2 * block)) block *= 2;
@@ -128,7 +134,7 @@ BackwardBuffers backward_buffers(const Graph& region) {
 // Blocks of keys in a panel: the more, the less often queries are copied, but their five arrays
 // stay in half of the second-level cache.
 int64_t choose_panel(const BackwardPlan& p, const Target& target) {
-  const int64_t bytes = 4 * 5 * p.padded_keys * p.stride;
+  const int64_t bytes = bytes_in_scratch(5 * p.padded_keys * p.stride);
   const int64_t all = (p.S + p.key_block - 1) / p.key_block;
   return std::clamp<int64_t>(target.l2_bytes / 2 / bytes, 1, std::min<int64_t>(all, 8));
 }

@@ -2,8 +2,9 @@
 // What the attention kernels know before they emit: shapes, blocks, where things lie in a worker's
 // scratch memory, and which results are wanted. Plans are values; emission does not change them.
 //
-// Offsets and strides count f32 elements.
+// What lies in scratch memory is f32; its offsets and strides count elements.
 #include <memory>
+#include <vector>
 
 #include "codegen/attention/block_product.h"
 #include "codegen/attention/normalizer.h"
@@ -21,6 +22,7 @@ struct AttentionPlan {
   ScoreTransform transform = {};
   int row_numbers = 0;  ///< that `rows` holds of a row of scores
   std::shared_ptr<const NormalizerCode> normalizer = nullptr;
+  std::vector<Storage> elements = {};  ///< of the buffers, as they are stored
   int lanes = 1;
   int64_t tiles = 0, scratch_bytes = 0;
 

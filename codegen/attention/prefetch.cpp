@@ -29,8 +29,9 @@ void Prefetcher::issue() const {
         const BlockMatrix& m = rows.matrix;
         llvm::Value* at = e.add(m.origin, e.mul(e.add(fetched, i), m.row_stride));
         // No promise that the address is inside of an array, unlike an Emitter's addresses.
-        llvm::Value* row = e.ir().CreateGEP(e.ir().getFloatTy(), m.base, at);
-        for (int64_t byte = 0; byte < 4 * rows.floats; byte += line)
+        llvm::Value* row = e.ir().CreateGEP(e.memory_type(m.array.element), m.array.base, at);
+        const int64_t bytes = storage_bytes(m.array.element) * rows.elements;
+        for (int64_t byte = 0; byte < bytes; byte += line)
           e.prefetch(e.ir().CreateGEP(e.ir().getInt8Ty(), row, e.index(byte)), false, 2);
       }
   });

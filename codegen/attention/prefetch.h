@@ -24,7 +24,7 @@ class Prefetcher {
   /// Rows from a matrix's origin on, and what of each is wanted, from its first column.
   struct Rows {
     BlockMatrix matrix;
-    int64_t floats;
+    int64_t elements;
   };
 
   /// Sets the counter to zero where this is emitted. From there on issue() fetches `rows_per_issue`

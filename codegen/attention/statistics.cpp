@@ -8,8 +8,7 @@ using Emitted = llvm::Value;
 
 void AttentionStatistics::clear_rows(Emitted* row, Emitted* present) const {
   for (int position : {use_.entropy, use_.largest, use_.sink})
-    if (position >= 0)
-      e_.store(Storage::f32, e_.f32(0, p_.lanes), task_.buffer(position), row, present);
+    if (position >= 0) task_.memory.store(e_.f32(0, p_.lanes), position, row, present);
 }
 
 void AttentionStatistics::clear_columns(Emitted* h) const {
@@ -17,18 +16,17 @@ void AttentionStatistics::clear_columns(Emitted* h) const {
   e_.for_loop(e_.index(0), e_.index(p_.S), 1, [&](Emitted* j) {
     Emitted* at = e_.add(e_.mul(e_.add(e_.mul(task_.b, p_.H), h), p_.S), j);
     for (int position : {use_.column_sum, use_.column_sum_sq})
-      if (position >= 0) e_.store(Storage::f32, e_.f32(0), task_.buffer(position), at);
+      if (position >= 0) task_.memory.store(e_.f32(0), position, at);
   });
 }
 
 void AttentionStatistics::start_rows(const RowState& state, Emitted* divisor, Emitted* row,
                                      Emitted* in_task, Emitted* present) const {
   const auto keep = [&](int64_t part, Emitted* value) {
-    e_.store(Storage::f32, value, task_.scratch(part), in_task, present);
+    task_.memory.store_scratch(value, part, in_task, present);
   };
   if (use_.row_sum >= 0)
-    e_.store(Storage::f32, e_.ir().CreateFDiv(state.numerators(), divisor),
-             task_.buffer(use_.row_sum), row, present);
+    task_.memory.store(e_.ir().CreateFDiv(state.numerators(), divisor), use_.row_sum, row, present);
   Emitted* share_divisor = p_.normalizer->share_divisor(e_, state);
   if (p_.divides)
     keep(task_.at.share_factors, e_.ir().CreateFDiv(e_.f32(1, p_.lanes), share_divisor));
@@ -66,25 +64,24 @@ void AttentionStatistics::add(RowAccumulators& row, Emitted* share, Emitted* log
 void AttentionStatistics::finish_row(const RowAccumulators& acc, Emitted* at, Emitted* row,
                                      const KeyBlock& keys) const {
   if (use_.entropy >= 0) {
-    Emitted* old = e_.load(Storage::f32, task_.buffer(use_.entropy), at, 1);
+    Emitted* old = task_.memory.load(use_.entropy, at, 1);
     Emitted* sum = e_.fma(e_.reduce_add(acc.entropy_acc), e_.f32(kLn2), old);
-    e_.store(Storage::f32, sum, task_.buffer(use_.entropy), at);
+    task_.memory.store(sum, use_.entropy, at);
   }
   if (use_.largest >= 0) {
     const auto larger = [&](Emitted* a, Emitted* b) {
       return e_.ir().CreateBinaryIntrinsic(llvm::Intrinsic::umax, a, b);
     };
-    Emitted* old = e_.load(Storage::f32, task_.buffer(use_.largest), at, 1);
+    Emitted* old = task_.memory.load(use_.largest, at, 1);
     Emitted* here = e_.reduce(acc.largest, larger);
-    e_.store(Storage::f32, e_.from_bits(larger(e_.bits(old), here)), task_.buffer(use_.largest),
-             at);
+    task_.memory.store(e_.from_bits(larger(e_.bits(old), here)), use_.largest, at);
   }
   if (use_.sink >= 0) {
     Emitted* sink = e_.sub(e_.index(use_.sink_key), keys.j0);
     e_.if_then(e_.ir().CreateICmpULT(sink, keys.count), [&] {
-      Emitted* share = e_.load(Storage::f32, task_.scratch(shares()),
-                               e_.add(e_.mul(row, p_.padded_keys), sink), 1);
-      e_.store(Storage::f32, share, task_.buffer(use_.sink), at);
+      Emitted* share =
+          task_.memory.load_scratch(shares(), e_.add(e_.mul(row, p_.padded_keys), sink), 1);
+      task_.memory.store(share, use_.sink, at);
     });
   }
 }
@@ -101,13 +98,13 @@ void AttentionStatistics::add_columns(const QueryBlock& queries, const KeyBlock&
   };
   Emitter::Values sums;
   for_each_sum([&](int position, Emitted* at, Emitted* mask) {
-    sums.push_back(e_.load(Storage::f32, task_.buffer(position), at, p_.lanes, mask));
+    sums.push_back(task_.memory.load(position, at, p_.lanes, mask));
   });
   const auto add_row = [&](Emitted* row, const Emitter::Values& carried) {
     Emitter::Values next;
     for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes) {
-      Emitted* share = e_.load(Storage::f32, task_.scratch(shares()),
-                               e_.add(e_.mul(row, p_.padded_keys), c), p_.lanes);
+      Emitted* share =
+          task_.memory.load_scratch(shares(), e_.add(e_.mul(row, p_.padded_keys), c), p_.lanes);
       for (int position : positions) {
         Emitted* sum = carried[next.size()];
         next.push_back(position == use_.column_sum ? e_.ir().CreateFAdd(sum, share)
@@ -119,7 +116,7 @@ void AttentionStatistics::add_columns(const QueryBlock& queries, const KeyBlock&
   sums = e_.for_loop(e_.index(0), queries.rows, 1, sums, add_row);
   size_t i = 0;
   for_each_sum([&](int position, Emitted* at, Emitted* mask) {
-    e_.store(Storage::f32, sums[i++], task_.buffer(position), at, mask);
+    task_.memory.store(sums[i++], position, at, mask);
   });
 }
 

@@ -60,6 +60,8 @@ class Emitter {
   Value* i32(int64_t value, int lanes = 1);
   llvm::Type* f32_type(int lanes = 1);
   llvm::Type* i32_type(int lanes = 1);
+  /// Of an element in memory.
+  llvm::Type* memory_type(Storage storage);
   static int lanes_of(const Value* value);
   /// A constant of the shape of `like`: f32 or i32 in every lane.
   Value* f32_like(const Value* like, double value);
@@ -143,7 +145,6 @@ class Emitter {
 
  private:
   llvm::Type* shaped(llvm::Type* scalar, int lanes) const;
-  llvm::Type* memory_type(Storage storage);
   Value* widen(Storage storage, Value* loaded);
   Value* narrow(Storage storage, Value* value);
   Value* unary(llvm::Intrinsic::ID id, Value* a);

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <map>
 
-#include "interpret/tensor_memory.h"
+#include "interpret/tensor_view.h"
 #include "passes/plan_memory.h"
 #include "support/error.h"
 
@@ -76,7 +76,7 @@ Session& BatchRunner::session() const {
 }
 
 void BatchRunner::set_scalar(const std::string& name, double value) {
-  write_tensor({session().type(name), {value}}, session().data(name));
+  TensorView({DType::f64, {}}, &value).copy_to(session().type(name).dtype, session().data(name));
 }
 
 void BatchRunner::write_part(const std::vector<BatchInput>& inputs, int64_t part) {
@@ -97,7 +97,7 @@ size_t BatchRunner::first_of(size_t variant) const {
 void BatchRunner::run_program(size_t program, const ValueSink& sink, const ProfileSink& profile) {
   const auto hand_out = [&](int32_t probe, const void* data) {
     const ProbeResult& result = (*programs_)[program].probes[static_cast<size_t>(probe)];
-    sink({result.id, result.type, data});
+    sink({result.id, result.type, TensorView(result.type, data)});
   };
   session().run(program, sink ? ProbeSink(hand_out) : ProbeSink(), profile);
 }
@@ -124,7 +124,7 @@ double BatchRunner::scalar(size_t variant, const std::string& name) const {
   const bool is_output = std::any_of(outputs.begin(), outputs.end(),
                                      [&](const Argument& output) { return output.name == name; });
   if (is_output) return session().scalar_output(last, name);
-  return read_tensor(session().type(name), session().data(name)).data[0];
+  return session().view(name).host().data[0];
 }
 
 }  // namespace weir

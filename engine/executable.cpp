@@ -14,7 +14,6 @@
 #include "codegen/llvm/jit.h"
 #include "codegen/loss_head/loss_head.h"
 #include "interpret/host_tensor.h"
-#include "interpret/tensor_memory.h"
 #include "ir/alias.h"
 #include "ir/print.h"
 #include "passes/plan_memory.h"
@@ -345,17 +344,22 @@ const void* Session::output(size_t program, const std::string& name) const {
   user_error("session", "the program has no output named {}.{}", name, did_you_mean(name, known));
 }
 
-double Session::scalar_output(size_t program, const std::string& name) const {
+TensorView Session::view(const std::string& name) { return {type(name), data(name)}; }
+
+TensorView Session::output_view(size_t program, const std::string& name) const {
   const void* data = output(program, name);
-  for (const Argument& output : programs_[program].outputs) {
-    if (output.name != name) continue;
-    if (output.type.elements() != 1)
-      user_error("session",
-                 "output {} is {}, but one number is asked for. Read it with Session::output.",
-                 name, to_string(output.type));
-    return read_tensor(output.type, data).data[0];
-  }
+  for (const Argument& output : programs_[program].outputs)
+    if (output.name == name) return {output.type, data};
   internal_error_at("an output that has data is not listed");
+}
+
+double Session::scalar_output(size_t program, const std::string& name) const {
+  const TensorView view = output_view(program, name);
+  if (view.type().elements() != 1)
+    user_error("session",
+               "output {} is {}, but one number is asked for. Read it with Session::output.", name,
+               to_string(view.type()));
+  return view.host().data[0];
 }
 
 }  // namespace weir

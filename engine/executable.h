@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "codegen/matmul/plan.h"
+#include "interpret/tensor_view.h"
 #include "ir/graph.h"
 #include "runtime/program.h"
 #include "runtime/threads.h"
@@ -94,6 +95,8 @@ class Session {
   /// unknown name, with the nearest.
   void* data(const std::string& name);
   const Type& type(const std::string& name) const;
+  /// The input as it is stored.
+  TensorView view(const std::string& name);
   std::vector<std::string> names() const;
 
   /// User error for a number that is no program's.
@@ -101,6 +104,7 @@ class Session {
   /// An output of the program that ran last. User errors: another program, whose outputs are not in
   /// memory; an unknown name, with the nearest.
   const void* output(size_t program, const std::string& name) const;
+  TensorView output_view(size_t program, const std::string& name) const;
   /// The same of an output of one element; user error for one of more.
   double scalar_output(size_t program, const std::string& name) const;
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "interpret/tensor_memory.h"
 #include "passes/pipeline.h"
 #include "runtime/random.h"
 #include "support/error.h"
@@ -34,12 +33,10 @@ void write(Session& session, const std::string& input, const HostTensor& value) 
   if (static_cast<int64_t>(value.data.size()) != type.elements())
     user_error("session", "input {} is {} of {} elements, but the given tensor has {} in its data",
                input, to_string(type), type.elements(), value.data.size());
-  write_tensor(value, session.data(input));
+  TensorView(value).copy_to(type.dtype, session.data(input));
 }
 
-HostTensor read(Session& session, const std::string& input) {
-  return read_tensor(session.type(input), session.data(input));
-}
+HostTensor read(Session& session, const std::string& input) { return session.view(input).host(); }
 
 Interpretation run(Session& session, const Tensors& inputs, size_t program) {
   for (const auto& [name, value] : inputs) write(session, name, value);
@@ -47,10 +44,10 @@ Interpretation run(Session& session, const Tensors& inputs, size_t program) {
   Interpretation result;
   session.run(program, [&](int32_t index, const void* data) {
     const ProbeResult& probe = executable.probes[index];
-    result.probes[probe.id] = read_tensor(probe.type, data);
+    result.probes[probe.id] = TensorView(probe.type, data).host();
   });
   for (const Argument& output : executable.outputs)
-    result.outputs[output.name] = read_tensor(output.type, session.output(program, output.name));
+    result.outputs[output.name] = session.output_view(program, output.name).host();
   return result;
 }
 

@@ -8,7 +8,7 @@
 #include "engine/executable.h"
 #include "engine/memory.h"
 #include "interpret/interpret.h"
-#include "interpret/tensor_memory.h"
+#include "interpret/tensor_view.h"
 #include "io/file.h"
 #include "io/hash.h"
 #include "ir/parse.h"
@@ -49,7 +49,7 @@ Checksum checksum(const std::string& kind, const std::string& name, const HostTe
 
 Checksum checksum(const std::string& kind, const std::string& name, const Type& type,
                   const void* data) {
-  Checksum result = checksum(kind, name, read_tensor(type, data));
+  Checksum result = checksum(kind, name, TensorView(type, data).host());
   result.bits = fmt::format(
       "{:016x}", hash_64({static_cast<const char*>(data), static_cast<size_t>(type.bytes())}));
   return result;
@@ -112,7 +112,8 @@ std::vector<Checksum> run_jit(const GraphPtr& graph, const RunArguments& options
   state_memory(peak, options);
   const Tensors inputs = seeded_inputs(*graph, options.seed);
   Session session(programs, threads);
-  for (const auto& [name, value] : inputs) write_tensor(value, session.data(name));
+  for (const auto& [name, value] : inputs)
+    TensorView(value).copy_to(value.type.dtype, session.data(name));
   std::vector<Checksum> probes, sums;
   const Executable& program = programs[0];
   session.run(0, [&](int32_t index, const void* data) {

@@ -267,7 +267,7 @@ double ModelRun::run_interpreted(const TokenBatch& batch, double scale, const Va
   inputs["loss_scale"].data[0] = scale;
   Interpretation result = interpret_all(*plan_->programs.front(), inputs);
   for (const auto& [id, value] : result.probes)
-    if (sink) sink({id, value.type, &value});
+    if (sink) sink({id, value.type, value});
   return request_.loss ? result.outputs.at("loss").data[0] : 0;
 }
 

@@ -20,7 +20,7 @@ RecordValues::RecordValues(const MeasuredModel& model, const MetricSettings& set
 void RecordValues::add(const ProbeValue& value) {
   const auto stream = streams_.find(value.id);
   if (stream != streams_.end())
-    value.elements([&](auto elements) { stream->second.add(elements, workers_); });
+    value.view.floats([&](auto elements) { stream->second.add(elements, workers_); });
   if (stream == streams_.end() || options_.kept.contains(value.id))
     add_probe_value(values_, value.id, value.host());
 }
@@ -33,7 +33,7 @@ bool RecordValues::needs_second_pass() const {
 void RecordValues::add_again(const ProbeValue& value) {
   const auto stream = streams_.find(value.id);
   if (stream == streams_.end() || !stream->second.misses_median()) return;
-  value.elements([&](auto elements) { stream->second.add_again(elements, workers_); });
+  value.view.floats([&](auto elements) { stream->second.add_again(elements, workers_); });
 }
 
 std::string RecordValues::record(const MeasuredModel& model, const Measurement& measurement) {

@@ -31,7 +31,7 @@ std::string position_text(int64_t index, const std::vector<int64_t>& shape, int6
 }
 
 void look(const ProbeValue& value, NotFinite& found) {
-  value.elements([&](auto elements) {
+  value.view.floats([&](auto elements) {
     for (size_t i = 0; i < elements.size(); ++i) {
       if (std::isfinite(elements[i])) continue;
       if (found.count++ == 0)

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <limits>
 
-#include "interpret/tensor_memory.h"
+#include "interpret/tensor_view.h"
 #include "ir/print.h"
 #include "passes/decompose.h"
 #include "passes/lower.h"
@@ -45,7 +45,7 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
   for (int32_t id : region_->inputs()) {
     const HostTensor& tensor = inputs.at(region_->input_name(id));
     add(tensor.type);
-    write_tensor(tensor, buffers.back()->data());
+    TensorView(tensor).copy_to(tensor.type.dtype, buffers.back()->data());
   }
   const size_t count = region_->inputs().size();
   for (size_t i = 0; i < region_->outputs().size(); ++i) {
@@ -67,7 +67,8 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
   Tensors outputs;
   for (size_t i = 0; i < region_->outputs().size(); ++i) {
     const Output& output = region_->outputs()[i];
-    outputs[output.name] = read_tensor(region_->type(output.value), buffers[count + i]->data());
+    outputs[output.name] =
+        TensorView(region_->type(output.value), buffers[count + i]->data()).host();
   }
   for (const auto& buffer : owned) EXPECT_FALSE(buffer->overrun());
   for (size_t i = 0; i < count; ++i) {
@@ -75,8 +76,9 @@ Tensors LoopRunner::operator()(const Tensors& inputs) const {
     for (const InPlace& pair : options_.in_place) overwritten |= pair.input == static_cast<int>(i);
     const HostTensor& given = inputs.at(region_->input_name(region_->inputs()[i]));
     if (!overwritten) {
-      EXPECT_EQ(difference(read_tensor(given.type, buffers[i]->data()), given, {.relative = 0}),
-                "");
+      EXPECT_EQ(
+          difference(TensorView(given.type, buffers[i]->data()).host(), given, {.relative = 0}),
+          "");
     }
   }
   return outputs;

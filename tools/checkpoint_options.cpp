@@ -11,7 +11,7 @@
 namespace weir {
 void CheckpointOptions::add_to(OptionTable& table) {
   table
-      .add("--model", &model, input_path(),
+      .add("--model", &model, model_path_rule(),
            "folder with config.json and safetensors, a .gguf file, or a folder with one")
       .needed();
   rewrites.add_to(table);

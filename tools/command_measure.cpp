@@ -147,7 +147,7 @@ void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
 }
 
 // What must hold between the options.
-void check_measure(const MeasureArguments& options, const OptionTable& table,
+void check_measure(const MeasureArguments& options, const OptionTable& table, Option& report_row,
                    UsageProblems& problems) {
   const bool cut = table.given("--text") || token_file(options.tokens).headerless();
   for (const char* name : {"--batch", "--length"})
@@ -169,11 +169,8 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   if (beside && report == options.json)
     problems.add(
         fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty()) {
-    std::string wrong = output_problem(report, false);
-    if (wrong.empty() && !options.overwrite) wrong = replacing_problem(report, report_file());
-    if (!wrong.empty()) problems.add_failure("the report: " + wrong);
-  }
+  else if (beside && output_problem(options.json, false).empty())
+    report_row.implied = report, report_row.implied_name = "the report";
   options.text.check(table, problems);
 }
 
@@ -281,8 +278,8 @@ void add_measure(Commands& commands) {
       .with_default();
   table.add("--json", &options->json, record_file("weir.measure"),
             "write the record weir.measure/1 here");
-  table.add("--report", &options->report, report_file(),
-            "write the report here; beside --json, as .html, if not given");
+  Option& report = table.add("--report", &options->report, report_file(),
+                             "write the report here; beside --json, as .html, if not given");
   table.add("--map", &options->maps, of_form("LAYER.HEAD, e.g. 12.3,", is_head),
             "LAYER.HEAD whose attention map the report shows; repeatable; the heads with the "
             "largest and the smallest sink mass if not given");
@@ -294,8 +291,9 @@ void add_measure(Commands& commands) {
             "write where the time went, kernel by kernel (weir.profile/1), here");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.exclude("--no-report", "--report");
-  table.check(
-      [options, &table](UsageProblems& problems) { check_measure(*options, table, problems); });
+  table.check([options, &table, &report](UsageProblems& problems) {
+    check_measure(*options, table, report, problems);
+  });
   table.footer(
       "Gradients of weights are not computed. A begin token begins every sequence, which then has "
       "it and\nLENGTH - 1 tokens of the text. Examples:\n"

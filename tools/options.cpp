@@ -107,6 +107,11 @@ bool OptionTable::given(const std::string& name) const {
   });
 }
 
+bool OptionTable::refused(const std::string& name) const {
+  return std::any_of(rows_.begin(), rows_.end(),
+                     [&](const Option& option) { return option.name == name && option.refused; });
+}
+
 std::string OptionTable::unknown(const std::string& name) const {
   std::string more = hint_ ? hint_(name) : "";
   std::vector<std::string> names, aliased;
@@ -127,7 +132,10 @@ void OptionTable::take(Option& option, const std::string& text, UsageProblems& p
   if (auto* const* list = std::get_if<std::vector<std::string>*>(&option.slot)) {
     std::string element;
     const std::string wrong = read_value(option.name, text, &element, option.rule);
-    if (!wrong.empty()) return problems.add(wrong);
+    if (!wrong.empty()) {
+      option.refused = true;
+      return problems.add(wrong);
+    }
     if (option.given.size() == 1) (*list)->clear();
     return (*list)->push_back(element);
   }
@@ -135,7 +143,8 @@ void OptionTable::take(Option& option, const std::string& text, UsageProblems& p
     return problems.add(
         fmt::format("{} is given {} times; give it once.", option.name, option.given.size()));
   const std::string wrong = read_value(option.name, text, option.slot, option.rule);
-  if (!wrong.empty()) problems.add(wrong);
+  option.refused = !wrong.empty();
+  if (option.refused) problems.add(wrong);
 }
 
 // Reads the option at `at`; the place of the next word.
@@ -167,6 +176,7 @@ size_t OptionTable::read_option(const std::vector<std::string>& words, size_t at
   };
   if (!is_value(at + 1)) {
     option->given.emplace_back();
+    option->refused = true;
     problems.add(fmt::format("{} needs a value: {}.", name, option->meaning));
     return at + 1;
   }

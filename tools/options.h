@@ -25,6 +25,9 @@ struct Option {
   bool several = false;   ///< takes all words up to the next option
   bool shows_default = false;
   std::vector<std::string> given = {};  ///< the values on the command line
+  bool refused = false;                 ///< one of them is no value of the rule
+  /// Of an output: the file that is written where none is given, and what messages call it.
+  std::string implied = {}, implied_name = {};
 
   bool positional() const { return name[0] != '-'; }
   bool is_list() const { return std::holds_alternative<std::vector<std::string>*>(slot); }
@@ -57,6 +60,8 @@ class OptionTable {
   const std::string& summary() const { return summary_; }
   const std::deque<Option>& rows() const { return rows_; }
   bool given(const std::string& name) const;
+  /// Whether a value of the option was wrong, of which nothing else should then be said.
+  bool refused(const std::string& name) const;
 
   /// Reads the words after the command. Throws one error that lists everything: unknown options,
   /// values outside their range, missing ones, inputs that are not there, outputs that cannot be

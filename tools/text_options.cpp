@@ -5,11 +5,32 @@
 #include <filesystem>
 
 #include "io/file.h"
+#include "io/tokenizer_files.h"
 #include "lab/measure/token_input.h"
 #include "support/log.h"
 #include "support/usage_error.h"
 
 namespace weir {
+
+namespace {
+
+// Of a folder all files are kept (paths.cpp).
+std::vector<std::string> with_company(const std::string& path) {
+  std::error_code error;
+  std::vector<std::string> files = {path};
+  if (std::filesystem::is_directory(path, error)) return files;
+  for (std::string& file : files_read_with(path))
+    if (file != path) files.push_back(std::move(file));
+  return files;
+}
+
+}  // namespace
+
+ValueRule model_path_rule() {
+  ValueRule rule = input_path();
+  rule.reads = with_company;
+  return rule;
+}
 
 ValueRule tokenizer_path_rule() {
   ValueRule rule = of_form("bytes, a file or a folder", [](const std::string& text) {
@@ -17,7 +38,7 @@ ValueRule tokenizer_path_rule() {
     return text == "bytes" || (!text.empty() && std::filesystem::exists(text, error));
   });
   rule.reads = [](const std::string& text) {
-    return text == "bytes" ? std::vector<std::string>{} : std::vector{text};
+    return text == "bytes" ? std::vector<std::string>{} : with_company(text);
   };
   return rule;
 }

@@ -18,6 +18,8 @@ inline constexpr const char* kBeginMeaning =
     "token at the begin of every sequence: an id, a token, none, or auto: as transformers adds it";
 inline constexpr const char* kTextKeyMeaning = "member of a line of JSON Lines that is a document";
 
+/// The path of a model that exists, a folder or a file with the files that go with it.
+ValueRule model_path_rule();
 /// bytes, or the path of a tokenizer that exists.
 ValueRule tokenizer_path_rule();
 /// FILE.npy, or FILE:TYPE of ids without a header (lab/measure/token_input.h).

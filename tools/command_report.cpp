@@ -6,6 +6,7 @@
 #include "lab/report/report.h"
 #include "lab/train/run_folder.h"
 #include "lab/train/run_place.h"
+#include "support/text.h"
 #include "tools/command.h"
 #include "tools/outputs.h"
 
@@ -27,7 +28,7 @@ int run_report(const ReportArguments& options) {
   const std::filesystem::path html = report_path(options);
   write_report(options.run, html);
   fmt::print("{}\nReport: {}\n", summary_table(options.run),
-             std::filesystem::absolute(html).lexically_normal().string());
+             printable(std::filesystem::absolute(html).lexically_normal().string()));
   return 0;
 }
 

@@ -86,14 +86,14 @@ int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
       fmt::print("{}{}", encoding.ids[i], (i + 1) % row == 0 ? "\n" : " ");
   } else {
     write_npy(options.out, {FileDtype::i32, shape, std::as_bytes(std::span(encoding.ids))});
-    fmt::print("{}: i32 {} from {} in {} document{}; {}\n", options.out, shape_text(shape),
-               human_bytes(static_cast<double>(encoding.bytes)), encoding.documents,
-               encoding.documents == 1 ? "" : "s", tokenizer.description());
+    fmt::print("{}: i32 {} from {} in {} document{}; {}\n", printable(options.out),
+               shape_text(shape), human_bytes(static_cast<double>(encoding.bytes)),
+               encoding.documents, encoding.documents == 1 ? "" : "s", tokenizer.description());
     fmt::print("Separator {}, begin token {}\n", to_string(around.separator),
                to_string(around.begin));
   }
   if (const std::string note = changed_note(encoding); !note.empty())
-    fmt::print(stderr, "note: {}\n", note);
+    fmt::print(stderr, "note: {}\n", printable(note));
   return 0;
 }
 

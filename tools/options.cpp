@@ -91,8 +91,9 @@ Option& OptionTable::flag(std::string name, bool& slot, std::string meaning) {
   return option;
 }
 
-void OptionTable::exclude(const std::string& one, const std::string& other) {
-  exclusions_.emplace_back(one, other);
+void OptionTable::exclude(const std::string& one, const std::string& other,
+                          const std::string& why) {
+  exclusions_.push_back({one, other, why});
 }
 
 Option* OptionTable::find(const std::string& name) {
@@ -208,9 +209,10 @@ void OptionTable::read(const std::vector<std::string>& words) {
   for (const Option& option : rows_)
     if (option.required && option.given.empty())
       problems.add(fmt::format("{} is missing: {}.", option.name, option.meaning));
-  for (const auto& [one, other] : exclusions_)
+  for (const auto& [one, other, why] : exclusions_)
     if (given(one) && given(other))
-      problems.add(fmt::format("{} and {} exclude each other.", one, other));
+      problems.add(
+          fmt::format("{} and {} exclude each other.{}", one, other, why.empty() ? "" : " " + why));
   for (const auto& check : checks_) check(problems);
   check_paths(rows_, problems);
   problems.raise();

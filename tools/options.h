@@ -48,8 +48,8 @@ class OptionTable {
   Option& flag(std::string name, bool& slot, std::string meaning);
   /// What else must hold between options; called once all values are read.
   void check(std::function<void(UsageProblems&)> check) { checks_.push_back(std::move(check)); }
-  /// Two options of which one makes the other senseless.
-  void exclude(const std::string& one, const std::string& other);
+  /// Two options of which one makes the other senseless; `why` is a sentence for the message.
+  void exclude(const std::string& one, const std::string& other, const std::string& why = "");
   void footer(std::string text) { footer_ = std::move(text); }
   /// What runs when all is well; returns the exit status.
   void action(std::function<int()> action) { action_ = std::move(action); }
@@ -80,7 +80,10 @@ class OptionTable {
   std::string command_, summary_, footer_;
   std::deque<Option> rows_;
   std::vector<std::function<void(UsageProblems&)>> checks_;
-  std::vector<std::pair<std::string, std::string>> exclusions_;
+  struct Exclusion {
+    std::string one, other, why;
+  };
+  std::vector<Exclusion> exclusions_;
   std::function<int()> action_;
   std::function<std::string(const std::string&)> hint_;
 };

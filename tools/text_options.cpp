@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "io/file.h"
 #include "io/tokenizer_files.h"
 #include "lab/measure/token_input.h"
 #include "support/log.h"
+#include "support/text.h"
 #include "support/usage_error.h"
 
 namespace weir {
@@ -49,6 +52,7 @@ ValueRule token_file_rule() {
                           token_types());
   rule.fits = [](const std::string& text) {
     const std::string before = text.substr(0, text.rfind(':'));
+    if (token_file(text).path.empty()) return false;
     return token_file(text).headerless() || file_exists(text) || before == text ||
            !file_exists(before);  // said to be absent as it is
   };
@@ -104,11 +108,26 @@ TextInput::TextInput(const TextOptions& options, const std::string& model) : opt
   tokens_ = choose_text_tokens(*tokenizer_, what, options.wishes());
 }
 
-EncodedText TextInput::encode(size_t wanted) const {
+void TextInput::need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const {
+  auto bad = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id >= vocabulary; });
+  const std::optional<int32_t> begin = tokens_.begin.id;
+  if (bad == ids.end() && (!begin || *begin < vocabulary)) return;
+  const int32_t id = bad == ids.end() ? *begin : *bad;
+  user_error("text",
+             "the tokenizer ({}) gives the id {} ('{}'), but the model has a vocabulary of {}. {}.",
+             tokenizer_->description(), id, printable_token(*tokenizer_, id), vocabulary,
+             options_.tokenizer.empty()
+                 ? "Give the tokenizer that the model was trained with (--tokenizer)"
+                 : "Give the tokenizer that the model was trained with, or leave --tokenizer out "
+                   "where the model has its own");
+}
+
+EncodedText TextInput::encode(int64_t vocabulary, size_t wanted) const {
   const TextSource source(options_.files(), options_.key);
   EncodedText text = encode_text(source, *tokenizer_, tokens_, wanted);
-  fmt::print("Separator {}, begin token {}\n", to_string(tokens_.separator),
-             to_string(tokens_.begin));
+  need_vocabulary(text.ids, vocabulary);
+  fmt::print("Separator {}, begin token {}\n", printable(to_string(tokens_.separator)),
+             printable(to_string(tokens_.begin)));
   if (const std::string note = changed_note(text); !note.empty()) log_warning("{}", note);
   return text;
 }

@@ -47,10 +47,13 @@ class TextInput {
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const TextTokens& tokens() const { return tokens_; }
-  /// As encode_text has it; says which tokens it took, and what does not come back.
-  EncodedText encode(size_t wanted = 0) const;
+  /// As encode_text has it; says which tokens it took, and what does not come back. User error for
+  /// an id that a model of that vocabulary does not have.
+  EncodedText encode(int64_t vocabulary, size_t wanted = 0) const;
 
  private:
+  void need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const;
+
   const TextOptions& options_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TextTokens tokens_;

@@ -18,7 +18,9 @@
 #include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/measure/token_input.h"
+#include "lab/train/checkpoint.h"
 #include "support/error.h"
+#include "support/usage_error.h"
 #include "support/versions.h"
 
 namespace weir {
@@ -156,12 +158,57 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
   return lines;
 }
 
+RunConfig read_run_config(const fs::path& file, const char* topic) {
+  try {
+    UsageProblems problems("config");
+    const RunConfig config =
+        parse_config({read_file(file.string()), file.string()}, {}, {}, problems);
+    problems.raise();
+    return config;
+  } catch (const UserError& error) {  // no mistake of this command line
+    user_error(topic, "{} is damaged, or of another version of Weir: {}", file.string(),
+               error.what());
+  }
+}
+
+fs::path probes_of_step(int64_t step) {
+  return fs::path("probes") / (checkpoint_name(step) + ".npz");
+}
+
+std::optional<int64_t> step_without_probes(const fs::path& arm, const std::vector<int64_t>& steps) {
+  // An archive ends with its directory, a record of 22 bytes last.
+  constexpr size_t end_record = 22;
+  for (int64_t step : steps) {
+    const std::string file = (arm / probes_of_step(step)).string();
+    if (!file_exists(file)) return step;
+    const MappedFile mapped(file);
+    const std::string_view text = mapped.text();
+    if (!text.starts_with("PK\x03\x04") || text.size() < end_record ||
+        !text.substr(text.size() - end_record).starts_with("PK\x05\x06"))
+      return step;
+  }
+  return std::nullopt;
+}
+
+bool has_damaged_map(const fs::path& arm) {
+  const std::string file = (arm / "maps.json").string();
+  return file_exists(file) && !Json::accept(read_file(file));
+}
+
 void check_lines(const fs::path& run) {
   Problems problems("report");
   for (const auto& entry : fs::directory_iterator(run)) {
     const fs::path& arm = entry.path();
     if (!fs::exists(arm / "config.json") || !fs::exists(arm / "loss.jsonl")) continue;
-    const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
+    RunConfig config;
+    try {
+      config = read_run_config(arm / "config.json", "report");
+    } catch (const UserError& error) {
+      const std::string_view message = error.what();
+      problems.add(fmt::format("{} `weir train resume={}` writes it anew.",
+                               message.substr(message.find("] ") + 2), run.string()));
+      continue;
+    }
     constexpr int64_t all = std::numeric_limits<int64_t>::max();
     const bool complete = fs::exists(arm / "complete");
     const auto check = [&](const char* file, const std::vector<int64_t>& wanted) {
@@ -182,6 +229,14 @@ void check_lines(const fs::path& run) {
     std::erase_if(wanted, [&](int64_t step) { return step >= done; });
     if (config.measure.metrics) check("metrics.jsonl", wanted);
     if (!config.data.validation.empty()) check("validation.jsonl", wanted);
+    const auto damaged = [&](const fs::path& file, const char* what) {
+      problems.add(fmt::format("{} is {}. `weir train resume={}` computes it again.",
+                               (arm / file).string(), what, run.string()));
+    };
+    if (!config.measure.probes.empty())
+      if (const auto step = step_without_probes(arm, wanted))
+        damaged(probes_of_step(*step), "missing, empty or cut off");
+    if (has_damaged_map(arm)) damaged("maps.json", "damaged");
   }
   problems.raise();
 }

@@ -71,12 +71,25 @@ void write_run_json(const std::filesystem::path& folder, const RunConfig& config
 /// What it says of its start, its resumptions and its data; what is missing there stays empty.
 RunFacts read_run_json(const std::filesystem::path& folder);
 
+/// The configuration that a run or one of its arms has in a file. User error of `topic`, with the
+/// name of the file, for one that is damaged or of another version.
+RunConfig read_run_config(const std::filesystem::path& file, const char* topic);
+
+/// Where the probes of a step are in the folder of an arm: probes/step000100.npz.
+std::filesystem::path probes_of_step(int64_t step);
+/// The first of the steps of an arm whose probes are not there whole: missing, empty or cut off.
+std::optional<int64_t> step_without_probes(const std::filesystem::path& arm,
+                                           const std::vector<int64_t>& steps);
+/// Whether maps.json of an arm is there and no JSON.
+bool has_damaged_map(const std::filesystem::path& arm);
+
 /// {"step", "loss", "lr", "grad_norm", "tokens_per_second"} in one line.
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
 
 /// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none
-/// in its metrics.jsonl or, where text is held out, its validation.jsonl.
+/// in its metrics.jsonl or, where text is held out, its validation.jsonl, or no probes where there
+/// are to be some; or if maps.json is damaged.
 void check_lines(const std::filesystem::path& run);
 /// validation.jsonl: {"step", "loss", "tokens"} in one line.
 std::string validation_line(int64_t step, double loss, int64_t tokens);

@@ -126,12 +126,18 @@ class ArmRun {
   // Whether an earlier run brought the arm to its end, and all its lines are there.
   bool is_complete() const {
     if (!fs::exists(folder_ / "complete") || !fs::exists(folder_ / "config.json")) return false;
-    const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
+    RunConfig done;
+    try {
+      done = read_run_config(folder_ / "config.json", "train");
+    } catch (const UserError& error) {  // it is written anew
+      log_warning("{} It is written anew.", error.what());
+      return false;
+    }
     const StepLines losses = lines("loss.jsonl", config_.steps);
     const StepLines records = lines("metrics.jsonl", config_.steps + 1);
     const StepLines validations = lines("validation.jsonl", config_.steps + 1);
     return done.steps == config_.steps && !losses.missing && losses.as_written &&
-           !records.missing && records.as_written &&
+           !records.missing && records.as_written && !step_to_repeat(config_.steps + 1) &&
            (!data_.validation || (!validations.missing && validations.as_written));
   }
 
@@ -233,6 +239,17 @@ class ArmRun {
     return read_step_lines(folder_ / file, wanted, below);
   }
 
+  // The first measured step below a bound whose probes, or whose map, have to be made again.
+  std::optional<int64_t> step_to_repeat(int64_t below) const {
+    std::vector<int64_t> done = measured_;
+    std::erase_if(done, [&](int64_t step) { return step >= below; });
+    if (!config_.measure.probes.empty())
+      if (const auto step = step_without_probes(folder_, done)) return step;
+    if (!done.empty() && done.back() == measured_.back() && has_damaged_map(folder_))
+      return done.back();
+    return std::nullopt;
+  }
+
   bool is_measured(int64_t step) const {
     return (config_.measure.metrics || !config_.measure.probes.empty()) &&
            std::binary_search(measured_.begin(), measured_.end(), step);
@@ -298,6 +315,15 @@ class ArmRun {
           "are computed again from {}",
           name_, (folder_ / file).string(), *there.missing, newest,
           found.empty() ? "the start" : found.back().string());
+      if (found.empty()) return std::nullopt;
+    }
+    if (const auto step = step_to_repeat(newest)) {
+      while (!found.empty() && step_of_checkpoint(found.back()) > *step) found.pop_back();
+      log_warning(
+          "{}: the probes or the map of step {} are missing or damaged, though there is a "
+          "checkpoint "
+          "of step {}. The steps are computed again from {}",
+          name_, *step, newest, found.empty() ? "the start" : found.back().string());
       if (found.empty()) return std::nullopt;
     }
     return found.back();
@@ -429,7 +455,7 @@ class ArmRun {
     if (config_.measure.metrics)
       metrics_->append(values.record(graphs.sizes, {step, config_.batch, config_.length, loss}));
     if (!graphs.kept_probes.empty()) {
-      const fs::path file = written(fs::path("probes") / (checkpoint_name(step) + ".npz"));
+      const fs::path file = written(probes_of_step(step));
       fs::create_directories(file.parent_path());
       write_probes(file, values.values(), {graphs.kept_probes.begin(), graphs.kept_probes.end()});
     }
@@ -519,15 +545,7 @@ RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
   if (!is_run(folder))
     user_error("train", "there is no run in {}: config.json or run.json is missing.", folder);
-  RunConfig config;
-  try {
-    UsageProblems problems("config");
-    config = parse_config({read_file(file.string()), file.string()}, {}, {}, problems);
-    problems.raise();
-  } catch (const UserError& error) {  // no mistake of this command line
-    user_error("train", "{} is damaged, or of another version of Weir: {}", file.string(),
-               error.what());
-  }
+  RunConfig config = read_run_config(file, "train");
   config.out = folder;
   return config;
 }

@@ -98,6 +98,59 @@ TEST_F(InputCommand, SpecialFilesOfARunAreRefusedAtOnce) {
   }
 }
 
+// What a run has lost is found by the report, and computed again to the same bytes.
+TEST_F(InputCommand, DamagedFilesOfARunAreNamedAndMadeAgain) {
+  ASSERT_EQ(weir("train out=run steps=2 batch=1 length=32 model.layers=1 model.d_model=16 "
+                 "model.d_head=8 model.heads=2 model.d_ff=24 optimizer.warmup=1 checkpoint_every=1 "
+                 "'measure.probes=blocks.0.attn.hook_v : batch_sum'")
+                .status,
+            0);
+  const auto check = [&](const std::string& file, const std::string& content, bool absent,
+                         const std::string& message) {
+    const std::string whole = text_of(folder_ / file);
+    if (absent)
+      fs::remove(folder_ / file);
+    else
+      write(file, content.empty() ? content : whole.substr(0, 60));
+    const Result report = weir("report run");
+    EXPECT_EQ(report.status, 1) << file;
+    EXPECT_THAT(report.err, HasSubstr(message)) << file;
+    const Result resumed = weir("train resume=run");
+    EXPECT_EQ(resumed.status, 0) << file << resumed.err;
+    EXPECT_TRUE(text_of(folder_ / file) == whole) << file;
+    EXPECT_EQ(weir("report run").status, 0) << file;
+  };
+  for (int step = 0; step <= 2; ++step) {
+    const std::string file = fmt::format("run/run/probes/step{:06}.npz", step);
+    const std::string message =
+        file + " is missing, empty or cut off. `weir train resume=run` computes it again.";
+    check(file, "", true, message);
+    check(file, "", false, message);
+    check(file, "cut", false, message);
+  }
+  for (const char* content : {"", "cut"}) {
+    check("run/run/maps.json", content, false,
+          "run/run/maps.json is damaged. `weir train resume=run` computes it again.");
+    check("run/run/config.json", content, false,
+          "run/run/config.json is damaged, or of another version of Weir: [config] "
+          "run/run/config.json is not valid JSON: ");
+  }
+}
+
+// The word is shown, and does nothing to the terminal.
+TEST_F(InputCommand, MessagesShowControlCharactersAsEscapes) {
+  for (const char* command : {"measure --tokens x --model \"$(printf 'mo\\033[31mdel')\"",
+                              "train \"$(printf 'out=mo\\033[31mdel/\\302\\233')\" model.heads=3",
+                              "tokens --tokenizer bytes --text \"$(printf 'mo\\033[31mdel')\""}) {
+    const Result result = weir(command);
+    EXPECT_NE(result.status, 0) << command;
+    EXPECT_THAT(result.err, testing::Not(HasSubstr("\x1b"))) << command;
+    EXPECT_THAT(result.err, testing::Not(HasSubstr("\x9b"))) << command;
+  }
+  EXPECT_THAT(weir("eval --tokens x --model \"$(printf 'mo\\033[31mdel')\"").err,
+              HasSubstr("mo\\x1b[31mdel"));
+}
+
 // A file as standard input has a name, and is a regular file all the same.
 TEST_F(InputCommand, StandardInputMayBeNamed) {
   write("a.txt", "some text");

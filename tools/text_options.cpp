@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <optional>
 
 #include "io/file.h"
 #include "io/tokenizer_files.h"
@@ -110,9 +109,8 @@ TextInput::TextInput(const TextOptions& options, const std::string& model) : opt
 
 void TextInput::need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const {
   auto bad = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id >= vocabulary; });
-  const std::optional<int32_t> begin = tokens_.begin.id;
-  if (bad == ids.end() && (!begin || *begin < vocabulary)) return;
-  const int32_t id = bad == ids.end() ? *begin : *bad;
+  const int32_t id = bad != ids.end() ? *bad : tokens_.begin.id.value_or(-1);
+  if (id < vocabulary) return;
   user_error("text",
              "the tokenizer ({}) gives the id {} ('{}'), but the model has a vocabulary of {}. {}.",
              tokenizer_->description(), id, printable_token(*tokenizer_, id), vocabulary,

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "io/hash.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -46,19 +47,38 @@ void file_error(std::string_view what, const std::string& path, int error) {
              error == ENOENT ? missing_hint(path) : "");
 }
 
+namespace {
+
+// What is no regular file is not even opened where that can be seen before: a pipe would wait for
+// its other end, and opening a device may do something.
+void need_regular(const struct stat& status, const std::string& path) {
+  if (S_ISDIR(status.st_mode))
+    user_error("file", "cannot read {}: it is a folder, a regular file is needed.", path);
+  if (!S_ISREG(status.st_mode))
+    user_error("file",
+               "cannot read {}: it is a device, pipe or socket, a regular file is needed. Write "
+               "what it gives into a file first.",
+               path);
+}
+
+}  // namespace
+
 int open_regular(const std::string& path, size_t& size) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) file_error("open", path, errno);
   struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) file_error("open", path, errno);
+  need_regular(status, path);
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) file_error("open", path, errno);
   if (::fstat(descriptor, &status) != 0) {
     int error = errno;
     ::close(descriptor);
     file_error("read", path, error);
   }
-  if (!S_ISREG(status.st_mode)) {
+  try {
+    need_regular(status, path);  // it may have been replaced meanwhile
+  } catch (const UserError&) {
     ::close(descriptor);
-    user_error("file", "cannot read {}: it is {}, a regular file is needed.", path,
-               S_ISDIR(status.st_mode) ? "a folder" : "a device, pipe or socket");
+    throw;
   }
   size = static_cast<size_t>(status.st_size);
   return descriptor;
@@ -149,6 +169,21 @@ namespace {
 // The name of a file while it is written: NAME.tmp.PID.COUNT.
 constexpr const char* kPart = ".tmp.";
 
+// The folder of a file, and what the names of its parts begin with. The end of a name that would
+// leave no room for the rest is replaced by its hash, for file systems have names of 255 bytes.
+std::string part_begin(const std::string& path) {
+  constexpr size_t longest = 200, kept = 160;
+  const size_t slash = path.rfind('/');
+  const size_t begin = slash == std::string::npos ? 0 : slash + 1;
+  std::string name = path.substr(begin);
+  if (name.size() > longest) {
+    size_t end = kept;
+    while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;
+    name = fmt::format("{}~{:016x}", name.substr(0, end), hash_64(name));
+  }
+  return path.substr(0, begin) + name + kPart;
+}
+
 bool is_part(std::string_view name, const std::string& begin) {
   if (!name.starts_with(begin)) return false;
   const std::string_view numbers = name.substr(begin.size());
@@ -165,7 +200,7 @@ bool is_part(std::string_view name, const std::string& begin) {
 void remove_stale_parts(const std::string& path) {
   namespace fs = std::filesystem;
   const fs::path whole(path);
-  const std::string begin = whole.filename().string() + kPart;
+  const std::string begin = fs::path(part_begin(path)).filename().string();
   const fs::path folder = whole.has_parent_path() ? whole.parent_path() : fs::path(".");
   std::error_code ignored;
   for (fs::directory_iterator entry(folder, ignored), end; !ignored && entry != end;
@@ -200,7 +235,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   remove_stale_parts(path_);
   static std::atomic<unsigned> counter{0};
   for (;;) {
-    temporary_ = fmt::format("{}{}{}.{}", path_, kPart, ::getpid(), counter++);
+    temporary_ = fmt::format("{}{}.{}", part_begin(path_), ::getpid(), counter++);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     // Of a process with the same number on another machine or in another container.
     if (descriptor_ < 0 && errno == EEXIST) continue;

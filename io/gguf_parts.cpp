@@ -118,6 +118,15 @@ const GgufFile* GgufParts::file_of(const std::string& tensor) const {
   return nullptr;
 }
 
+std::vector<std::string> gguf_files_with(const std::string& path) {
+  const std::optional<PartName> name = part_name(path);
+  if (!name) return {path};
+  std::vector<std::string> files;
+  for (int64_t i = 1; i <= name->count; ++i)
+    if (file_exists(name->of(i))) files.push_back(name->of(i));
+  return files;
+}
+
 std::vector<std::string> gguf_models_in(const std::string& folder) {
   std::set<std::string> models;
   for (const auto& entry : fs::directory_iterator(folder)) {

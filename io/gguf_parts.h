@@ -27,6 +27,10 @@ class GgufParts {
   std::vector<std::shared_ptr<const GgufFile>> files_;
 };
 
+/// The files of the model that a file belongs to by its name, as far as they are there: of several
+/// all, otherwise the file itself. Nothing is opened.
+std::vector<std::string> gguf_files_with(const std::string& path);
+
 /// The models of a folder, each by its (first) file, in order of their names.
 std::vector<std::string> gguf_models_in(const std::string& folder);
 

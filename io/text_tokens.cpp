@@ -11,6 +11,7 @@
 #include "io/json_text.h"
 #include "io/tokenizer_files.h"
 #include "support/error.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
@@ -30,7 +31,7 @@ std::optional<int32_t> named_token(const Tokenizer& tokenizer, const std::string
 
 /// What the user said of one token; nothing when it is left to the files.
 std::optional<ChosenToken> wished(const Tokenizer& tokenizer, const std::string& wish,
-                                  const std::string& name, Problems& problems) {
+                                  const std::string& name, UsageProblems& problems) {
   if (wish.empty() || wish == "auto") return std::nullopt;
   if (wish == "none") return ChosenToken{std::nullopt, "", name};
   const std::optional<int32_t> id = named_token(tokenizer, wish);
@@ -95,7 +96,7 @@ std::string to_string(const ChosenToken& token) {
 
 TextTokens choose_text_tokens(const Tokenizer& tokenizer, const std::string& what,
                               const TokenWishes& wishes) {
-  Problems problems("tokens");
+  UsageProblems problems("tokens");
   const auto separator = wished(tokenizer, wishes.separator, wishes.separator_name, problems);
   const auto begin = wished(tokenizer, wishes.begin, wishes.begin_name, problems);
   problems.raise();

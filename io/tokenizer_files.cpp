@@ -31,14 +31,31 @@ SpecialTokens special_tokens(const BpeModel& model) {
   return special;
 }
 
+constexpr const char* kNames[] = {"tokenizer.json",
+                                  "tokenizer.model",
+                                  "tokenizer_config.json",
+                                  "special_tokens_map.json",
+                                  "added_tokens.json",
+                                  "vocab.json",
+                                  "merges.txt",
+                                  "vocab.txt",
+                                  "spiece.model",
+                                  "tekken.json",
+                                  "chat_template.jinja",
+                                  "chat_template.json",
+                                  "generation_config.json"};
+
 Files files_as_they_are(const fs::path& folder) {
   Files files;
-  for (const char* name :
-       {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-        "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
-        "chat_template.jinja", "chat_template.json", "generation_config.json"})
+  for (const char* name : kNames)
     if (file_exists(folder / name)) files[name] = read_file(folder / name);
   return files;
+}
+
+/// A file of another name has no company.
+bool has_company(const fs::path& path) {
+  return path.filename() == "vocab.json" || path.filename() == "tokenizer.json" ||
+         path.filename() == "tokenizer.model";
 }
 
 Files written(const BpeModel& model) {
@@ -74,14 +91,24 @@ Files tokenizer_files(const std::string& what) {
   if (path.extension() == ".gguf") return of_gguf(*found);
   const bool pair = path.filename() == "vocab.json", json = path.extension() == ".json" && !pair;
   Files files;
-  // A file of another name has no company.
-  if (pair || path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model")
-    files = files_as_they_are(folder);
+  if (has_company(path)) files = files_as_they_are(folder);
   if (json) files["tokenizer.json"] = read_file(path);
   if (!pair && !json) files["tokenizer.model"] = read_file(path);
   const BpeModel model = load_bpe_model(*found);
   files.emplace("tokenizer_config.json", tokenizer_config_json(special_tokens(model)));
   if (pair) files.emplace("tokenizer.json", tokenizer_json(model));
+  return files;
+}
+
+std::vector<std::string> files_read_with(const std::string& what) {
+  const fs::path path = what, folder = path.parent_path();
+  std::vector<std::string> files = gguf_files_with(what);
+  if (has_company(path))
+    for (const char* name : kNames)
+      if (file_exists(folder / name)) files.push_back(folder / name);
+  // Where the token between documents may stand.
+  for (const char* name : {"config.json", "generation_config.json"})
+    if (file_exists(folder / name)) files.push_back(folder / name);
   return files;
 }
 

@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace weir {
 
@@ -17,6 +18,10 @@ std::optional<std::string> tokenizer_path(const std::string& what);
 /// (of which other programs take valid UTF-8 only). Empty if a folder holds none.
 /// User errors: those of load_tokenizer.
 std::map<std::string, std::string> tokenizer_files(const std::string& what);
+
+/// The files that load_tokenizer(what) and choose_text_tokens read for a file `what`, as far as
+/// they are there: itself, and those beside it that are never named. Nothing is opened.
+std::vector<std::string> files_read_with(const std::string& what);
 
 /// What goes with a model that is copied.
 struct TokenizerCopy {

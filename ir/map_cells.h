@@ -6,6 +6,9 @@
 
 namespace weir {
 
+/// The most cells of a side that a probe may ask for.
+inline constexpr int64_t kMaxMapSide = 256;
+
 struct MapCells {
   int64_t length = 0;  ///< tokens
   int64_t single = 0;  ///< first tokens that have a cell each

@@ -7,8 +7,10 @@
 #include <charconv>
 #include <optional>
 
+#include "ir/map_cells.h"
 #include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
@@ -16,12 +18,19 @@ namespace {
 constexpr const char* kKnown =
     "batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, square, "
     "select(axis=i), select(axis=i..j), slice(axis,start,limit), and of an attention pattern "
-    "column_mass, column_square, entropy, row_max, row_sum, sink_column, sink_column(key), map(n)";
+    "column_mass, column_square, entropy, row_max, row_sum, sink_column, sink_column(key), map(n) "
+    "with n up to 256";
 
 constexpr std::array<const char*, 15> kNames = {
     "sum",     "mean",    "max",         "min",         "norm",
     "abs",     "square",  "slice",       "column_mass", "column_square",
     "entropy", "row_max", "sink_column", "row_sum",     "map"};
+
+// A request is a word of the user's, so that what is wrong with it is a mistake of use.
+template <typename... Args>
+[[noreturn]] void wrong(fmt::format_string<Args...> format, Args&&... args) {
+  throw UsageError("[probe] " + fmt::format(format, std::forward<Args>(args)...));
+}
 
 std::optional<int64_t> parse_index(std::string_view text) {
   int64_t value = 0;
@@ -54,8 +63,7 @@ struct Call {
 Call parse_call(const std::string& text) {
   size_t open = text.find('(');
   if (open == std::string::npos) return {text, {}};
-  if (text.back() != ')')
-    user_error("probe", "'{}' does not end with a closing parenthesis.", text);
+  if (text.back() != ')') wrong("'{}' does not end with a closing parenthesis.", text);
   Call call{std::string(trim(text.substr(0, open))), {}};
   for (const std::string& part : split(text.substr(open + 1, text.size() - open - 2), ','))
     call.arguments.emplace_back(trim(part));
@@ -63,7 +71,7 @@ Call parse_call(const std::string& text) {
 }
 
 [[noreturn]] void wrong_select(const std::string& text) {
-  user_error("probe", "'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
+  wrong("'{}' is not of the form select(axis=i) or select(axis=i..j).", text);
 }
 
 // select(axis=i), select(axis=i..j).
@@ -88,8 +96,7 @@ ProbeReduction parse_slice(const std::string& text, const Call& call) {
     limit = parse_index(call.arguments[2]);
   }
   if (!start || !limit || *limit <= *start)
-    user_error("probe", "'{}' is not of the form slice(axis,start,limit) with start < limit.",
-               text);
+    wrong("'{}' is not of the form slice(axis,start,limit) with start < limit.", text);
   return {ReductionKind::slice, {call.arguments[0]}, *start, *limit};
 }
 
@@ -101,30 +108,30 @@ ProbeReduction parse_reduction(const std::string& text) {
   if (found == kNames.end()) {
     std::vector<std::string> names(kNames.begin(), kNames.end());
     names.insert(names.end(), {"batch_sum", "select", "raw"});
-    user_error("probe", "unknown reduction '{}'. Known: {}.{}", text, kKnown,
-               did_you_mean(call.name, names));
+    wrong("unknown reduction '{}'. Known: {}.{}", text, kKnown, did_you_mean(call.name, names));
   }
   auto kind = static_cast<ReductionKind>(found - kNames.begin());
   if (kind == ReductionKind::slice) return parse_slice(text, call);
   if (kind == ReductionKind::sink_column) {
     auto key = call.arguments.empty() ? 0 : parse_index(call.arguments[0]);
     if (!key || call.arguments.size() > 1)
-      user_error("probe", "'{}' needs one key index, as in sink_column(0).", text);
+      wrong("'{}' needs one key index, as in sink_column(0).", text);
     return {kind, {}, *key};
   }
   if (kind == ReductionKind::map) {
     auto side = call.arguments.size() == 1 ? parse_index(call.arguments[0]) : std::nullopt;
-    if (!side || *side < 1)
-      user_error("probe", "'{}' needs the most cells of a side, as in map(256).", text);
+    if (!side || *side < 1 || *side > kMaxMapSide)
+      wrong("'{}' needs the most cells of a side, 1 to {}, as in map({}).", text, kMaxMapSide,
+            kMaxMapSide);
     return {kind, {}, *side};
   }
   bool takes_axes = kind <= ReductionKind::norm;
   bool any_empty = std::any_of(call.arguments.begin(), call.arguments.end(),
                                [](const std::string& axis) { return axis.empty(); });
   if (takes_axes && (call.arguments.empty() || any_empty))
-    user_error("probe", "'{}' names no axes; give them as in {}(feature).", text, call.name);
+    wrong("'{}' names no axes; give them as in {}(feature).", text, call.name);
   if (!takes_axes && !call.arguments.empty())
-    user_error("probe", "{} takes no arguments, but '{}' is given.", call.name, text);
+    wrong("{} takes no arguments, but '{}' is given.", call.name, text);
   return {kind, call.arguments};
 }
 
@@ -150,10 +157,10 @@ ProbeRequest parse_probe_request(std::string_view text) {
   request.gradient = request.glob.ends_with(kGradient);
   if (request.gradient) request.glob.resize(request.glob.size() - kGradient.size());
   if (request.glob.empty())
-    user_error("probe",
-               "'{}' names no hook. A request reads GLOB[.grad] : reduction, reduction ..., as in "
-               "blocks.*.attn.hook_v.grad : batch_sum, norm(feature).",
-               request.text);
+    wrong(
+        "'{}' names no hook. A request reads GLOB[.grad] : reduction, reduction ..., as in "
+        "blocks.*.attn.hook_v.grad : batch_sum, norm(feature).",
+        request.text);
   if (colon == std::string_view::npos) return request;
   std::vector<std::string> parts = split_reductions(text.substr(colon + 1));
   if (parts.size() == 1 && parts[0] == "raw") return request;
@@ -162,7 +169,7 @@ ProbeRequest parse_probe_request(std::string_view text) {
 }
 
 std::vector<ProbeRequest> parse_probe_requests(const std::vector<std::string>& texts) {
-  Problems problems("probe");
+  UsageProblems problems("probe");
   std::vector<ProbeRequest> requests;
   for (const std::string& text : texts) try {
       requests.push_back(parse_probe_request(text));

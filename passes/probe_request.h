@@ -27,6 +27,7 @@
 // weights, a / row_sum, where the attention's normaliser has rows that do not sum to one
 // (softmax-1). The pattern itself is raw: hook_pattern : sum(query) is the column mass of the
 // weights as they are.
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,9 +72,9 @@ struct ProbeRequest {
 /// The canonical text of one reduction: "batch_sum", "norm(head,feature)", "slice(token,0,16)".
 std::string to_string(const ProbeReduction& reduction);
 
-/// Parses one request; user errors say what was found and what is known.
+/// Parses one request; usage errors say what was found and what is known.
 ProbeRequest parse_probe_request(std::string_view text);
-/// Parses all; one user error lists everything wrong.
+/// Parses all; one usage error lists everything wrong.
 std::vector<ProbeRequest> parse_probe_requests(const std::vector<std::string>& texts);
 
 }  // namespace weir

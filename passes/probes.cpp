@@ -14,6 +14,7 @@
 #include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
@@ -60,6 +61,10 @@ class Chain {
     if (is_pattern_statistic(reduction.kind)) {
       if (!probe_.steps.empty())
         return fail(reduction, "is a statistic of a whole attention pattern and comes first");
+      if (gradient_ && is_pattern_name())
+        return fail(reduction,
+                    "is a statistic of attention weights, and this is their gradient, which takes "
+                    "sum(axes), mean(axes), norm(axes) and the like");
       if (!is_weights())
         return fail(reduction,
                     fmt::format("is a statistic of attention weights, an array of batch, "
@@ -69,10 +74,15 @@ class Chain {
       if (reduction.kind == ReductionKind::sink_column && reduction.start >= hook_.type.shape[3])
         return fail(reduction, fmt::format("needs a key below {}", hook_.type.shape[3]));
     } else if (reduction.kind == ReductionKind::map) {
-      if (!pattern_ || !only_cut_)
+      if (!pattern_)
+        return fail(reduction, gradient_ && is_pattern_name()
+                                   ? "is a map of attention weights, and this is their gradient"
+                                   : "is a map of the attention weights of an attention node "
+                                     "(hook_pattern), which this is not");
+      if (!only_cut_)
         return fail(reduction,
-                    "is of the pattern of an attention node, of which no more than slices of the "
-                    "batch and of one head were taken before");
+                    "comes first, or after slices of the batch and of one head, as in "
+                    "slice(head,3,4), map(256)");
       for (size_t i = 2; i < 4; ++i) shape_[i] = map_cells(shape_[i], reduction.start).count();
     } else if (!is_float(hook_.type.dtype) && reduction.kind != ReductionKind::slice) {
       return fail(reduction,
@@ -112,11 +122,13 @@ class Chain {
     return false;
   }
 
+  bool is_pattern_name() const { return hook_.name.ends_with("hook_pattern"); }
+
   // Of an attention node, or an array that the model computes itself, named as one.
   bool is_weights() const {
     return pattern_ ||
            (!gradient_ && axes_ == std::vector<std::string>{"batch", "head", "query", "key"} &&
-            hook_.name.ends_with("hook_pattern"));
+            is_pattern_name());
   }
 
   void statistic(const ProbeReduction& reduction) {
@@ -225,7 +237,7 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
   std::vector<Hook> hooks = hooks_of(graph, loss);
   std::vector<ResolvedProbe> resolved;
   std::set<std::string> ids;
-  Problems problems("probe");
+  UsageProblems problems("probe");
   for (const ProbeRequest& request : requests) {
     std::vector<std::string> without_gradient;
     std::string misfit;
@@ -242,7 +254,8 @@ std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,
                               [&](const ProbeReduction& r) { return chain.apply(r); });
       if (!fits) {
         if (misfits++ == 0)
-          misfit = fmt::format("'{}' does not fit {} {}: {}", request.text, hook.name,
+          misfit = fmt::format("'{}' does not fit {} {}: {}", request.text,
+                               request.gradient ? gradient_name(hook.name) : hook.name,
                                to_string(hook.type), chain.problem());
         continue;
       }

@@ -40,7 +40,7 @@ struct ResolvedProbe {
   int64_t batch_step = -1;
 };
 
-/// What the requests ask of this graph, each hook and reduction once. One user error lists the
+/// What the requests ask of this graph, each hook and reduction once. One usage error lists the
 /// requests that match nothing, with the nearest names, and the reductions that do not fit the
 /// values they match, with the axes there are. A glob with `.grad` matches hooks with a gradient.
 std::vector<ResolvedProbe> resolve_probes(const GraphPtr& graph,

@@ -6,6 +6,7 @@
 
 #include "support/env.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace weir {
 namespace {
@@ -29,7 +30,7 @@ void log_message(LogLevel level, const std::string& message) {
   const char* prefix = level == LogLevel::error     ? "error: "
                        : level == LogLevel::warning ? "warning: "
                                                     : "";
-  std::fprintf(stderr, "%s%s\n", prefix, message.c_str());
+  std::fprintf(stderr, "%s%s\n", prefix, printable(message).c_str());
 }
 
 void log_once(LogLevel level, const std::string& message) {

@@ -23,6 +23,11 @@ std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
+/// A message as a terminal can show it: control characters but the end of a line, and bytes that
+/// are no UTF-8, come as escapes such as \\x1b, since words, paths and names of tensors may hold
+/// them.
+std::string printable(std::string_view text);
+
 /// The shortest decimal text that reads back as the same double; "inf", "-inf", "nan" otherwise.
 std::string shortest(double value);
 

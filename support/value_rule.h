@@ -44,8 +44,9 @@ struct ValueRule {
   /// The files behind a text that names inputs but is no path of one, such as a glob; of `input`,
   /// each must exist.
   std::function<std::vector<std::string>(const std::string&)> reads = {};
-  /// Of an output file: what is written, e.g. "a report", and whether a file that exists is such a
-  /// one, which may be replaced. Empty: any file may be.
+  /// Of an output file: what is written, e.g. "a report" (empty: text, which shows no origin), and
+  /// whether a file that exists is such a one, which may be replaced. Without `is_own` any file may
+  /// be.
   std::string makes = {};
   std::function<bool(const std::string&)> is_own = {};
 };

@@ -11,7 +11,7 @@
 namespace weir {
 void CheckpointOptions::add_to(OptionTable& table) {
   table
-      .add("--model", &model, input_path(),
+      .add("--model", &model, model_path_rule(),
            "folder with config.json and safetensors, a .gguf file, or a folder with one")
       .needed();
   rewrites.add_to(table);
@@ -21,6 +21,7 @@ void CheckpointOptions::add_to(OptionTable& table) {
             "worker threads; WEIR_THREADS, else all cores, if not given");
   table.flag("--interpret", interpret,
              "compute in f64 by the definition of every op instead of compiled code; slow");
+  table.exclude("--memory", "--interpret", kInterpreterMemory);
 }
 
 std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {

@@ -47,6 +47,9 @@ RunConfig config_of_words(const std::string& command, const std::vector<std::str
                           const RunConfig& base = {}, bool writes = false);
 /// A hint for a word such as --steps, which is a key.
 std::string key_of_option(const std::string& name);
+/// Why the interpreter and --memory exclude each other.
+inline constexpr const char* kInterpreterMemory =
+    "The interpreter holds all values in f64, whatever they take.";
 /// The rule of --threads and its meaning.
 inline ValueRule thread_count() { return within(0, kMaxThreads); }
 

@@ -32,8 +32,8 @@ int run_convert(const ConvertArguments& options) {
       options.to, checkpoint.config(), model.parameters,
       [&](const Parameter& parameter, float* out) { checkpoint.read(parameter, out); }, writing);
   for (const std::string& line : checkpoint.not_finite()) log_warning("copied as it is: {}", line);
-  fmt::print("{}: {} parameters of {} as {}, {}\n", options.to, model.parameter_count(),
-             checkpoint.name(), options.dtype,
+  fmt::print("{}: {} parameters of {} as {}, {}\n", printable(options.to), model.parameter_count(),
+             printable(checkpoint.name()), options.dtype,
              writing.texts.empty() ? "without a tokenizer" : "with its tokenizer");
   if (!tokenizer.missing.empty())
     log_warning(

@@ -72,13 +72,7 @@ GraphPtr from_file(const DumpArguments& options, const Target& target) {
 
 // The program asked for of those that a pipeline makes.
 GraphPtr chosen(const std::vector<GraphPtr>& programs, const DumpArguments& options) {
-  if (programs.size() == 1) {
-    if (!options.program.empty() && programs[0]->stage() >= Stage::instrumented)
-      user_error("dump",
-                 "--program {}: the step is one program. Give --set micro_batches=N with N > 1.",
-                 options.program);
-    return programs[0];
-  }
+  if (programs.size() == 1) return programs[0];
   return options.program == "prepare"  ? programs[0]
          : options.program == "finish" ? programs[2]
                                        : programs[1];
@@ -87,6 +81,11 @@ GraphPtr chosen(const std::vector<GraphPtr>& programs, const DumpArguments& opti
 // The programs are those that train and measure run.
 GraphPtr from_model(const DumpArguments& options, const Target& target) {
   const RunConfig config = options.model.config();
+  if (!options.program.empty() && config.micro_batches == 1)
+    throw UsageError(
+        fmt::format("[dump] --program {}: the step is one program. Give --set micro_batches=N with "
+                    "N > 1.",
+                    options.program));
   const Model model = built_model(config);
   CompileOptions compile{.target = target, .gradients = {"*"}, .rewrites = config.rewrites};
   if (options.train) compile = training_options(config, model.parameters, target);
@@ -119,6 +118,7 @@ void check_dump(const DumpArguments& options, const OptionTable& table, UsagePro
   if (table.given("--program") && !options.train && !options.measure)
     problems.add("--program chooses a part of what is trained or measured. Give --train, too.");
 
+  problems.collect([&] { parse_probe_requests(options.probes); });
   if (options.dot && (options.stage == "llvm" || options.stage == "asm"))
     problems.add(fmt::format("--dot draws a graph, but stage {} is code. Use --stage planned.",
                              options.stage));

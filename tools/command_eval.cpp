@@ -96,7 +96,7 @@ void write_record(const EvalArguments& options, const EvaluateTask& task, const 
                  {"loss", record_number(result.loss)},
                  {"perplexity", record_number(result.perplexity)}});
   write_file(options.json, record.dump() + "\n");
-  fmt::print("Record: {}\n", options.json);
+  fmt::print("Record: {}\n", printable(options.json));
 }
 
 int run_eval(const EvalArguments& options) {
@@ -113,7 +113,7 @@ int run_eval(const EvalArguments& options) {
                     .options = options.checkpoint.compile_options(*checkpoint),
                     .run = options.checkpoint.run_settings()};
   if (input.text) {
-    EncodedText text = input.text->encode();
+    EncodedText text = input.text->encode(checkpoint->config().vocabulary);
     input.ids = {.ids = std::move(text.ids),
                  .uncounted = std::move(text.separators),
                  .begin = input.text->tokens().begin.id};
@@ -175,7 +175,8 @@ void add_eval(Commands& commands) {
   table.add("--json", &options->json, record_file("weir.eval"), "write the result here");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.check([options, &table](UsageProblems& problems) {
-    if (table.given("--context") && options->stride > options->context)
+    if (table.given("--context") && !table.refused("--context") &&
+        options->stride > options->context)
       problems.add(fmt::format("--stride is {}, but at most the context of {} leaves no token out.",
                                options->stride, options->context));
     options->text.check(table, problems);

@@ -14,6 +14,7 @@
 #include "lab/report/measure_summary.h"
 #include "lab/report/profile_json.h"
 #include "lab/train/run_folder.h"
+#include "passes/probe_request.h"
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -50,7 +51,8 @@ TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoin
   }
   add_text(provenance, options.text, *input);
   const TextTokens& around = input->tokens();
-  const EncodedText text = input->encode(ids_of_windows(options.batch, options.length, around));
+  const EncodedText text = input->encode(checkpoint.config().vocabulary,
+                                         ids_of_windows(options.batch, options.length, around));
   TokenBatch batch = first_windows(text.ids, options.batch, options.length, around);
   batch.around = around;
   return batch;
@@ -129,7 +131,8 @@ class MeasureProfile {
     facts_.step_seconds = run_seconds;
     const std::string profile = profile_json(kernels_.times(), facts_);
     write_file(file, profile + "\n");
-    fmt::print("\n{}Profile: {}\n", profile_lines(nlohmann::json::parse(profile), rows), file);
+    fmt::print("\n{}Profile: {}\n", profile_lines(nlohmann::json::parse(profile), rows),
+               printable(file));
   }
 
  private:
@@ -141,22 +144,32 @@ void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
                  UsageProblems& problems) {
   for (const auto& [layer, head] : heads)
     if (layer >= sizes.layers || head >= sizes.heads)
-      problems.add_failure(
-          fmt::format("--map {}.{}: the model has layers 0 to {} with heads 0 to {}.", layer, head,
-                      sizes.layers - 1, sizes.heads - 1));
+      problems.add(fmt::format("--map {}.{}: the model has layers 0 to {} with heads 0 to {}.",
+                               layer, head, sizes.layers - 1, sizes.heads - 1));
+}
+
+void check_sink(const MeasureArguments& options, int64_t length, UsageProblems& problems) {
+  if (options.sink != "auto" && is_sink(options.sink) && sink_of(options.sink) >= length)
+    problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
+                             options.sink, length - 1));
 }
 
 // What must hold between the options.
-void check_measure(const MeasureArguments& options, const OptionTable& table,
+void check_measure(const MeasureArguments& options, const OptionTable& table, Option& report_row,
                    UsageProblems& problems) {
   const bool cut = table.given("--text") || token_file(options.tokens).headerless();
-  for (const char* name : {"--batch", "--length"})
-    if (table.given("--tokens") && table.given(name) && !cut)
-      problems.add(fmt::format("{} cuts --text; the array of --tokens has its own shape.", name));
-  if (cut && options.sink != "auto" && is_sink(options.sink) &&
-      sink_of(options.sink) >= options.length)
-    problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
-                             options.sink, options.length - 1));
+  if (table.given("--tokens") && !table.refused("--tokens") && !cut) {
+    const std::string hint = headerless_hint(options.tokens);
+    for (const char* name : {"--batch", "--length"})
+      if (table.given(name))
+        problems.add(
+            hint.empty()
+                ? fmt::format("{} cuts --text; the array of --tokens has its own shape.", name)
+                : fmt::format("--tokens {} is taken for an array, which has a shape of its "
+                              "own.{}",
+                              options.tokens, hint));
+  }
+  if (cut && !table.refused("--length")) check_sink(options, options.length, problems);
   if (table.given("--profile") && options.checkpoint.interpret)
     problems.add("--profile times compiled kernels, of which --interpret has none.");
   if (table.given("--save-probes") && !table.given("--probe"))
@@ -169,11 +182,9 @@ void check_measure(const MeasureArguments& options, const OptionTable& table,
   if (beside && report == options.json)
     problems.add(
         fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty()) {
-    std::string wrong = output_problem(report, false);
-    if (wrong.empty() && !options.overwrite) wrong = replacing_problem(report, report_file());
-    if (!wrong.empty()) problems.add_failure("the report: " + wrong);
-  }
+  else if (beside && output_problem(options.json, false).empty())
+    report_row.implied = report, report_row.implied_name = "the report";
+  problems.collect([&] { parse_probe_requests(options.probes); });
   options.text.check(table, problems);
 }
 
@@ -209,12 +220,15 @@ int run_measure(const MeasureArguments& options) {
   const bool shaped = !options.tokens.empty() && !token_file(options.tokens).headerless();
   if (!shaped) check(options.length);  // text may be long
   problems.collect([&] { batch = input_of(options, *checkpoint, input, provenance); });
-  if (shaped && batch.length > 0) check(batch.length);
+  if (shaped && batch.length > 0) {
+    check(batch.length);
+    check_sink(options, batch.length, problems);
+  }
   problems.raise();
   task.provenance =
       provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
-  fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", source.sizes.name, source.sizes.layers,
-             source.sizes.heads, batch.batch, batch.length);
+  fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", printable(source.sizes.name),
+             source.sizes.layers, source.sizes.heads, batch.batch, batch.length);
   if (options.sink == "auto") {
     task.metrics.sink_token = heaviest_key(source, batch, task);
     fmt::print("The key with the largest mean mass is token {}.\n", task.metrics.sink_token);
@@ -240,13 +254,13 @@ int run_measure(const MeasureArguments& options) {
   }
   if (!options.json.empty()) {
     write_file(options.json, result.record + "\n");
-    fmt::print("Record: {}\n", options.json);
+    fmt::print("Record: {}\n", printable(options.json));
   }
   if (!options.saved.empty()) {
     std::vector<std::string> ids;
     for (const auto& [id, value] : result.kept) ids.push_back(id);
     write_probes(options.saved, result.kept, ids);
-    fmt::print("Probes: {}\n", options.saved);
+    fmt::print("Probes: {}\n", printable(options.saved));
   }
   if (!report.empty()) {
     if (heads.empty()) heads = heads_to_show(result.record);
@@ -254,7 +268,8 @@ int run_measure(const MeasureArguments& options) {
                                   .command = command_line(),
                                   .token_texts = token_texts(options, *checkpoint, batch),
                                   .maps = attention_maps(source, batch, task, heads)});
-    fmt::print("Report: {}\n", std::filesystem::absolute(report).lexically_normal().string());
+    fmt::print("Report: {}\n",
+               printable(std::filesystem::absolute(report).lexically_normal().string()));
   }
   return status_of(result.record);
 }
@@ -281,8 +296,8 @@ void add_measure(Commands& commands) {
       .with_default();
   table.add("--json", &options->json, record_file("weir.measure"),
             "write the record weir.measure/1 here");
-  table.add("--report", &options->report, report_file(),
-            "write the report here; beside --json, as .html, if not given");
+  Option& report = table.add("--report", &options->report, report_file(),
+                             "write the report here; beside --json, as .html, if not given");
   table.add("--map", &options->maps, of_form("LAYER.HEAD, e.g. 12.3,", is_head),
             "LAYER.HEAD whose attention map the report shows; repeatable; the heads with the "
             "largest and the smallest sink mass if not given");
@@ -294,8 +309,9 @@ void add_measure(Commands& commands) {
             "write where the time went, kernel by kernel (weir.profile/1), here");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.exclude("--no-report", "--report");
-  table.check(
-      [options, &table](UsageProblems& problems) { check_measure(*options, table, problems); });
+  table.check([options, &table, &report](UsageProblems& problems) {
+    check_measure(*options, table, report, problems);
+  });
   table.footer(
       "Gradients of weights are not computed. A begin token begins every sequence, which then has "
       "it and\nLENGTH - 1 tokens of the text. Examples:\n"

@@ -9,6 +9,7 @@
 #include "passes/probes.h"
 #include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 #include "tools/model_options.h"
 
 namespace weir {
@@ -51,8 +52,8 @@ int run_probes(const ProbesArguments& options) {
           fmt::format("{:<{}}  {:<{}}  {:<4}  {}\n", hook.name, name_width, to_string(hook.type),
                       type_width, hook.has_gradient ? "yes" : "no", join(hook.axes, ", "));
   if (text.empty())
-    user_error("probes", "no hook matches '{}'.{}", options.glob,
-               did_you_mean(options.glob, names));
+    throw UsageError(fmt::format("[probes] no hook matches '{}'.{}", options.glob,
+                                 did_you_mean(options.glob, names)));
   fmt::print("{:<{}}  {:<{}}  grad  axes\n{}", "hook", name_width, "type", type_width, text);
   return 0;
 }
@@ -76,8 +77,10 @@ void add_probes(Commands& commands) {
       "  blocks.*.attn.hook_v.grad : batch_sum, norm(feature), mean(head)\n"
       "Reductions: batch_sum, sum(axes), mean(axes), max(axes), min(axes), norm(axes), abs, "
       "square,\n"
-      "select(axis=i..j); of an attention pattern column_mass, column_square, entropy, row_max,\n"
-      "sink_column(key), all of weights / row sum, and row_sum.\n\nExamples:\n  weir probes\n  "
+      "select(axis=i), select(axis=i..j), slice(axis,start,limit); of an attention pattern\n"
+      "column_mass, column_square, entropy, row_max, sink_column(key), all of weights / row sum,\n"
+      "row_sum, and map(n), means over at most n x n cells (n to 256), before which\n"
+      "slice(head,i,i+1) and slices of the batch may stand.\n\nExamples:\n  weir probes\n  "
       "weir probes --layers 2 'blocks.1.*'\n"
       "  weir probes --model SmolLM2-135M/ '*.hook_v'\n"
       "  weir probes --model llama-0.1b --v-scale learned '*v_scaled*'");

@@ -6,6 +6,7 @@
 #include "lab/report/report.h"
 #include "lab/train/run_folder.h"
 #include "lab/train/run_place.h"
+#include "support/text.h"
 #include "tools/command.h"
 #include "tools/outputs.h"
 
@@ -17,13 +18,17 @@ struct ReportArguments {
   bool overwrite = false;
 };
 
+std::string report_path(const ReportArguments& options) {
+  return options.out.empty() ? (std::filesystem::path(options.run) / "report.html").string()
+                             : options.out;
+}
+
 int run_report(const ReportArguments& options) {
   if (is_run(options.run)) check_lines(options.run);
-  std::filesystem::path html = options.out;
-  if (html.empty()) html = std::filesystem::path(options.run) / "report.html";
+  const std::filesystem::path html = report_path(options);
   write_report(options.run, html);
   fmt::print("{}\nReport: {}\n", summary_table(options.run),
-             std::filesystem::absolute(html).lexically_normal().string());
+             printable(std::filesystem::absolute(html).lexically_normal().string()));
   return 0;
 }
 
@@ -34,8 +39,13 @@ void add_report(Commands& commands) {
   OptionTable& table =
       add_command(commands, "report", "write the report of a training run from its folder");
   table.add("run", &options->run, input_path(), "the run's folder").needed();
-  table.add("--out", &options->out, report_file(), "the HTML file; RUN/report.html if not given");
+  Option& out = table.add("--out", &options->out, report_file(),
+                          "the HTML file; RUN/report.html if not given");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
+  table.check([options, &out](UsageProblems&) {
+    if (options->out.empty() && std::filesystem::is_directory(options->run))
+      out.implied = report_path(*options), out.implied_name = "the report";
+  });
   table.footer(
       "An unfinished run is reported as far as it has got.\n\nExamples:\n"
       "  weir report runs/first\n  weir report runs/first --out first.html");

@@ -190,6 +190,7 @@ void add_run(Commands& commands) {
   table.add("--threads", &options->threads, thread_count(), "worker threads; 0 takes all cores");
   table.add("--memory", &options->memory, memory_size(),
             "memory that the process may take in all, e.g. 8GiB; what is free if not given");
+  table.exclude("--memory", "--interpreter", kInterpreterMemory);
   table.add("--seed", &options->seed, within(0), "of the inputs").with_default();
   table.footer(
       "Interpreter and compiled code agree to 1e-4 of the sum of |x|; the bits of compiled code "

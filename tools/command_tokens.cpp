@@ -86,14 +86,14 @@ int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
       fmt::print("{}{}", encoding.ids[i], (i + 1) % row == 0 ? "\n" : " ");
   } else {
     write_npy(options.out, {FileDtype::i32, shape, std::as_bytes(std::span(encoding.ids))});
-    fmt::print("{}: i32 {} from {} in {} document{}; {}\n", options.out, shape_text(shape),
-               human_bytes(static_cast<double>(encoding.bytes)), encoding.documents,
-               encoding.documents == 1 ? "" : "s", tokenizer.description());
+    fmt::print("{}: i32 {} from {} in {} document{}; {}\n", printable(options.out),
+               shape_text(shape), human_bytes(static_cast<double>(encoding.bytes)),
+               encoding.documents, encoding.documents == 1 ? "" : "s", tokenizer.description());
     fmt::print("Separator {}, begin token {}\n", to_string(around.separator),
                to_string(around.begin));
   }
   if (const std::string note = changed_note(encoding); !note.empty())
-    fmt::print(stderr, "note: {}\n", note);
+    fmt::print(stderr, "note: {}\n", printable(note));
   return 0;
 }
 
@@ -127,8 +127,9 @@ void add_tokens(Commands& commands) {
            "files, folders or globs of plain text or JSON Lines, also .gz and .zst; - or nothing "
            "reads standard input")
       .many();
-  table.add("--out", &options->out, tokens_file(),
-            "the .npy file (i32) to write, or the text with --decode; else standard output");
+  Option& out =
+      table.add("--out", &options->out, tokens_file(),
+                "the .npy file (i32) to write, or the text with --decode; else standard output");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.add("--length", &options->length, within(1, 1 << 30),
             "cut the ids into rows of this many, [batch, length]");
@@ -143,7 +144,8 @@ void add_tokens(Commands& commands) {
   for (const char* other :
        {"--text", "--length", "--batch", "--separator", "--begin-token", "--text-key"})
     table.exclude("--decode", other);
-  table.check([options, &table](UsageProblems& problems) {
+  table.check([options, &table, &out](UsageProblems& problems) {
+    if (table.given("--decode")) out.rule = decoded_file();
     if (table.given("--batch") && !table.given("--length"))
       problems.add(fmt::format("--batch {} needs --length too.", options->batch));
     const bool standard_input = options->text.empty() || options->text[0] == "-";

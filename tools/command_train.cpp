@@ -10,6 +10,7 @@
 #include "lab/train/config_keys.h"
 #include "lab/train/initial_weights.h"
 #include "lab/train/train.h"
+#include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/command.h"
 #include "tools/paths.h"
@@ -25,14 +26,19 @@ struct TrainArguments {
 // Words that choose the run to go on with, and those of its configuration.
 RunConfig config_of(TrainArguments& options) {
   std::vector<std::string> words;
-  RunConfig base;
+  std::string resumed;
   for (const std::string& word : options.words) {
-    if (word.starts_with("resume=")) {
-      options.resume = true;
-      base = config_of_run(word.substr(7));
-    } else {
+    if (!word.starts_with("resume="))
       words.push_back(word);
-    }
+    else if (resumed.empty())
+      resumed = word;
+    else
+      throw UsageError("[train] resume is given twice; give it once.");
+  }
+  RunConfig base;
+  if (!resumed.empty()) {
+    options.resume = true;
+    base = config_of_run(resumed.substr(7));
   }
   if (options.resume && options.overwrite)
     throw UsageError("[train] resume= and --overwrite exclude each other.");
@@ -116,20 +122,20 @@ int finish_run(const RunConfig& config, const TrainOutcome& outcome) {
     fmt::print(
         "Interrupted at step {} of arm {}; a checkpoint is written. Continue with\n\n"
         "  weir train resume={}\n",
-        outcome.step, outcome.arm, config.out);
+        outcome.step, outcome.arm, printable(config.out));
     return 128 + outcome.signal;
   }
   if (!config.measure.metrics) {
     fmt::print(
         "Finished: {}\nThere is no report, since measure.metrics is false: no step was recorded. "
         "Losses are in {}/ARM/loss.jsonl.\n",
-        config.out, config.out);
+        printable(config.out), printable(config.out));
     return 0;
   }
   const std::filesystem::path report = std::filesystem::path(config.out) / "report.html";
   write_report(config.out, report);
   fmt::print("{}\nReport: {}\n", summary_table(config.out),
-             std::filesystem::absolute(report).lexically_normal().string());
+             printable(std::filesystem::absolute(report).lexically_normal().string()));
   return 0;
 }
 

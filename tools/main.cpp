@@ -117,7 +117,7 @@ int run_and_explain(const std::vector<std::string>& words) {
   try {
     return run(words, help);
   } catch (const UsageError& error) {
-    fmt::print(stderr, "error: {}\nTry `{}`.\n", error.what(), help);
+    print_error(fmt::format("{}\nTry `{}`.", error.what(), help));
     return 2;
   } catch (const std::bad_alloc&) {
     return failed(fmt::format(

@@ -91,8 +91,9 @@ Option& OptionTable::flag(std::string name, bool& slot, std::string meaning) {
   return option;
 }
 
-void OptionTable::exclude(const std::string& one, const std::string& other) {
-  exclusions_.emplace_back(one, other);
+void OptionTable::exclude(const std::string& one, const std::string& other,
+                          const std::string& why) {
+  exclusions_.push_back({one, other, why});
 }
 
 Option* OptionTable::find(const std::string& name) {
@@ -105,6 +106,11 @@ bool OptionTable::given(const std::string& name) const {
   return std::any_of(rows_.begin(), rows_.end(), [&](const Option& option) {
     return option.name == name && !option.given.empty();
   });
+}
+
+bool OptionTable::refused(const std::string& name) const {
+  return std::any_of(rows_.begin(), rows_.end(),
+                     [&](const Option& option) { return option.name == name && option.refused; });
 }
 
 std::string OptionTable::unknown(const std::string& name) const {
@@ -127,7 +133,10 @@ void OptionTable::take(Option& option, const std::string& text, UsageProblems& p
   if (auto* const* list = std::get_if<std::vector<std::string>*>(&option.slot)) {
     std::string element;
     const std::string wrong = read_value(option.name, text, &element, option.rule);
-    if (!wrong.empty()) return problems.add(wrong);
+    if (!wrong.empty()) {
+      option.refused = true;
+      return problems.add(wrong);
+    }
     if (option.given.size() == 1) (*list)->clear();
     return (*list)->push_back(element);
   }
@@ -135,7 +144,8 @@ void OptionTable::take(Option& option, const std::string& text, UsageProblems& p
     return problems.add(
         fmt::format("{} is given {} times; give it once.", option.name, option.given.size()));
   const std::string wrong = read_value(option.name, text, option.slot, option.rule);
-  if (!wrong.empty()) problems.add(wrong);
+  option.refused = !wrong.empty();
+  if (option.refused) problems.add(wrong);
 }
 
 // Reads the option at `at`; the place of the next word.
@@ -167,6 +177,7 @@ size_t OptionTable::read_option(const std::vector<std::string>& words, size_t at
   };
   if (!is_value(at + 1)) {
     option->given.emplace_back();
+    option->refused = true;
     problems.add(fmt::format("{} needs a value: {}.", name, option->meaning));
     return at + 1;
   }
@@ -198,9 +209,10 @@ void OptionTable::read(const std::vector<std::string>& words) {
   for (const Option& option : rows_)
     if (option.required && option.given.empty())
       problems.add(fmt::format("{} is missing: {}.", option.name, option.meaning));
-  for (const auto& [one, other] : exclusions_)
+  for (const auto& [one, other, why] : exclusions_)
     if (given(one) && given(other))
-      problems.add(fmt::format("{} and {} exclude each other.", one, other));
+      problems.add(
+          fmt::format("{} and {} exclude each other.{}", one, other, why.empty() ? "" : " " + why));
   for (const auto& check : checks_) check(problems);
   check_paths(rows_, problems);
   problems.raise();

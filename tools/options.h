@@ -25,6 +25,9 @@ struct Option {
   bool several = false;   ///< takes all words up to the next option
   bool shows_default = false;
   std::vector<std::string> given = {};  ///< the values on the command line
+  bool refused = false;                 ///< one of them is no value of the rule
+  /// Of an output: the file that is written where none is given, and what messages call it.
+  std::string implied = {}, implied_name = {};
 
   bool positional() const { return name[0] != '-'; }
   bool is_list() const { return std::holds_alternative<std::vector<std::string>*>(slot); }
@@ -45,8 +48,8 @@ class OptionTable {
   Option& flag(std::string name, bool& slot, std::string meaning);
   /// What else must hold between options; called once all values are read.
   void check(std::function<void(UsageProblems&)> check) { checks_.push_back(std::move(check)); }
-  /// Two options of which one makes the other senseless.
-  void exclude(const std::string& one, const std::string& other);
+  /// Two options of which one makes the other senseless; `why` is a sentence for the message.
+  void exclude(const std::string& one, const std::string& other, const std::string& why = "");
   void footer(std::string text) { footer_ = std::move(text); }
   /// What runs when all is well; returns the exit status.
   void action(std::function<int()> action) { action_ = std::move(action); }
@@ -57,6 +60,8 @@ class OptionTable {
   const std::string& summary() const { return summary_; }
   const std::deque<Option>& rows() const { return rows_; }
   bool given(const std::string& name) const;
+  /// Whether a value of the option was wrong, of which nothing else should then be said.
+  bool refused(const std::string& name) const;
 
   /// Reads the words after the command. Throws one error that lists everything: unknown options,
   /// values outside their range, missing ones, inputs that are not there, outputs that cannot be
@@ -75,7 +80,10 @@ class OptionTable {
   std::string command_, summary_, footer_;
   std::deque<Option> rows_;
   std::vector<std::function<void(UsageProblems&)>> checks_;
-  std::vector<std::pair<std::string, std::string>> exclusions_;
+  struct Exclusion {
+    std::string one, other, why;
+  };
+  std::vector<Exclusion> exclusions_;
   std::function<int()> action_;
   std::function<std::string(const std::string&)> hint_;
 };

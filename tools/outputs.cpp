@@ -71,6 +71,10 @@ ValueRule report_file() { return own_file("a report of Weir's", is_report); }
 
 ValueRule probes_file() { return own_file("an archive of probes", is_probes); }
 
+ValueRule decoded_file() {
+  return own_file("", [](const std::string&) { return false; });
+}
+
 ValueRule tokens_file() {
   return own_file("an array of token ids as `weir tokens` writes it (.npy, i32)", is_token_array);
 }

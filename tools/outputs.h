@@ -13,8 +13,10 @@ ValueRule record_file(const std::string& format);
 ValueRule report_file();
 /// Values of probes as .npz, under their names.
 ValueRule probes_file();
-/// Token ids as .npy, or decoded text, which nothing tells from other text.
+/// Token ids as .npy.
 ValueRule tokens_file();
+/// Decoded text, which nothing tells from other text.
+ValueRule decoded_file();
 
 inline constexpr const char* kOverwriteMeaning =
     "replace files that stand where outputs go, whatever they are; without it only those that Weir "

@@ -11,6 +11,7 @@
 #include <map>
 #include <system_error>
 
+#include "io/file.h"
 #include "tools/options.h"
 
 namespace weir {
@@ -46,6 +47,7 @@ std::string long_name(const std::string& path) {
 
 // What an option reads: the paths themselves, or the files that its texts name.
 std::vector<std::string> files_read(const Option& option) {
+  if (option.refused) return {};
   if (!option.rule.reads && option.rule.path == PathKind::input) return option.given;
   std::vector<std::string> files;
   if (option.rule.reads)
@@ -53,6 +55,36 @@ std::vector<std::string> files_read(const Option& option) {
       if (!text.empty())
         for (std::string& file : option.rule.reads(text)) files.push_back(std::move(file));
   return files;
+}
+
+// A file that a command writes: as it was given, or as it follows from other options.
+struct Written {
+  std::string name, path;
+  const ValueRule* rule = nullptr;
+  bool folder = false;
+};
+
+std::vector<Written> written_by(const std::deque<Option>& options) {
+  std::vector<Written> outputs;
+  for (const Option& option : options) {
+    const bool folder = option.rule.path == PathKind::output_folder;
+    if ((!folder && option.rule.path != PathKind::output_file) || option.refused) continue;
+    for (const std::string& path : option.given)
+      outputs.push_back({option.name, path, &option.rule, folder});
+    if (!option.implied.empty())
+      outputs.push_back({option.implied_name, option.implied, &option.rule, folder});
+  }
+  return outputs;
+}
+
+// Whether there is a file that is none that the rule describes.
+bool holds_other(const std::string& path, const ValueRule& rule) {
+  std::error_code error;
+  return rule.is_own && fs::is_regular_file(path, error) && !rule.is_own(path);
+}
+
+std::string is_no(const ValueRule& rule) {
+  return rule.makes.empty() ? "" : ", which is no " + rule.makes.substr(rule.makes.find(' ') + 1);
 }
 
 // Whether both paths lead to one file, by whatever names and links.
@@ -78,22 +110,24 @@ bool is_within(const std::string& path, const std::string& folder) {
 }
 
 // Adds whatever is wrong with replacing what is at an output's path.
-void check_replacing(const Option& output, const std::string& path,
-                     const std::deque<Option>& options, bool overwrite, UsageProblems& problems) {
-  const std::string replacing = replacing_problem(path, output.rule);
+void check_replacing(const Written& output, const std::deque<Option>& options, bool overwrite,
+                     UsageProblems& problems) {
+  const std::string& path = output.path;
+  // Of a folder that is read, an empty file is a part as well: a tokenizer may have no merges.
+  const bool of_another_kind = holds_other(path, *output.rule);
   for (const Option& option : options)
     for (const std::string& input : files_read(option)) {
       std::error_code error;
       if (same_file(input, path) && !fs::is_directory(input, error))
         return problems.add(fmt::format("{} would be written over what {} reads, {}.", output.name,
                                         option.name, path));
-      if (!replacing.empty() && fs::is_directory(input, error) && is_within(path, input))
+      if (of_another_kind && fs::is_directory(input, error) && is_within(path, input))
         return problems.add(
-            fmt::format("{} would be written over {}, a file of the folder {} that {} reads, which "
-                        "is no {}. Give another name.",
-                        output.name, path, input, option.name,
-                        output.rule.makes.substr(output.rule.makes.find(' ') + 1)));
+            fmt::format("{} would be written over {}, a file of the folder {} that {} reads{}. "
+                        "Give another name.",
+                        output.name, path, input, option.name, is_no(*output.rule)));
     }
+  const std::string replacing = replacing_problem(path, *output.rule);
   if (!replacing.empty() && !overwrite)
     problems.add_failure(fmt::format("{}: {}", output.name, replacing));
 }
@@ -103,9 +137,12 @@ void check_replacing(const Option& output, const std::string& path,
 std::string replacing_problem(const std::string& path, const ValueRule& rule) {
   std::error_code error;
   // An empty file, as mktemp makes it, has nothing to lose.
-  if (!rule.is_own || !fs::is_regular_file(path, error) || fs::file_size(path, error) == 0 ||
-      rule.is_own(path))
-    return "";
+  if (!holds_other(path, rule) || fs::file_size(path, error) == 0) return "";
+  if (rule.makes.empty())
+    return fmt::format(
+        "{} is there already, and text does not show whose it is, so it is not replaced. Give "
+        "another name, or --overwrite to replace it.",
+        path);
   return fmt::format(
       "{} is there already and is not {}, so it is not replaced. Give another name, or --overwrite "
       "to replace it.",
@@ -137,6 +174,13 @@ std::string output_problem(const std::string& path, bool folder) {
     return fmt::format("{} cannot be written: {} is no folder.", path, parent.string());
   if (const int failed = creation_error(parent); failed != 0)
     return fmt::format("{} cannot be written: {}.", path, reason(failed));
+  if (folder) return "";
+  try {
+    AtomicFile trial(path);
+  } catch (const UserError& error) {
+    const std::string_view message = error.what();
+    return std::string(message.substr(message.find("] ") + 2));
+  }
   return "";
 }
 
@@ -154,22 +198,20 @@ void check_paths(const std::deque<Option>& options, UsageProblems& problems) {
         problems.add_failure(fmt::format("{}: there is no {}{}.", option.name, path,
                                          error ? fmt::format(" ({})", error.message()) : ""));
     }
-  for (const Option& option : options)
-    for (const std::string& path : option.given) {
-      const bool folder = option.rule.path == PathKind::output_folder;
-      if (path.empty() || (!folder && option.rule.path != PathKind::output_file)) continue;
-      const std::string place = place_of(path);
-      if (const auto [other, is_new] = outputs.emplace(place, option.name); !is_new)
-        problems.add(
-            fmt::format("{} and {} are the same file, {}.", other->second, option.name, path));
-      if (const auto input = inputs.find(place); input != inputs.end())
-        problems.add(fmt::format("{} would be written over what {} reads, {}.", option.name,
-                                 input->second, path));
-      if (const std::string wrong = output_problem(path, folder); !wrong.empty())
-        problems.add_failure(fmt::format("{}: {}", option.name, wrong));
-      else if (!folder && !inputs.contains(place))
-        check_replacing(option, path, options, overwrite, problems);
-    }
+  for (const Written& output : written_by(options)) {
+    const std::string& path = output.path;
+    const std::string place = place_of(path);
+    if (const auto [other, is_new] = outputs.emplace(place, output.name); !is_new)
+      problems.add(
+          fmt::format("{} and {} are the same file, {}.", other->second, output.name, path));
+    if (const auto input = inputs.find(place); input != inputs.end())
+      problems.add(fmt::format("{} would be written over what {} reads, {}.", output.name,
+                               input->second, path));
+    if (const std::string wrong = output_problem(path, output.folder); !wrong.empty())
+      problems.add_failure(fmt::format("{}: {}", output.name, wrong));
+    else if (!output.folder && !inputs.contains(place))
+      check_replacing(output, options, overwrite, problems);
+  }
 }
 
 }  // namespace weir

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <iostream>
 
+#include "support/text.h"
+
 namespace weir {
 
 void prepare_standard_files() {
@@ -47,7 +49,7 @@ int finish_standard_output(int status, const std::string& command) {
 }
 
 void print_error(const std::string& message) {
-  std::fprintf(stderr, "error: %s\n", message.c_str());
+  std::fprintf(stderr, "error: %s\n", printable(message).c_str());
 }
 
 }  // namespace weir

@@ -2,14 +2,37 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "io/file.h"
+#include "io/tokenizer_files.h"
 #include "lab/measure/token_input.h"
 #include "support/log.h"
+#include "support/text.h"
 #include "support/usage_error.h"
 
 namespace weir {
+
+namespace {
+
+// Of a folder all files are kept (paths.cpp).
+std::vector<std::string> with_company(const std::string& path) {
+  std::error_code error;
+  std::vector<std::string> files = {path};
+  if (std::filesystem::is_directory(path, error)) return files;
+  for (std::string& file : files_read_with(path))
+    if (file != path) files.push_back(std::move(file));
+  return files;
+}
+
+}  // namespace
+
+ValueRule model_path_rule() {
+  ValueRule rule = input_path();
+  rule.reads = with_company;
+  return rule;
+}
 
 ValueRule tokenizer_path_rule() {
   ValueRule rule = of_form("bytes, a file or a folder", [](const std::string& text) {
@@ -17,7 +40,7 @@ ValueRule tokenizer_path_rule() {
     return text == "bytes" || (!text.empty() && std::filesystem::exists(text, error));
   });
   rule.reads = [](const std::string& text) {
-    return text == "bytes" ? std::vector<std::string>{} : std::vector{text};
+    return text == "bytes" ? std::vector<std::string>{} : with_company(text);
   };
   return rule;
 }
@@ -28,6 +51,7 @@ ValueRule token_file_rule() {
                           token_types());
   rule.fits = [](const std::string& text) {
     const std::string before = text.substr(0, text.rfind(':'));
+    if (token_file(text).path.empty()) return false;
     return token_file(text).headerless() || file_exists(text) || before == text ||
            !file_exists(before);  // said to be absent as it is
   };
@@ -83,11 +107,25 @@ TextInput::TextInput(const TextOptions& options, const std::string& model) : opt
   tokens_ = choose_text_tokens(*tokenizer_, what, options.wishes());
 }
 
-EncodedText TextInput::encode(size_t wanted) const {
+void TextInput::need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const {
+  auto bad = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id >= vocabulary; });
+  const int32_t id = bad != ids.end() ? *bad : tokens_.begin.id.value_or(-1);
+  if (id < vocabulary) return;
+  user_error("text",
+             "the tokenizer ({}) gives the id {} ('{}'), but the model has a vocabulary of {}. {}.",
+             tokenizer_->description(), id, printable_token(*tokenizer_, id), vocabulary,
+             options_.tokenizer.empty()
+                 ? "Give the tokenizer that the model was trained with (--tokenizer)"
+                 : "Give the tokenizer that the model was trained with, or leave --tokenizer out "
+                   "where the model has its own");
+}
+
+EncodedText TextInput::encode(int64_t vocabulary, size_t wanted) const {
   const TextSource source(options_.files(), options_.key);
   EncodedText text = encode_text(source, *tokenizer_, tokens_, wanted);
-  fmt::print("Separator {}, begin token {}\n", to_string(tokens_.separator),
-             to_string(tokens_.begin));
+  need_vocabulary(text.ids, vocabulary);
+  fmt::print("Separator {}, begin token {}\n", printable(to_string(tokens_.separator)),
+             printable(to_string(tokens_.begin)));
   if (const std::string note = changed_note(text); !note.empty()) log_warning("{}", note);
   return text;
 }

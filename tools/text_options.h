@@ -18,6 +18,8 @@ inline constexpr const char* kBeginMeaning =
     "token at the begin of every sequence: an id, a token, none, or auto: as transformers adds it";
 inline constexpr const char* kTextKeyMeaning = "member of a line of JSON Lines that is a document";
 
+/// The path of a model that exists, a folder or a file with the files that go with it.
+ValueRule model_path_rule();
 /// bytes, or the path of a tokenizer that exists.
 ValueRule tokenizer_path_rule();
 /// FILE.npy, or FILE:TYPE of ids without a header (lab/measure/token_input.h).
@@ -45,10 +47,13 @@ class TextInput {
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const TextTokens& tokens() const { return tokens_; }
-  /// As encode_text has it; says which tokens it took, and what does not come back.
-  EncodedText encode(size_t wanted = 0) const;
+  /// As encode_text has it; says which tokens it took, and what does not come back. User error for
+  /// an id that a model of that vocabulary does not have.
+  EncodedText encode(int64_t vocabulary, size_t wanted = 0) const;
 
  private:
+  void need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const;
+
   const TextOptions& options_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TextTokens tokens_;

@@ -12,7 +12,7 @@
 namespace weir {
 
 /// Cells of a map's side at most.
-inline constexpr int64_t kMapSide = 256;
+inline constexpr int64_t kMapSide = kMaxMapSide;
 
 struct AttentionMap {
   int64_t layer = 0, head = 0;

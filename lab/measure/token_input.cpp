@@ -87,15 +87,19 @@ NpyArray read_headerless(const TokenFile& file, size_t wanted) {
   return array;
 }
 
+std::string type_hint(const std::string& path) {
+  return fmt::format(
+      " If it holds ids without a header, as nanoGPT's train.bin, say their type: {}:uint16 (or "
+      "{}).",
+      path, token_types());
+}
+
 NpyArray read_array(const TokenFile& file, size_t wanted) {
   if (file.headerless()) return read_headerless(file, wanted);
   const MappedFile mapped(file.path);
   if (!mapped.text().starts_with(kNpyMagic))
-    user_error(
-        "tokens",
-        "{} is not a .npy file: it does not start with \\x93NUMPY. If it holds ids without a "
-        "header, as nanoGPT's train.bin, say their type: {}:uint16 (or {}).",
-        file.path, file.path, token_types());
+    user_error("tokens", "{} is not a .npy file: it does not start with \\x93NUMPY.{}", file.path,
+               type_hint(file.path));
   return parse_npy(mapped.text(), file.path);
 }
 
@@ -152,6 +156,11 @@ TokenFile token_file(const std::string& word) {
   if (colon == std::string::npos || file_exists(word) || !dtype_of(word.substr(colon + 1)))
     return {word, ""};
   return {word.substr(0, colon), word.substr(colon + 1)};
+}
+
+std::string headerless_hint(const std::string& word) {
+  const TokenFile file = token_file(word);
+  return file.headerless() || file.path.ends_with(".npy") ? "" : type_hint(file.path);
 }
 
 std::string token_types() {

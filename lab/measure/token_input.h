@@ -24,6 +24,9 @@ struct TokenFile {
 
 /// A file that has the whole word as its name is one with a header.
 TokenFile token_file(const std::string& word);
+/// What to do where a file without the name of an array holds ids alone: " If ... say their type:
+/// ..." or "".
+std::string headerless_hint(const std::string& word);
 /// "uint8, uint16, ...": the types that ids without a header may have.
 std::string token_types();
 

@@ -1,10 +1,11 @@
 #include "lab/report/report_data.h"
 
+#include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
-#include <sstream>
+#include <string_view>
 
+#include "io/file.h"
 #include "io/json_text.h"
 #include "lab/measure/metric_probes.h"
 #include "lab/measure/record_keys.h"
@@ -222,14 +223,11 @@ class RecordReader {
 };
 
 std::string read_text(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream)
+  if (!fs::exists(file))
     user_error("report",
                "cannot read {}; a report needs the folder of a run as `weir train` writes it",
                file.string());
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
+  return read_file(file.string());
 }
 
 template <typename Json>
@@ -240,13 +238,17 @@ Json read_json(const fs::path& file) {
 /// Calls `use` with every line of a JSON Lines file; blank lines are skipped.
 template <typename Use>
 void for_each_line(const fs::path& file, Use use) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream)
+  if (!fs::exists(file))
     user_error("report", "cannot read {}; a report needs it of every arm listed in run.json",
                file.string());
-  std::string text;
-  for (int line = 1; std::getline(stream, text); ++line) {
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+  const MappedFile mapped(file.string());
+  const std::string_view whole = mapped.text();
+  size_t next = 0;
+  for (int line = 1; next < whole.size(); ++line) {
+    const size_t end = std::min(whole.find('\n', next), whole.size());
+    const std::string_view text = whole.substr(next, end - next);
+    next = end + 1;
+    if (text.find_first_not_of(" \t\r") == text.npos) continue;
     const std::string where = fmt::format("{}:{}", file.string(), line);
     json value;
     try {

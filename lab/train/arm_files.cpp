@@ -6,8 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "io/file.h"
 #include "lab/train/checkpoint.h"
+#include "lab/train/run_folder.h"
+#include "support/error.h"
 #include "support/log.h"
 
 namespace weir {
@@ -32,14 +33,31 @@ StepLines ArmFiles::lines(const std::string& file, int64_t below) const {
 
 bool ArmFiles::is_complete() const {
   if (!fs::exists(folder_ / "complete") || !fs::exists(folder_ / "config.json")) return false;
-  const RunConfig done = parse_config(read_file((folder_ / "config.json").string()), {});
+  RunConfig done;
+  try {
+    done = read_run_config(folder_ / "config.json", "train");
+  } catch (const UserError& error) {
+    log_warning("{} It is written anew.", error.what());
+    return false;
+  }
   constexpr int64_t all = std::numeric_limits<int64_t>::max();
   const StepLines losses = lines("loss.jsonl", all);
   const StepLines records = lines("metrics.jsonl", all);
   const StepLines validations = lines("validation.jsonl", all);
   return done.steps == config_.steps && !losses.missing && losses.as_written && !records.missing &&
-         records.as_written &&
+         records.as_written && !step_to_repeat(all) &&
          (config_.data.validation.empty() || (!validations.missing && validations.as_written));
+}
+
+std::optional<int64_t> ArmFiles::step_to_repeat(int64_t below) const {
+  const std::vector<int64_t> measured = measured_steps(config_);
+  std::vector<int64_t> done = measured;
+  std::erase_if(done, [&](int64_t step) { return step >= below; });
+  if (!config_.measure.probes.empty())
+    if (const auto step = step_without_probes(folder_, done)) return step;
+  if (!done.empty() && done.back() == measured.back() && has_damaged_map(folder_))
+    return done.back();
+  return std::nullopt;
 }
 
 std::optional<fs::path> ArmFiles::newest_sound_checkpoint() const {
@@ -62,6 +80,14 @@ std::optional<fs::path> ArmFiles::newest_sound_checkpoint() const {
         "are computed again from {}",
         arm_, (folder_ / file).string(), *there.missing, newest,
         found.empty() ? "the start" : found.back().string());
+    if (found.empty()) return std::nullopt;
+  }
+  if (const auto step = step_to_repeat(newest)) {
+    while (!found.empty() && step_of_checkpoint(found.back()) > *step) found.pop_back();
+    log_warning(
+        "{}: the probes or the map of step {} are missing or damaged, though there is a checkpoint "
+        "of step {}. The steps are computed again from {}",
+        arm_, *step, newest, found.empty() ? "the start" : found.back().string());
     if (found.empty()) return std::nullopt;
   }
   return found.back();

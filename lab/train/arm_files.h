@@ -26,6 +26,9 @@ class ArmFiles {
   std::optional<std::filesystem::path> newest_sound_checkpoint() const;
 
  private:
+  /// The first measured step below a bound whose probes, or whose map, have to be made again.
+  std::optional<int64_t> step_to_repeat(int64_t below) const;
+
   std::string arm_;
   std::filesystem::path folder_;
   RunConfig config_;

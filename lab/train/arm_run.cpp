@@ -305,7 +305,7 @@ void ArmRun::record(int64_t step, double loss, RecordValues& values) {
   if (config_.measure.metrics)
     metrics_->append(values.record(graphs.sizes, {step, config_.batch, config_.length, loss}));
   if (!graphs.kept_probes.empty()) {
-    const fs::path file = written(fs::path("probes") / (checkpoint_name(step) + ".npz"));
+    const fs::path file = written(probes_of_step(step));
     fs::create_directories(file.parent_path());
     write_probes(file, values.values(), {graphs.kept_probes.begin(), graphs.kept_probes.end()});
   }

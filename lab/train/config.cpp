@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <set>
@@ -12,6 +13,7 @@
 #include "io/json_text.h"
 #include "lab/train/config_keys.h"
 #include "lab/train/text_batches.h"
+#include "passes/probe_request.h"
 #include "support/error.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -53,14 +55,19 @@ void set_named_model(RunConfig& config, const std::string& name, UsageProblems& 
     config.model = named_model(name);
 }
 
+// Of a key that one source gives twice none is meant more than the other.
+void check_repeated(const Assignments& assignments, UsageProblems& problems) {
+  std::map<std::string, std::vector<std::string>> values;
+  for (const auto& [key, value] : assignments) values[key].push_back(short_text(value));
+  for (const auto& [key, given] : values)
+    if (given.size() > 1)
+      problems.add(fmt::format("{} is given as {}; give it once.", key, join(given, " and as ")));
+}
+
 // Assignments of one source, whose order does not matter: a named model first, then single keys.
 void assign(RunConfig& config, const Assignments& assignments, UsageProblems& problems) {
   const auto named = [](const auto& assignment) { return assignment.first == "model"; };
-  std::set<std::string> names;
-  for (const auto& [key, value] : assignments)
-    if (key == "model") names.insert(value);
-  if (names.size() > 1)
-    problems.add(fmt::format("model is given as {}; give one.", fmt::join(names, " and as ")));
+  check_repeated(assignments, problems);
   for (const auto& [key, value] : assignments)
     if (key == "model") set_named_model(config, value, problems);
   for (const auto& assignment : assignments)
@@ -147,6 +154,13 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
     if (step < 0 || step > c.steps)
       problems.add(
           fmt::format("measure.steps has {}, but the run has steps 0 to {}.", step, c.steps));
+  problems.collect([&] { parse_probe_requests(c.measure.probes); });
+  // Of a file of bigrams only the file tells.
+  if (c.data.kind == "backcopy" && c.data.bigrams.empty() && c.data.triggers > c.data.symbols - 2)
+    problems.add(fmt::format(
+        "data.triggers is {}, but of data.symbols {} two at least are ordinary ones: 0 to {} are "
+        "there.",
+        c.data.triggers, c.data.symbols, c.data.symbols - 2));
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
   if (!c.data.validation.empty() && c.data.kind != "text")
@@ -227,16 +241,14 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
       problems.add(fmt::format("'{}' is no key=value.", short_text(word)));
       continue;
     }
-    std::string key = word.substr(0, equals), value = word.substr(equals + 1);
-    const auto same = [&](const auto& earlier) { return earlier.first == key; };
-    if (key == "arms")
-      config.arms = arms_from_text(value, problems);
-    else if (const auto earlier = std::find_if(assignments.begin(), assignments.end(), same);
-             earlier == assignments.end())
-      assignments.emplace_back(key, value);
-    else
-      earlier->second = value;  // the last word counts, as in $COMMON steps=4
+    assignments.emplace_back(word.substr(0, equals), word.substr(equals + 1));
   }
+  check_repeated(assignments, problems);
+  std::erase_if(assignments, [&](const auto& assignment) {
+    if (assignment.first != "arms") return false;
+    config.arms = arms_from_text(assignment.second, problems);
+    return true;
+  });
   check_label(assignments, problems);
   assign(config, assignments, problems);
   check_arm_names(config, problems);

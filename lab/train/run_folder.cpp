@@ -11,8 +11,10 @@
 #include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/measure/token_input.h"
+#include "lab/train/checkpoint.h"
 #include "lab/train/step_lines.h"
 #include "support/error.h"
+#include "support/usage_error.h"
 #include "support/versions.h"
 
 namespace weir {
@@ -32,37 +34,98 @@ Json data_json(const DataFacts& facts) {
 
 }  // namespace
 
+RunConfig read_run_config(const fs::path& file, const char* topic) {
+  try {
+    UsageProblems problems("config");
+    const RunConfig config =
+        parse_config({read_file(file.string()), file.string()}, {}, {}, problems);
+    problems.raise();
+    return config;
+  } catch (const UserError& error) {  // no mistake of this command line
+    user_error(topic, "{} is damaged, or of another version of Weir: {}", file.string(),
+               error.what());
+  }
+}
+
+fs::path probes_of_step(int64_t step) {
+  return fs::path("probes") / (checkpoint_name(step) + ".npz");
+}
+
+std::optional<int64_t> step_without_probes(const fs::path& arm, const std::vector<int64_t>& steps) {
+  // An archive ends with its directory, a record of 22 bytes last.
+  constexpr size_t end_record = 22;
+  for (int64_t step : steps) {
+    const std::string file = (arm / probes_of_step(step)).string();
+    if (!file_exists(file)) return step;
+    const MappedFile mapped(file);
+    const std::string_view text = mapped.text();
+    if (!text.starts_with("PK\x03\x04") || text.size() < end_record ||
+        !text.substr(text.size() - end_record).starts_with("PK\x05\x06"))
+      return step;
+  }
+  return std::nullopt;
+}
+
+bool has_damaged_map(const fs::path& arm) {
+  const std::string file = (arm / "maps.json").string();
+  return file_exists(file) && !Json::accept(read_file(file));
+}
+
+namespace {
+
+// What an arm of a run lacks, each as a sentence.
+void check_arm(const fs::path& run, const fs::path& arm, Problems& problems) {
+  RunConfig config;
+  try {
+    config = read_run_config(arm / "config.json", "report");
+  } catch (const UserError& error) {
+    const std::string_view message = error.what();
+    problems.add(fmt::format("{} `weir train resume={}` writes it anew.",
+                             message.substr(message.find("] ") + 2), run.string()));
+    return;
+  }
+  constexpr int64_t all = std::numeric_limits<int64_t>::max();
+  const bool complete = fs::exists(arm / "complete");
+  const auto check = [&](const char* file, const std::vector<int64_t>& wanted, int64_t below) {
+    const StepLines lines = read_step_lines(arm / file, wanted, all);
+    if (lines.missing && *lines.missing < std::max(below, lines.last + 1))
+      problems.add(fmt::format(
+          "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
+          (arm / file).string(), *lines.missing, run.string()));
+    else if (!lines.as_written)
+      problems.add(fmt::format(
+          "{} has lines that are damaged, there twice or of steps that the run has not. `weir "
+          "train resume={}` puts it in order.",
+          (arm / file).string(), run.string()));
+    return lines.last + 1;
+  };
+  // Which steps an unfinished run has done, its losses say.
+  std::vector<int64_t> steps(static_cast<size_t>(config.steps));
+  std::iota(steps.begin(), steps.end(), 0);
+  const int64_t losses = check("loss.jsonl", steps, complete ? config.steps : 0);
+  // The last step may be killed between its lines.
+  const int64_t done = complete ? config.steps + 1 : losses - 1;
+  std::vector<int64_t> measured = measured_steps(config);
+  if (config.measure.metrics) check("metrics.jsonl", measured, done);
+  if (!config.data.validation.empty()) check("validation.jsonl", measured, done);
+  std::erase_if(measured, [&](int64_t step) { return step >= done; });
+  const auto damaged = [&](const fs::path& file, const char* what) {
+    problems.add(fmt::format("{} is {}. `weir train resume={}` computes it again.",
+                             (arm / file).string(), what, run.string()));
+  };
+  if (!config.measure.probes.empty())
+    if (const auto step = step_without_probes(arm, measured))
+      damaged(probes_of_step(*step), "missing, empty or cut off");
+  if (has_damaged_map(arm)) damaged("maps.json", "damaged");
+}
+
+}  // namespace
+
 void check_lines(const fs::path& run) {
   Problems problems("report");
-  for (const auto& entry : fs::directory_iterator(run)) {
-    const fs::path& arm = entry.path();
-    if (!fs::exists(arm / "config.json") || !fs::exists(arm / "loss.jsonl")) continue;
-    const RunConfig config = parse_config(read_file((arm / "config.json").string()), {});
-    constexpr int64_t all = std::numeric_limits<int64_t>::max();
-    const bool complete = fs::exists(arm / "complete");
-    const auto check = [&](const char* file, const std::vector<int64_t>& wanted, int64_t below) {
-      StepLines lines = read_step_lines(arm / file, wanted, all);
-      if (lines.missing && *lines.missing < std::max(below, lines.last + 1))
-        problems.add(fmt::format(
-            "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
-            (arm / file).string(), *lines.missing, run.string()));
-      else if (!lines.as_written)
-        problems.add(fmt::format(
-            "{} has lines that are damaged, there twice or of steps that the run has not. `weir "
-            "train resume={}` puts it in order.",
-            (arm / file).string(), run.string()));
-      return lines.last + 1;
-    };
-    // Which steps an unfinished run has done, its losses say.
-    std::vector<int64_t> steps(static_cast<size_t>(config.steps));
-    std::iota(steps.begin(), steps.end(), 0);
-    const int64_t losses = check("loss.jsonl", steps, complete ? config.steps : 0);
-    // The last step may be killed between its lines.
-    const int64_t done = complete ? config.steps + 1 : losses - 1;
-    const std::vector<int64_t> measured = measured_steps(config);
-    if (config.measure.metrics) check("metrics.jsonl", measured, done);
-    if (!config.data.validation.empty()) check("validation.jsonl", measured, done);
-  }
+  for (const auto& entry : fs::directory_iterator(run))
+    if (fs::exists(entry.path() / "config.json") && fs::exists(entry.path() / "loss.jsonl"))
+      check_arm(run, entry.path(), problems);
   problems.raise();
 }
 

@@ -37,9 +37,21 @@ void write_run_json(const std::filesystem::path& folder, const RunConfig& config
 /// What it says of its start, its resumptions and its data; what is missing there stays empty.
 RunFacts read_run_json(const std::filesystem::path& folder);
 
+/// The configuration that a run or one of its arms has in a file. User error of `topic`, with the
+/// name of the file, for one that is damaged or of another version.
+RunConfig read_run_config(const std::filesystem::path& file, const char* topic);
+
+/// Where the probes of a step are in the folder of an arm: probes/step000100.npz.
+std::filesystem::path probes_of_step(int64_t step);
+/// The first of the steps of an arm whose probes are not there whole: missing, empty or cut off.
+std::optional<int64_t> step_without_probes(const std::filesystem::path& arm,
+                                           const std::vector<int64_t>& steps);
+/// Whether maps.json of an arm is there and no JSON.
+bool has_damaged_map(const std::filesystem::path& arm);
+
 /// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none
-/// in its metrics.jsonl or, where text is held out, its validation.jsonl; or if one of these has
-/// other lines.
+/// in its metrics.jsonl or, where text is held out, its validation.jsonl; if one of these has
+/// other lines; if probes are missing where there are to be some, or maps.json is damaged.
 void check_lines(const std::filesystem::path& run);
 
 /// maps.json: one attention map with the texts of its cells' first tokens.

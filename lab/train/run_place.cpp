@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "io/tokenizer_files.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/config_diff.h"
 #include "support/error.h"
@@ -105,11 +106,7 @@ void RunPlace::check() const {
                "--overwrite, or choose another folder with out=FOLDER.",
                folder_.string());
   }
-  if (has_run && !config_.init.empty() && is_inside(config_.init, folder_))
-    user_error(options_.made_by,
-               "init={} is in the folder of the run that would be replaced. Choose another folder "
-               "with out=FOLDER.",
-               config_.init);
+  if (has_run) keep_inputs(manifest);
   if (has_run && !manifest.exists())
     user_error(options_.made_by,
                "the run in {} has no {}, so it is not known which of the files are Weir's and may "
@@ -123,6 +120,37 @@ void RunPlace::check() const {
                "the run needs names in {} that files have which Weir did not write: {}. Move them "
                "elsewhere, or choose another folder.",
                folder_.string(), shown_names(in_the_way));
+}
+
+void RunPlace::keep_inputs(const Manifest& manifest) const {
+  const auto refuse = [&](const char* key, const std::string& path) {
+    user_error(options_.made_by,
+               "{}={} is in the folder of the run that would be replaced. Choose another folder "
+               "with out=FOLDER.",
+               key, path);
+  };
+  const auto keep_weights = [&](const std::string& init) {
+    if (!init.empty() && is_inside(init, folder_)) refuse("init", init);
+  };
+  // A tokenizer that Weir did not write stays.
+  const std::vector<std::string> others = manifest.unlisted();
+  const auto keep_tokenizer = [&](const DataConfig& data) {
+    if (data.kind != "text" || data.tokenizer == "bytes" || !is_inside(data.tokenizer, folder_))
+      return;
+    std::error_code ignored;
+    const fs::path file =
+        fs::weakly_canonical(tokenizer_path(data.tokenizer).value_or(""), ignored);
+    const std::string name =
+        file.lexically_relative(fs::weakly_canonical(folder_, ignored)).generic_string();
+    if (std::find(others.begin(), others.end(), name) == others.end())
+      refuse("data.tokenizer", data.tokenizer);
+  };
+  keep_weights(config_.init);
+  for (const ArmConfig& arm : config_.arms) {
+    const RunConfig config = with_arm(config_, arm);
+    keep_weights(config.init);
+    keep_tokenizer(config.data);
+  }
 }
 
 Manifest& RunPlace::manifest() {

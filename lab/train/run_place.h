@@ -26,6 +26,8 @@ class RunPlace {
 
  private:
   void check() const;
+  /// User error where a run would remove the weights or the tokenizer that it begins with.
+  void keep_inputs(const Manifest& manifest) const;
 
   const RunConfig& config_;
   const TrainOptions& options_;

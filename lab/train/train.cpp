@@ -91,15 +91,7 @@ RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
   if (!is_run(folder))
     user_error("train", "there is no run in {}: config.json or run.json is missing.", folder);
-  RunConfig config;
-  try {
-    UsageProblems problems("config");
-    config = parse_config({read_file(file.string()), file.string()}, {}, {}, problems);
-    problems.raise();
-  } catch (const UserError& error) {  // no mistake of this command line
-    user_error("train", "{} is damaged, or of another version of Weir: {}", file.string(),
-               error.what());
-  }
+  RunConfig config = read_run_config(file, "train");
   config.out = folder;
   return config;
 }

@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <csignal>
 
+#include "io/byte_stream.h"
 #include "io_test_util.h"
 
 namespace weir {
@@ -62,7 +64,56 @@ TEST(File, FolderAndDeviceAreRefused) {
             "[file] cannot read " + folder.path() + ": it is a folder, a regular file is needed.");
   EXPECT_EQ(error_text([&] { read_file("/dev/null"); }),
             "[file] cannot read /dev/null: it is a device, pipe or socket, a regular file is "
-            "needed.");
+            "needed. Write what it gives into a file first.");
+}
+
+// Opening a pipe waits until somebody writes into it.
+TEST(File, APipeIsRefusedAtOnce) {
+  TemporaryFolder folder;
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", folder / "link");
+  for (const char* name : {"pipe", "link"}) {
+    const std::string message = "[file] cannot read " + (folder / name) + ": it is a device, pipe";
+    EXPECT_THAT(error_text([&] { MappedFile m(folder / name); }), HasSubstr(message));
+    EXPECT_THAT(error_text([&] { read_file(folder / name); }), HasSubstr(message));
+    EXPECT_THAT(error_text([&] { ByteStream stream(folder / name); }), HasSubstr(message));
+  }
+}
+
+// Names may have 255 bytes, and that of the part is longer than that of the file.
+TEST(File, LongNamesAreWritten) {
+  TemporaryFolder folder;
+  std::string accents = "x";  // characters of two bytes, of which the cut keeps none by half
+  while (accents.size() < 255) accents += "\u00e9";
+  for (const std::string& name : {std::string(199, 'n'), std::string(201, 'n'),
+                                  std::string(245, 'n'), std::string(255, 'n'), accents}) {
+    write_file(folder / name, "first");
+    AtomicFile part(folder / name);
+    part.write("second");
+    EXPECT_EQ(read_file(folder / name), "first");
+    part.commit();
+    EXPECT_EQ(read_file(folder / name), "second");
+  }
+}
+
+// The part of a long name that a killed process has left goes as well; that of another name which
+// begins the same stays.
+TEST(File, PartsOfLongNamesAreTheirOwn) {
+  TemporaryFolder folder;
+  const std::string common(240, 'n');
+  AtomicFile first(folder / (common + "1"));
+  const auto before = folder.file_count();
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile killed(folder / (common + "2"));
+    raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(folder.file_count(), before + 1);
+  write_file(folder / (common + "2"), "whole");
+  EXPECT_EQ(folder.file_count(), before + 1) << "the file has come, its old part has gone";
+  first.commit();
 }
 
 TEST(File, AtomicFileAppearsOnlyOnCommit) {

@@ -19,13 +19,12 @@ class TestCache {
 
 /// Two layers, grouped queries, T 12: every part of a real run.
 inline RunConfig tiny_run(const std::string& out, const std::vector<std::string>& words = {}) {
-  std::vector<std::string> all = {"out=" + out,       "steps=6",           "batch=4",
-                                  "length=12",        "threads=2",         "model.layers=2",
-                                  "model.d_model=16", "model.heads=2",     "model.kv_heads=1",
-                                  "model.d_head=8",   "model.d_ff=24",     "data.symbols=9",
-                                  "data.triggers=2",  "optimizer.warmup=2"};
-  all.insert(all.end(), words.begin(), words.end());
-  return parse_config("", all);
+  const std::vector<std::string> sizes = {
+      "out=" + out,       "steps=6",           "batch=4",          "length=12",
+      "threads=2",        "model.layers=2",    "model.d_model=16", "model.heads=2",
+      "model.kv_heads=1", "model.d_head=8",    "model.d_ff=24",    "data.symbols=9",
+      "data.triggers=2",  "optimizer.warmup=2"};
+  return parse_config("", words, parse_config("", sizes));
 }
 
 }  // namespace weir::test

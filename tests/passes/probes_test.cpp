@@ -273,12 +273,27 @@ TEST(Probes, ListsEveryRequestThatDoesNotFit) {
                               "head, query and key, but the axes here are batch, token, head, "
                               "feature."));
   EXPECT_THAT(error_of([&] { resolved(graph, {"hook_embed : map(4)"}); }),
-              HasSubstr("map(4): is of the pattern of an attention node"));
+              HasSubstr("map(4): is a map of the attention weights of an attention node "
+                        "(hook_pattern), which this is not."));
   EXPECT_THAT(
       error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : sum(query), map(4)"}); }),
-      HasSubstr("of which no more than slices of the batch and of one head"));
+      HasSubstr("map(4): comes first, or after slices of the batch and of one head"));
+  // A gradient has the axes of the weights, and is none.
+  for (const char* statistic : {"column_mass", "entropy", "row_sum", "sink_column(0)"})
+    EXPECT_THAT(error_of([&] {
+                  resolved(graph, {std::string("blocks.0.attn.hook_pattern.grad : ") + statistic});
+                }),
+                AllOf(HasSubstr("does not fit blocks.0.attn.hook_pattern.grad f32["),
+                      HasSubstr(": is a statistic of attention weights, and this is their "
+                                "gradient, which takes sum(axes)")));
+  EXPECT_THAT(error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern.grad : map(4)"}); }),
+              HasSubstr("map(4): is a map of attention weights, and this is their gradient."));
   EXPECT_THAT(error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : map"}); }),
-              HasSubstr("'map' needs the most cells of a side, as in map(256)."));
+              HasSubstr("'map' needs the most cells of a side, 1 to 256, as in map(256)."));
+  EXPECT_THAT(error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : map(257)"}); }),
+              HasSubstr("'map(257)' needs the most cells of a side, 1 to 256"));
+  EXPECT_EQ(error_of([&] { resolved(graph, {"blocks.0.attn.hook_pattern : map(256)"}); }),
+            "no error");
   EXPECT_THAT(text, HasSubstr("slice(token,2,9): axis token has 5 elements"));
   EXPECT_THAT(text, HasSubstr("an axis is named twice"));
 }

@@ -26,6 +26,14 @@ TEST(Text, ShortestReadsBack) {
   EXPECT_EQ(shortest(-1.0 / 0.0), "-inf");
 }
 
+TEST(Text, MessagesHoldNothingThatATerminalObeys) {
+  EXPECT_EQ(printable("plain,\n  - \u00e9\u20ac\U0001f600"), "plain,\n  - \u00e9\u20ac\U0001f600");
+  EXPECT_EQ(printable(std::string("a\0\x1b[31m\t\r\x7f", 10)), "a\\x00\\x1b[31m\\x09\\x0d\\x7f");
+  EXPECT_EQ(printable("\xc2\x9b|\xc2\xa0|"), "\\xc2\\x9b|\xc2\xa0|");
+  // Bytes that are no UTF-8, of which a terminal may make what it likes.
+  EXPECT_EQ(printable("\x9b|\xff|\xe2\x82|\xc3"), "\\x9b|\\xff|\\xe2\\x82|\\xc3");
+}
+
 TEST(Text, SizesAreReadInPowersOf1024) {
   EXPECT_EQ(parse_bytes("1.5 KiB"), 1536);
   EXPECT_EQ(parse_bytes("8g"), int64_t{8} << 30);

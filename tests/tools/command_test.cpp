@@ -128,7 +128,7 @@ TEST_F(Command, InterpreterAndCompiledCodeGiveTheSameChecksums) {
 
 TEST_F(Command, WrongInputIsSaidInOneMessage) {
   Result probe = weir("dump " + kSmall + "--probe blocks.0.atn.hook_v");
-  EXPECT_EQ(probe.status, 1);
+  EXPECT_EQ(probe.status, 2);
   EXPECT_THAT(probe.err, StartsWith("error: [probe] 'blocks.0.atn.hook_v' matches no hook. Did you "
                                     "mean blocks.0.attn.hook_v"));
   EXPECT_THAT(weir("dump --stage fusd").err,
@@ -171,6 +171,11 @@ TEST_F(Command, UsageIsCheckedBeforeAnythingIsDone) {
             "[dump] 3 problems:\n  - --model chooses a model, but a.weir is a program as it is."},
            {"dump a.weir --v-scale full", 2, "Give --stage, too."},
            {"dump --program micro", 2, "Give --train, too."},
+           {"dump --train --program micro", 2, "the step is one program. Give --set micro_batch"},
+           {"dump --layers 2 --set model.layers=3", 2, "model.layers is given as 2 and as 3; give"},
+           {"train steps=3 steps=4", 2, "[train] steps is given as 3 and as 4; give it once."},
+           {"train resume=a resume=b", 2, "[train] resume is given twice; give it once."},
+           {"run a.weir --interpreter --memory 10MiB", 2, "--memory and --interpreter exclude"},
            {"run big.weir", 1,
             "big.weir needs at least 2.2 TiB in all for inputs, outputs and largest"},
            {"probes --model nowhere", 2,

@@ -69,9 +69,10 @@ class MemoryCommand : public weir::test::Command {
     std::string text;
     for (int i = 0; i < 70000; ++i) text += static_cast<char>('a' + (i * i / 7 + i) % 23);
     write("text.txt", text);
+    write("small.json", R"({"model": {"d_model": 16, "heads": 2, "d_ff": 16}})");
     const Peak made = measured(fmt::format(
-        "train out={} data.kind=text data.files=text.txt model.d_model=16 model.heads=2 "
-        "model.d_ff=16 batch=1 length=16 steps=1 threads=1 measure.metrics=false {}",
+        "train small.json out={} data.kind=text data.files=text.txt batch=1 length=16 steps=1 "
+        "threads=1 measure.metrics=false {}",
         name, words));
     ASSERT_EQ(made.status, 0) << made.out;
   }

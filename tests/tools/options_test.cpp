@@ -78,6 +78,30 @@ TEST(Options, OutputsAreCheckedBeforeAnythingIsDone) {
             "is needed.");
 }
 
+TEST(Options, ExclusionsMayHaveAReason) {
+  Sample s;
+  s.table.exclude("--quick", "--json", "Nothing is written then.");
+  EXPECT_EQ(s.error({"--model", "m", "--quick", "--json", "x"}),
+            "[measure] --quick and --json exclude each other. Nothing is written then.");
+}
+
+// Of a value that is wrong nothing follows.
+TEST(Options, AWrongValueIsOneMistake) {
+  Sample s;
+  std::string tokens;
+  ValueRule rule = input_path();
+  rule.form = "a .npy file";
+  rule.fits = [](const std::string& text) { return text.ends_with(".npy"); };
+  s.table.add("--tokens", &tokens, rule, "ids");
+  s.table.check([&](UsageProblems& problems) {
+    if (s.table.given("--tokens") && !s.table.refused("--tokens") && tokens.empty())
+      problems.add("--tokens is empty.");
+  });
+  EXPECT_EQ(s.error({"--model", "m", "--tokens", "absent.bin"}),
+            "[measure] --tokens is 'absent.bin', but a .npy file is needed.");
+  EXPECT_TRUE(s.table.refused("--tokens"));
+}
+
 TEST(Options, OtherProgramsNamesAreKnown) {
   EXPECT_EQ(Sample().error({"--model", "m", "--batch-size", "5"}),
             "[measure] there is no option --batch-size. Did you mean --batch?");

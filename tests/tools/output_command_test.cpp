@@ -127,6 +127,82 @@ TEST_F(OutputCommand, TokensKeepTheTextAndOtherFiles) {
   expect_replaced(tokens + "--text a.txt --out b.txt --overwrite", "b.txt");
   expect_kept(tokens + "--decode ids.npy --out a.txt", "a.txt", 1, kRefused);
   expect_replaced(tokens + "--decode ids.npy --out a.txt --overwrite", "a.txt");
+  // Text shows no origin, and an array of ids is none.
+  write("decoded.txt", "");
+  ASSERT_EQ(weir(tokens + "--decode ids.npy --out decoded.txt").status, 0);
+  for (const char* file : {"decoded.txt", "b.txt"})
+    expect_kept(tokens + "--decode ids.npy --out " + file, file, 1,
+                fmt::format("--out: {} is there already, and text does not show whose it is, {}",
+                            file, kRefused));
+}
+
+// Files that go with the one that is named are read as well.
+TEST_F(OutputCommand, NeverWritesOverTheCompanyOfItsInputs) {
+  const std::string over = " --overwrite";
+  fs::create_directory(folder_ / "gguf");
+  for (const char* name : {"gguf/z-00001-of-00002.gguf", "gguf/z-00002-of-00002.gguf",
+                           "gguf/config.json", "gguf/generation_config.json"})
+    write(name, "a part");
+  for (const char* command :
+       {"measure --no-report --tokens ids.npy --json ", "eval --tokens ids.npy --json "})
+    for (const char* file :
+         {"gguf/z-00002-of-00002.gguf", "gguf/config.json", "gguf/generation_config.json"})
+      expect_kept(command + (file + over) + " --model gguf/z-00001-of-00002.gguf", file, 2,
+                  "--json would be written over what --model reads");
+  write("a.txt", "some text");
+  fs::create_directory(folder_ / "tk");
+  const std::vector<std::string> names = {"vocab.json",
+                                          "merges.txt",
+                                          "tokenizer.json",
+                                          "tokenizer.model",
+                                          "tokenizer_config.json",
+                                          "special_tokens_map.json",
+                                          "added_tokens.json",
+                                          "config.json",
+                                          "generation_config.json"};
+  for (const std::string& name : names) write("tk/" + name, "{}");
+  for (const std::string& name : names)
+    for (const char* tokenizer : {"vocab.json", "tokenizer.json", "tokenizer.model"})
+      expect_kept(
+          fmt::format("tokens --tokenizer tk/{} --text a.txt --out tk/{}", tokenizer, name) + over,
+          "tk/" + name, 2, "--out would be written over what --tokenizer reads");
+  // Merges may be none at all.
+  write("tk/merges.txt", "");
+  expect_kept("tokens --tokenizer tk --text a.txt --out tk/merges.txt" + over, "tk/merges.txt", 2,
+              "a file of the folder tk that --tokenizer reads");
+  expect_kept(
+      "eval --model model --tokenizer tk/vocab.json --text a.txt --json tk/merges.txt" + over,
+      "tk/merges.txt", 2, "--json would be written over what --tokenizer reads");
+}
+
+// The report that goes beside the record is written without being named.
+TEST_F(OutputCommand, NeverWritesAReportOverItsInputs) {
+  write("page.html", "<!DOCTYPE html>\n<title>a page</title>\n");
+  expect_kept(
+      "measure --model model --tokenizer bytes --text page.html --json page.json --overwrite",
+      "page.html", 2, "the report would be written over what --text reads, page.html.");
+  write("model/card.html", "<!DOCTYPE html>\n<title>a page</title>\n");
+  expect_kept("measure --model model --tokens ids.npy --json model/card.json --overwrite",
+              "model/card.html", 2, "the report would be written over model/card.html, a file of");
+  EXPECT_EQ(weir("measure --model model --tokens ids.npy --json r.json --profile r.html").status,
+            2);
+}
+
+TEST_F(OutputCommand, LongNamesAreTriedBefore) {
+  const std::string longest = std::string(250, 'n') + ".json";
+  const Result written = weir("eval --model model --tokens ids.npy --json " + longest);
+  EXPECT_EQ(written.status, 0) << written.err;
+  expect_replaced("eval --model model --tokens ids.npy --json " + longest, longest);
+  const Result refused = weir("eval --model model --tokens ids.npy --json n" + longest);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_THAT(refused.err, HasSubstr("cannot be written: File name too long."));
+  // The report's name is one byte longer than the record's.
+  const std::string record = std::string(251, 'n') + ".js";
+  const Result beside = weir("measure --model model --tokens ids.npy --json " + record);
+  EXPECT_EQ(beside.status, 1);
+  EXPECT_EQ(beside.out, "");
+  EXPECT_THAT(beside.err, HasSubstr("the report: "));
 }
 
 TEST_F(OutputCommand, ReportsKeepTheFilesOfTheRun) {
@@ -137,9 +213,13 @@ TEST_F(OutputCommand, ReportsKeepTheFilesOfTheRun) {
   expect_kept("report run --out run/run.json --overwrite", "run/run.json", 2,
               "a file of the folder run that run reads, which is no report of Weir's.");
   expect_replaced("report run --out run/report.html", "run/report.html");
+  expect_replaced("report run", "run/report.html");
   write("page.html", "<!DOCTYPE html>\n<title>a page</title>\n");
   expect_kept("report run --out page.html", "page.html", 1, kRefused);
   expect_replaced("report run --out page.html --overwrite", "page.html");
+  fs::copy_file(folder_ / "run/run.json", folder_ / "run/report.html",
+                fs::copy_options::overwrite_existing);
+  expect_kept("report run", "run/report.html", 2, "the report would be written over run/report");
 }
 
 }  // namespace

@@ -153,7 +153,44 @@ TEST(Config, ANamedModelSetsSizesAndSingleKeysOverride) {
   EXPECT_EQ(error_of("", {"model.name=llama-0.1b"}),
             "[config] model.name is only a label. The sizes of llama-0.1b are set by "
             "model=llama-0.1b.");
-  EXPECT_EQ(parse_config("", {"steps=3", "batch=2", "steps=4"}).steps, 4);
+}
+
+// What the parts of a run would refuse is refused as a value.
+TEST(Config, RangesAreTrue) {
+  EXPECT_EQ(error_of("", {"optimizer.kind=sgd", "optimizer.momentum=1"}),
+            "[config] optimizer.momentum is '1', but a number from 0 to 0.999999999 is needed.");
+  for (const char* key : {"v_scale.lambda", "v_scale.sigma"})
+    EXPECT_NE(error_of("", {std::string(key) + "=0"}).find(" is '0', but a number from 1e-09 to "),
+              std::string::npos)
+        << key;
+  EXPECT_EQ(error_of("", {"data.triggers=63"}),
+            "[config] data.triggers is 63, but of data.symbols 64 two at least are ordinary ones: "
+            "0 to 62 are there.");
+  EXPECT_EQ(error_of("", {"data.triggers=62"}), "");
+  EXPECT_EQ(error_of("", {"data.triggers=63", "data.bigrams=file"}), "");
+  EXPECT_NE(error_of("", {"measure.probes=x : nrm"}).find("unknown reduction 'nrm'."),
+            std::string::npos);
+}
+
+TEST(Config, AKeyIsGivenOnceInOnePlace) {
+  EXPECT_EQ(error_of("", {"steps=3", "batch=2", "steps=4"}),
+            "[config] steps is given as 3 and as 4; give it once.");
+  EXPECT_EQ(error_of("", {"steps=3", "steps=3"}),
+            "[config] steps is given as 3 and as 3; give it once.");
+  EXPECT_EQ(error_of("", {"arms=a", "arms=b"}),
+            "[config] arms is given as a and as b; give it once.");
+  EXPECT_EQ(error_of("", {"model=llama-0.1b", "model=llama-1b"}),
+            "[config] model is given as llama-0.1b and as llama-1b; give it once.");
+  EXPECT_EQ(error_of("", {"arms=a: steps=3 steps=4"}),
+            "[config] steps is given as 3 and as 4; give it once.");
+  EXPECT_EQ(error_of(R"({"optimizer": {"rate": 1}, "optimizer.rate": 2})", {}),
+            "[config] optimizer.rate is given as 1 and as 2; give it once.");
+  // Words go before a file, an arm before both.
+  const RunConfig config =
+      parse_config(R"({"steps": 2, "batch": 2})", {"steps=3", "arms=a; b: steps=4"});
+  EXPECT_EQ(config.steps, 3);
+  EXPECT_EQ(config.batch, 2);
+  EXPECT_EQ(with_arm(config, config.arms[1]).steps, 4);
 }
 
 TEST(Config, MeasuredStepsAreKnownBeforeTheRun) {

@@ -141,6 +141,33 @@ TEST(RunPlace, ARunStaysWhereItsReplacementLacksText) {
                 HasSubstr("is the name of a file of every run."));
 }
 
+TEST(RunPlace, ARunStaysWhereItsReplacementTakesItsTokenizer) {
+  TemporaryFolder folder;
+  std::ofstream(folder / "text.txt") << std::string(1000, 'a');
+  const std::vector<std::string> text = {"data.kind=text", "data.files=" + (folder / "text.txt")};
+  train(tiny_run(folder / "run", text), quietly());
+  const std::string before = results_of(folder.path() / "run/run");
+  const std::string checkpoint = folder / "run/run/checkpoints/step000006";
+  for (const std::string& tokenizer : {checkpoint, checkpoint + "/tokenizer.json"})
+    for (const std::string& word :
+         {"data.tokenizer=" + tokenizer, "arms=a; run: data.tokenizer=" + tokenizer}) {
+      std::vector<std::string> words = text;
+      words.push_back(word);
+      EXPECT_EQ(error_of([&] { train(tiny_run(folder / "run", words), overwriting()); }),
+                "[train] data.tokenizer=" + tokenizer +
+                    " is in the folder of the run that would be replaced. Choose another folder "
+                    "with out=FOLDER.");
+      EXPECT_EQ(results_of(folder.path() / "run/run"), before);
+    }
+  // What Weir did not write stays there, and can be used.
+  fs::create_directories(folder / "run/mine");
+  fs::copy_file(checkpoint + "/tokenizer.json", folder / "run/mine/tokenizer.json");
+  std::vector<std::string> words = text;
+  words.push_back("data.tokenizer=" + (folder / "run/mine"));
+  train(tiny_run(folder / "run", words), overwriting());
+  EXPECT_EQ(results_of(folder.path() / "run/run"), before);
+}
+
 TEST(RunPlace, TheStepOfACheckpointIsThatOfItsFolder) {
   TemporaryFolder folder;
   train(tiny_run(folder / "run"), quietly());

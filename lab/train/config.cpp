@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numbers>
 #include <set>
 
 #include "io/json_text.h"
@@ -218,12 +216,6 @@ bool is_folder_name(const std::string& name) {
   return plain && !name.empty() && name.size() <= longest && name != "." && name != "..";
 }
 
-ModelConfig named_model(const std::string& name) {
-  ModelConfig model = llama_config(name);
-  if (name == "demo") model.vocabulary = 0;  // that of its data
-  return model;
-}
-
 RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& words,
                        RunConfig config, UsageProblems& problems) {
   if (!json.text.empty() || !json.source.empty()) {
@@ -268,34 +260,6 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
                         problems);
   problems.raise();
   return config;
-}
-
-void set_model(RunConfig& config, const ModelDefinition& model) {
-  if (!model.build) user_error("model", "the definition has no function build.");
-  const MeasuredModel& sizes = model.sizes;
-  ModelConfig& m = config.model;
-  m.name = sizes.name;
-  m.layers = sizes.layers;
-  m.d_model = sizes.d_model;
-  m.heads = sizes.heads;
-  m.kv_heads = sizes.kv_heads;
-  m.d_head = sizes.d_head;
-  m.d_ff = sizes.d_ff;
-  m.vocabulary = sizes.vocabulary;
-  config.own_model = std::make_shared<const ModelDefinition>(model);
-}
-
-ModelDefinition model_of(const RunConfig& config) {
-  if (config.own_model && !config.own_model->build)
-    user_error("model",
-               "the model {} is of one's own: only the program that defines it can go on with the "
-               "run (set_model of lab/train/config.h).",
-               config.model.name);
-  if (config.own_model) return *config.own_model;
-  const ModelConfig model = resolved(config.model);
-  return {{model.name, model.layers, model.d_model, model.heads, model.kv_heads, model.d_head,
-           model.d_ff, model.vocabulary, 0},
-          [model = config.model](int64_t B, int64_t T) { return build_model(model, B, T); }};
 }
 
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm) {
@@ -360,57 +324,6 @@ std::string config_help() {
          "\nA named model comes first, then single keys, whatever their order; words go before a "
          "file, an\narm before both. Named models:\n" +
          named_model_help();
-}
-
-std::string named_model_help() {
-  std::string text;
-  for (const std::string& name : llama_config_names()) {
-    const ModelConfig m = resolved(named_model(name));
-    text += fmt::format(
-        "  {:<12} layers {}, d_model {}, heads {}, kv_heads {}, d_head {}, d_ff {}, vocabulary "
-        "{}\n",
-        name, m.layers, m.d_model, m.heads, m.kv_heads, m.d_head, m.d_ff,
-        m.vocabulary > 0 ? fmt::format("{}", m.vocabulary) : "of the data");
-  }
-  return text;
-}
-
-RunConfig standard_run(const std::string& model) {
-  RunConfig config;
-  config.model = llama_config(model);
-  config.length = config.model.context;
-  config.batch = std::max<int64_t>(1, 4096 / config.length);
-  return config;
-}
-
-std::vector<int64_t> measured_steps(const RunConfig& config) {
-  std::set<int64_t> steps(config.measure.steps.begin(), config.measure.steps.end());
-  if (steps.empty()) {
-    steps.insert(0);
-    for (int64_t step = 1; step <= 512; step *= 2) steps.insert(step);
-    for (int64_t step = config.measure.every; step <= config.steps; step += config.measure.every)
-      if (step > 512) steps.insert(step);
-    steps.insert(config.steps);
-  }
-  std::vector<int64_t> result;
-  for (int64_t step : steps)
-    if (step <= config.steps) result.push_back(step);
-  return result;
-}
-
-double learning_rate(const OptimizerConfig& optimizer, int64_t step, int64_t steps) {
-  if (step < optimizer.warmup)
-    return optimizer.rate * static_cast<double>(step + 1) / static_cast<double>(optimizer.warmup);
-  if (optimizer.schedule == "constant") return optimizer.rate;
-  const bool again = optimizer.restart > 0 && step >= optimizer.restart;
-  // From the peak where warm-up ends, or from the restart, to the final rate at the last step.
-  const int64_t first = again ? optimizer.restart : optimizer.warmup;
-  const int64_t last = (optimizer.restart > 0 && !again ? optimizer.restart : steps) - 1;
-  const double progress =
-      step >= last ? 1.0 : static_cast<double>(step - first) / static_cast<double>(last - first);
-  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * progress));
-  const double peak = again ? optimizer.restart_rate : 1;
-  return optimizer.rate * (optimizer.final_rate + (peak - optimizer.final_rate) * cosine);
 }
 
 }  // namespace weir

@@ -321,10 +321,9 @@ TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {
   const std::string losses = text_of(folder_ / "run/run/loss.jsonl");
   const std::string records = text_of(folder_ / "run/run/metrics.jsonl");
   write("run/run/loss.jsonl", losses + losses.substr(0, losses.find('\n') + 1));
-  EXPECT_THAT(
-      weir("report run").err,
-      HasSubstr("run/run/loss.jsonl:5, \"step\": a line of every step is needed, found 0 in "
-                "the place of 4. `weir train resume=FOLDER` with the run's folder"));
+  EXPECT_THAT(weir("report run").err,
+              HasSubstr("run/run/loss.jsonl has lines that are damaged, there twice or of steps "
+                        "that the run has not. `weir train resume=run` puts it in order."));
   EXPECT_EQ(weir("train resume=run").status, 0);
   write("run/run/loss.jsonl", losses.substr(losses.find('\n') + 1));
   EXPECT_THAT(weir("report run").err,

@@ -86,9 +86,9 @@ TEST(GgufConfig, ListsAllThatIsNotImplemented) {
             "implemented.\n"
             "  - m.gguf: unknown keys, which might change the model: llama.expert_count.\n"
             "  - m.gguf: llama.block_count is missing; llama.cpp requires it.\n"
+            "  - m.gguf: llama.context_length is missing; llama.cpp requires it.\n"
             "  - m.gguf: llama.attention.layer_norm_rms_epsilon is missing; llama.cpp requires "
-            "it.\n"
-            "  - m.gguf: llama.context_length is missing; llama.cpp requires it.");
+            "it.");
 }
 
 TEST(GgufConfig, RefusesSizesThatNoModelHas) {

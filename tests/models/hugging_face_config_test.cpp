@@ -8,6 +8,7 @@
 
 #include "models/architecture.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace weir {
 namespace {
@@ -85,9 +86,12 @@ TEST(HuggingFaceConfig, ListsAllThatIsNotImplemented) {
 }
 
 TEST(HuggingFaceConfig, NamesWhatIsNoConfiguration) {
-  EXPECT_EQ(error_of(R"({"model_type": "mamba"})"),
-            "[config.json] c.json: model_type is \"mamba\"; implemented are llama, mistral, qwen2, "
-            "qwen3, gpt2.");
+  std::vector<std::string> types;
+  for (const Architecture& architecture : architectures())
+    for (const ModelType& type : architecture.types) types.emplace_back(type.name);
+  EXPECT_EQ(
+      error_of(R"({"model_type": "mamba"})"),
+      "[config.json] c.json: model_type is \"mamba\"; implemented are " + join(types, ", ") + ".");
   EXPECT_EQ(error_of("[]"), "[config.json] c.json is no JSON object.");
   EXPECT_EQ(error_of("{"),
             "[config.json] c.json is not valid JSON: parse error at line 1, column 2: syntax error "

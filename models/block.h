@@ -1,9 +1,6 @@
 #pragma once
-// What the blocks of a decoder are made of, as data: models/transformer.cpp builds any of them. A
-// further architecture is a description.
-#include <string>
-
-#include "models/config.h"
+// What the blocks of a decoder are made of, as data: models/transformer.cpp builds any of them.
+#include <cstdint>
 
 namespace weir {
 
@@ -38,6 +35,7 @@ enum class Projections : uint8_t {
 /// Names of weights; those of a layer stand behind `layer`, whose {} is its number. A norm, and a
 /// projection, has `.weight` and, where it has one, `.bias`. "" for what a block does not have.
 struct WeightNames {
+  const char* base = "";  ///< left out of all names by the library in a model without its head
   const char* embedding;
   const char* positions = "";
   const char* layer;
@@ -71,8 +69,5 @@ struct BlockDescription {
   bool qk_norm = false;  ///< RMSNorm over the features of each query and key head
   WeightNames names;
 };
-
-/// The description of a configuration's architecture: the one table.
-BlockDescription block_description(const ModelConfig& config);
 
 }  // namespace weir

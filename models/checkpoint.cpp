@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "io/gguf_tokenizer.h"
+#include "models/architecture.h"
 #include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
@@ -22,11 +23,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kHead = "lm_head.weight";
-
 std::string embedding_of(const ModelConfig& config) {
-  return config.architecture == Architecture::gpt2 ? "transformer.wte.weight"
-                                                   : "model.embed_tokens.weight";
+  return std::string(architecture_of(config).block.names.embedding) + ".weight";
+}
+std::string output_of(const ModelConfig& config) {
+  return std::string(architecture_of(config).block.names.output) + ".weight";
 }
 
 // A weight that passes/v_scale adds to the model.
@@ -180,13 +181,15 @@ void Checkpoint::locate(bool gguf) {
   std::vector<std::string> missing;
   Problems problems("checkpoint");
   size_t misshapen = 0;
+  const Architecture& architecture = architecture_of(config_);
   for (const Parameter& parameter : build_model(config_, 1, 1).parameters) {
-    std::vector<std::string> names = hugging_face_names(config_.architecture, parameter.name);
+    std::vector<std::string> names = hugging_face_names(architecture, parameter.name);
     // Of two names for one matrix a writer keeps one.
-    if (config_.tied && parameter.name == embedding_of(config_)) names.emplace_back(kHead);
+    if (config_.tied && parameter.name == embedding_of(config_))
+      names.push_back(output_of(config_));
     StoredAs stored = StoredAs::same;
     if (gguf) {
-      const GgufName name = gguf_name(config_.architecture, parameter.name);
+      const GgufName name = gguf_name(architecture, parameter.name);
       names = {name.name};
       stored = name.stored;
     }
@@ -222,11 +225,11 @@ void Checkpoint::locate(bool gguf) {
 
 void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) {
   std::vector<std::string> extra;
-  const std::string embedding = embedding_of(config_);
+  const std::string embedding = embedding_of(config_), output = output_of(config_);
   for (size_t i = 0; i < used.size(); ++i) {
     const StoredTensor& tensor = weights_->tensors()[i];
-    if (used[i] || (!gguf && is_computed_table(config_.architecture, tensor.name))) continue;
-    if (!gguf && config_.tied && tensor.name == kHead && places_.contains(embedding)) {
+    if (used[i] || (!gguf && is_computed_table(architecture_of(config_), tensor.name))) continue;
+    if (!gguf && config_.tied && tensor.name == output && places_.contains(embedding)) {
       const size_t table = places_.at(embedding).index;
       if (weights_->tensors()[table].shape == tensor.shape) {
         const auto elements = static_cast<size_t>(config_.vocabulary * config_.d_model);
@@ -237,9 +240,8 @@ void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& 
       }
       problems.add(
           fmt::format("{}: the configuration says that the output projection is the "
-                      "embedding (tie_word_embeddings), but lm_head.weight differs from "
-                      "it.",
-                      path_));
+                      "embedding (tie_word_embeddings), but {} differs from it.",
+                      path_, output));
       continue;
     }
     if (is_rewrite_state(tensor.name) && !config_.rewrites.empty()) {
@@ -249,8 +251,8 @@ void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& 
     extra.push_back(tensor.name);
   }
   if (!extra.empty())
-    problems.add(fmt::format("{}: tensors that {} does not have: {}.", path_,
-                             architecture_name(config_.architecture), listed(extra)));
+    problems.add(fmt::format("{}: tensors that {} does not have: {}.", path_, config_.architecture,
+                             listed(extra)));
 }
 
 const Checkpoint::Place& Checkpoint::place_of(const Parameter& parameter) const {

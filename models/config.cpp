@@ -4,23 +4,10 @@
 
 #include <algorithm>
 
+#include "models/architecture.h"
 #include "support/error.h"
 
 namespace weir {
-
-std::string architecture_name(Architecture architecture) {
-  switch (architecture) {
-    case Architecture::llama:
-      return "llama";
-    case Architecture::qwen2:
-      return "qwen2";
-    case Architecture::qwen3:
-      return "qwen3";
-    case Architecture::gpt2:
-      return "gpt2";
-  }
-  internal_error_at("unknown architecture");
-}
 
 ModelConfig resolved(ModelConfig config) {
   if (config.kv_heads == 0) config.kv_heads = config.heads;
@@ -50,18 +37,18 @@ void check_heads(const ModelConfig& given, const ModelConfig& config, Problems& 
         fmt::format("heads {} is no multiple of kv_heads {}. Each key head serves the same "
                     "number of query heads.",
                     config.heads, config.kv_heads));
-  if (config.architecture == Architecture::gpt2) {
-    if (config.kv_heads != config.heads || config.heads * config.d_head != config.d_model)
-      problems.add(fmt::format(
-          "heads {}, kv_heads {} and d_head {}: GPT-2 needs as many key heads as heads, "
-          "and d_model {} / heads features in each.",
-          config.heads, config.kv_heads, config.d_head, config.d_model));
-  } else if (config.d_head % 2 != 0) {
+  const Architecture& architecture = architecture_of(config);
+  if (architecture.full_heads &&
+      (config.kv_heads != config.heads || config.heads * config.d_head != config.d_model))
+    problems.add(fmt::format(
+        "heads {}, kv_heads {} and d_head {}: {} needs as many key heads as heads, "
+        "and d_model {} / heads features in each.",
+        config.heads, config.kv_heads, config.d_head, architecture.title, config.d_model));
+  if (architecture.block.positions == Positions::rotary && config.d_head % 2 != 0)
     problems.add(
         fmt::format("d_head is {}, but rotary embedding pairs features, so an even number "
                     "is needed.",
                     config.d_head));
-  }
 }
 
 void check_rope(const ModelConfig& config, Problems& problems) {
@@ -96,7 +83,7 @@ void check_config(const ModelConfig& given) {
   check_heads(given, config, problems);
   if (!(config.rms_eps >= 0))
     problems.add(fmt::format("rms_eps is {}, but a number >= 0 is needed.", config.rms_eps));
-  if (config.architecture != Architecture::gpt2) check_rope(config, problems);
+  if (architecture_of(config).block.positions == Positions::rotary) check_rope(config, problems);
   problems.raise();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // The configuration of a model: one type for all architectures, which differ in how its numbers are
-// put together (models/block.h).
+// put together (models/architecture.h).
 #include <map>
 #include <string>
 #include <vector>
@@ -8,16 +8,6 @@
 #include "ir/builder.h"
 
 namespace weir {
-
-enum class Architecture : uint8_t {
-  llama,  ///< RMSNorm, rotary embedding, grouped queries, SwiGLU, no biases (Mistral, SmolLM2)
-  qwen2,  ///< the same with biases on the projections to q, k and v
-  qwen3,  ///< the same with RMSNorm over the features of each query and key head
-  gpt2,   ///< LayerNorm, learned positions, biases, GELU
-};
-
-/// "llama", "qwen2", "qwen3", "gpt2".
-std::string architecture_name(Architecture architecture);
 
 struct ModelConfig {
   std::string name = "llama";
@@ -28,15 +18,15 @@ struct ModelConfig {
   int64_t d_head = 0;    ///< 0: d_model / heads
   int64_t d_ff = 320;
   int64_t vocabulary = 67;
-  int64_t context = 128;  ///< T the configuration is meant for; of gpt2, the positions it has
+  int64_t context = 128;  ///< T the configuration is meant for; learned positions are as many
   double rms_eps = 1e-5;  ///< inside the square root of a norm
   double rope_base = 10000;
   double init_deviation = 0.02;
   bool tied = false;  ///< the output projection is the embedding
-  /// Biases on the projections to q, k, v and of the output of attention, and on those of the MLP.
-  /// qwen2 has those of q, k and v without asking, gpt2 has all of them.
+  /// Biases on the projections to q, k, v and of the output of attention, and on those of the MLP,
+  /// of architectures that leave it to the configuration.
   bool attention_bias = false, mlp_bias = false;
-  Architecture architecture = Architecture::llama;
+  std::string architecture = "llama";  ///< a name in models/architectures.cpp
   RopeScaling rope_scaling = {};
   /// Keys that a query sees at most (sliding window); 0: all. No T above it is built.
   int64_t window = 0;

@@ -7,14 +7,13 @@
 #include <functional>
 #include <numbers>
 
+#include "models/architecture.h"
 #include "models/hugging_face_rope.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-constexpr int64_t kMostLayers = 4096, kMostHeads = 1 << 16, kMostWidth = 1 << 24;
 
 // The keys rope.scaling.*, with the defaults of llama.cpp.
 struct RopeKeys {
@@ -52,10 +51,6 @@ void read_size(Reading& r, const GgufValue& value, int64_t most, int64_t& size) 
   size = sizes[0];
 }
 
-Read size(int64_t ModelConfig::* member, int64_t most) {
-  return [=](Reading& r, const GgufValue& v) { read_size(r, v, most, r.config.*member); };
-}
-
 // An f32 stands for its shortest decimal: 1e-05, not 9.999999747378752e-06.
 double decimal(const GgufValue& value) {
   if (value.kind() != GgufKind::f32) return value.number();
@@ -69,10 +64,6 @@ void read_number(Reading& r, const GgufValue& value, double& number) {
     r.problem("{} is {}; a number >= 0 is needed.", value.key(), given);
 }
 
-Read number(double ModelConfig::* member) {
-  return [=](Reading& r, const GgufValue& value) { read_number(r, value, r.config.*member); };
-}
-
 Read rope_number(double RopeKeys::* member) {
   return [=](Reading& r, const GgufValue& value) { read_number(r, value, r.rope.*member); };
 }
@@ -82,8 +73,7 @@ void ignored(Reading&, const GgufValue&) {}
 void read_value_length(Reading& r, const GgufValue& value) {
   int64_t length = 0;
   read_size(r, value, kMostHeads, length);
-  const GgufValue* keys =
-      r.file.find(architecture_name(r.config.architecture) + ".attention.key_length");
+  const GgufValue* keys = r.file.find(r.config.architecture + ".attention.key_length");
   if (keys && keys->whole() != length)
     r.problem("values have {} features a head, but keys {}, which is not implemented.", length,
               keys->whole());
@@ -93,32 +83,16 @@ void read_extrapolation(Reading& r, const GgufValue& value) {
   r.rope.extrapolation = decimal(value);
 }
 
-// When a key has to be there: as llama.cpp asks for it.
-enum class Need : uint8_t { no, always, rms_norm, layer_norm };
-
 struct Key {
   const char* name;  ///< after the architecture and a dot
   Read read;
-  Need need = Need::no;
 };
 
 // clang-format off
-// The keys of an architecture that are understood; others might change the model.
-const std::vector<Key>& keys() {
-  using C = ModelConfig;
+// The keys beside those of the architecture that are understood; others might change the model.
+const std::vector<Key>& common_keys() {
   static const std::vector<Key> table = {
-      {"block_count", size(&C::layers, kMostLayers), Need::always},
-      {"embedding_length", size(&C::d_model, kMostWidth), Need::always},
-      {"feed_forward_length", size(&C::d_ff, kMostWidth), Need::always},
-      {"attention.head_count", size(&C::heads, kMostHeads), Need::always},
-      {"attention.head_count_kv", size(&C::kv_heads, kMostHeads)},
-      {"attention.key_length", size(&C::d_head, kMostHeads)},
       {"attention.value_length", read_value_length},
-      {"attention.layer_norm_rms_epsilon", number(&C::rms_eps), Need::rms_norm},
-      {"attention.layer_norm_epsilon", number(&C::rms_eps), Need::layer_norm},
-      {"attention.sliding_window", size(&C::window, 1LL << 40)},
-      {"context_length", size(&C::context, 1LL << 40), Need::always},
-      {"rope.freq_base", number(&C::rope_base)},
       {"rope.dimension_count", [](Reading& r, const GgufValue& v) { read_size(r, v, kMostHeads, r.rotary_features); }},
       {"rope.scaling.type", [](Reading& r, const GgufValue& v) { r.rope.type = v.text(); }},
       {"rope.scaling.factor", rope_number(&RopeKeys::factor)},
@@ -132,18 +106,41 @@ const std::vector<Key>& keys() {
       {"rope.scaling.finetuned", ignored},
       {"vocab_size", ignored},                            // the embedding says it
       {"tensor_data_layout", ignored},
-      {"use_parallel_residual", ignored},                 // of another architecture
+      // Of other architectures than those that have a key of this name.
+      {"use_parallel_residual", ignored}, {"rope.freq_base", ignored},
+      {"attention.layer_norm_rms_epsilon", ignored}, {"attention.layer_norm_epsilon", ignored},
   };
   return table;
 }
 // clang-format on
 
-Architecture read_architecture(const GgufFile& file) {
+void read_together(Reading& r, TogetherKey key, const GgufValue& value) {
+  switch (key) {
+    case TogetherKey::rope_base:
+      return read_number(r, value, r.config.rope_base);
+    case TogetherKey::window:
+      return read_size(r, value, kMostContext, r.config.window);
+    case TogetherKey::rope_scaling:
+    case TogetherKey::read_only:
+      break;
+  }
+  internal_error_at("a key that GGUF does not have: " + value.key());
+}
+
+void read_own(Reading& r, const ModelKey& key, const GgufValue& value) {
+  if (const auto* size = std::get_if<SizeKey>(&key.meaning))
+    read_size(r, value, size->most, r.config.*size->member);
+  else if (const auto* number = std::get_if<NumberKey>(&key.meaning))
+    read_number(r, value, r.config.*number->member);
+  else
+    read_together(r, std::get<TogetherKey>(key.meaning), value);
+}
+
+const Architecture& read_architecture(const GgufFile& file) {
   const std::string name(file.at("general.architecture").text());
   std::vector<std::string> known;
-  for (Architecture each :
-       {Architecture::llama, Architecture::qwen2, Architecture::qwen3, Architecture::gpt2}) {
-    known.push_back(architecture_name(each));
+  for (const Architecture& each : architectures()) {
+    known.emplace_back(each.name);
     if (known.back() == name) return each;
   }
   user_error("gguf", "{}: general.architecture is {}; implemented are {}.", file.path(), name,
@@ -197,27 +194,29 @@ void read_rope_factors(Reading& r) {
 }
 
 void read_keys(Reading& r) {
-  const std::string prefix = architecture_name(r.config.architecture) + ".";
+  const std::string prefix = r.config.architecture + ".";
+  const std::vector<ModelKey>& own = architecture_of(r.config).keys;
   std::vector<std::string> unknown;
   for (const GgufValue& value : r.file.values()) {
     if (!value.key().starts_with(prefix)) continue;
     const std::string name = value.key().substr(prefix.size());
-    auto key = std::find_if(keys().begin(), keys().end(),
-                            [&](const Key& each) { return each.name == name; });
-    if (key == keys().end())
-      unknown.push_back(value.key());
+    const auto key = std::find_if(own.begin(), own.end(), [&](const ModelKey& each) {
+      return !name.empty() && each.gguf == name;
+    });
+    const auto common = std::find_if(common_keys().begin(), common_keys().end(),
+                                     [&](const Key& each) { return each.name == name; });
+    if (key != own.end())
+      read_own(r, *key, value);
+    else if (common != common_keys().end())
+      common->read(r, value);
     else
-      key->read(r, value);
+      unknown.push_back(value.key());
   }
   if (!unknown.empty())
     r.problem("unknown keys, which might change the model: {}.", join(unknown, ", "));
-  const bool gpt2 = r.config.architecture == Architecture::gpt2;
-  for (const Key& key : keys()) {
-    const bool needed =
-        key.need == Need::always || key.need == (gpt2 ? Need::layer_norm : Need::rms_norm);
-    if (needed && !r.file.find(prefix + key.name))
-      r.problem("{}{} is missing; llama.cpp requires it.", prefix, key.name);
-  }
+  for (const ModelKey& key : own)
+    if (key.gguf_needed && !r.file.find(prefix + key.gguf))
+      r.problem("{}{} is missing; llama.cpp requires it.", prefix, key.gguf);
 }
 
 // What the keys make, as llama.cpp has it: without a type, a factor divides positions.
@@ -231,7 +230,7 @@ void settle_rope(Reading& r) {
   else if (keys.type != "none")
     return r.problem(
         "{}.rope.scaling.type is {}, which is not implemented; none, linear and yarn are.",
-        architecture_name(r.config.architecture), keys.type);
+        r.config.architecture, keys.type);
   s.factor = keys.factor != 0 ? keys.factor : keys.older_factor;
   if (s.factor == 0 || s.kind == RopeKind::none) return;
   if (s.kind == RopeKind::linear) {
@@ -249,17 +248,19 @@ void settle_rope(Reading& r) {
   r.config.rope_scaling = s;
 }
 
-// Of llama and qwen3, whose files have biases or have none.
+// Of architectures whose files have biases or have none.
 void read_biases(Reading& r) {
+  const Architecture& architecture = architecture_of(r.config);
   const auto has = [&](const char* tensor) { return r.model.file_of(tensor) != nullptr; };
+  if (architecture.chooses_mlp_bias) r.config.mlp_bias = has("blk.0.ffn_down.bias");
+  if (!architecture.chooses_attention_bias) return;
   const bool inputs = has("blk.0.attn_q.bias"), output = has("blk.0.attn_output.bias");
   if (inputs != output)
     r.problem(
         "blk.0 has biases on {} of attention, but none on {}, which is not implemented for {}.",
         inputs ? "the inputs" : "the output", inputs ? "the output" : "the inputs",
-        architecture_name(r.config.architecture));
+        r.config.architecture);
   r.config.attention_bias = inputs;
-  if (r.config.architecture == Architecture::llama) r.config.mlp_bias = has("blk.0.ffn_down.bias");
 }
 
 void read_tensors(Reading& r) {
@@ -271,10 +272,10 @@ void read_tensors(Reading& r) {
     r.problem("token_embd.weight has shape [{}]; a matrix is needed.",
               fmt::join(embedding.shape, ","));
   r.config.tied = !r.model.file_of("output.weight");
-  if (r.config.architecture == Architecture::gpt2) return;
+  read_biases(r);
+  if (architecture_of(r.config).block.positions != Positions::rotary) return;
   settle_rope(r);
   read_rope_factors(r);
-  if (r.config.architecture != Architecture::qwen2) read_biases(r);
 }
 
 }  // namespace
@@ -282,8 +283,7 @@ void read_tensors(Reading& r) {
 ModelConfig gguf_model_config(const GgufParts& model) {
   const GgufFile& file = model.metadata();
   Reading r{model, file};
-  r.config.architecture = read_architecture(file);
-  r.config.name = architecture_name(r.config.architecture);
+  r.config.architecture = r.config.name = read_architecture(file).name;
   read_keys(r);
   if (r.problems.empty()) {
     r.config = resolved(r.config);

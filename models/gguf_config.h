@@ -5,12 +5,11 @@
 
 namespace weir {
 
-/// Of `general.architecture` llama (Mistral and SmolLM2, too), qwen2, qwen3 or gpt2. One user error
-/// lists the keys of that architecture which are missing (those that llama.cpp requires are) or
-/// unknown, and the values that are not implemented. The vocabulary is as large as the embedding;
-/// the output is tied if there is no tensor output.weight; biases are those of the first block.
-/// Rotary scaling is that of the keys rope.scaling.*, or recognised from the factors in
-/// rope_freqs.weight.
+/// Of a `general.architecture` that models/architectures.cpp has. One user error lists the keys of
+/// that architecture which are missing (those that llama.cpp requires are) or unknown, and the
+/// values that are not implemented. The vocabulary is as large as the embedding; the output is tied
+/// if there is no tensor output.weight; biases are those of the first block. Rotary scaling is that
+/// of the keys rope.scaling.*, or recognised from the factors in rope_freqs.weight.
 ModelConfig gguf_model_config(const GgufParts& model);
 
 }  // namespace weir

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "io/json_text.h"
@@ -17,58 +16,63 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Architecture architecture_of(const std::string& model_type) {
-  for (Architecture each : {Architecture::qwen2, Architecture::qwen3, Architecture::gpt2})
-    if (model_type == architecture_name(each)) return each;
-  return Architecture::llama;
+struct Found {
+  const Architecture* architecture = nullptr;
+  std::vector<std::string> known;  ///< model types
+};
+
+Found find_model_type(const std::string& name) {
+  Found found;
+  for (const Architecture& architecture : architectures())
+    for (const ModelType& type : architecture.types) {
+      found.known.emplace_back(type.name);
+      if (name == type.name) found.architecture = &architecture;
+    }
+  return found;
 }
 
-Json gpt2_json(const ModelConfig& c) {
-  return {{"architectures", {"GPT2LMHeadModel"}},
-          {"model_type", "gpt2"},
-          {"n_layer", c.layers},
-          {"n_embd", c.d_model},
-          {"n_head", c.heads},
-          {"n_inner", c.d_ff},
-          {"n_positions", c.context},
-          {"vocab_size", c.vocabulary},
-          {"layer_norm_epsilon", c.rms_eps},
-          {"activation_function", "gelu_new"},
-          {"initializer_range", c.init_deviation},
-          {"tie_word_embeddings", c.tied}};
+const ModelType& written_type(const Architecture& architecture, const ModelConfig& c) {
+  for (const ModelType& type : architecture.types)
+    if (type.windowed == (c.window > 0)) return type;
+  return architecture.types.front();
 }
 
-Json llama_json(const ModelConfig& c) {
-  const bool mistral = c.architecture == Architecture::llama && c.window > 0;
-  const char* library_class = mistral                                 ? "MistralForCausalLM"
-                              : c.architecture == Architecture::qwen2 ? "Qwen2ForCausalLM"
-                              : c.architecture == Architecture::qwen3 ? "Qwen3ForCausalLM"
-                                                                      : "LlamaForCausalLM";
-  Json json = {{"architectures", {library_class}},
-               {"model_type", mistral ? "mistral" : architecture_name(c.architecture)},
-               {"num_hidden_layers", c.layers},
-               {"hidden_size", c.d_model},
-               {"num_attention_heads", c.heads},
-               {"num_key_value_heads", c.kv_heads},
-               {"head_dim", c.d_head},
-               {"intermediate_size", c.d_ff},
-               {"vocab_size", c.vocabulary},
-               {"max_position_embeddings", c.context},
-               {"rms_norm_eps", c.rms_eps},
-               {"rope_theta", c.rope_base},
-               {"rope_scaling", hugging_face_rope_scaling(c.rope_scaling)},
-               {"hidden_act", "silu"},
-               {"initializer_range", c.init_deviation},
-               {"tie_word_embeddings", c.tied}};
-  if (c.attention_bias) json["attention_bias"] = true;
-  if (c.mlp_bias) json["mlp_bias"] = true;
-  if (mistral || c.window > 0) json["sliding_window"] = c.window;
-  if (!mistral && c.window > 0) {
-    json["use_sliding_window"] = true;
-    json["max_window_layers"] = 0;
+// Adds what a key of an architecture says to a config.json.
+struct MeaningWriter {
+  const ModelConfig& c;
+  const Json& defaults;  ///< of the library's class
+  const char* key;
+  Json& json;
+
+  void operator()(const SizeKey& size) const { json[key] = c.*size.member; }
+  void operator()(const NumberKey& number) const { json[key] = c.*number.member; }
+  void operator()(const FlagKey& flag) const { json[key] = c.*flag.member; }
+  void operator()(const BiasKey& bias) const {
+    if (c.*bias.member) json[key] = true;
   }
-  return json;
-}
+  void operator()(const WordKey& word) const { json[key] = word.allowed.front(); }
+  void operator()(const FixedKey&) const {}
+  void operator()(const UnreadKey&) const {}
+  void operator()(TogetherKey together) const {
+    switch (together) {
+      case TogetherKey::rope_base:
+        json[key] = c.rope_base;
+        break;
+      case TogetherKey::rope_scaling:
+        json[key] = hugging_face_rope_scaling(c.rope_scaling);
+        break;
+      case TogetherKey::window:
+        if (c.window == 0) break;
+        json[key] = c.window;
+        if (!defaults.contains("use_sliding_window")) break;
+        json["use_sliding_window"] = true;
+        json["max_window_layers"] = 0;
+        break;
+      case TogetherKey::read_only:
+        break;
+    }
+  }
+};
 
 }  // namespace
 
@@ -78,12 +82,13 @@ ModelConfig parse_hugging_face_config(const std::string& text, const std::string
   std::string model_type;
   auto type = json.find("model_type");
   if (type != json.end() && type->is_string()) model_type = type->get<std::string>();
-  static const std::vector<std::string> types = {"llama", "mistral", "qwen2", "qwen3", "gpt2"};
-  if (std::find(types.begin(), types.end(), model_type) == types.end())
+  const Found found = find_model_type(model_type);
+  if (!found.architecture)
     user_error("config.json", "{}: model_type is {}; implemented are {}.", where,
-               type == json.end() ? "missing" : type->dump(), join(types, ", "));
-  HuggingFaceReading r{json, hugging_face_defaults().at(model_type), model_type};
-  r.config.architecture = architecture_of(model_type);
+               type == json.end() ? "missing" : type->dump(), join(found.known, ", "));
+  HuggingFaceReading r{json, hugging_face_defaults().at(model_type), *found.architecture,
+                       model_type};
+  r.config.architecture = found.architecture->name;
   r.config.name = model_type;
   read_hugging_face_keys(r);
   if (r.problems.empty()) {
@@ -102,7 +107,13 @@ ModelConfig parse_hugging_face_config(const std::string& text, const std::string
 
 std::string hugging_face_config(const ModelConfig& config, const std::string& dtype) {
   const ModelConfig c = resolved(config);
-  Json json = c.architecture == Architecture::gpt2 ? gpt2_json(c) : llama_json(c);
+  const Architecture& architecture = architecture_of(c);
+  const ModelType& type = written_type(architecture, c);
+  const Json& defaults = hugging_face_defaults().at(type.name).at("defaults");
+  Json json = {{"architectures", {type.library_class}}, {"model_type", type.name}};
+  for (const ModelKey& key : architecture.keys)
+    if (*key.hugging_face != '\0')
+      std::visit(MeaningWriter{c, defaults, key.hugging_face, json}, key.meaning);
   json["torch_dtype"] = dtype;
   if (!c.rewrites.empty()) json["weir_rewrites"] = c.rewrites;
   return json.dump(2) + "\n";

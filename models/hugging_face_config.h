@@ -6,7 +6,7 @@
 
 namespace weir {
 
-/// Reads a configuration of model_type llama, mistral, qwen2, qwen3 or gpt2 as `transformers` does:
+/// Reads a configuration of a model_type that models/architectures.cpp has as `transformers` does:
 /// a key that is absent has the default of the library's class for that model type; of two keys
 /// that contradict, that counts which counts there, and a note of the configuration says so. One
 /// user error lists keys that are unknown or given twice, and values that would change the model in

@@ -14,41 +14,21 @@ using Json = nlohmann::ordered_json;
 using Reading = HuggingFaceReading;
 using Read = std::function<void(Reading&, const std::string& key, const Json& value)>;
 
-Read size(int64_t ModelConfig::* member, int64_t most) {
-  return [=](Reading& r, const std::string& key, const Json& value) {
-    if (value.is_null())  // where it may be: another size says it
-      r.config.*member = 0;
-    else
-      r.read_size(key, value, most, r.config.*member);
-  };
-}
-
-Read number(double ModelConfig::* member) {
-  return [=](Reading& r, const std::string& key, const Json& value) {
-    r.read_number(key, value, r.config.*member);
-  };
-}
-
-Read flag(bool ModelConfig::* member) {
-  return [=](Reading& r, const std::string& key, const Json& value) {
-    r.read_flag(key, value, r.config.*member);
-  };
-}
-
 // Any other value would make another model.
-Read one_of(std::vector<Json> allowed) {
-  return [allowed = std::move(allowed)](Reading& r, const std::string& key, const Json& value) {
-    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
-    std::vector<std::string> texts;
-    for (const Json& each : allowed) texts.push_back(each.dump());
-    r.problem("{} is {}, which is not implemented; {} is.", key, value.dump(), join(texts, " or "));
-  };
+void check_value(Reading& r, const std::string& key, const Json& value,
+                 const std::vector<Json>& allowed) {
+  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
+  std::vector<std::string> texts;
+  for (const Json& each : allowed) texts.push_back(each.dump());
+  r.problem("{} is {}, which is not implemented; {} is.", key, value.dump(), join(texts, " or "));
 }
 
 // Where another file would leave it out, or say null.
 Read absent_or(std::vector<Json> allowed) {
   allowed.emplace_back(nullptr);
-  return one_of(std::move(allowed));
+  return [allowed = std::move(allowed)](Reading& r, const std::string& key, const Json& value) {
+    check_value(r, key, value, allowed);
+  };
 }
 
 void ignored(Reading&, const std::string&, const Json&) {}
@@ -58,16 +38,6 @@ void passed_over(Reading& r, const std::string& key, const Json& value) {
   if (!value.is_null() && value != false)
     r.note("{} is passed over: transformers does not read it in a model of type {}.", key,
            r.model_type);
-}
-
-// Biases, of the model types that have a choice.
-Read bias(bool ModelConfig::* member) {
-  return [=](Reading& r, const std::string& key, const Json& value) {
-    if (r.library.at("defaults").contains(key))
-      r.read_flag(key, value, r.config.*member);
-    else
-      passed_over(r, key, value);
-  };
 }
 
 // What Weir adds to the configuration of a model that it trained.
@@ -80,60 +50,57 @@ void read_rewrites(Reading& r, const std::string& key, const Json& value) {
   }
 }
 
+// ---- Keys of an architecture, by what they mean. ----
+
+struct MeaningReader {
+  Reading& r;
+  const std::string key;
+  const Json& value;
+
+  void operator()(const SizeKey& size) const {
+    int64_t& member = r.config.*size.member;
+    if (value.is_null())  // where it may be: another size says it
+      member = size.times_width * r.config.d_model;
+    else
+      r.read_size(key, value, size.most, member);
+  }
+  void operator()(const NumberKey& number) const {
+    r.read_number(key, value, r.config.*number.member);
+  }
+  void operator()(const FlagKey& flag) const { r.read_flag(key, value, r.config.*flag.member); }
+  void operator()(const BiasKey& bias) const {
+    if (r.library.at("defaults").contains(key))
+      r.read_flag(key, value, r.config.*bias.member);
+    else
+      passed_over(r, key, value);
+  }
+  void operator()(const WordKey& word) const {
+    check_value(r, key, value, std::vector<Json>(word.allowed.begin(), word.allowed.end()));
+  }
+  void operator()(const FixedKey& fixed) const { check_value(r, key, value, {fixed.value}); }
+  void operator()(const UnreadKey& unread) const {
+    const int64_t counts = r.config.*unread.member;
+    if (value.is_number_unsigned() && value.get<int64_t>() != counts)
+      r.note("{} is {}, but {} {}: the latter is taken, as transformers does.", key, value.dump(),
+             unread.counts, counts);
+  }
+  void operator()(TogetherKey) const {}  // once the sizes are known
+};
+
+bool has(const std::vector<ModelKey>& keys, const std::string& name) {
+  return !name.empty() && std::any_of(keys.begin(), keys.end(), [&](const ModelKey& key) {
+    return key.hugging_face == name;
+  });
+}
+
+// ---- Keys that no architecture has for itself. ----
+
 struct Key {
   const char* name;
   Read read;
-  bool shapes = false;  ///< a size of weights
 };
 
 // clang-format off
-// The keys that a model is made of.
-const std::vector<Key>& llama_keys() {
-  using C = ModelConfig;
-  static const std::vector<Key> keys = {
-      {"num_hidden_layers", size(&C::layers, kMostLayers), true},
-      {"hidden_size", size(&C::d_model, kMostWidth), true},
-      {"num_attention_heads", size(&C::heads, kMostHeads), true},
-      {"num_key_value_heads", size(&C::kv_heads, kMostHeads), true},
-      {"head_dim", size(&C::d_head, kMostHeads), true},
-      {"intermediate_size", size(&C::d_ff, kMostWidth), true},
-      {"vocab_size", size(&C::vocabulary, kMostWidth), true},
-      {"max_position_embeddings", size(&C::context, kMostContext)},
-      {"rms_norm_eps", number(&C::rms_eps)},
-      {"initializer_range", number(&C::init_deviation)},
-      {"tie_word_embeddings", flag(&C::tied)},
-      {"attention_bias", bias(&C::attention_bias)},
-      {"mlp_bias", bias(&C::mlp_bias)},
-      {"hidden_act", one_of({"silu", "swish"})},
-      // Read together, once the sizes are known.
-      {"rope_theta", ignored}, {"rope_scaling", ignored}, {"rope_parameters", ignored},
-      {"partial_rotary_factor", ignored}, {"original_max_position_embeddings", ignored},
-      {"sliding_window", ignored}, {"use_sliding_window", ignored}, {"max_window_layers", ignored},
-      {"layer_types", ignored},
-  };
-  return keys;
-}
-
-const std::vector<Key>& gpt2_keys() {
-  using C = ModelConfig;
-  static const std::vector<Key> keys = {
-      {"n_layer", size(&C::layers, kMostLayers), true},
-      {"n_embd", size(&C::d_model, kMostWidth), true},
-      {"n_head", size(&C::heads, kMostHeads), true},
-      {"n_inner", size(&C::d_ff, kMostWidth)},
-      {"n_positions", size(&C::context, kMostWidth), true},
-      {"vocab_size", size(&C::vocabulary, kMostWidth), true},
-      {"layer_norm_epsilon", number(&C::rms_eps)},
-      {"initializer_range", number(&C::init_deviation)},
-      {"tie_word_embeddings", flag(&C::tied)},
-      {"activation_function", one_of({"gelu_new", "gelu_pytorch_tanh", "gelu_fast"})},
-      {"scale_attn_weights", one_of({true})},
-      {"scale_attn_by_inverse_layer_idx", one_of({false})},
-      {"add_cross_attention", one_of({false})},
-  };
-  return keys;
-}
-
 // What published configurations carry and no computation depends on: names, versions, tokens,
 // training, generation (hugging_face_defaults has more of those), other heads, how arrays are held.
 const std::vector<Key>& harmless_keys() {
@@ -189,10 +156,6 @@ const std::vector<Key>& harmless_keys() {
 }
 // clang-format on
 
-bool has(const std::vector<Key>& keys, const std::string& name) {
-  return std::any_of(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; });
-}
-
 bool nullable(const Reading& r, const std::string& key) {
   // Where an object of rotary parameters has its own base, null stands for nothing; read with them.
   if (key == "rope_theta") return true;
@@ -223,30 +186,33 @@ bool is_stated(const Reading& r, const std::string& key) {
   return false;
 }
 
-void read_own(Reading& r, const std::vector<Key>& keys) {
+void read_own(Reading& r) {
   std::vector<std::string> assumed;
-  for (const Key& key : keys) {
-    const Json& value = value_of(r, key.name);
-    const bool stated = is_stated(r, key.name);
-    if (value.is_null() && stated && !nullable(r, key.name)) {
-      r.problem("{} is null; a value is needed.", key.name);
+  for (const ModelKey& key : r.architecture.keys) {
+    const std::string name = key.hugging_face;
+    if (name.empty()) continue;
+    const Json& value = value_of(r, name);
+    const bool stated = is_stated(r, name);
+    if (value.is_null() && stated && !nullable(r, name)) {
+      r.problem("{} is null; a value is needed.", name);
       continue;
     }
-    if (!stated && !r.library.at("defaults").contains(key.name)) continue;
-    if (!stated && key.shapes && !value.is_null())
-      assumed.push_back(fmt::format("{} {}", key.name, value.dump()));
-    key.read(r, key.name, value);
+    if (!stated && !r.library.at("defaults").contains(name)) continue;
+    const auto* size = std::get_if<SizeKey>(&key.meaning);
+    if (!stated && size && size->shapes && !value.is_null())
+      assumed.push_back(fmt::format("{} {}", name, value.dump()));
+    std::visit(MeaningReader{r, name, value}, key.meaning);
   }
   if (!assumed.empty())
     r.note("the file leaves sizes out, for which the defaults of transformers are taken: {}.",
            join(assumed, ", "));
 }
 
-void read_rest(Reading& r, const std::vector<Key>& own) {
+void read_rest(Reading& r) {
   const std::vector<Key>& harmless = harmless_keys();
   std::vector<std::string> unknown;
   for (const auto& [name, value] : r.file.items()) {
-    if (has(own, name) || r.library.at("aliases").contains(name)) continue;
+    if (has(r.architecture.keys, name) || r.library.at("aliases").contains(name)) continue;
     auto key = std::find_if(harmless.begin(), harmless.end(),
                             [&](const Key& each) { return each.name == name; });
     if (key != harmless.end())
@@ -290,22 +256,24 @@ void check_layer_types(Reading& r) {
               types.size(), r.config.layers);
 }
 
-// Mistral has its window in every layer, Qwen in some and if it is switched on, Llama none.
+// By the library's class: a model without the key has no window, one with a switch has it in some
+// layers if it is switched on, and others have it in every layer.
 void read_window(Reading& r) {
   const size_t before = r.problems.size();
   check_layer_types(r);
-  if (r.problems.size() != before || r.model_type == "llama") return;
-  const bool qwen = r.library.at("defaults").contains("use_sliding_window");
-  bool use = !qwen;
-  if (qwen) r.read_flag("use_sliding_window", r.value("use_sliding_window"), use);
+  const Json& defaults = r.library.at("defaults");
+  if (r.problems.size() != before || !defaults.contains("sliding_window")) return;
+  const bool has_switch = defaults.contains("use_sliding_window");
+  bool use = !has_switch;
+  if (has_switch) r.read_flag("use_sliding_window", r.value("use_sliding_window"), use);
   const Json& window = r.value("sliding_window");
   const bool none = !use || window.is_null();
   const int64_t chosen = windowed_layers(r, !none);
   if (chosen > 0 && none)
     return r.problem("layer_types has sliding_attention, but {}; {}a sliding_window {} needed.",
                      use ? "sliding_window is null" : "use_sliding_window is false",
-                     qwen ? "use_sliding_window true and " : "", qwen ? "are" : "is");
-  if (none || (qwen && chosen == 0)) return;
+                     has_switch ? "use_sliding_window true and " : "", has_switch ? "are" : "is");
+  if (none || (has_switch && chosen == 0)) return;
   r.read_size("sliding_window", window, kMostWidth, r.config.window);
   if (!r.file.contains("sliding_window"))
     r.note("the file leaves sliding_window out: {}, the default of transformers, is taken.",
@@ -315,20 +283,10 @@ void read_window(Reading& r) {
 }  // namespace
 
 void read_hugging_face_keys(HuggingFaceReading& r) {
-  const bool gpt2 = r.config.architecture == Architecture::gpt2;
-  const std::vector<Key>& own = gpt2 ? gpt2_keys() : llama_keys();
-  read_own(r, own);
-  read_rest(r, own);
-  if (gpt2) {
-    if (r.config.d_ff == 0) r.config.d_ff = 4 * r.config.d_model;
-    const Json& n_ctx = r.given("n_ctx");
-    if (n_ctx.is_number_unsigned() && n_ctx.get<int64_t>() != r.config.context)
-      r.note("n_ctx is {}, but n_positions {}: the latter is taken, as transformers does.",
-             n_ctx.dump(), r.config.context);
-    return;
-  }
-  read_hugging_face_rope(r);
-  read_window(r);
+  read_own(r);
+  read_rest(r);
+  if (r.architecture.block.positions == Positions::rotary) read_hugging_face_rope(r);
+  if (has(r.architecture.keys, "sliding_window")) read_window(r);
 }
 
 }  // namespace weir

@@ -7,19 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "models/config.h"
+#include "models/architecture.h"
 
 namespace weir {
-
-// Beyond these no model exists, and products of sizes stay within 63 bits.
-constexpr int64_t kMostLayers = 4096, kMostHeads = 1 << 16, kMostWidth = 1 << 24;
-constexpr int64_t kMostContext = 1LL << 40;
 
 struct HuggingFaceReading {
   using Json = nlohmann::ordered_json;
 
   const Json& file;
   const Json& library;  ///< of hugging_face_defaults(), for this model type
+  const Architecture& architecture;
   std::string model_type;
   ModelConfig config = {};
   std::vector<std::string> problems = {};

@@ -1,6 +1,5 @@
 #include "models/llama.h"
 
-#include "models/transformer.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -57,7 +56,7 @@ ModelConfig llama_config(const std::string& name) {
 }
 
 Model build_llama(const ModelConfig& config, int64_t B, int64_t T) {
-  return build_transformer(config, block_description(config), B, T);
+  return build_model(config, B, T);
 }
 
 }  // namespace weir

@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include "models/architecture.h"
 #include "models/transformer.h"
 
 namespace weir {

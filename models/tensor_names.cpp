@@ -1,108 +1,91 @@
 #include "models/tensor_names.h"
 
+#include <algorithm>
 #include <cctype>
 
+#include "models/architecture.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
 
-// N stands for the layer. Rows of a name ending in '.' serve its weight and its bias.
-struct NameRow {
-  const char* weight;
-  const char* gguf;
-  StoredAs stored = StoredAs::same;
+using Part = const char* WeightNames::*;
+using W = WeightNames;
+
+constexpr Part kOuter[] = {&W::embedding, &W::positions, &W::final_norm, &W::output};
+constexpr Part kNormsOfALayer[] = {&W::attention_norm,     &W::q_norm,   &W::k_norm,
+                                   &W::attention_out_norm, &W::mlp_norm, &W::mlp_out_norm};
+constexpr Part kMatricesOfALayer[] = {&W::q,    &W::k,  &W::v,   &W::qkv, &W::attention_out,
+                                      &W::gate, &W::up, &W::down};
+
+// A name cut at its layer and its last dot: "model.layers.12.mlp.up_proj.weight" is
+// {"12", "mlp.up_proj", "weight"}, "model.norm.weight" is {"", "model.norm", "weight"}.
+struct CutName {
+  std::string layer, part, kind;
 };
 
-// clang-format off
-const std::vector<NameRow> kLlama = {
-    {"model.embed_tokens.",                   "token_embd."},
-    {"model.layers.N.input_layernorm.",       "blk.N.attn_norm."},
-    {"model.layers.N.self_attn.q_proj.",      "blk.N.attn_q.", StoredAs::interleaved_q},
-    {"model.layers.N.self_attn.k_proj.",      "blk.N.attn_k.", StoredAs::interleaved_k},
-    {"model.layers.N.self_attn.v_proj.",      "blk.N.attn_v."},
-    {"model.layers.N.self_attn.q_norm.",      "blk.N.attn_q_norm."},
-    {"model.layers.N.self_attn.k_norm.",      "blk.N.attn_k_norm."},
-    {"model.layers.N.self_attn.o_proj.",      "blk.N.attn_output."},
-    {"model.layers.N.post_attention_layernorm.", "blk.N.ffn_norm."},
-    {"model.layers.N.mlp.gate_proj.",         "blk.N.ffn_gate."},
-    {"model.layers.N.mlp.up_proj.",           "blk.N.ffn_up."},
-    {"model.layers.N.mlp.down_proj.",         "blk.N.ffn_down."},
-    {"model.norm.",                           "output_norm."},
-    {"lm_head.",                              "output."},
-};
-const std::vector<NameRow> kGpt2 = {
-    {"transformer.wte.",                      "token_embd."},
-    {"transformer.wpe.",                      "position_embd."},
-    {"transformer.h.N.ln_1.",                 "blk.N.attn_norm."},
-    {"transformer.h.N.attn.c_attn.",          "blk.N.attn_qkv.", StoredAs::transposed},
-    {"transformer.h.N.attn.c_proj.",          "blk.N.attn_output.", StoredAs::transposed},
-    {"transformer.h.N.ln_2.",                 "blk.N.ffn_norm."},
-    {"transformer.h.N.mlp.c_fc.",             "blk.N.ffn_up.", StoredAs::transposed},
-    {"transformer.h.N.mlp.c_proj.",           "blk.N.ffn_down.", StoredAs::transposed},
-    {"transformer.ln_f.",                     "output_norm."},
-    {"lm_head.",                              "output."},
-};
-// Stored by Hugging Face beside the weights, in some versions.
-const char* const kLlamaTables[] = {"*rotary_emb.inv_freq"};
-const char* const kGpt2Tables[] = {"{transformer.,}h.*.attn.bias", "{transformer.,}h.*.attn.masked_bias"};
-// clang-format on
-
-const std::vector<NameRow>& rows(Architecture architecture) {
-  return architecture == Architecture::gpt2 ? kGpt2 : kLlama;
+CutName cut(const WeightNames& names, const std::string& weight) {
+  CutName result;
+  const size_t dot = weight.rfind('.');
+  result.part = weight.substr(0, dot);
+  result.kind = weight.substr(dot + 1);
+  const std::string layer = names.layer;
+  const size_t number = layer.find("{}");
+  if (!weight.starts_with(layer.substr(0, number))) return result;
+  const auto digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+  const std::string rest = result.part.substr(number);
+  const auto end = std::find_if_not(rest.begin(), rest.end(), digit);
+  result.layer.assign(rest.begin(), end);
+  result.part = std::string(end, rest.end()).substr(layer.size() - number - 2);
+  return result;
 }
 
-// A name cut into what the table has: "model.layers.12.mlp.up_proj.weight" is
-// {"model.layers.N.mlp.up_proj.", "12", "weight"}.
-struct CutName {
-  std::string row, layer, kind;
-};
+template <size_t N>
+Part find(const Part (&parts)[N], const WeightNames& names, const std::string& part) {
+  const auto* found =
+      std::find_if(parts, parts + N, [&](Part each) { return part == names.*each; });
+  return found == parts + N ? nullptr : *found;
+}
 
-CutName cut(const std::string& name) {
-  CutName result;
-  std::vector<std::string> parts = split(name, '.');
-  result.kind = parts.back();
-  parts.pop_back();
-  for (std::string& part : parts) {
-    if (result.layer.empty() && !part.empty() && std::isdigit(static_cast<unsigned char>(part[0])))
-      result.layer = std::exchange(part, "N");
-    result.row += part + ".";
-  }
-  return result;
+StoredAs layout(const Architecture& architecture, Part matrix, const std::string& kind) {
+  if (architecture.block.projections == Projections::joint)
+    return kind == "weight" ? StoredAs::transposed : StoredAs::same;
+  if (architecture.gguf_neighbours && matrix == &W::q) return StoredAs::interleaved_q;
+  if (architecture.gguf_neighbours && matrix == &W::k) return StoredAs::interleaved_k;
+  return StoredAs::same;
 }
 
 }  // namespace
 
-std::vector<std::string> hugging_face_names(Architecture architecture, const std::string& weight) {
-  const std::string prefix = architecture == Architecture::gpt2 ? "transformer." : "model.";
+std::vector<std::string> hugging_face_names(const Architecture& architecture,
+                                            const std::string& weight) {
+  const std::string base = architecture.block.names.base;
   std::vector<std::string> names = {weight};
-  if (weight.starts_with(prefix)) names.push_back(weight.substr(prefix.size()));
+  if (!base.empty() && weight.starts_with(base)) names.push_back(weight.substr(base.size()));
   return names;
 }
 
-GgufName gguf_name(Architecture architecture, const std::string& weight) {
-  const CutName parts = cut(weight);
-  for (const NameRow& row : rows(architecture)) {
-    if (parts.row != row.weight) continue;
-    GgufName result{row.gguf + parts.kind, row.stored};
-    if (size_t at = result.name.find(".N."); at != std::string::npos)
-      result.name.replace(at + 1, 1, parts.layer);
-    const bool interleaved = row.stored != StoredAs::same && row.stored != StoredAs::transposed;
-    if (interleaved && architecture != Architecture::llama) result.stored = StoredAs::same;
-    if (row.stored == StoredAs::transposed && parts.kind == "bias") result.stored = StoredAs::same;
-    return result;
+GgufName gguf_name(const Architecture& architecture, const std::string& weight) {
+  const WeightNames &names = architecture.block.names, &gguf = architecture.gguf_names;
+  const CutName name = cut(names, weight);
+  if (name.layer.empty()) {
+    if (const Part part = find(kOuter, names, name.part))
+      return {std::string(gguf.*part) + "." + name.kind};
+  } else {
+    std::string layer = gguf.layer;
+    layer.replace(layer.find("{}"), 2, name.layer);
+    if (const Part part = find(kNormsOfALayer, names, name.part))
+      return {layer + gguf.*part + "." + name.kind};
+    if (const Part part = find(kMatricesOfALayer, names, name.part))
+      return {layer + gguf.*part + "." + name.kind, layout(architecture, part, name.kind)};
   }
-  internal_error_at("no row for the weight " + weight);
+  internal_error_at("no name in GGUF for the weight " + weight);
 }
 
-bool is_computed_table(Architecture architecture, const std::string& stored) {
-  auto matches = [&](const auto& patterns) {
-    for (const char* pattern : patterns)
-      if (glob_match(pattern, stored)) return true;
-    return false;
-  };
-  return architecture == Architecture::gpt2 ? matches(kGpt2Tables) : matches(kLlamaTables);
+bool is_computed_table(const Architecture& architecture, const std::string& stored) {
+  return std::any_of(architecture.computed_tables.begin(), architecture.computed_tables.end(),
+                     [&](const char* pattern) { return glob_match(pattern, stored); });
 }
 
 }  // namespace weir

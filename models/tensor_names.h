@@ -1,14 +1,14 @@
 #pragma once
-// The one table of tensor names: how the weights of each architecture are called and laid out in
-// files of Hugging Face and in GGUF.
+// How the weights of an architecture are called and laid out in files of Hugging Face and in GGUF,
+// by the names in its description.
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "models/config.h"
-
 namespace weir {
+
+struct Architecture;
 
 /// How the stored elements become those of the weight.
 enum class StoredAs : uint8_t {
@@ -25,13 +25,14 @@ struct GgufName {
 
 /// The names under which files of Hugging Face have the weight, the usual one (its own) first: the
 /// library leaves the prefix "model." or "transformer." out when it saves a model without its head.
-std::vector<std::string> hugging_face_names(Architecture architecture, const std::string& weight);
+std::vector<std::string> hugging_face_names(const Architecture& architecture,
+                                            const std::string& weight);
 
 /// The name of the weight in GGUF.
-GgufName gguf_name(Architecture architecture, const std::string& weight);
+GgufName gguf_name(const Architecture& architecture, const std::string& weight);
 
 /// Whether a stored tensor that is no weight can be left aside: tables that the library computes
 /// (rotary frequencies, causal masks).
-bool is_computed_table(Architecture architecture, const std::string& stored);
+bool is_computed_table(const Architecture& architecture, const std::string& stored);
 
 }  // namespace weir

@@ -18,10 +18,10 @@ std::string folder_of(const std::string& name) {
   return std::string(WEIR_TEST_DATA) + "/models/" + name;
 }
 
-class Architectures : public ::testing::TestWithParam<const char*> {
+class Architectures : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const std::string name = GetParam();
+    const std::string& name = GetParam();
     reference_ = test::read_reference("../models/" + name + "/reference");
     Checkpoint checkpoint = Checkpoint::open(folder_of(name));
     EXPECT_EQ(checkpoint.name(), name);
@@ -89,10 +89,8 @@ TEST_P(Architectures, LossAndGradientsFromPrimitivesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Architectures,
-                         ::testing::Values("llama", "llama3", "llama_bias", "mistral", "qwen2",
-                                           "qwen2_yarn", "qwen3", "qwen3_yarn", "gpt2",
-                                           "gpt2_untied", "gpt2_headless"),
-                         [](const auto& info) { return std::string(info.param); });
+                         ::testing::ValuesIn(test::model_cases("config.json")),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace weir

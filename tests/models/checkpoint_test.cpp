@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
+#include "testing/reference_data.h"
 
 namespace weir {
 namespace {
@@ -81,10 +82,10 @@ class CheckpointFolder : public ::testing::Test {
   std::vector<std::byte> zeros_;
 };
 
-class GgufCheckpoint : public ::testing::TestWithParam<const char*> {};
+class GgufCheckpoint : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GgufCheckpoint, IsTheModelOfTheFolder) {
-  const std::string name = GetParam();
+  const std::string& name = GetParam();
   const Checkpoint folder = Checkpoint::open(folder_of(name));
   const Checkpoint file = Checkpoint::open(folder_of(name) + "/" + name + ".gguf");
   EXPECT_EQ(file.name(), name);
@@ -102,10 +103,8 @@ TEST_P(GgufCheckpoint, IsTheModelOfTheFolder) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GgufCheckpoint,
-                         ::testing::Values("llama3", "llama_bias", "mistral", "qwen2", "qwen2_yarn",
-                                           "qwen3", "gpt2_headless"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Cases, GgufCheckpoint, ::testing::ValuesIn(test::model_cases("*.gguf")),
+                         [](const auto& info) { return info.param; });
 
 TEST_F(CheckpointFolder, ListsAllTensorsThatDoNotFit) {
   copy("llama", {"config.json"});

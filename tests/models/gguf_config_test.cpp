@@ -7,7 +7,9 @@
 #include <span>
 
 #include "io/gguf_test_util.h"
+#include "models/architecture.h"
 #include "support/error.h"
+#include "support/text.h"
 
 namespace weir {
 namespace {
@@ -86,9 +88,9 @@ TEST(GgufConfig, ListsAllThatIsNotImplemented) {
             "implemented.\n"
             "  - m.gguf: unknown keys, which might change the model: llama.expert_count.\n"
             "  - m.gguf: llama.block_count is missing; llama.cpp requires it.\n"
+            "  - m.gguf: llama.context_length is missing; llama.cpp requires it.\n"
             "  - m.gguf: llama.attention.layer_norm_rms_epsilon is missing; llama.cpp requires "
-            "it.\n"
-            "  - m.gguf: llama.context_length is missing; llama.cpp requires it.");
+            "it.");
 }
 
 TEST(GgufConfig, RefusesSizesThatNoModelHas) {
@@ -105,9 +107,10 @@ TEST(GgufConfig, RefusesPartialRotationAndOtherModels) {
             "[gguf] m.gguf: 4 of 8 features a head are rotated; all or none is implemented.");
   b = llama();
   b.values[0] = GgufBuilder().text("general.architecture", "mamba").values[0];
-  EXPECT_EQ(error_of(b),
-            "[gguf] m.gguf: general.architecture is mamba; implemented are llama, qwen2, qwen3, "
-            "gpt2.");
+  std::vector<std::string> names;
+  for (const Architecture& each : architectures()) names.emplace_back(each.name);
+  EXPECT_EQ(error_of(b), "[gguf] m.gguf: general.architecture is mamba; implemented are " +
+                             join(names, ", ") + ".");
 }
 
 TEST(GgufConfig, ReadsTheScalingOfItsKeys) {

@@ -3,19 +3,26 @@
 
     /tmp/reference/bin/python tests/reference/config_defaults.py > models/hugging_face_defaults.cpp
 
-For each model type: the default of every field of its configuration class, the fields that may be null,
-and the parameters of generation that a config.json may carry, which no model reads.
+For each model type in models/architectures.cpp: the default of every field of its configuration class, the fields that
+may be null, and the parameters of generation that a config.json may carry, which no model reads.
 """
 
 import json
+import pathlib
+import re
 import types
 import typing
 
 import transformers
-from transformers import GPT2Config, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.generation import GenerationConfig
 
-CLASSES = (LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GPT2Config)
+TABLE = pathlib.Path(__file__).resolve().parents[2] / "models" / "architectures.cpp"
+
+
+def model_types() -> list[str]:
+    """Of the rows of the table, which have {"llama", "LlamaForCausalLM"}."""
+    return re.findall(r'\{"(\w+)", "\w+(?:ForCausalLM|LMHeadModel)"', TABLE.read_text())
 
 
 def may_be_null(annotation) -> bool:
@@ -38,9 +45,10 @@ def table_of(config_class) -> dict:
 
 
 def main() -> None:
-    table = {each.model_type: table_of(each) for each in CLASSES}
+    table = {name: table_of(CONFIG_MAPPING[name]) for name in model_types()}
+    assert len(table) >= 5
     table["generation"] = sorted(GenerationConfig._get_default_generation_params())
-    assert issubclass(LlamaConfig, PreTrainedConfig)
+    assert all(issubclass(CONFIG_MAPPING[name], PreTrainedConfig) for name in model_types())
     text = json.dumps(table, indent=1, sort_keys=False)
     print(f"""// Made by tests/reference/config_defaults.py from transformers {transformers.__version__}.
 #include "models/hugging_face_defaults.h"

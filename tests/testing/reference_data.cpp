@@ -1,6 +1,8 @@
 #include "testing/reference_data.h"
 
 #include <cstring>
+#include <filesystem>
+#include <set>
 
 #include "io/safetensors.h"
 #include "support/error.h"
@@ -62,6 +64,15 @@ std::map<std::string, ReferenceCase> read_cases(const std::string& name) {
     kind[parts[2]] = tensor;
   }
   return cases;
+}
+
+std::vector<std::string> model_cases(const std::string& file) {
+  namespace fs = std::filesystem;
+  std::set<std::string> folders;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(WEIR_TEST_DATA) / "models"))
+    if (glob_match(file, entry.path().filename().string()))
+      folders.insert(entry.path().parent_path().filename().string());
+  return {folders.begin(), folders.end()};
 }
 
 }  // namespace weir::test

@@ -3,6 +3,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "interpret/host_tensor.h"
 
@@ -25,5 +26,8 @@ struct ReferenceCase {
 
 /// The cases of `op_NAME.safetensors`.
 std::map<std::string, ReferenceCase> read_cases(const std::string& name);
+
+/// The folders of tests/data/models that hold a file of this name (a glob), in order.
+std::vector<std::string> model_cases(const std::string& file);
 
 }  // namespace weir::test

@@ -165,21 +165,22 @@ struct AttentionResult {
   /// (ir/normalizer.h).
   Tensor rows;
 };
+/// With a `cap` that is not 0 scores are cap tanh(scale q k^T / cap).
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale,
                           AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                          const Where& where = Where::current());
+                          double cap = 0, const Where& where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale,
                          AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                         const Where& where = Where::current());
+                         double cap = 0, const Where& where = Where::current());
 /// Its scores [B,H,T,S] likewise, minus infinity where a query does not see a key.
-Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale, double cap = 0,
                         const Where& where = Where::current());
 /// The log-sum-exp [B,H,T] of that attention's rows: weights are exp(score - lse).
 Tensor attention_lse(const Tensor& rows, double scale,
-                     AttentionNormalizer normalizer = AttentionNormalizer::softmax,
+                     AttentionNormalizer normalizer = AttentionNormalizer::softmax, double cap = 0,
                      const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                const Where& where = Where::current());

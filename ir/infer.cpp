@@ -88,8 +88,15 @@ class Inference : PrimitiveTypes {
           factor, low, high, attrs_.get_int("context"));
   }
 
+  void check_cap() {
+    if (attrs_.has("cap") &&
+        !(attrs_.get_float("cap") > 0 && std::isfinite(attrs_.get_float("cap"))))
+      fail("cap {}: a positive number is needed; without one, leave the attribute out.",
+           attrs_.get_float("cap"));
+  }
   void check_heads() {
     normalizer_of(attrs_);  // a user error if there is no such normaliser
+    check_cap();
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
     const bool values =
         op_ == Op::attention || op_ == Op::attention_grad || op_ == Op::attention_score_grad;
@@ -134,6 +141,7 @@ class Inference : PrimitiveTypes {
   }
   Type attention_lse() {
     const int64_t numbers = info(normalizer_of(attrs_)).row_numbers();
+    check_cap();
     need_float(0);
     need_rank(0, 4, fmt::format("row statistics in [B,H,{},T]", numbers).c_str());
     const Shape& rows = in(0).shape;

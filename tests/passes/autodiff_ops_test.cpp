@@ -125,7 +125,10 @@ std::vector<Sample> samples_of(Op op) {
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}}},
               {{q, keys, keys}, {{"causal", false}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"normalizer", "softmax-1"}}},
-              {{q, keys, keys}, {{"causal", false}, {"scale", 4.0}, {"normalizer", "softmax-1"}}}};
+              {{q, keys, keys}, {{"causal", false}, {"scale", 4.0}, {"normalizer", "softmax-1"}}},
+              {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"cap", 0.3}}},
+              {{q, keys, keys},
+               {{"causal", false}, {"scale", -2.0}, {"cap", 1.5}, {"normalizer", "softmax-1"}}}};
     case Op::v_scale:
       return {{{kv}, {{"c", 0.7}, {"variant", "full"}}},
               {{kv, f32({2})}, {{"c", 0.7}, {"variant", "full"}}}};

@@ -290,6 +290,7 @@ void GraphGenerator::make_attention(Op op) {
   const std::vector<AttentionNormalizer>& normalizers = all_normalizers();
   set_normalizer(attrs, normalizers[static_cast<size_t>(
                             random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))]);
+  if (random_.chance(0.3)) attrs.set("cap", random_.chance(0.5) ? 0.7 : 5.0);
   std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
   if (op == Op::attention) {
     keep(forward[0], 3);

@@ -293,9 +293,9 @@ Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string
                const Where& where) {
   return add_one(Op::v_scale, {v, theta}, {{"c", c}, {"variant", variant}}, where);
 }
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale, double cap,
                      const Where& where) {
-  return add_one(Op::cross_entropy, {logits, targets, scale}, {}, where);
+  return add_one(Op::cross_entropy, {logits, targets, scale}, with_cap({}, cap), where);
 }
 
 // Operators cannot take a place.

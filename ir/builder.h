@@ -186,9 +186,10 @@ Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
                const Where& where = Where::current());
-/// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored.
+/// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored. With
+/// a `cap` that is not 0 logits are cap tanh(logits / cap).
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
-                     const Where& where = Where::current());
+                     double cap = 0, const Where& where = Where::current());
 
 Tensor operator+(const Tensor& x, const Tensor& y);
 Tensor operator-(const Tensor& x, const Tensor& y);

@@ -209,6 +209,7 @@ class Inference : PrimitiveTypes {
   }
 
   Type cross_entropy() {
+    check_cap();
     need_float(0);
     need_rank(0, 2, "logits [N,V]");
     need_type(1, i32({in(0).shape[0]}), "targets");
@@ -216,6 +217,7 @@ class Inference : PrimitiveTypes {
     return {in(0).dtype, {}};
   }
   std::vector<Type> linear_cross_entropy(bool gradient) {
+    check_cap();
     need_float(0);
     need_rank(0, 2, "x [N,D]");
     need_rank(1, 2, "w [V,D]");

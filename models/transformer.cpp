@@ -329,9 +329,9 @@ class Transformer {
     Tensor n = normalized.named("ln_final.hook_normalized");
     Tensor logits = linear(reshape(n, {B_ * T_, c_.d_model}),
                            weights_.weight(c_.tied ? names_.embedding : names_.output));
-    if (c_.logit_cap != 0) logits = tanh(logits * (1 / c_.logit_cap)) * c_.logit_cap;
-    logits.named("hook_logits");
-    b_.output("loss", cross_entropy(logits, reshape(targets_, {B_ * T_}), loss_scale_));
+    const double cap = c_.logit_cap;
+    (cap != 0 ? tanh(logits * (1 / cap)) * cap : logits).named("hook_logits");
+    b_.output("loss", cross_entropy(logits, reshape(targets_, {B_ * T_}), loss_scale_, cap));
     return {b_.finish(), weights_.parameters()};
   }
 

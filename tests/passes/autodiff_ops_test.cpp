@@ -133,9 +133,10 @@ std::vector<Sample> samples_of(Op op) {
       return {{{kv}, {{"c", 0.7}, {"variant", "full"}}},
               {{kv, f32({2})}, {{"c", 0.7}, {"variant", "full"}}}};
     case Op::cross_entropy:
-      return {{{rows, i32({6}), f32({})}, {}}};
+      return {{{rows, i32({6}), f32({})}, {}}, {{rows, i32({6}), f32({})}, {{"cap", 1.5}}}};
     case Op::linear_cross_entropy:
-      return {{{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {}}};
+      return {{{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {}},
+              {{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {{"cap", 0.8}}}};
 
     case Op::straight_through:  // its gradient is not that of its value
     case Op::input:

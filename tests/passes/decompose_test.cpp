@@ -76,6 +76,9 @@ std::vector<Case> cases() {
        {{"base", 500.0}, {"factor", 4.0}, {"begin", 0.5}, {"end", 2.0}, {"amplitude", 1.125}},
        {heads}},
       {Op::cross_entropy, {}, {f32({9, 3}), i32({9}), scalar}, -30, 30},
+      {Op::cross_entropy, {{"cap", 5.0}}, {f32({9, 3}), i32({9}), scalar}, -30, 30},
+      {Op::linear_cross_entropy, {{"cap", 1.5}}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
+      {Op::linear_cross_entropy_grad, {{"cap", 1.5}}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
       {Op::linear_cross_entropy, {}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
       {Op::linear_cross_entropy_grad, {}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
   };

@@ -98,13 +98,22 @@ class Heads {
   /// infinity.
   Matrix scores(int64_t b, int64_t h) const {
     Matrix s = of_query(q_, b, h) * (transform_.keys_scale * of_key(k_, b, h).transpose());
+    if (transform_.cap != 0)
+      s = s.unaryExpr([&](double product) { return std::tanh(transform_.tanh_scale * product); });
     for (int64_t t = 0; t < queries(); ++t)
       for (int64_t j = visible(t); j < keys(); ++j)
         s(t, j) = -std::numeric_limits<double>::infinity();
     return s;
   }
-  /// The gradient of a product of query and key from that of its score.
-  double product_gradient(double of_score) const { return transform_.scale * of_score; }
+  /// The gradients of products of queries and keys from those of their scores.
+  Matrix product_gradients(int64_t b, int64_t h, const Matrix& of_scores) const {
+    Matrix gradients = transform_.scale * of_scores;
+    if (transform_.cap == 0) return gradients;
+    const Matrix s = scores(b, h);
+    for (int64_t t = 0; t < queries(); ++t)
+      for (int64_t j = 0; j < visible(t); ++j) gradients(t, j) *= 1 - s(t, j) * s(t, j);
+    return gradients;
+  }
   double difference(double score, double reference) const {
     return transform_.difference_scale * (score - reference);
   }
@@ -208,8 +217,8 @@ Results attention_grad(const Call& call) {
     auto g = heads.of_query(dout, b, h);
     Vector delta = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
     Matrix da = g * heads.of_key(v, b, h).transpose();
-    Matrix ds = heads.score_gradients(b, h, rows, a, da, delta);
-    ds = ds.unaryExpr([&](double x) { return heads.product_gradient(x); });
+    const Matrix ds =
+        heads.product_gradients(b, h, heads.score_gradients(b, h, rows, a, da, delta));
     heads.of_query(dq, b, h).noalias() += ds * heads.of_key(k, b, h);
     heads.of_key(dk, b, h).noalias() += ds.transpose() * heads.of_query(q, b, h);
     heads.of_key(dv, b, h).noalias() += a.transpose() * g;

@@ -15,6 +15,14 @@ double row_loss(const Row& logits, int64_t target) {
   return largest + std::log((logits.array() - largest).exp().sum()) - logits(target);
 }
 
+// The cap that an op has for its logits; 0 for none.
+double cap_of(const Call& call) {
+  return call.attrs().has("cap") ? call.attrs().get_float("cap") : 0;
+}
+Matrix capped(const Matrix& logits, double cap) {
+  return logits.unaryExpr([&](double x) { return cap * std::tanh(x / cap); });
+}
+
 // The logits x w^T of linear_cross_entropy by blocks of rows, so that memory stays small:
 // f(first row, logits of the block).
 template <typename F>
@@ -26,6 +34,7 @@ void each_block(const Call& call, const F& f) {
     int64_t count = std::min(kBlock, rows - first);
     Matrix logits = view(x, first * width, count, width, width) *
                     view(w, 0, vocabulary, width, width).transpose();
+    if (const double cap = cap_of(call); cap != 0) logits = capped(logits, cap);
     f(first, logits);
   }
 }
@@ -37,9 +46,14 @@ Results cross_entropy(const Call& call) {
   int64_t rows = logits.shape()[0], vocabulary = logits.shape()[1];
   check_ids(call, targets, vocabulary, true);
   auto matrix = view(logits, 0, rows, vocabulary, vocabulary);
+  const double cap = cap_of(call);
   double sum = 0;
-  for (int64_t i = 0; i < rows; ++i)
-    if (targets.data[i] >= 0) sum += row_loss(matrix.row(i), static_cast<int64_t>(targets.data[i]));
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto target = static_cast<int64_t>(targets.data[i]);
+    if (target < 0) continue;
+    sum += cap == 0 ? row_loss(matrix.row(i), target)
+                    : row_loss(capped(matrix.row(i), cap).row(0), target);
+  }
   return results(HostTensor{call.type(), {call.scalar(2) * sum}});
 }
 
@@ -61,6 +75,7 @@ Results linear_cross_entropy_grad(const Call& call) {
   int64_t width = x.shape()[1], vocabulary = w.shape()[0];
   check_ids(call, targets, vocabulary, true);
   double scale = call.scalar(3), sum = 0;
+  const double cap = cap_of(call);
   HostTensor dx = zeros(call.type(1)), dw = zeros(call.type(2));
   each_block(call, [&](int64_t first, Matrix& logits) {
     for (int64_t i = 0; i < logits.rows(); ++i) {
@@ -71,10 +86,12 @@ Results linear_cross_entropy_grad(const Call& call) {
         continue;
       }
       sum += row_loss(row, target);
+      const Matrix bent = cap != 0 ? Matrix(row) : Matrix();
       double largest = row.maxCoeff<Eigen::PropagateNaN>();
       row = (row.array() - largest).exp().matrix();
       row *= scale / row.sum();
       row(target) -= scale;
+      if (cap != 0) row = row.array() * (1 - (bent.array() / cap).square());
     }
     view(dx, first * width, logits.rows(), width, width).noalias() =
         logits * view(w, 0, vocabulary, width, width);

@@ -256,26 +256,33 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling, const Wher
   }
   return add_one(Op::rope, {x}, attrs, where);
 }
+static Attrs with_cap(Attrs attrs, double cap) {
+  if (cap != 0) attrs.set("cap", cap);
+  return attrs;
+}
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
-                          double scale, AttentionNormalizer normalizer, const Where& where) {
-  Attrs attrs{{"causal", causal}, {"scale", scale}};
+                          double scale, AttentionNormalizer normalizer, double cap,
+                          const Where& where) {
+  Attrs attrs = with_cap({{"causal", causal}, {"scale", scale}}, cap);
   set_normalizer(attrs, normalizer);
   std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v}, attrs, where);
   return {results[0], results[1]};
 }
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
-                         double scale, AttentionNormalizer normalizer, const Where& where) {
-  Attrs attrs{{"causal", causal}, {"scale", scale}};
+                         double scale, AttentionNormalizer normalizer, double cap,
+                         const Where& where) {
+  Attrs attrs = with_cap({{"causal", causal}, {"scale", scale}}, cap);
   set_normalizer(attrs, normalizer);
   return add_one(Op::attention_pattern, {q, k, rows}, attrs, where);
 }
-Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale, double cap,
                         const Where& where) {
-  return add_one(Op::attention_scores, {q, k}, {{"causal", causal}, {"scale", scale}}, where);
+  return add_one(Op::attention_scores, {q, k},
+                 with_cap({{"causal", causal}, {"scale", scale}}, cap), where);
 }
-Tensor attention_lse(const Tensor& rows, double scale, AttentionNormalizer normalizer,
+Tensor attention_lse(const Tensor& rows, double scale, AttentionNormalizer normalizer, double cap,
                      const Where& where) {
-  Attrs attrs{{"scale", scale}};
+  Attrs attrs = with_cap({{"scale", scale}}, cap);
   set_normalizer(attrs, normalizer);
   return add_one(Op::attention_lse, {rows}, attrs, where);
 }
@@ -286,9 +293,9 @@ Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string
                const Where& where) {
   return add_one(Op::v_scale, {v, theta}, {{"c", c}, {"variant", variant}}, where);
 }
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale, double cap,
                      const Where& where) {
-  return add_one(Op::cross_entropy, {logits, targets, scale}, {}, where);
+  return add_one(Op::cross_entropy, {logits, targets, scale}, with_cap({}, cap), where);
 }
 
 // Operators cannot take a place.

@@ -165,29 +165,31 @@ struct AttentionResult {
   /// (ir/normalizer.h).
   Tensor rows;
 };
+/// With a `cap` that is not 0 scores are cap tanh(scale q k^T / cap).
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
                           double scale,
                           AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                          const Where& where = Where::current());
+                          double cap = 0, const Where& where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale,
                          AttentionNormalizer normalizer = AttentionNormalizer::softmax,
-                         const Where& where = Where::current());
+                         double cap = 0, const Where& where = Where::current());
 /// Its scores [B,H,T,S] likewise, minus infinity where a query does not see a key.
-Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale,
+Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double scale, double cap = 0,
                         const Where& where = Where::current());
 /// The log-sum-exp [B,H,T] of that attention's rows: weights are exp(score - lse).
 Tensor attention_lse(const Tensor& rows, double scale,
-                     AttentionNormalizer normalizer = AttentionNormalizer::softmax,
+                     AttentionNormalizer normalizer = AttentionNormalizer::softmax, double cap = 0,
                      const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,
                const Where& where = Where::current());
-/// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored.
+/// scale * sum over rows of the cross entropy in nats; targets [N] i32, negative ones ignored. With
+/// a `cap` that is not 0 logits are cap tanh(logits / cap).
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& scale,
-                     const Where& where = Where::current());
+                     double cap = 0, const Where& where = Where::current());
 
 Tensor operator+(const Tensor& x, const Tensor& y);
 Tensor operator-(const Tensor& x, const Tensor& y);

@@ -91,8 +91,15 @@ class Inference : PrimitiveTypes {
           factor, low, high, attrs_.get_int("context"));
   }
 
+  void check_cap() {
+    if (attrs_.has("cap") &&
+        !(attrs_.get_float("cap") > 0 && std::isfinite(attrs_.get_float("cap"))))
+      fail("cap {}: a positive number is needed; without one, leave the attribute out.",
+           attrs_.get_float("cap"));
+  }
   void check_heads() {
     normalizer_of(attrs_);  // a user error if there is no such normaliser
+    check_cap();
     const int64_t key_block = attrs_.get_int_or("key_block", 1);
     if (key_block < 1 || key_block > kMaxKeyBlock)
       fail("key_block is {}, but 1 to {} keys at a time are possible.", key_block, kMaxKeyBlock);
@@ -140,6 +147,7 @@ class Inference : PrimitiveTypes {
   }
   Type attention_lse() {
     const int64_t numbers = info(normalizer_of(attrs_)).row_numbers();
+    check_cap();
     need_float(0);
     need_rank(0, 4, fmt::format("row statistics in [B,H,{},T]", numbers).c_str());
     const Shape& rows = in(0).shape;
@@ -207,6 +215,7 @@ class Inference : PrimitiveTypes {
   }
 
   Type cross_entropy() {
+    check_cap();
     need_float(0);
     need_rank(0, 2, "logits [N,V]");
     need_type(1, i32({in(0).shape[0]}), "targets");
@@ -214,6 +223,7 @@ class Inference : PrimitiveTypes {
     return {in(0).dtype, {}};
   }
   std::vector<Type> linear_cross_entropy(bool gradient) {
+    check_cap();
     need_float(0);
     need_rank(0, 2, "x [N,D]");
     need_rank(1, 2, "w [V,D]");

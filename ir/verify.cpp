@@ -133,7 +133,7 @@ class StageRules {
     }
   }
 
-  // What the rows of an attention say of its weights depends on its normaliser.
+  // What the rows of an attention say of its weights depends on its normaliser and its cap.
   void same_normalizer(int32_t id) {
     const Node& n = graph_.node(id);
     for (Value input : n.inputs) {
@@ -145,6 +145,12 @@ class StageRules {
         report_(id, fmt::format("{} has the normalizer {} of the attention whose rows it takes, "
                                 "not {}",
                                 op_name(n.op), of, own));
+      const auto cap = [](const Attrs& attrs) {
+        return attrs.has("cap") ? attrs.get_float("cap") : 0;
+      };
+      if (cap(from.attrs) != cap(n.attrs))
+        report_(id, fmt::format("{} has the cap {} of the attention whose rows it takes, not {}",
+                                op_name(n.op), cap(from.attrs), cap(n.attrs)));
     }
   }
 

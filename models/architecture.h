@@ -25,7 +25,7 @@ struct SizeKey {
   bool shapes = false;  ///< a size of weights: a warning says when its default is taken
   int64_t times_width = 0;
 };
-/// A number >= 0.
+/// A number >= 0. Where it may be null that becomes 0, and 0 is written as null.
 struct NumberKey {
   double ModelConfig::* member;
 };
@@ -41,7 +41,7 @@ struct BiasKey {
 struct WordKey {
   std::vector<const char*> allowed;
 };
-/// Any other value would make another model. Not written.
+/// Any other value would make another model, but null where it may be. Not written.
 struct FixedKey {
   bool value;
 };
@@ -51,7 +51,7 @@ struct UnreadKey {
   const char* counts;  ///< the key that does
 };
 /// Keys that models/hugging_face_rope.h and the window's reader read together; one key of each
-/// group stands for what is written.
+/// group stands for what is written. What is `read_only` is not written, or read by nothing.
 enum class TogetherKey : uint8_t { rope_base, rope_scaling, window, read_only };
 
 using KeyMeaning =
@@ -92,6 +92,10 @@ struct Architecture {
   std::vector<const char*> computed_tables;
   /// The names of the weights in GGUF.
   WeightNames gguf_names;
+  /// What llama.cpp takes for keys that a file leaves out.
+  ModelConfig gguf_start = {};
+  /// What it derives from other keys, as GGUF has none for it; null: nothing.
+  void (*gguf_derived)(ModelConfig&) = nullptr;
 };
 
 /// All, in the order in which messages list them.

@@ -1,5 +1,7 @@
 // The table of architectures. A further one is a row here, and its defaults by
 // tests/reference/config_defaults.py.
+#include <string_view>
+
 #include "models/architecture.h"
 #include "support/error.h"
 
@@ -25,6 +27,22 @@ constexpr WeightNames kLlamaNames = {.base = "model.",
                                      .up = "mlp.up_proj",
                                      .down = "mlp.down_proj",
                                      .final_norm = "model.norm"};
+
+constexpr WeightNames kGemma2Names = {.base = "model.",
+                                      .embedding = "model.embed_tokens",
+                                      .layer = "model.layers.{}.",
+                                      .attention_norm = "input_layernorm",
+                                      .q = "self_attn.q_proj",
+                                      .k = "self_attn.k_proj",
+                                      .v = "self_attn.v_proj",
+                                      .attention_out = "self_attn.o_proj",
+                                      .attention_out_norm = "post_attention_layernorm",
+                                      .mlp_norm = "pre_feedforward_layernorm",
+                                      .gate = "mlp.gate_proj",
+                                      .up = "mlp.up_proj",
+                                      .down = "mlp.down_proj",
+                                      .mlp_out_norm = "post_feedforward_layernorm",
+                                      .final_norm = "model.norm"};
 
 constexpr WeightNames kGpt2Names = {.base = "transformer.",
                                     .embedding = "transformer.wte",
@@ -91,6 +109,29 @@ const std::vector<ModelKey>& llama_keys() {
   return keys;
 }
 
+std::vector<ModelKey> gemma2_keys() {
+  std::vector<ModelKey> keys = llama_keys();
+  std::erase_if(keys, [](const ModelKey& key) { return std::string_view(key.hugging_face) == "hidden_act"; });
+  const std::vector<ModelKey> own = {
+      {"hidden_activation", "", WordKey{{"gelu_pytorch_tanh"}}},
+      {"query_pre_attn_scalar", "", SizeKey{&C::score_width, kMostWidth}},
+      {"attn_logit_softcapping", "attn_logit_softcapping", NumberKey{&C::score_cap}},
+      {"final_logit_softcapping", "final_logit_softcapping", NumberKey{&C::logit_cap}},
+      {"use_bidirectional_attention", "", FixedKey{false}},
+      // Published beside the keys that count, and read by nothing.
+      {"hidden_act", "", TogetherKey::read_only}, {"cache_implementation", "", TogetherKey::read_only},
+      {"sliding_window_size", "", TogetherKey::read_only},
+  };
+  keys.insert(keys.end(), own.begin(), own.end());
+  return keys;
+}
+
+// llama.cpp knows the one published model whose scores are scaled by d_model / heads by its layers.
+void derive_gemma2(ModelConfig& c) {
+  constexpr int64_t layers_of_27b = 46;
+  if (c.layers == layers_of_27b && c.heads > 0) c.score_width = c.d_model / c.heads;
+}
+
 const std::vector<ModelKey>& gpt2_keys() {
   static const std::vector<ModelKey> keys = {
       {"n_layer", "block_count", SizeKey{&C::layers, kMostLayers, true}, true},
@@ -146,6 +187,22 @@ std::vector<Architecture> table() {
        .keys = llama_keys(),
        .computed_tables = {"*rotary_emb.inv_freq"},
        .gguf_names = kGgufNames},
+      // Norms with gains 1 + w before and behind each branch, soft caps, an embedding that is
+      // scaled.
+      {.name = "gemma2",
+       .title = "Gemma 2",
+       .block = {.norm = NormKind::rms_plus_one,
+                 .norm_place = NormPlace::around,
+                 .mlp = MlpKind::geglu,
+                 .scaled_embedding = true,
+                 .names = kGemma2Names},
+       .chooses_attention_bias = true,
+       .types = {{"gemma2", "Gemma2ForCausalLM"}},
+       .keys = gemma2_keys(),
+       .computed_tables = {"*rotary_emb.inv_freq"},
+       .gguf_names = kGgufNames,
+       .gguf_start = {.score_cap = 50, .logit_cap = 30, .window = 4096},
+       .gguf_derived = derive_gemma2},
       {.name = "gpt2",
        .title = "GPT-2",
        .block = {.norm = NormKind::layer,

@@ -5,8 +5,9 @@
 namespace weir {
 
 enum class NormKind : uint8_t {
-  rms,   ///< RMSNorm: a gain
-  layer  ///< LayerNorm: a gain and a bias
+  rms,           ///< RMSNorm: a gain
+  rms_plus_one,  ///< RMSNorm whose gain is its weight plus one
+  layer          ///< LayerNorm: a gain and a bias
 };
 
 /// Where the norm of a branch f stands.
@@ -18,6 +19,7 @@ enum class NormPlace : uint8_t {
 
 enum class MlpKind : uint8_t {
   swiglu,  ///< down(silu(gate(x)) up(x))
+  geglu,   ///< down(gelu(gate(x)) up(x))
   gelu     ///< down(gelu(up(x)))
 };
 
@@ -66,7 +68,8 @@ struct BlockDescription {
   Positions positions = Positions::rotary;
   Projections projections = Projections::separate;
   bool qkv_bias = false, attention_out_bias = false, mlp_bias = false;
-  bool qk_norm = false;  ///< RMSNorm over the features of each query and key head
+  bool qk_norm = false;           ///< RMSNorm over the features of each query and key head
+  bool scaled_embedding = false;  ///< the embedding is multiplied by sqrt(d_model)
   WeightNames names;
 };
 

@@ -325,6 +325,9 @@ void Checkpoint::read(const Parameter& parameter, float* out) const {
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < columns; ++j) out[i * columns + j] = stored[j * rows + i];
       break;
+    case StoredAs::plus_one:
+      std::transform(stored.begin(), stored.end(), out, [](float gain) { return gain - 1; });
+      break;
     case StoredAs::interleaved_q:
       return separate_halves(stored.data(), out, config_.heads, rows, columns);
     case StoredAs::interleaved_k:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "models/architecture.h"
 #include "support/error.h"
@@ -13,6 +14,7 @@ ModelConfig resolved(ModelConfig config) {
   if (config.kv_heads == 0) config.kv_heads = config.heads;
   if (config.d_head == 0 && config.heads > 0 && config.d_model % config.heads == 0)
     config.d_head = config.d_model / config.heads;
+  if (config.score_width == 0) config.score_width = config.d_head;
   return config;
 }
 
@@ -80,9 +82,15 @@ void check_config(const ModelConfig& given) {
   positive("kv_heads", config.kv_heads);
   positive("d_ff", config.d_ff);
   positive("vocabulary", config.vocabulary);
+  if (config.score_width < 0)
+    problems.add(fmt::format("score_width is {}, but at least 1 is needed.", config.score_width));
   check_heads(given, config, problems);
   if (!(config.rms_eps >= 0))
     problems.add(fmt::format("rms_eps is {}, but a number >= 0 is needed.", config.rms_eps));
+  for (const auto& [key, cap] :
+       {std::pair("score_cap", config.score_cap), {"logit_cap", config.logit_cap}})
+    if (!(cap >= 0 && std::isfinite(cap)))
+      problems.add(fmt::format("{} is {}, but a number >= 0 is needed, 0 for none.", key, cap));
   if (architecture_of(config).block.positions == Positions::rotary) check_rope(config, problems);
   problems.raise();
 }

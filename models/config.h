@@ -14,13 +14,16 @@ struct ModelConfig {
   int64_t layers = 1;
   int64_t d_model = 128;
   int64_t heads = 1;
-  int64_t kv_heads = 0;  ///< 0: as many as heads
-  int64_t d_head = 0;    ///< 0: d_model / heads
+  int64_t kv_heads = 0;     ///< 0: as many as heads
+  int64_t d_head = 0;       ///< 0: d_model / heads
+  int64_t score_width = 0;  ///< scores are multiplied by 1 / sqrt of it; 0: d_head
   int64_t d_ff = 320;
   int64_t vocabulary = 67;
   int64_t context = 128;  ///< T the configuration is meant for; learned positions are as many
   double rms_eps = 1e-5;  ///< inside the square root of a norm
   double rope_base = 10000;
+  /// Soft caps, c tanh(x / c), of the scores of attention and of the logits; 0: none.
+  double score_cap = 0, logit_cap = 0;
   double init_deviation = 0.02;
   bool tied = false;  ///< the output projection is the embedding
   /// Biases on the projections to q, k, v and of the output of attention, and on those of the MLP,

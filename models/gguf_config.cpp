@@ -283,9 +283,12 @@ void read_tensors(Reading& r) {
 ModelConfig gguf_model_config(const GgufParts& model) {
   const GgufFile& file = model.metadata();
   Reading r{model, file};
-  r.config.architecture = r.config.name = read_architecture(file).name;
+  const Architecture& architecture = read_architecture(file);
+  r.config = architecture.gguf_start;
+  r.config.architecture = r.config.name = architecture.name;
   read_keys(r);
   if (r.problems.empty()) {
+    if (architecture.gguf_derived) architecture.gguf_derived(r.config);
     r.config = resolved(r.config);
     read_tensors(r);
     if (r.rotary_features != 0 && r.rotary_features != r.config.d_head)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "io/json_text.h"
@@ -40,12 +41,21 @@ const ModelType& written_type(const Architecture& architecture, const ModelConfi
 // Adds what a key of an architecture says to a config.json.
 struct MeaningWriter {
   const ModelConfig& c;
-  const Json& defaults;  ///< of the library's class
+  const Json& library;  ///< of hugging_face_defaults(), for the model type
   const char* key;
   Json& json;
 
+  static constexpr const char* kSwitch = "use_sliding_window";
+
+  bool may_be_null() const {
+    const Json& names = library.at("nullable");
+    return std::find(names.begin(), names.end(), key) != names.end();
+  }
   void operator()(const SizeKey& size) const { json[key] = c.*size.member; }
-  void operator()(const NumberKey& number) const { json[key] = c.*number.member; }
+  void operator()(const NumberKey& number) const {
+    const double value = c.*number.member;
+    json[key] = value == 0 && may_be_null() ? Json(nullptr) : Json(value);
+  }
   void operator()(const FlagKey& flag) const { json[key] = c.*flag.member; }
   void operator()(const BiasKey& bias) const {
     if (c.*bias.member) json[key] = true;
@@ -62,10 +72,15 @@ struct MeaningWriter {
         json[key] = hugging_face_rope_scaling(c.rope_scaling);
         break;
       case TogetherKey::window:
-        if (c.window == 0) break;
+        // Without the key a class that has no switch would take its default.
+        if (c.window == 0) {
+          if (library.at("defaults").contains(key) && !library.at("defaults").contains(kSwitch))
+            json[key] = nullptr;
+          break;
+        }
         json[key] = c.window;
-        if (!defaults.contains("use_sliding_window")) break;
-        json["use_sliding_window"] = true;
+        if (!library.at("defaults").contains(kSwitch)) break;
+        json[kSwitch] = true;
         json["max_window_layers"] = 0;
         break;
       case TogetherKey::read_only:
@@ -109,11 +124,11 @@ std::string hugging_face_config(const ModelConfig& config, const std::string& dt
   const ModelConfig c = resolved(config);
   const Architecture& architecture = architecture_of(c);
   const ModelType& type = written_type(architecture, c);
-  const Json& defaults = hugging_face_defaults().at(type.name).at("defaults");
+  const Json& library = hugging_face_defaults().at(type.name);
   Json json = {{"architectures", {type.library_class}}, {"model_type", type.name}};
   for (const ModelKey& key : architecture.keys)
     if (*key.hugging_face != '\0')
-      std::visit(MeaningWriter{c, defaults, key.hugging_face, json}, key.meaning);
+      std::visit(MeaningWriter{c, library, key.hugging_face, json}, key.meaning);
   json["torch_dtype"] = dtype;
   if (!c.rewrites.empty()) json["weir_rewrites"] = c.rewrites;
   return json.dump(2) + "\n";

@@ -1,4 +1,4 @@
-// Made by tests/reference/config_defaults.py from transformers 5.24.0.
+// Made by tests/reference/config_defaults.py from transformers 5.23.0.
 #include "models/hugging_face_defaults.h"
 
 #include <nlohmann/json.hpp>
@@ -148,6 +148,49 @@ constexpr const char* kTable = R"json({
    "pad_token_id",
    "rope_parameters",
    "sliding_window"
+  ],
+  "aliases": {}
+ },
+ "gemma2": {
+  "defaults": {
+   "attention_bias": false,
+   "attention_dropout": 0.0,
+   "attn_logit_softcapping": 50.0,
+   "bos_token_id": 2,
+   "eos_token_id": 1,
+   "final_logit_softcapping": 30.0,
+   "head_dim": 256,
+   "hidden_activation": "gelu_pytorch_tanh",
+   "hidden_size": 2304,
+   "initializer_range": 0.02,
+   "intermediate_size": 9216,
+   "layer_types": null,
+   "max_position_embeddings": 8192,
+   "num_attention_heads": 8,
+   "num_hidden_layers": 26,
+   "num_key_value_heads": 4,
+   "pad_token_id": 0,
+   "query_pre_attn_scalar": 256,
+   "rms_norm_eps": 1e-06,
+   "rope_parameters": null,
+   "rope_theta": 10000.0,
+   "sliding_window": 4096,
+   "tie_word_embeddings": true,
+   "use_bidirectional_attention": null,
+   "use_cache": true,
+   "vocab_size": 256000
+  },
+  "nullable": [
+   "attention_dropout",
+   "attn_logit_softcapping",
+   "bos_token_id",
+   "eos_token_id",
+   "final_logit_softcapping",
+   "layer_types",
+   "pad_token_id",
+   "rope_parameters",
+   "sliding_window",
+   "use_bidirectional_attention"
   ],
   "aliases": {}
  },

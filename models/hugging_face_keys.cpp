@@ -65,7 +65,10 @@ struct MeaningReader {
       r.read_size(key, value, size.most, member);
   }
   void operator()(const NumberKey& number) const {
-    r.read_number(key, value, r.config.*number.member);
+    if (value.is_null())
+      r.config.*number.member = 0;
+    else
+      r.read_number(key, value, r.config.*number.member);
   }
   void operator()(const FlagKey& flag) const { r.read_flag(key, value, r.config.*flag.member); }
   void operator()(const BiasKey& bias) const {
@@ -77,7 +80,9 @@ struct MeaningReader {
   void operator()(const WordKey& word) const {
     check_value(r, key, value, std::vector<Json>(word.allowed.begin(), word.allowed.end()));
   }
-  void operator()(const FixedKey& fixed) const { check_value(r, key, value, {fixed.value}); }
+  void operator()(const FixedKey& fixed) const {
+    if (!value.is_null()) check_value(r, key, value, {fixed.value});
+  }
   void operator()(const UnreadKey& unread) const {
     const int64_t counts = r.config.*unread.member;
     if (value.is_number_unsigned() && value.get<int64_t>() != counts)

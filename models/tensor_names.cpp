@@ -48,6 +48,10 @@ Part find(const Part (&parts)[N], const WeightNames& names, const std::string& p
   return found == parts + N ? nullptr : *found;
 }
 
+StoredAs norm_layout(const Architecture& architecture) {
+  return architecture.block.norm == NormKind::rms_plus_one ? StoredAs::plus_one : StoredAs::same;
+}
+
 StoredAs layout(const Architecture& architecture, Part matrix, const std::string& kind) {
   if (architecture.block.projections == Projections::joint)
     return kind == "weight" ? StoredAs::transposed : StoredAs::same;
@@ -71,12 +75,13 @@ GgufName gguf_name(const Architecture& architecture, const std::string& weight) 
   const CutName name = cut(names, weight);
   if (name.layer.empty()) {
     if (const Part part = find(kOuter, names, name.part))
-      return {std::string(gguf.*part) + "." + name.kind};
+      return {std::string(gguf.*part) + "." + name.kind,
+              part == &W::final_norm ? norm_layout(architecture) : StoredAs::same};
   } else {
     std::string layer = gguf.layer;
     layer.replace(layer.find("{}"), 2, name.layer);
     if (const Part part = find(kNormsOfALayer, names, name.part))
-      return {layer + gguf.*part + "." + name.kind};
+      return {layer + gguf.*part + "." + name.kind, norm_layout(architecture)};
     if (const Part part = find(kMatricesOfALayer, names, name.part))
       return {layer + gguf.*part + "." + name.kind, layout(architecture, part, name.kind)};
   }

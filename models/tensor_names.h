@@ -16,6 +16,7 @@ enum class StoredAs : uint8_t {
   transposed,     ///< GGUF stores [out, in] what GPT-2 has as [in, out]
   interleaved_q,  ///< GGUF of Llama: rows of a head permuted for rotary embedding of neighbours
   interleaved_k,
+  plus_one,  ///< GGUF stores the gain of a norm whose weight is one less
 };
 
 struct GgufName {

@@ -33,8 +33,8 @@ class Weights {
   void matrix(const std::string& name, Shape shape) {
     declare({name + ".weight", f32(std::move(shape)), Initial::normal, deviation_, true});
   }
-  void gain(const std::string& name, int64_t width) {
-    declare({name + ".weight", f32({width}), Initial::ones, 0, false});
+  void gain(const std::string& name, int64_t width, Initial initial) {
+    declare({name + ".weight", f32({width}), initial, 0, false});
   }
   void bias(const std::string& name, int64_t width) {
     declare({name + ".bias", f32({width}), Initial::zeros, 0, false});
@@ -92,8 +92,11 @@ class Transformer {
 
   // ---- weights ----
 
+  void declare_gain(const std::string& name, int64_t width) {
+    weights_.gain(name, width, d_.norm == NormKind::rms_plus_one ? Initial::zeros : Initial::ones);
+  }
   void declare_norm(const std::string& name) {
-    weights_.gain(name, c_.d_model);
+    declare_gain(name, c_.d_model);
     if (d_.norm == NormKind::layer) weights_.bias(name, c_.d_model);
   }
   void declare_matrix(const std::string& name, int64_t in, int64_t out) {
@@ -120,8 +123,8 @@ class Transformer {
           {{layer + names_.q, D, Q}, {layer + names_.k, D, KV}, {layer + names_.v, D, KV}},
           d_.qkv_bias);
     if (d_.qk_norm) {
-      weights_.gain(layer + names_.q_norm, c_.d_head);
-      weights_.gain(layer + names_.k_norm, c_.d_head);
+      declare_gain(layer + names_.q_norm, c_.d_head);
+      declare_gain(layer + names_.k_norm, c_.d_head);
     }
     declare_group({{layer + names_.attention_out, Q, D}}, d_.attention_out_bias);
     if (d_.norm_place == NormPlace::after) declare_norm(layer + names_.attention_norm);
@@ -129,6 +132,7 @@ class Transformer {
     if (d_.norm_place != NormPlace::after) declare_norm(layer + names_.mlp_norm);
     switch (d_.mlp) {
       case MlpKind::swiglu:
+      case MlpKind::geglu:
         declare_group({{layer + names_.gate, D, c_.d_ff},
                        {layer + names_.up, D, c_.d_ff},
                        {layer + names_.down, c_.d_ff, D}},
@@ -145,10 +149,16 @@ class Transformer {
 
   // ---- parts ----
 
+  Tensor gain(const std::string& name) const {
+    const Tensor& weight = weights_.weight(name);
+    return d_.norm == NormKind::rms_plus_one ? weight + 1 : weight;
+  }
+
   Tensor norm(const Tensor& x, const std::string& name) const {
     switch (d_.norm) {
       case NormKind::rms:
-        return rms_norm(x, weights_.weight(name), c_.rms_eps);
+      case NormKind::rms_plus_one:
+        return rms_norm(x, gain(name), c_.rms_eps);
       case NormKind::layer:
         return layer_norm(x, weights_.weight(name), weights_.bias(name), c_.rms_eps);
     }
@@ -180,7 +190,7 @@ class Transformer {
                     const char* hook) const {
     Tensor n = x;
     if (d_.qk_norm)
-      n = rms_norm(x, weights_.weight(at.layer + norm_name), c_.rms_eps)
+      n = rms_norm(x, gain(at.layer + norm_name), c_.rms_eps)
               .named(at.hooks + "attn." + hook + ".hook_normalized");
     return d_.positions == Positions::rotary ? rope(n, c_.rope_base, c_.rope_scaling) : n;
   }
@@ -224,12 +234,13 @@ class Transformer {
     const Tensor q = positioned(h.q, at, names_.q_norm, "q_norm");
     q.named(hooks + "hook_rot_q");
     k.named(hooks + "hook_rot_k");
-    const double scale = 1.0 / std::sqrt(static_cast<double>(c_.d_head));
-    auto [heads, rows] = attention(q, k, h.v, true, scale);
+    const double scale = 1.0 / std::sqrt(static_cast<double>(c_.score_width)), cap = c_.score_cap;
+    const auto softmax = AttentionNormalizer::softmax;  // others by passes/attention_normalizer
+    auto [heads, rows] = attention(q, k, h.v, true, scale, softmax, cap);
     heads.named(hooks + "hook_z");
-    attention_lse(rows, scale).named(hooks + "hook_lse");
-    attention_pattern(q, k, rows, true, scale).named(hooks + "hook_pattern");
-    attention_scores(q, k, true, scale).named(hooks + "hook_attn_scores");
+    attention_lse(rows, scale, softmax, cap).named(hooks + "hook_lse");
+    attention_pattern(q, k, rows, true, scale, softmax, cap).named(hooks + "hook_pattern");
+    attention_scores(q, k, true, scale, cap).named(hooks + "hook_attn_scores");
     const Tensor z = reshape(heads, {B_, T_, c_.heads * c_.d_head});
     const Tensor& out = weights_.weight(at.layer + names_.attention_out);
     name_results(z, is_joint() ? transpose(out, {1, 0}) : out, hooks);
@@ -254,6 +265,11 @@ class Transformer {
       case MlpKind::swiglu: {
         const Tensor gate = made(names_.gate, "hook_pre");
         post = swiglu(gate, made(names_.up, "hook_pre_linear"));
+        break;
+      }
+      case MlpKind::geglu: {
+        const Tensor gate = gelu(made(names_.gate, "hook_pre"));
+        post = gate * made(names_.up, "hook_pre_linear");
         break;
       }
       case MlpKind::gelu:
@@ -300,7 +316,9 @@ class Transformer {
   }
 
   Tensor embedded() const {
-    Tensor x = embedding(weights_.weight(names_.embedding), tokens_).named("hook_embed");
+    Tensor x = embedding(weights_.weight(names_.embedding), tokens_);
+    if (d_.scaled_embedding) x = x * std::sqrt(static_cast<double>(c_.d_model));
+    x.named("hook_embed");
     if (d_.positions == Positions::rotary) return x;
     const Tensor rows = slice(weights_.weight(names_.positions), {0, 0}, {T_, c_.d_model});
     return x + broadcast(rows, {B_, T_, c_.d_model}).named("hook_pos_embed");
@@ -311,8 +329,9 @@ class Transformer {
     Tensor n = normalized.named("ln_final.hook_normalized");
     Tensor logits = linear(reshape(n, {B_ * T_, c_.d_model}),
                            weights_.weight(c_.tied ? names_.embedding : names_.output));
-    logits.named("hook_logits");
-    b_.output("loss", cross_entropy(logits, reshape(targets_, {B_ * T_}), loss_scale_));
+    const double cap = c_.logit_cap;
+    (cap != 0 ? tanh(logits * (1 / cap)) * cap : logits).named("hook_logits");
+    b_.output("loss", cross_entropy(logits, reshape(targets_, {B_ * T_}), loss_scale_, cap));
     return {b_.finish(), weights_.parameters()};
   }
 

@@ -2,6 +2,7 @@
 
 #include "ir/alias.h"
 #include "ir/normalizer.h"
+#include "ir/score_transform.h"
 #include "passes/op_builder.h"
 #include "support/error.h"
 
@@ -147,10 +148,7 @@ std::optional<int32_t> ObservedAttention::of(Value value) const {
   if (same == by_queries_and_keys_.end()) return std::nullopt;
   std::optional<int32_t> found;
   for (int32_t id : same->second) {
-    const Node& other = graph_.node(id);
-    if (other.attrs.get_bool("causal") != node.attrs.get_bool("causal") ||
-        other.attrs.get_float("scale") != node.attrs.get_float("scale"))
-      continue;
+    if (!(score_transform(graph_.node(id).attrs) == score_transform(node.attrs))) continue;
     if (found) return std::nullopt;
     found = id;
   }

@@ -48,7 +48,8 @@ GraphPtr prepare_forward(const GraphPtr& graph, Value loss) {
     const Node& node = graph->node(id);
     if (!needed[id]) return std::nullopt;
     if (node.op == Op::linear_cross_entropy) {
-      auto results = to.add_node(Op::linear_cross_entropy_grad, to[node.inputs], {}, node.where);
+      auto results =
+          to.add_node(Op::linear_cross_entropy_grad, to[node.inputs], node.attrs, node.where);
       return std::vector<Value>{results[0]};
     }
     if (gradient_rule(node.op).kind != GradientKind::decompose) return std::nullopt;

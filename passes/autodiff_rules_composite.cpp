@@ -101,22 +101,28 @@ void pull_back_attention(Pullback& p) {
 }
 
 // d(scale sum_i -log softmax(logits_i)[target_i]) = scale (softmax(logits) - onehot(target)), 0 in
-// rows whose target is negative.
+// rows whose target is negative; times 1 - tanh^2 where a cap bends them.
 void pull_back_cross_entropy(Pullback& p) {
   Value logits = p.in(0), targets = p.in(1), scale = p.in(2);
   const Shape shape = p.shape(0);
+  const Attrs attrs = p.attrs();
+  const double cap = attrs.has("cap") ? attrs.get_float("cap") : 0;
   p.accumulate(0, [&] {
+    Value bent = logits;
+    if (cap != 0) bent = p.add_op(Op::tanh, {p.mul(logits, p.scalar_like(1 / cap, logits))});
+    Value capped = cap != 0 ? p.mul(bent, p.scalar_like(cap, logits)) : logits;
     Value zero = p.scalar_like(0, logits);
     Value column = p.reshape(targets, {shape[0], 1});
     Value index = p.editor().iota(1, i32({1, shape[1]}));
     Value chosen = p.add_op(Op::eq, {index, column});
     Value onehot = p.select(chosen, p.scalar_like(1, logits), zero);
     Value ignored = p.add_op(Op::lt, {column, p.scalar(0, DType::i32)});
-    Value error = p.sub(p.add_op(Op::softmax, {logits}), onehot);
+    Value error = p.sub(p.add_op(Op::softmax, {capped}), onehot);
+    if (cap != 0) error = p.mul(error, p.sub(p.scalar_like(1, bent), p.mul(bent, bent)));
     return p.zero_where(ignored, p.mul(error, p.mul(p.dy(), scale)));
   });
   p.accumulate(2, [&] {
-    Value plain = p.add_op(Op::cross_entropy, {logits, targets, p.scalar_like(1, scale)});
+    Value plain = p.add_op(Op::cross_entropy, {logits, targets, p.scalar_like(1, scale)}, attrs);
     return p.mul(p.dy(), plain);
   });
 }
@@ -132,7 +138,8 @@ void pull_back_linear_cross_entropy_grad(Pullback& p) {
   for (int32_t i = 0; i < 2; ++i) p.accumulate(i, [&] { return p.mul(p.out(i + 1), p.dy()); });
   p.accumulate(3, [&] {
     Value one = p.scalar_like(1, p.in(3));
-    return p.mul(p.dy(), p.add_op(Op::linear_cross_entropy, {p.in(0), p.in(1), p.in(2), one}));
+    return p.mul(p.dy(),
+                 p.add_op(Op::linear_cross_entropy, {p.in(0), p.in(1), p.in(2), one}, p.attrs()));
   });
 }
 

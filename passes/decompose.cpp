@@ -197,11 +197,11 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
     case Op::v_scale:
       return {v_scale(e, in, attrs.get_float("c"), attrs.get_string("variant"))};
     case Op::cross_entropy:
-      return decompose_cross_entropy(e, in);
+      return decompose_cross_entropy(e, in, attrs);
     case Op::linear_cross_entropy:
-      return decompose_linear_cross_entropy(e, in);
+      return decompose_linear_cross_entropy(e, in, attrs);
     case Op::linear_cross_entropy_grad:
-      return decompose_linear_cross_entropy_grad(e, in);
+      return decompose_linear_cross_entropy_grad(e, in, attrs);
     case Op::adamw:
       return adamw(e, in, attrs);
     case Op::sgd:

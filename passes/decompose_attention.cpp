@@ -46,12 +46,17 @@ Value scores_of(const OpBuilder& e, Value q, Value k, const Sizes& s,
                 const ScoreTransform& transform) {
   if (transform.keys_scale != 1) k = e.mul(k, transform.keys_scale);
   Value product = e.matmul(fold_queries(e, q, s), swap_heads(e, k), false, true);
+  if (transform.cap != 0) product = e.tanh(e.mul(product, transform.tanh_scale));
   return e.reshape(product, {s.batch, s.heads, s.queries, s.keys});
 }
 
-// The gradients of products of queries and keys from those of scores.
-Value product_gradients(const OpBuilder& e, Value ds, const ScoreTransform& transform) {
-  return e.mul(ds, transform.scale);
+// The gradients of products of queries and keys, folded, from those of scores.
+Value product_gradients(const OpBuilder& e, Value ds, Value q, Value k, const Sizes& s,
+                        const ScoreTransform& transform) {
+  Value gradients = e.mul(ds, transform.scale);
+  if (transform.cap == 0) return gradients;
+  Value score = fold_rows(e, scores_of(e, q, k, s, transform), s);
+  return e.mul(gradients, e.sub(e.scalar(1, score), e.mul(score, score)));
 }
 
 // x where key s may be seen by query t, else `otherwise`.
@@ -206,7 +211,7 @@ std::vector<Value> decompose_attention_grad(const OpBuilder& e, const std::vecto
   Value q = in[0], k = in[1];
   Sizes s = sizes_of(e, q, k);
   ScoreGradients g = score_gradients(e, in, s, attrs);
-  Value ds = product_gradients(e, g.ds, score_transform(attrs));
+  Value ds = product_gradients(e, g.ds, q, k, s, score_transform(attrs));
   Value dq = e.matmul(ds, swap_heads(e, k));
   Value dk = e.matmul(ds, fold_queries(e, q, s), true, false);
   Value dv = e.matmul(g.a, g.upstream, true, false);

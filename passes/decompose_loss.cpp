@@ -5,6 +5,19 @@
 namespace weir {
 namespace {
 
+struct Capped {
+  Value logits;
+  Value slope;  ///< their derivative, 1 - tanh^2; of logits without a cap none
+  bool bent = false;
+};
+
+Capped capped(const OpBuilder& e, Value logits, const Attrs& attrs) {
+  if (!attrs.has("cap")) return {logits, {}, false};
+  const double cap = attrs.get_float("cap");
+  Value bent = e.tanh(e.mul(logits, 1 / cap));
+  return {e.mul(bent, cap), e.sub(e.scalar(1, bent), e.mul(bent, bent)), true};
+}
+
 struct Rows {
   Value exponential;  ///< [N,V] exp(logits - maximum)
   Value sum;          ///< [N,1] their sum
@@ -32,24 +45,29 @@ Rows rows_of(const OpBuilder& e, Value logits, Value targets, Value scale) {
 
 }  // namespace
 
-std::vector<Value> decompose_cross_entropy(const OpBuilder& e, const std::vector<Value>& in) {
-  return {rows_of(e, in[0], in[1], in[2]).loss};
+std::vector<Value> decompose_cross_entropy(const OpBuilder& e, const std::vector<Value>& in,
+                                           const Attrs& attrs) {
+  return {rows_of(e, capped(e, in[0], attrs).logits, in[1], in[2]).loss};
 }
 
-std::vector<Value> decompose_linear_cross_entropy(const OpBuilder& e,
-                                                  const std::vector<Value>& in) {
-  return {rows_of(e, e.matmul(in[0], in[1], false, true), in[2], in[3]).loss};
+std::vector<Value> decompose_linear_cross_entropy(const OpBuilder& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs) {
+  Value logits = e.matmul(in[0], in[1], false, true);
+  return {rows_of(e, capped(e, logits, attrs).logits, in[2], in[3]).loss};
 }
 
 // dlogits = scale (softmax - one hot) in counted rows; dx = dlogits w, dw = dlogits^T x.
 std::vector<Value> decompose_linear_cross_entropy_grad(const OpBuilder& e,
-                                                       const std::vector<Value>& in) {
+                                                       const std::vector<Value>& in,
+                                                       const Attrs& attrs) {
   Value x = in[0], w = in[1];
-  Value logits = e.matmul(x, w, false, true);
+  const Capped made = capped(e, e.matmul(x, w, false, true), attrs);
+  Value logits = made.logits;
   Rows rows = rows_of(e, logits, in[2], in[3]);
   Value zero = e.scalar(0, logits), one = e.scalar(1, logits);
   Value probability = e.div(rows.exponential, rows.sum);
   Value excess = e.sub(probability, e.select(rows.is_target, one, zero));
+  if (made.bent) excess = e.mul(excess, made.slope);
   Value scaled = e.mul(excess, e.as_dtype_of(in[3], logits));
   Value dlogits = e.select(rows.is_counted, scaled, zero);
   return {rows.loss, e.matmul(dlogits, w), e.matmul(dlogits, x, true, false)};

@@ -23,9 +23,12 @@ std::vector<Value> decompose_attention_pattern(const OpBuilder& e, const std::ve
                                                const Attrs& attrs);
 
 // Cross entropy in nats; rows whose target is negative count nothing.
-std::vector<Value> decompose_cross_entropy(const OpBuilder& e, const std::vector<Value>& in);
-std::vector<Value> decompose_linear_cross_entropy(const OpBuilder& e, const std::vector<Value>& in);
+std::vector<Value> decompose_cross_entropy(const OpBuilder& e, const std::vector<Value>& in,
+                                           const Attrs& attrs);
+std::vector<Value> decompose_linear_cross_entropy(const OpBuilder& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs);
 std::vector<Value> decompose_linear_cross_entropy_grad(const OpBuilder& e,
-                                                       const std::vector<Value>& in);
+                                                       const std::vector<Value>& in,
+                                                       const Attrs& attrs);
 
 }  // namespace weir

@@ -1,6 +1,6 @@
 #include "passes/loss_head.h"
 
-#include <set>
+#include <algorithm>
 
 #include "ir/edit.h"
 
@@ -63,23 +63,28 @@ GraphPtr fuse_loss_head(const GraphPtr& graph) {
     if (rewriter.type(x).shape != rows)
       x = rewriter.add(Op::reshape, {x}, {{"shape", rows}}, node.where);
     return rewriter.add_node(Op::linear_cross_entropy,
-                             {x, w, rewriter[node.inputs[1]], rewriter[node.inputs[2]]}, {},
+                             {x, w, rewriter[node.inputs[1]], rewriter[node.inputs[2]]}, node.attrs,
                              node.where);
   });
 }
 
 GraphPtr share_loss_head(const GraphPtr& graph) {
-  std::set<std::vector<Value>> with_gradient;
+  const auto same = [](const Node& a, const Node& b) {
+    return a.inputs == b.inputs && a.attrs == b.attrs;
+  };
+  std::vector<const Node*> with_gradient;
   for (const Node& node : graph->nodes())
-    if (node.op == Op::linear_cross_entropy_grad) with_gradient.insert(node.inputs);
+    if (node.op == Op::linear_cross_entropy_grad) with_gradient.push_back(&node);
   if (with_gradient.empty()) return graph;
   return rewrite(graph, [&](Rewriter& rewriter, int32_t id) -> std::optional<std::vector<Value>> {
     const Node& node = graph->node(id);
-    if (node.op != Op::linear_cross_entropy || !with_gradient.contains(node.inputs))
+    if (node.op != Op::linear_cross_entropy ||
+        std::none_of(with_gradient.begin(), with_gradient.end(),
+                     [&](const Node* each) { return same(*each, node); }))
       return std::nullopt;
     // The gradient node stands further down with the same operands; interning makes them one.
-    return std::vector<Value>{
-        rewriter.add_node(Op::linear_cross_entropy_grad, rewriter[node.inputs], {}, node.where)[0]};
+    return std::vector<Value>{rewriter.add_node(Op::linear_cross_entropy_grad,
+                                                rewriter[node.inputs], node.attrs, node.where)[0]};
   });
 }
 

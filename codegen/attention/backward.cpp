@@ -192,7 +192,7 @@ class BackwardSweep {
       grad = p_.normalizer->score_gradient(e_, w, grad, delta);
       if (masks) grad = e_.select(mask, grad, e_.f32(0, lanes));
       if (p_.corrects) correction_.add(sums, grad);
-      grad = emit_product_gradient(e_, p_.transform, grad);
+      grad = emit_product_gradient(e_, p_.transform, w.score, grad);
       task_.memory.store_scratch(grad, at_.score_grads, at);
     }
     if (p_.corrects) correction_.finish_row(sums, in_task);

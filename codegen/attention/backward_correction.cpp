@@ -146,7 +146,7 @@ void BackwardCorrection::correct_row(const QueryBlock& queries, Emitted* row,
     Emitted* grad = e_.ir().CreateFMul(
         weight, e_.ir().CreateFNeg(task_.by_row(at_.row_sums, e_.mul(in_task, 2), p_.lanes)));
     grad = e_.select(task_.seen(keys, c, t, p_.lanes), grad, e_.f32(0, p_.lanes));
-    grad = emit_product_gradient(e_, p_.transform, grad);
+    grad = emit_product_gradient(e_, p_.transform, score, grad);
     task_.memory.store_scratch(grad, at_.score_grads, at);
   }
 }

@@ -1,12 +1,23 @@
 #include "codegen/attention/scores.h"
 
+#include "codegen/llvm/vector_math.h"
+
 namespace weir {
 
 using Emitted = llvm::Value;
 using Values = std::vector<Emitted*>;
 
-Emitted* emit_product_gradient(Emitter& e, const ScoreTransform& transform, Emitted* gradient) {
-  return e.ir().CreateFMul(gradient, e.f32_like(gradient, transform.scale));
+Emitted* emit_score(Emitter& e, const ScoreTransform& transform, Emitted* product) {
+  if (transform.cap == 0) return product;
+  return emit_tanh(e, e.ir().CreateFMul(product, e.f32_like(product, transform.tanh_scale)));
+}
+
+Emitted* emit_product_gradient(Emitter& e, const ScoreTransform& transform, Emitted* score,
+                               Emitted* gradient) {
+  Emitted* of_product = e.ir().CreateFMul(gradient, e.f32_like(gradient, transform.scale));
+  if (transform.cap == 0) return of_product;
+  Emitted* square = e.ir().CreateFMul(score, score);
+  return e.ir().CreateFMul(of_product, e.ir().CreateFSub(e.f32_like(score, 1), square));
 }
 
 Emitted* keys_seen(Emitter& e, const ScoreTransform& transform, Emitted* count, Emitted* first_key,

@@ -1,7 +1,7 @@
 #pragma once
 // The place of ScoreTransform in the kernels: products of queries and keys become scores here, and
 // gradients of scores those of products. Scores still lack the scale of their differences, which
-// the normaliser applies. A soft cap, a bias or a window would be emitted here.
+// the normaliser applies. A bias or a window would be emitted here.
 #include <vector>
 
 #include "codegen/attention/block_product.h"
@@ -10,12 +10,10 @@
 namespace weir {
 
 /// A vector or more of products to scores.
-inline llvm::Value* emit_score(Emitter&, const ScoreTransform&, llvm::Value* product) {
-  return product;
-}
+llvm::Value* emit_score(Emitter& e, const ScoreTransform& transform, llvm::Value* product);
 
-/// dL/dproduct from dL/dscore.
-llvm::Value* emit_product_gradient(Emitter& e, const ScoreTransform& transform,
+/// dL/dproduct from dL/dscore and the score.
+llvm::Value* emit_product_gradient(Emitter& e, const ScoreTransform& transform, llvm::Value* score,
                                    llvm::Value* gradient);
 
 /// How many of the first `count` keys from `first_key` on a query sees; may be negative.

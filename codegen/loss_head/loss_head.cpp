@@ -29,6 +29,7 @@ class LossHead {
     for (const Type& type : op_.node->types) result_types_.push_back(type.dtype);
     result_types_.resize(3, kLogitsType);
     check_types();
+    if (op_.node->attrs.has("cap")) cap_ = op_.node->attrs.get_float("cap");
     tokens_ = operand_types_[x].shape[0];
     width_ = operand_types_[x].shape[1];
     vocabulary_ = operand_types_[w].shape[0];
@@ -200,7 +201,7 @@ class LossHead {
     multiply(name("logits"), logits_plan(rows), {x_rows, w_of_logits_, written(logits_)});
     run(name("rows"),
         [&] {
-          return loss_head_rows_kernel({row_types(), rows, vocabulary_, stride_, gradient()});
+          return loss_head_rows_kernel({row_types(), rows, vocabulary_, stride_, gradient(), cap_});
         },
         {written(logits_), operand(targets, bytes(targets, first)), operand(scale), losses});
     if (wants(1)) {
@@ -222,6 +223,7 @@ class LossHead {
   SingleOpRegion op_;
   std::vector<Type> operand_types_;
   std::vector<DType> result_types_;
+  double cap_ = 0;  ///< of the logits
   int64_t tokens_ = 0, width_ = 0, vocabulary_ = 0, chunk_ = 0, stride_ = 0;
   MatmulTiles logits_tiles_, dx_tiles_, dw_tiles_;
   KernelPhases phases_;

@@ -5,8 +5,9 @@
 //   l[i,t_i]), g[i,v] = scale (softmax(l)[i,v] - [v = t_i]), zero in rows not counted,   dx = g w,
 //   dw = g^T x,
 //
-// by chunks of tokens: a chunk's logits are computed once, turned into g where they lie, and
-// multiplied with w and x. A row is counted unless its target is negative.
+// with a cap l = cap tanh(x w^T / cap) and g times its derivative, by chunks of tokens: a chunk's
+// logits are computed once, turned into g where they lie, and multiplied with w and x. A row is
+// counted unless its target is negative.
 //
 // Numerics. Every product is one chain of fused multiply-adds over ascending k (dw: over all
 // tokens, with partial sums in dw between chunks). The sum of exponentials gives element v to lane

@@ -56,6 +56,20 @@ class LossRowEmitter {
     e_.store(logits_type_, value, row, column, mask);
   }
 
+  /// A logit under the cap, and the derivative of it; null without a cap.
+  struct Bent {
+    Emitted *logit, *slope;
+  };
+  Bent bend(Emitted* logit) {
+    if (shape_.cap == 0) return {logit, nullptr};
+    Emitted* t = emit_tanh(e_, e_.ir().CreateFMul(logit, e_.f32_like(logit, 1 / shape_.cap)));
+    Emitted* slope = e_.ir().CreateFSub(e_.f32_like(t, 1), e_.ir().CreateFMul(t, t));
+    return {e_.ir().CreateFMul(t, e_.f32_like(t, shape_.cap)), slope};
+  }
+  Emitted* sloped(Emitted* gradient, Emitted* slope) {
+    return slope ? e_.ir().CreateFMul(gradient, slope) : gradient;
+  }
+
   void clear(Emitted* row) {
     each({}, [&](Emitted* column, Emitted* mask, const Values&) {
       store(e_.f32(0, sum_lanes), row, column, mask);
@@ -69,14 +83,14 @@ class LossRowEmitter {
         e_.ir().CreateICmpULT(target, e_.i32(std::min<int64_t>(shape_.vocabulary, INT32_MAX)));
     Emitted* column =
         e_.select(is_known, e_.ir().CreateZExt(target, e_.ir().getInt64Ty()), e_.index(0));
-    Emitted* logit = e_.load(logits_type_, row, column, 1);
-    Emitted* largest = maximum(row);
+    const Bent logit = bend(e_.load(logits_type_, row, column, 1));
+    Emitted* largest = bend(maximum(row)).logit;
     Emitted* sum = exponentials(row, largest);
     if (shape_.gradient) {
       Emitted* factor = e_.ir().CreateFDiv(scale_, sum);
-      gradient(row, e_.select(is_known, factor, e_.f32(nan_value)), column);
+      gradient(row, e_.select(is_known, factor, e_.f32(nan_value)), column, logit.slope);
     }
-    Emitted* loss = e_.ir().CreateFAdd(emit_log(e_, sum), e_.ir().CreateFSub(largest, logit));
+    Emitted* loss = e_.ir().CreateFAdd(emit_log(e_, sum), e_.ir().CreateFSub(largest, logit.logit));
     return e_.select(is_known, loss, e_.f32(nan_value));
   }
 
@@ -94,13 +108,15 @@ class LossRowEmitter {
     return e_.reduce(lanes[0], larger);
   }
 
-  /// The sum of exp(l - largest); with `gradient` these replace the logits.
+  /// The sum of exp(l - largest); with `gradient` these, times the slope of the cap, replace the
+  /// logits.
   Emitted* exponentials(Emitted* row, Emitted* largest) {
     Emitted* shift = e_.broadcast(largest, sum_lanes);
     const Values lanes =
         each({e_.f32(0, sum_lanes)}, [&](Emitted* column, Emitted* mask, const Values& sum) {
-          Emitted* x = emit_exp(e_, e_.ir().CreateFSub(load(row, column, mask), shift));
-          if (shape_.gradient) store(x, row, column, mask);
+          const Bent l = bend(load(row, column, mask));
+          Emitted* x = emit_exp(e_, e_.ir().CreateFSub(l.logit, shift));
+          if (shape_.gradient) store(sloped(x, l.slope), row, column, mask);
           if (mask) x = e_.select(mask, x, e_.f32(0, sum_lanes));
           return Values{e_.ir().CreateFAdd(sum[0], x)};
         });
@@ -108,14 +124,14 @@ class LossRowEmitter {
   }
 
   /// From exponentials to g: each times scale / sum, less scale at the target.
-  void gradient(Emitted* row, Emitted* factor, Emitted* target) {
+  void gradient(Emitted* row, Emitted* factor, Emitted* target, Emitted* slope) {
     Emitted* factors = e_.broadcast(factor, sum_lanes);
     each({}, [&](Emitted* column, Emitted* mask, const Values&) {
       store(e_.ir().CreateFMul(load(row, column, mask), factors), row, column, mask);
       return Values{};
     });
     Emitted* g = e_.load(logits_type_, row, target, 1);
-    e_.store(logits_type_, e_.ir().CreateFSub(g, scale_), row, target);
+    e_.store(logits_type_, e_.ir().CreateFSub(g, sloped(scale_, slope)), row, target);
   }
 
   Emitter& e_;
@@ -144,7 +160,8 @@ KernelCode loss_head_rows_kernel(const LossHeadRows& shape) {
   return {.tiles = (shape.rows + block - 1) / block,
           .scratch_bytes = 0,
           .key = fmt::format("loss head rows {} {} {} {} {}", text_of(shape.types), shape.rows,
-                             shape.vocabulary, shape.row_stride, shape.gradient),
+                             shape.vocabulary, shape.row_stride, shape.gradient) +
+                 (shape.cap == 0 ? "" : fmt::format(" cap {}", shape.cap)),
           .emit = [shape, block](Emitter& e, const std::string& symbol) {
             const KernelFrame frame =
                 e.begin_kernel(symbol, {{.written = shape.gradient}, {}, {}, {.written = true}});

@@ -16,6 +16,7 @@ struct LossHeadRows {
   int64_t vocabulary = 1;  ///< columns
   int64_t row_stride = 1;  ///< of the logits, in elements
   bool gradient = false;   ///< turn the logits into g
+  double cap = 0;          ///< of the logits; 0 for none
 };
 
 /// Buffers: logits [rows, row_stride], targets [rows], scale, losses [rows]. Writes each row's loss

@@ -269,6 +269,23 @@ TEST(InterpretOps, CausalAttentionOfOneHeadByHand) {
   EXPECT_TRUE(test::close(pattern, HostTensor{f32({1, 1, 2, 2}), {1, 0, 0.25, 0.75}}));
 }
 
+TEST(InterpretOps, CappedAttentionOfOneHeadByHand) {
+  // The same scores, 0 and ln 3, of products that are bent by a cap of 2.
+  HostTensor q{f32({1, 2, 1, 1}), {5, 2 * std::atanh(std::log(3.0) / 2)}};
+  HostTensor k{f32({1, 2, 1, 1}), {0, 1}}, v{f32({1, 2, 1, 1}), {8, 4}};
+  Attrs attrs{{"causal", true}, {"scale", 1.0}, {"cap", 2.0}};
+  auto results = run_op(Op::attention, {q, k, v}, attrs);
+  EXPECT_TRUE(test::close(results[0], HostTensor{f32({1, 2, 1, 1}), {8, 5}}));
+  HostTensor lse = run_op(Op::attention_lse, {results[1]}, {{"scale", 1.0}, {"cap", 2.0}})[0];
+  EXPECT_TRUE(test::close(lse, HostTensor{f32({1, 1, 2}), {0, std::log(4.0)}}));
+  HostTensor scores = run_op(Op::attention_scores, {q, k}, attrs)[0];
+  EXPECT_NEAR(scores.data[3], std::log(3.0), 1e-15);
+  attrs.set("cap", 0.0);
+  EXPECT_THAT([&] { run_op(Op::attention, {q, k, v}, attrs); },
+              ::testing::ThrowsMessage<UserError>(HasSubstr(
+                  "cap 0: a positive number is needed; without one, leave the attribute out.")));
+}
+
 TEST(InterpretOps, IgnoredTargetsCountNothingEvenIfTheirLogitsAreNaN) {
   HostTensor logits{f32({3, 2}), {0, std::log(3.0), NAN, NAN, 0, 0}};
   HostTensor targets = ints({1, -1, 0});

@@ -94,6 +94,12 @@ TEST_P(GgufCheckpoint, IsTheModelOfTheFolder) {
   EXPECT_EQ(file.config().rope_base, folder.config().rope_base);
   EXPECT_EQ(file.config().rms_eps, folder.config().rms_eps);
   EXPECT_EQ(file.config().context, folder.config().context);
+  if (file.config().window != 0) {  // of a Llama with a window GGUF does not say it
+    EXPECT_EQ(file.config().window, folder.config().window);
+  }
+  EXPECT_EQ(file.config().score_width, folder.config().score_width);
+  EXPECT_EQ(file.config().score_cap, folder.config().score_cap);
+  EXPECT_EQ(file.config().logit_cap, folder.config().logit_cap);
   const Model model = folder.build(1, 2), same = file.build(1, 2);
   ASSERT_EQ(same.parameters.size(), model.parameters.size());
   for (size_t i = 0; i < model.parameters.size(); ++i) {

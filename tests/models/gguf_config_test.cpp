@@ -113,6 +113,40 @@ TEST(GgufConfig, RefusesPartialRotationAndOtherModels) {
                              join(names, ", ") + ".");
 }
 
+TEST(GgufConfig, Gemma2HasTheDefaultsOfLlamaCpp) {
+  const auto gemma = [](uint32_t layers) {
+    GgufBuilder b;
+    b.text("general.architecture", "gemma2");
+    b.value("gemma2.block_count", kU32, raw(layers));
+    for (const auto& [key, size] : {std::pair("embedding_length", 36U),
+                                    {"feed_forward_length", 24U},
+                                    {"context_length", 64U},
+                                    {"attention.head_count", 2U},
+                                    {"attention.key_length", 8U},
+                                    {"attention.value_length", 8U}})
+      b.value(std::string("gemma2.") + key, kU32, raw(size));
+    b.value("gemma2.attention.layer_norm_rms_epsilon", kF32, raw(1e-6F));
+    b.stored("token_embd.weight", {36, 5}, 0, std::string(36 * 5 * 4, '\0'));
+    return b;
+  };
+  const ModelConfig c = config_of(gemma(2));
+  EXPECT_EQ(c.score_cap, 50);
+  EXPECT_EQ(c.logit_cap, 30);
+  EXPECT_EQ(c.window, 4096);
+  EXPECT_EQ(c.score_width, 8);
+  EXPECT_EQ(config_of(gemma(46)).score_width, 18) << "d_model / heads in the 27B";
+  GgufBuilder b = gemma(2);
+  b.value("gemma2.attn_logit_softcapping", kF32, raw(20.0F));
+  b.value("gemma2.attention.sliding_window", kU32, raw(16U));
+  EXPECT_EQ(config_of(b).score_cap, 20);
+  EXPECT_EQ(config_of(b).window, 16);
+  b = llama();
+  b.value("llama.attn_logit_softcapping", kF32, raw(20.0F));
+  EXPECT_EQ(error_of(b),
+            "[gguf] m.gguf: unknown keys, which might change the model: "
+            "llama.attn_logit_softcapping.");
+}
+
 TEST(GgufConfig, ReadsTheScalingOfItsKeys) {
   const auto scaled = [](const std::string& type, float factor) {
     GgufBuilder b = llama();

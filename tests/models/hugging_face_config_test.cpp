@@ -320,6 +320,44 @@ TEST(HuggingFaceConfig, IgnoresASlidingWindowThatIsSwitchedOff) {
   EXPECT_EQ(parse_hugging_face_config(qwen + "true}", "c").window, 8);
 }
 
+// The keys of google/gemma-2-27b as they are published.
+TEST(HuggingFaceConfig, ReadsGemma2) {
+  const std::string rest = R"("attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": 1,
+      "head_dim": 128, "hidden_act": "gelu_pytorch_tanh",
+      "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 4608, "initializer_range": 0.02,
+      "intermediate_size": 36864, "max_position_embeddings": 8192, "model_type": "gemma2",
+      "num_attention_heads": 32, "num_hidden_layers": 46, "num_key_value_heads": 16,
+      "pad_token_id": 0, "query_pre_attn_scalar": 144, "rms_norm_eps": 1e-06,
+      "rope_theta": 10000.0, "sliding_window": 4096, "sliding_window_size": 4096,
+      "use_cache": true, "vocab_size": 256000})";
+  ModelConfig c = parse_hugging_face_config(
+      R"({"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, )" + rest, "c");
+  EXPECT_EQ(c.score_cap, 50);
+  EXPECT_EQ(c.logit_cap, 30);
+  EXPECT_EQ(c.score_width, 144);
+  EXPECT_EQ(c.window, 4096);
+  EXPECT_TRUE(c.tied);
+  EXPECT_TRUE(c.notes.empty());
+  const ModelConfig defaults = parse_hugging_face_config("{" + rest, "c");
+  EXPECT_EQ(defaults.score_cap, 50);
+  EXPECT_EQ(defaults.logit_cap, 30);
+  c = parse_hugging_face_config(
+      R"({"attn_logit_softcapping": null, "final_logit_softcapping": null, )" + rest, "c");
+  EXPECT_EQ(c.score_cap, 0);
+  EXPECT_EQ(c.logit_cap, 0);
+  // What stands for nothing is written as null, as its absence would be the default.
+  c.window = 0;
+  const ModelConfig again = parse_hugging_face_config(hugging_face_config(c, "float32"), "c");
+  EXPECT_EQ(again.score_cap, 0);
+  EXPECT_EQ(again.logit_cap, 0);
+  EXPECT_EQ(again.window, 0);
+  EXPECT_EQ(again.score_width, 144);
+  EXPECT_EQ(error_of(R"({"use_bidirectional_attention": true, )" + rest),
+            "[config.json] c.json: use_bidirectional_attention is true, which is not implemented; "
+            "false is.");
+}
+
 TEST(HuggingFaceConfig, IsReadBackAsItWasWritten) {
   for (const Architecture& each : architectures()) {
     const std::string architecture = each.name;

@@ -44,10 +44,10 @@ ModelConfig sizes() {
 
 std::vector<BlockDescription> all_descriptions() {
   std::vector<BlockDescription> all;
-  for (NormKind norm : {NormKind::rms, NormKind::layer})
+  for (NormKind norm : {NormKind::rms, NormKind::rms_plus_one, NormKind::layer})
     for (NormPlace place : {NormPlace::before, NormPlace::after, NormPlace::around})
       for (bool parallel : {false, true})
-        for (MlpKind mlp : {MlpKind::swiglu, MlpKind::gelu})
+        for (MlpKind mlp : {MlpKind::swiglu, MlpKind::geglu, MlpKind::gelu})
           for (Positions positions : {Positions::rotary, Positions::learned})
             for (Projections projections : {Projections::separate, Projections::joint})
               for (bool bias : {false, true})
@@ -140,6 +140,41 @@ TEST(Transformer, WhatABlockLacksIsNoWeight) {
                            "positions.weight", "n.bias", "layers.0.n1.bias"})
     EXPECT_TRUE(joint.contains(name)) << name;
   EXPECT_FALSE(joint.contains("layers.1.q.weight"));
+}
+
+TEST(Transformer, GainsOfOneAndMoreStartAtZeroAndTheEmbeddingIsScaled) {
+  const Model model = build_transformer(
+      sizes(),
+      {.norm = NormKind::rms_plus_one, .qk_norm = true, .scaled_embedding = true, .names = kNames},
+      1, 4);
+  int gains = 0;
+  for (const Parameter& parameter : model.parameters)
+    if (parameter.type.rank() == 1) {
+      EXPECT_EQ(parameter.initial, Initial::zeros) << parameter.name;
+      ++gains;
+    }
+  EXPECT_EQ(gains, 2 * 4 + 1);
+  const Tensors inputs = test::random_inputs(*model.graph, 3, -1, 1);
+  const HostTensor embed =
+      interpret_all(*model.graph, inputs, {"hook_embed"}).values.at("hook_embed");
+  const auto token = static_cast<int64_t>(inputs.at("tokens").data[1]);
+  EXPECT_NEAR(
+      embed.at({0, 1, 3}),
+      std::sqrt(static_cast<double>(sizes().d_model)) * inputs.at("embed.weight").at({token, 3}),
+      1e-12);
+}
+
+TEST(Transformer, SoftCapsBoundScoresAndLogits) {
+  ModelConfig config = sizes();
+  config.score_cap = 0.01;
+  config.logit_cap = 0.02;
+  const Model model = build_transformer(config, {.names = kNames}, 1, 4);
+  const Tensors v = interpret_all(*model.graph, test::random_inputs(*model.graph, 3, -1, 1),
+                                  {"blocks.0.attn.hook_attn_scores", "hook_logits"})
+                        .values;
+  for (double score : v.at("blocks.0.attn.hook_attn_scores").data)
+    EXPECT_TRUE(std::isinf(score) || std::abs(score) <= 0.01) << score;
+  for (double logit : v.at("hook_logits").data) EXPECT_LE(std::abs(logit), 0.02);
 }
 
 TEST(Transformer, LearnedPositionsEnd) {

@@ -125,14 +125,18 @@ std::vector<Sample> samples_of(Op op) {
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}}},
               {{q, keys, keys}, {{"causal", false}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"normalizer", "softmax-1"}}},
-              {{q, keys, keys}, {{"causal", false}, {"scale", 4.0}, {"normalizer", "softmax-1"}}}};
+              {{q, keys, keys}, {{"causal", false}, {"scale", 4.0}, {"normalizer", "softmax-1"}}},
+              {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"cap", 0.3}}},
+              {{q, keys, keys},
+               {{"causal", false}, {"scale", -2.0}, {"cap", 1.5}, {"normalizer", "softmax-1"}}}};
     case Op::v_scale:
       return {{{kv}, {{"c", 0.7}, {"variant", "full"}}},
               {{kv, f32({2})}, {{"c", 0.7}, {"variant", "full"}}}};
     case Op::cross_entropy:
-      return {{{rows, i32({6}), f32({})}, {}}};
+      return {{{rows, i32({6}), f32({})}, {}}, {{rows, i32({6}), f32({})}, {{"cap", 1.5}}}};
     case Op::linear_cross_entropy:
-      return {{{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {}}};
+      return {{{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {}},
+              {{f32({6, 3}), f32({5, 3}), i32({6}), f32({})}, {{"cap", 0.8}}}};
 
     case Op::straight_through:  // its gradient is not that of its value
     case Op::input:

@@ -27,26 +27,30 @@ std::vector<Case> attention_cases() {
                   {1, 1, 1, 1, true},
                   {4, 4, 3, 1, true}}) {
     Type q = f32({2, h.queries, h.heads, 6}), k = f32({2, h.keys, h.groups, 6});
-    Attrs attrs{{"causal", h.causal}, {"scale", 0.4}}, stats = attrs, lse{{"scale", 0.4}};
-    stats.set("sink", h.keys - 1);
-    cases.push_back({Op::attention_scores, attrs, {q, k}});
-    for (AttentionNormalizer normalizer : all_normalizers()) {
-      // Sums are positive.
-      Type rows = f32({2, h.heads, info(normalizer).row_numbers(), h.queries});
-      set_normalizer(attrs, normalizer);
-      set_normalizer(stats, normalizer);
-      set_normalizer(lse, normalizer);
-      cases.push_back({Op::attention, attrs, {q, k, k}});
-      cases.push_back({Op::attention_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
-      cases.push_back({Op::attention_stats, stats, {q, k, rows}, 0.1, 2});
-      cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
-      cases.push_back({Op::attention_lse, lse, {rows}, 0.1, 2});
-      for (int64_t side : {1, 2, 4, 7}) {
-        Attrs map = attrs;
-        map.set("side", side);
-        cases.push_back({Op::attention_map, map, {q, k, rows}, 0.1, 2});
+    for (double cap : {0.0, 0.8}) {
+      Attrs attrs{{"causal", h.causal}, {"scale", 0.4}}, stats = attrs, lse{{"scale", 0.4}};
+      stats.set("sink", h.keys - 1);
+      if (cap != 0)
+        for (Attrs* each : {&attrs, &stats, &lse}) each->set("cap", cap);
+      cases.push_back({Op::attention_scores, attrs, {q, k}});
+      for (AttentionNormalizer normalizer : all_normalizers()) {
+        // Sums are positive.
+        Type rows = f32({2, h.heads, info(normalizer).row_numbers(), h.queries});
+        set_normalizer(attrs, normalizer);
+        set_normalizer(stats, normalizer);
+        set_normalizer(lse, normalizer);
+        cases.push_back({Op::attention, attrs, {q, k, k}});
+        cases.push_back({Op::attention_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
+        cases.push_back({Op::attention_stats, stats, {q, k, rows}, 0.1, 2});
+        cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
+        cases.push_back({Op::attention_lse, lse, {rows}, 0.1, 2});
+        for (int64_t side : {1, 2, 4, 7}) {
+          Attrs map = attrs;
+          map.set("side", side);
+          cases.push_back({Op::attention_map, map, {q, k, rows}, 0.1, 2});
+        }
+        cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
       }
-      cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
     }
   }
   return cases;
@@ -72,6 +76,9 @@ std::vector<Case> cases() {
        {{"base", 500.0}, {"factor", 4.0}, {"begin", 0.5}, {"end", 2.0}, {"amplitude", 1.125}},
        {heads}},
       {Op::cross_entropy, {}, {f32({9, 3}), i32({9}), scalar}, -30, 30},
+      {Op::cross_entropy, {{"cap", 5.0}}, {f32({9, 3}), i32({9}), scalar}, -30, 30},
+      {Op::linear_cross_entropy, {{"cap", 1.5}}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
+      {Op::linear_cross_entropy_grad, {{"cap", 1.5}}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
       {Op::linear_cross_entropy, {}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
       {Op::linear_cross_entropy_grad, {}, {f32({9, 5}), f32({3, 5}), i32({9}), scalar}},
   };

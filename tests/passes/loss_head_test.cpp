@@ -37,6 +37,16 @@ TEST(LossHead, LooksThroughReshapeAndIdentity) {
   expect_same_results(*before, *after);
 }
 
+TEST(LossHead, KeepsTheCap) {
+  Head h;
+  Tensor logits = linear(reshape(h.x, {6, 5}), h.w);
+  h.b.output("loss", cross_entropy(logits, h.targets, h.scale, 0.5));
+  GraphPtr before = h.b.finish(), after = fuse_loss_head(before);
+  EXPECT_NE(body_of(*after).find("linear_cross_entropy A, w, targets, scale {cap=0.5}"),
+            std::string::npos);
+  expect_same_results(*before, *after);
+}
+
 TEST(LossHead, LeavesLogitsThatSomethingElseNeeds) {
   Head h;
   Tensor logits = linear(reshape(h.x, {6, 5}), h.w);

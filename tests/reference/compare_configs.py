@@ -38,12 +38,24 @@ import tempfile
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from transformers_reference import randomise
 from transformers_trace import patch_to_f64
 
-CLASSES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config, "gpt2": GPT2Config}
+CLASSES = {
+    "llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config, "gemma2": Gemma2Config,
+    "gpt2": GPT2Config,
+}
 LENGTH = 20
 
 
@@ -85,10 +97,16 @@ def sizes(kind: str, rng: random.Random) -> dict:
         "max_position_embeddings": rng.choice([16, 32, 64]), "rms_norm_eps": rng.choice([1e-6, 1e-5, 1e-3]),
         "tie_word_embeddings": rng.random() < 0.4, "head_dim": rng.choice([4, 6, 8]),
     }
-    if kind == "llama" or kind == "qwen3":
+    if kind in ("llama", "qwen3", "gemma2"):
         size["attention_bias"] = rng.random() < 0.4
     if kind == "llama":
         size["mlp_bias"] = rng.random() < 0.4
+    if kind == "gemma2":
+        size |= {
+            "sliding_window": rng.choice([None, 8, 20, 64]), "query_pre_attn_scalar": rng.choice([4, 6, 9]),
+            "attn_logit_softcapping": rng.choice([None, 0.5, 3.0]),
+            "final_logit_softcapping": rng.choice([None, 1.0, 5.0]),
+        }
     if kind == "mistral":
         size["sliding_window"] = rng.choice([None, 8, 20, 64, 4096])
     if kind.startswith("qwen"):
@@ -120,8 +138,12 @@ OWN = {
     "gpt2": ["n_positions", "n_inner", "layer_norm_epsilon", "activation_function", "tie_word_embeddings", "n_head",
              "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"],
 }
+OWN["gemma2"] = OWN["mistral"] + ["layer_types", "attention_bias", "query_pre_attn_scalar", "attn_logit_softcapping",
+                                  "final_logit_softcapping", "hidden_activation", "use_bidirectional_attention"]
 OWN["qwen3"] = OWN["qwen2"] + ["head_dim", "attention_bias"]
 VALUES = {
+    "query_pre_attn_scalar": [1, 5, 256], "attn_logit_softcapping": [2.0, 50.0], "final_logit_softcapping": [2.0, 30.0],
+    "hidden_activation": ["gelu_pytorch_tanh", "gelu", "silu"], "use_bidirectional_attention": [True, False],
     "rms_norm_eps": [1e-4, 0.01], "layer_norm_epsilon": [1e-4, 0.01], "hidden_act": ["silu", "swish", "gelu", "relu"],
     "activation_function": ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu"], "attention_bias": [True, False],
     "mlp_bias": [True, False], "tie_word_embeddings": [True, False], "sliding_window": [None, 7, 20, 4096],
@@ -195,8 +217,10 @@ def change(kind: str, config: dict, rng: random.Random) -> list[str]:
 
 def library_loss(folder: pathlib.Path, tokens: torch.Tensor) -> float:
     config = AutoConfig.from_pretrained(folder)
+    # The other attention passes soft caps over.
+    attention = "eager" if config.model_type == "gemma2" else "sdpa"
     model, report = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype=torch.float64, output_loading_info=True, attn_implementation="sdpa"
+        folder, config=config, dtype=torch.float64, output_loading_info=True, attn_implementation=attention
     )
     if missing := report["missing_keys"]:  # which the library fills with random numbers
         raise ValueError(f"missing {sorted(missing)[:3]}")

@@ -24,6 +24,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -152,6 +153,22 @@ CASES = {
     "qwen3": Case(
         decoder(Qwen3Config, 4, 1, 8), seed=5, variants=VARIANTS[:1], dtype=torch.float16, gguf=True
     ),
+    # Soft caps that bend and that saturate, scores scaled by another width than that of a head, biases;
+    # layers with a window of 16 in turn with layers without one.
+    "gemma2": Case(
+        decoder(
+            Gemma2Config, 4, 2, 6, query_pre_attn_scalar=9, attn_logit_softcapping=1.5, sliding_window=16,
+            final_logit_softcapping=None, attention_bias=True, tie_word_embeddings=False,
+        ),
+        seed=12, variants=VARIANTS[:1] + (("none", "softmax-1"),),
+    ),
+    "gemma2_capped": Case(
+        decoder(
+            Gemma2Config, 2, 1, 8, query_pre_attn_scalar=8, attn_logit_softcapping=3.0, sliding_window=32,
+            final_logit_softcapping=2.0, vocab_size=23,
+        ),
+        seed=13, length=12, dtype=torch.bfloat16, gguf=True,
+    ),
     "gpt2": Case(gpt2(), seed=6, batch=3, variants=VARIANTS[:1] + (("none", "softmax-1"),)),
     # An MLP of odd width, an output projection of its own, f16; as many tokens as positions.
     "gpt2_untied": Case(
@@ -170,12 +187,13 @@ def randomise(model: torch.nn.Module, rng: np.random.Generator) -> None:
         for name, weight in model.named_parameters():
             random = torch.from_numpy(rng.standard_normal(tuple(weight.shape)))
             scale, shift = 1.2 / math.sqrt(weight.shape[-1]), 0.0
+            gemma = model.config.model_type == "gemma2"
             if name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight")):
-                scale, shift = 0.25, 1.0
+                scale, shift = 0.25, 0.0 if gemma else 1.0  # its gains are 1 + weight
             elif name.endswith("bias"):
                 scale = 0.05 if "v_proj" in name else 0.3
             elif "embed_tokens" in name or "wte" in name:
-                scale = 0.6
+                scale = 0.6 / math.sqrt(weight.shape[1]) if gemma else 0.6  # it multiplies it again
             elif "wpe" in name:
                 scale = 0.4
             elif "v_proj" in name:
@@ -213,6 +231,13 @@ GGUF_NAMES = {
 }
 
 
+# What a Llama calls post_attention_layernorm stands before the MLP.
+GEMMA2_NAMES = {
+    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+
+
 def gguf_tensor(config, name: str, weight: torch.Tensor) -> tuple[str, torch.Tensor]:
     """Name and layout as llama.cpp's converter gives them: the rows of q and k of Llama interleaved
     for rotation of neighbours, the matrices of GPT-2 as [out, in]."""
@@ -221,7 +246,10 @@ def gguf_tensor(config, name: str, weight: torch.Tensor) -> tuple[str, torch.Ten
     for prefix in ("model.layers.", "transformer.h."):
         if stem.startswith(prefix):
             layer, stem = stem.removeprefix(prefix).split(".", 1)
-    stem = GGUF_NAMES[stem.removeprefix("transformer.")]
+    names = GGUF_NAMES | (GEMMA2_NAMES if config.model_type == "gemma2" else {})
+    stem = names[stem.removeprefix("transformer.")]
+    if config.model_type == "gemma2" and stem.endswith("norm"):
+        weight = weight + 1
     if stem in ("attn_q", "attn_k") and config.model_type in ("llama", "mistral"):
         heads = config.num_attention_heads if stem == "attn_q" else config.num_key_value_heads
         shape = weight.shape
@@ -252,6 +280,10 @@ def write_gguf(case: Case, model, path: pathlib.Path) -> None:
         writer.add_layer_norm_rms_eps(c.rms_norm_eps)
         writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
         writer.add_rope_dimension_count(sizes.head_dim)
+        if arch == "gemma2":
+            writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
+            writer.add_final_logit_softcapping(c.final_logit_softcapping)
+            writer.add_sliding_window(c.sliding_window)
         kind = c.rope_parameters["rope_type"]
         if kind in ("linear", "yarn"):
             writer.add_rope_scaling_type(gguf.RopeScalingType(kind))

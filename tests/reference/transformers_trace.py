@@ -55,6 +55,8 @@ def sizes_of(config, **variant) -> Sizes:
 
 def rms_norm_forward(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     mean_square = (x * x).mean(-1, keepdim=True)
+    if type(module).__name__.startswith("Gemma"):
+        return (1.0 + module.weight) * (x / torch.sqrt(mean_square + module.eps))
     return module.weight * (x / torch.sqrt(mean_square + module.variance_epsilon))
 
 
@@ -149,15 +151,19 @@ class Tracer:
         self.handles = []
         for layer, block in enumerate(base.h if hasattr(base, "h") else base.layers):
             gpt2 = hasattr(block, "ln_1")
+            sandwich = hasattr(block, "pre_feedforward_layernorm")
             norm1 = block.ln_1 if gpt2 else block.input_layernorm
             norm2 = block.ln_2 if gpt2 else block.post_attention_layernorm
-            attention = block.attn if gpt2 else block.self_attn
+            attention, mlp = block.attn if gpt2 else block.self_attn, block.mlp
+            if sandwich:  # the branch ends with a norm of its own
+                norm2 = block.pre_feedforward_layernorm
+                attention, mlp = block.post_attention_layernorm, block.post_feedforward_layernorm
             self.before(block, layer, "resid_pre")
             self.branch(norm1, layer, "attn_branch", "attn_in")
             self.after(attention, layer, "attn_out")
             self.before(norm2, layer, "resid_mid")
             self.branch(norm2, layer, "mlp_branch", "mlp_in")
-            self.after(block.mlp, layer, "mlp_out")
+            self.after(mlp, layer, "mlp_out")
             self.after(block, layer, "resid_post")
 
     def before(self, module: nn.Module, layer: int, name: str) -> None:
@@ -182,10 +188,12 @@ class Tracer:
         self.handles.append(norm.register_forward_pre_hook(copy))
         self.after(norm, layer, output)
 
-    def attention(self, module, query, key, value, attention_mask, scaling, **_):
+    def attention(self, module, query, key, value, attention_mask, scaling, softcap=None, **_):
         """Causal attention of [B,heads,T,d]; the library's mask is that of a whole sequence."""
         layer, variant = module.layer_idx, self.variant
-        assert math.isclose(scaling, query.shape[-1] ** -0.5)
+        # attention_scores divides by sqrt(d).
+        factor = scaling * query.shape[-1] ** 0.5
+        assert math.isclose(factor, 1.0) or softcap
 
         def keep(name, x):
             return self.trace.keep(layer, name, x)
@@ -195,7 +203,11 @@ class Tracer:
         if variant.v_scale != "none":
             theta = torch.zeros(variant.num_key_value_heads, dtype=v.dtype)
             v = keep("v_scaled", v_scale(v, variant.v_scale, variant.v_scale_constant, theta))
-        scores = keep("scores", attention_scores(q, k, causal=True))
+        scores = attention_scores(q, k, causal=True)
+        if softcap:
+            capped = softcap * torch.tanh(attention_scores(q, k, causal=False) * factor / softcap)
+            scores = capped.masked_fill(scores == -math.inf, -math.inf)
+        scores = keep("scores", scores)
         pattern, _ = normalise(scores, variant.attention)
         return keep("z", attention_mix(keep("pattern", pattern), v)), pattern
 

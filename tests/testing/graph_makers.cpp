@@ -290,6 +290,7 @@ void GraphGenerator::make_attention(Op op) {
   const std::vector<AttentionNormalizer>& normalizers = all_normalizers();
   set_normalizer(attrs, normalizers[static_cast<size_t>(
                             random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))]);
+  if (random_.chance(0.3)) attrs.set("cap", random_.chance(0.5) ? 0.7 : 5.0);
   std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
   if (op == Op::attention) {
     keep(forward[0], 3);
@@ -323,12 +324,15 @@ void GraphGenerator::make_attention(Op op) {
 void GraphGenerator::make_loss(Op op) {
   Item logits = pick(10);
   Value scale = random_.chance(0.5) ? scalar_between(0.1, 1) : constant(0.25).value;
+  const Attrs attrs = random_.chance(0.3) ? Attrs{{"cap", 4.0}} : Attrs{};
   if (op == Op::cross_entropy)
-    return keep(add(op, {resized(logits.value, {5, one_of({kVocabulary, 7})}), ids_, scale}), 200);
+    return keep(add(op, {resized(logits.value, {5, one_of({kVocabulary, 7})}), ids_, scale}, attrs),
+                200);
   int64_t width = one_of({1, 4}), vocabulary = one_of({kVocabulary, 6});
-  std::vector<Value> results =
-      editor_.add_node(op, {resized(logits.value, {5, width}),
-                            resized(pick(3).value, {vocabulary, width}), ids_, scale});
+  std::vector<Value> results = editor_.add_node(
+      op,
+      {resized(logits.value, {5, width}), resized(pick(3).value, {vocabulary, width}), ids_, scale},
+      attrs);
   keep_all(results, {200, 30, 200});
 }
 

@@ -30,6 +30,7 @@ struct Case {
   /// weight to any key, very positive ones none to the zero that softmax-1 adds.
   double shift = 0;
   std::optional<double> scale = {};  ///< of scores, if not the usual one
+  double cap = 0;                    ///< of scores, if not 0
 
   Type rows() const { return f32({B, H, info(normalizer).row_numbers(), T}); }
   double score_scale() const { return scale.value_or(1 / std::sqrt(static_cast<double>(d))); }
@@ -38,7 +39,8 @@ struct Case {
 void PrintTo(const Case& c, std::ostream* out) {
   *out << "B" << c.B << " T" << c.T << " H" << c.H << " G" << c.G << " d" << c.d
        << (c.causal ? " causal" : "") << " block " << c.key_block << " "
-       << normalizer_name(c.normalizer) << " shift " << c.shift << " scale " << c.score_scale();
+       << normalizer_name(c.normalizer) << " shift " << c.shift << " scale " << c.score_scale()
+       << " cap " << c.cap;
 }
 
 // A region of attention, or of its gradient and statistics in one kernel.
@@ -48,6 +50,7 @@ GraphPtr region_of(const Case& c, bool backward) {
   Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, S, c.G, c.d}), rows = c.rows();
   Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}, {"key_block", c.key_block}};
   set_normalizer(attrs, c.normalizer);
+  if (c.cap != 0) attrs.set("cap", c.cap);
   Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
   std::vector<Value> results;
   if (backward) {
@@ -223,6 +226,19 @@ std::vector<Case> unusual_scales() {
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Scales, Attention, testing::ValuesIn(unusual_scales()));
+
+// Caps that change little, bend, and saturate; with scales turned round.
+std::vector<Case> capped() {
+  std::vector<Case> cases;
+  for (double cap : {50.0, 1.0, 0.1})
+    for (AttentionNormalizer normalizer : all_normalizers()) {
+      cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, {}, cap});
+      cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 0, -0.4, cap});
+      cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer, 0, 2.0, cap});
+    }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Caps, Attention, testing::ValuesIn(capped()));
 
 // Beside the zero that is added every exponential underflows: the head gives nothing and its
 // gradients are zero. What its weights are in relation to each other is still known.

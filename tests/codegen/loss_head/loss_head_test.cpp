@@ -16,6 +16,7 @@ namespace {
 
 struct Sizes {
   int64_t tokens, vocabulary, width;
+  double cap = 0;
 };
 
 std::vector<Type> operand_types(const Sizes& s) {
@@ -28,7 +29,8 @@ GraphPtr head(const Sizes& s, Op op, const std::vector<int32_t>& wanted) {
   std::vector<Value> inputs;
   for (const Type& type : operand_types(s))
     inputs.push_back(editor.input(fmt::format("in{}", inputs.size()), type));
-  const std::vector<Value> results = editor.add_node(op, inputs);
+  const Attrs attrs = s.cap != 0 ? Attrs{{"cap", s.cap}} : Attrs{};
+  const std::vector<Value> results = editor.add_node(op, inputs, attrs);
   for (int32_t result : wanted) editor.output(fmt::format("out{}", result), results[result]);
   return editor.finish();
 }
@@ -46,13 +48,14 @@ Tensors random_operands(const Sizes& s, uint64_t seed) {
 }
 
 std::vector<Sizes> awkward_sizes() {
-  return {{1, 1, 1},     {1, 67, 6},   {5, 1, 6},     {37, 67, 6},
-          {64, 65, 128}, {33, 31, 17}, {83, 257, 48}, {16, 523, 5}};
+  return {{1, 1, 1},        {1, 67, 6},       {5, 1, 6},      {37, 67, 6},
+          {64, 65, 128},    {33, 31, 17},     {83, 257, 48},  {16, 523, 5},
+          {37, 67, 6, 0.7}, {83, 257, 48, 3}, {1, 1, 1, 0.1}, {33, 31, 17, 50}};
 }
 
 std::string describe(const Sizes& s, const Target& target) {
-  return fmt::format("{} tokens, vocabulary {}, width {} on {}", s.tokens, s.vocabulary, s.width,
-                     target.name);
+  return fmt::format("{} tokens, vocabulary {}, width {}, cap {} on {}", s.tokens, s.vocabulary,
+                     s.width, s.cap, target.name);
 }
 
 TEST(LossHead, LossAndGradientsAgreeWithTheInterpreter) {

@@ -57,7 +57,13 @@ bool has_object_name(const fs::path& file) {
   return name.size() == 34 && name.ends_with(".o") &&
          name.find_first_not_of("0123456789abcdef") == 32;
 }
+// A pipe of that name would be waited for.
+bool is_regular(const fs::path& file) {
+  std::error_code ignored;
+  return fs::is_regular_file(file, ignored);
+}
 bool has_object_content(const fs::path& file) {
+  if (!is_regular(file)) return false;
   std::string start(magic.size(), '\0');
   std::ifstream stream(file, std::ios::binary);
   return stream.read(start.data(), static_cast<std::streamsize>(start.size())) && start == magic;
@@ -132,6 +138,7 @@ std::string ObjectCache::path(std::string_view full_key) const {
 std::string ObjectCache::load(std::string_view key) const {
   if (!used() || key.empty()) return "";
   const std::string full = full_key(key), file = path(full);
+  if (!is_regular(file)) return "";
   std::ifstream stream(file, std::ios::binary);
   if (!stream) return "";
   std::ostringstream bytes;

@@ -72,6 +72,8 @@ TileTable TileTable::load(const std::string& cache, const Target& target) {
   TileTable table;
   if (cache.empty()) return table;
   const std::string path = file(cache, target);
+  std::error_code ignored;  // a pipe of that name would be waited for
+  if (!std::filesystem::is_regular_file(path, ignored)) return table;
   std::ifstream stream(path);
   if (!stream) return table;
   std::string line;

@@ -73,7 +73,7 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("optimizer.rate", optimizer.rate, within(0, 1e6), "peak learning rate"),
       WEIR_KEY("optimizer.beta1", optimizer.beta1, within(0, 1 - 1e-9), "adamw: decay of the first moment"),
       WEIR_KEY("optimizer.beta2", optimizer.beta2, within(0, 1 - 1e-9), "adamw: decay of the second moment"),
-      WEIR_KEY("optimizer.eps", optimizer.eps, within(0, 1), "adamw: added to the root of the second moment"),
+      WEIR_KEY("optimizer.eps", optimizer.eps, within(1e-30, 1), "adamw: added to the root of the second moment"),
       WEIR_KEY("optimizer.momentum", optimizer.momentum, within(0, 0.999999999), "sgd: momentum"),
       WEIR_KEY("optimizer.decay", optimizer.decay, within(0, 1e6), "decoupled weight decay of matrices and embeddings"),
       WEIR_KEY("optimizer.clip", optimizer.clip, within(0, 1e9), "largest global gradient norm; 0: no clipping"),

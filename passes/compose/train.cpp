@@ -60,6 +60,7 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   need(o.clip >= 0, "clip", o.clip, "a number >= 0 (0: no clipping)");
   need(o.beta1 >= 0 && o.beta1 < 1, "beta1", o.beta1, "a number in [0, 1)");
   need(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "a number in [0, 1)");
+  need(o.eps > 0, "eps", o.eps, "a number > 0 (a moment may be 0)");
   need(o.momentum >= 0 && o.momentum < 1, "momentum", o.momentum, "a number in [0, 1)");
   need(o.weight_decay >= 0, "weight_decay", o.weight_decay, "a number >= 0");
   need(options.micro_batches >= 1, "micro_batches", static_cast<double>(options.micro_batches),

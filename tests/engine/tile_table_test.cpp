@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -73,6 +74,9 @@ TEST_F(TileTableTest, DamageIsNotUsed) {
   std::ofstream(file, std::ios::app) << "70 50: 3 2 twelve\n";
   EXPECT_EQ(TileTable::load(folder_, target_).size(), 0u);
   std::ofstream(file) << "something else\n";
+  EXPECT_EQ(TileTable::load(folder_, target_).size(), 0u);
+  std::filesystem::remove(file);
+  ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
   EXPECT_EQ(TileTable::load(folder_, target_).size(), 0u);
 }
 

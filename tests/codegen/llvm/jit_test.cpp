@@ -190,6 +190,9 @@ TEST(ObjectCache, DamagedAndForeignFilesAreNotUsed) {
     std::ofstream(file, std::ios::binary) << whole.substr(0, i);
     ASSERT_EQ(cache.load("key"), "") << "cut to " << i << " bytes";
   }
+  fs::remove(file);
+  ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
+  EXPECT_EQ(cache.load("key"), "") << "a pipe";
   cache.store("key", "again");
   EXPECT_EQ(cache.load("key"), "again");
 }

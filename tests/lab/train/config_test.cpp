@@ -159,6 +159,8 @@ TEST(Config, ANamedModelSetsSizesAndSingleKeysOverride) {
 TEST(Config, RangesAreTrue) {
   EXPECT_EQ(error_of("", {"optimizer.kind=sgd", "optimizer.momentum=1"}),
             "[config] optimizer.momentum is '1', but a number from 0 to 0.999999999 is needed.");
+  EXPECT_EQ(error_of("", {"optimizer.eps=0"}),
+            "[config] optimizer.eps is '0', but a number from 1e-30 to 1 is needed.");
   for (const char* key : {"v_scale.lambda", "v_scale.sigma"})
     EXPECT_NE(error_of("", {std::string(key) + "=0"}).find(" is '0', but a number from 1e-09 to "),
               std::string::npos)

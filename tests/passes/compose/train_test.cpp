@@ -323,16 +323,18 @@ TEST(TrainingStep, ListsEverythingThatIsWrong) {
   GraphPtr graph = differentiate(b.finish(), {.wrt = {"weight", "x"}});
   try {
     make_training_programs(
-        graph, {.optimizer = {.beta1 = 1, .decay = {"wieght"}, .clip = -1}, .micro_batches = 0});
+        graph,
+        {.optimizer = {.beta1 = 1, .eps = 0, .decay = {"wieght"}, .clip = -1}, .micro_batches = 0});
     FAIL() << "expected a UserError";
   } catch (const UserError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "[training] 5 problems:\n"
+              "[training] 6 problems:\n"
               "  - grad.x is returned, but x is no state of the graph, so it cannot be updated. "
               "Declare it with Builder::state, or leave it out of the gradients.\n"
               "  - decay is asked of wieght, which is not trained. Did you mean weight?\n"
               "  - clip is -1, but a number >= 0 (0: no clipping) is needed.\n"
               "  - beta1 is 1, but a number in [0, 1) is needed.\n"
+              "  - eps is 0, but a number > 0 (a moment may be 0) is needed.\n"
               "  - micro_batches is 0, but a number >= 1 is needed.");
   }
 }

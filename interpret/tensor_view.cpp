@@ -151,8 +151,11 @@ void TensorView::for_each(Function f) const {
     int64_t offset = 0;
     for (size_t axis = 0; axis < index.size(); ++axis) offset += index[axis] * strides_[axis];
     f(first + offset * size);
-    for (size_t axis = index.size(); axis-- > 0 && ++index[axis] == type_.shape[axis];)
+    for (size_t axis = index.size(); axis-- > 0;) {
+      index[axis] += 1;
+      if (index[axis] < type_.shape[axis]) break;
       index[axis] = 0;
+    }
   }
 }
 

@@ -31,7 +31,6 @@ class OutputCommand : public weir::test::Command {
     EXPECT_TRUE(text_of(folder_ / file) == before) << arguments;
   }
   void expect_replaced(const std::string& arguments, const std::string& file) const {
-    const std::string before = text_of(folder_ / file);
     const fs::file_time_type time = fs::last_write_time(folder_ / file);
     fs::last_write_time(folder_ / file, time - std::chrono::hours(1));
     const Result result = weir(arguments);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "codegen/llvm/object_cache.h"
 #include "engine/memory.h"
@@ -29,6 +30,66 @@ int64_t parameters_of(const RunConfig& config) {
   return (c.tied ? 1 : 2) * c.vocabulary * c.d_model + c.layers * block + c.d_model;
 }
 
+// Weights and optimizer state are there whatever the plan is; a model beyond that is not planned,
+// which would take long.
+void check_state_memory(const std::string& arm, const RunConfig& config) {
+  const int64_t parameters = parameters_of(config);
+  const int64_t tensors = config.optimizer.kind == "adamw" ? 3 : 2;
+  const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
+  const int64_t limit = config.memory.empty() ? free_memory() : expect(parse_bytes(config.memory));
+  if (bytes > static_cast<double>(limit))
+    user_error("train",
+               "the model of arm {} has {} parameters: weights and optimizer state alone take {}, "
+               "but only {} may be used. Take smaller sizes (model.*), or allow more (memory=).",
+               arm, parameters, human_bytes(bytes), human_bytes(static_cast<double>(limit)));
+}
+
+// The same sequences at every step, so many as asked for or as there are.
+int64_t validation_sequences(const RunConfig& config, const BatchSource& validation) {
+  resolve_vocabulary(config, validation);
+  const int64_t count = std::min(config.measure.validation_batches * config.batch,
+                                 validation.sequences(config.length));
+  if (count == 0)
+    user_error("data",
+               "the validation text has {} tokens, too few for one sequence of length {}. Hold "
+               "out more (data.validation), or make length smaller.",
+               validation.facts().tokens, config.length);
+  return count;
+}
+
+// Texts beside a checkpoint, for others who load it; they know no model of one's own.
+std::map<std::string, std::string> checkpoint_texts(const RunConfig& config,
+                                                    const BatchSource& source) {
+  if (config.own_model) return source.tokenizer_files();
+  ModelConfig model = config.model;
+  model.context = config.length;
+  model.rewrites = rewrite_settings(config);
+  std::map<std::string, std::string> files = source.tokenizer_files();
+  files["config.json"] = hugging_face_config(model, "float32");
+  return files;
+}
+
+// Which number of a step is not finite.
+std::string what_is_not_finite(int64_t step, const StepResult& result) {
+  return std::isfinite(result.loss)
+             ? fmt::format("the gradient norm of step {} is {}", step,
+                           nonfinite_text(result.grad_norm))
+             : fmt::format("the loss of step {} is {}", step, nonfinite_text(result.loss));
+}
+
+std::string where_from(const RunConfig& config, const BatchSource& source,
+                       const CompileSettings& settings, int64_t step, const fs::path& checkpoint) {
+  try {
+    const std::string found =
+        first_not_finite(config, source, settings, step, [&](Trainer& trainer) {
+          read_checkpoint(checkpoint, trainer.weights(), trainer.optimizer_state());
+        });
+    return found.empty() ? "a second computation of it is finite, which is a bug in Weir" : found;
+  } catch (const UserError& error) {
+    return fmt::format("what is not finite first could not be looked for: {}", error.what());
+  }
+}
+
 }  // namespace
 
 ArmRun::ArmRun(const std::string& name, const RunConfig& config, const TrainOptions& options,
@@ -39,11 +100,11 @@ ArmRun::ArmRun(const std::string& name, const RunConfig& config, const TrainOpti
       config_(resolve_vocabulary(config, *data_.training)),
       files_(name, folder, config_),
       measured_(measured_steps(config_)) {
-  if (data_.validation) plan_validation();
+  if (data_.validation) validation_sequences_ = validation_sequences(config_, *data_.validation);
 }
 
 void ArmRun::check(const DataFacts& before) {
-  check_state_memory();
+  check_state_memory(name_, config_);
   const Activity activity(name_ + ": planning");
   const TrainingGraphs graphs = make_training_graphs(config_, options_.target, !measured_.empty());
   initial_ = before;
@@ -119,19 +180,6 @@ TrainOutcome ArmRun::run(const SignalWatch& signals, Manifest& manifest) {
   return {0, name_, config_.steps};
 }
 
-void ArmRun::check_state_memory() const {
-  const int64_t parameters = parameters_of(config_);
-  const int64_t tensors = config_.optimizer.kind == "adamw" ? 3 : 2;
-  const double bytes = static_cast<double>(tensors * parameters) * sizeof(float);
-  const int64_t limit =
-      config_.memory.empty() ? free_memory() : expect(parse_bytes(config_.memory));
-  if (bytes > static_cast<double>(limit))
-    user_error("train",
-               "the model of arm {} has {} parameters: weights and optimizer state alone take {}, "
-               "but only {} may be used. Take smaller sizes (model.*), or allow more (memory=).",
-               name_, parameters, human_bytes(bytes), human_bytes(static_cast<double>(limit)));
-}
-
 void ArmRun::check_initial_weights(const std::vector<Parameter>& parameters) {
   const std::string hash = InitialWeights(config_.init, parameters).check();
   if (!initial_.hash.empty() && initial_.hash != hash)
@@ -141,17 +189,6 @@ void ArmRun::check_initial_weights(const std::vector<Parameter>& parameters) {
                "then, or start another run with out=FOLDER.",
                config_.init, name_, hash, initial_.hash);
   initial_ = {hash, config_.init};
-}
-
-void ArmRun::plan_validation() {
-  resolve_vocabulary(config_, *data_.validation);
-  validation_sequences_ = std::min(config_.measure.validation_batches * config_.batch,
-                                   data_.validation->sequences(config_.length));
-  if (validation_sequences_ == 0)
-    user_error("data",
-               "the validation text has {} tokens, too few for one sequence of length {}. Hold "
-               "out more (data.validation), or make length smaller.",
-               data_.validation->facts().tokens, config_.length);
 }
 
 bool ArmRun::is_measured(int64_t step) const {
@@ -195,21 +232,12 @@ int64_t ArmRun::begin() {
   return info.step;
 }
 
-std::map<std::string, std::string> ArmRun::texts() const {
-  if (config_.own_model) return data_.training->tokenizer_files();
-  ModelConfig model = config_.model;
-  model.context = config_.length;
-  model.rewrites = rewrite_settings(config_);
-  std::map<std::string, std::string> files = data_.training->tokenizer_files();
-  files["config.json"] = hugging_face_config(model, "float32");
-  return files;
-}
-
 void ArmRun::save(int64_t step) {
   losses_->flush();
   metrics_->flush();
   if (validations_) validations_->flush();
-  const CheckpointInfo info{step, config_json(config_), options_.target.isa(), texts()};
+  const CheckpointInfo info{step, config_json(config_), options_.target.isa(),
+                            checkpoint_texts(config_, *data_.training)};
   for (const std::string& file : checkpoint_files(info))
     written(fs::path("checkpoints") / checkpoint_name(step) / file);
   write_checkpoint(files_.checkpoints(), info, trainer_->weights(), trainer_->optimizer_state());
@@ -252,11 +280,7 @@ void ArmRun::one_step(int64_t step, std::optional<Progress>& progress) {
 
 void ArmRun::check_finite(int64_t step, const StepResult& result) {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  const std::string what =
-      std::isfinite(result.loss)
-          ? fmt::format("the gradient norm of step {} is {}", step,
-                        nonfinite_text(result.grad_norm))
-          : fmt::format("the loss of step {} is {}", step, nonfinite_text(result.loss));
+  const std::string what = what_is_not_finite(step, result);
   if (config_.on_nonfinite == "continue") {
     if (!std::exchange(warned_, true))
       log_warning(
@@ -272,20 +296,9 @@ void ArmRun::check_finite(int64_t step, const StepResult& result) {
              "{}: {}; {}. The run is stopped (on_nonfinite=stop), and the state before that step "
              "is kept in {}. Start another run with a smaller optimizer.rate, or leave such "
              "updates out: weir train resume={} on_nonfinite=continue",
-             name_, what, where_from(step, checkpoint), checkpoint.string(),
-             files_.folder().parent_path().string());
-}
-
-std::string ArmRun::where_from(int64_t step, const fs::path& checkpoint) const {
-  try {
-    const std::string found =
-        first_not_finite(config_, *data_.training, compile_settings(), step, [&](Trainer& trainer) {
-          read_checkpoint(checkpoint, trainer.weights(), trainer.optimizer_state());
-        });
-    return found.empty() ? "a second computation of it is finite, which is a bug in Weir" : found;
-  } catch (const UserError& error) {
-    return fmt::format("what is not finite first could not be looked for: {}", error.what());
-  }
+             name_, what,
+             where_from(config_, *data_.training, compile_settings(), step, checkpoint),
+             checkpoint.string(), files_.folder().parent_path().string());
 }
 
 RecordValues ArmRun::new_values() const {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,12 +46,7 @@ class ArmRun {
   TrainOutcome run(const SignalWatch& signals, Manifest& manifest);
 
  private:
-  /// Weights and optimizer state are there whatever the plan is; a model beyond that is not
-  /// planned, which would take long.
-  void check_state_memory() const;
   void check_initial_weights(const std::vector<Parameter>& parameters);
-  /// The same sequences at every step, so many as asked for or as there are.
-  void plan_validation();
   bool is_measured(int64_t step) const;
   CompileSettings compile_settings() const;
   void announce() const;
@@ -62,8 +56,6 @@ class ArmRun {
   /// The state at the newest checkpoint, or the initial one; returns the next step.
   int64_t begin();
   void save(int64_t step);
-  /// Texts beside a checkpoint, for others who load it; they know no model of one's own.
-  std::map<std::string, std::string> texts() const;
   /// Of the steps since the run was started or resumed.
   void write_profile();
 
@@ -76,7 +68,6 @@ class ArmRun {
   /// A step with a loss or gradients that are not finite has left the state as it was; the run
   /// stops there with a checkpoint, or goes on.
   void check_finite(int64_t step, const StepResult& result);
-  std::string where_from(int64_t step, const std::filesystem::path& checkpoint) const;
 
   template <typename... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {

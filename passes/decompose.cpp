@@ -213,6 +213,7 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
 bool has_own_kernel(Op op) { return info(op).has(op_trait::OwnKernel); }
 
 GraphPtr decompose(const GraphPtr& graph, DecomposeMode mode) {
+  if (mode == DecomposeMode::none) return graph;
   return rewrite(graph, [&](Rewriter& rewriter, int32_t id) -> std::optional<Values> {
     const Node& node = graph->node(id);
     if (info(node.op).op_class != OpClass::Composite) return std::nullopt;

@@ -14,6 +14,7 @@ std::vector<Value> decompose_node(GraphEditor& editor, Op op, const Attrs& attrs
                                   const std::vector<Value>& inputs, const std::string& where = "");
 
 enum class DecomposeMode : uint8_t {
+  none,   ///< all stay
   lower,  ///< composites that have a kernel of their own stay (has_own_kernel)
   all     ///< no composite stays
 };

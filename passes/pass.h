@@ -33,6 +33,7 @@ struct CompileOptions {
   /// Bytes that arena, states and inputs of a program may need together (passes/recompute); 0: no
   /// limit. Exceeding it is no error of the pipeline: memory_need tells.
   int64_t memory = 0;
+  /// none: the programs go through the pipeline once more, which then decomposes them.
   DecomposeMode decompose = DecomposeMode::lower;
   /// The last stage wanted; `weir dump --stage S` is run_pipeline with stop = S.
   Stage stop = Stage::planned;

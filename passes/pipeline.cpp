@@ -29,6 +29,7 @@ bool wants_gradients(const CompileOptions& o) {
 bool shares_loss_head(const CompileOptions& o) {
   return o.compose.purpose == Purpose::train || !o.gradients.empty();
 }
+bool decomposes(const CompileOptions& o) { return o.decompose != DecomposeMode::none; }
 bool composes(const CompileOptions& o) {
   return o.compose.purpose != Purpose::plain || !o.probes.empty();
 }
@@ -90,9 +91,9 @@ const std::vector<Pass>& pipeline() {
       // Probes are attached; the rest treats them as any other code. Code that only a name keeps
       // stays until lower, so that the order of nodes is the same with and without probes.
       {"decompose", [](G g, O o) { return decompose(g, o.decompose); },
-       instrumented, instrumented, once, always, "kernels are made of few primitives"},
+       instrumented, instrumented, once, decomposes, "kernels are made of few primitives"},
       {"simplify_primitives", [](G g, O) { return simplify(g); },
-       instrumented, instrumented, until_fixed, always,
+       instrumented, instrumented, until_fixed, decomposes,
        "the formulas of composites share subexpressions"},
       {"lower", [](G g, O o) { return lower(g, o.target); },
        instrumented, lowered, once, always, "fixes the order of every sum before kernels are cut"},

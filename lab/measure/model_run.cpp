@@ -71,10 +71,14 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   plan.parameters = model.parameters;
   plan.added = added_states(*model.graph, *rewritten);
   options.stop = Stage::instrumented;
+  // The interpreter takes them as they are; compiled ones go on below.
+  if (!settings_.interpret) options.decompose = DecomposeMode::none;
   plan.programs = run_pipeline(model.graph, options).programs;
   if (settings_.interpret) return plan;
   plan.compiled = {
-      .variants = {run_pipeline(plan.programs, {.target = options.target}).programs},
+      .variants = {run_pipeline(plan.programs,
+                                {.target = options.target, .decompose = request_.options.decompose})
+                       .programs},
       .parts = parts,
       .settings = {
           .target = options.target, .threads = settings_.threads, .cache = settings_.cache}};

@@ -101,6 +101,7 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(config.measure.probes)));
 
   CompileOptions options = training_options(config, model.parameters, target);
+  options.decompose = DecomposeMode::none;  // whoever plans them has the rest of the passes
   result.plain = run_pipeline(graph, options).programs;
   options.probes = requests;
   if (measured && !requests.empty()) result.probed = run_pipeline(graph, options).programs;
@@ -108,6 +109,7 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
     result.validation = run_pipeline(model.graph, {.target = target,
                                                    .rewrites = config.rewrites,
                                                    .compose = {.purpose = Purpose::measure},
+                                                   .decompose = DecomposeMode::none,
                                                    .stop = Stage::instrumented})
                             .programs;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "support/env.h"
 #include "support/text.h"
@@ -19,12 +20,18 @@ DebugOptions parse_debug_options(const std::string& text, const std::vector<std:
   DebugOptions options;
   UsageProblems problems("WEIR_DEBUG");
   const std::vector<std::string> keys = {"dump", "verify", "time", "stop", "dir"};
+  std::set<std::string> given;  // keys, and dump=PASS for each pass
   for (const std::string& part : split(text, ',')) {
     std::string word(trim(part));
     if (word.empty()) continue;
     size_t equals = word.find('=');
     bool has_value = equals != std::string::npos;
     std::string key = word.substr(0, equals), value = has_value ? word.substr(equals + 1) : "";
+    // Of two values one would be passed over in silence.
+    if (!given.insert(key == "dump" ? word : key).second) {
+      problems.add(fmt::format("{} is given twice. Give it once.", key == "dump" ? word : key));
+      continue;
+    }
     if (key == "dump" && !has_value) {
       options.dump_all = true;
     } else if (key == "dump") {

@@ -37,5 +37,17 @@ TEST(Debug, OneMessageSaysAllThatIsWrong) {
   EXPECT_THAT(text, testing::HasSubstr("'time=3' is not understood."));
 }
 
+TEST(Debug, EveryWordIsGivenOnce) {
+  std::string text = user_error_of([] {
+    parse_debug_options(
+        "stop=1,stop=99,dir=a,dir=b,dump,dump,dump=lower,dump=lower,verify,verify,time,time",
+        kPasses);
+  });
+  EXPECT_THAT(text, testing::HasSubstr("[WEIR_DEBUG] 6 problems:"));
+  for (const char* word : {"stop", "dir", "dump", "dump=lower", "verify", "time"})
+    EXPECT_THAT(text,
+                testing::HasSubstr(fmt::format("\n  - {} is given twice. Give it once.", word)));
+}
+
 }  // namespace
 }  // namespace weir

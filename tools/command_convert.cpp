@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "io/tokenizer_files.h"
+#include "lab/measure/model_source.h"
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
 #include "support/log.h"
@@ -21,6 +22,17 @@ FileDtype dtype_of(const std::string& name) {
   return name == "f16" ? FileDtype::f16 : FileDtype::bf16;
 }
 
+// What keeps the copy from being measured, though its own parameters are whole: a rewrite that it
+// was trained with is wrong, or has lost its states.
+std::string rewrites_problem(const Checkpoint& checkpoint) {
+  try {
+    trained_rewrites(checkpoint);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
 int run_convert(const ConvertArguments& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.from);
   const Model model = checkpoint.build(1, 1);
@@ -32,6 +44,8 @@ int run_convert(const ConvertArguments& options) {
       options.to, checkpoint.config(), model.parameters,
       [&](const Parameter& parameter, float* out) { checkpoint.read(parameter, out); }, writing);
   for (const std::string& line : checkpoint.not_finite()) log_warning("copied as it is: {}", line);
+  if (const std::string wrong = rewrites_problem(checkpoint); !wrong.empty())
+    log_warning("copied as it is: {}", wrong);
   fmt::print("{}: {} parameters of {} as {}, {}\n", printable(options.to), model.parameter_count(),
              printable(checkpoint.name()), options.dtype,
              writing.texts.empty() ? "without a tokenizer" : "with its tokenizer");

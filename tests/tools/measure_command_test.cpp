@@ -129,6 +129,19 @@ TEST_F(MeasureCommand, MeasuresWhatConvertWrote) {
   EXPECT_FALSE(fs::exists(folder_ / "other"));
 }
 
+TEST_F(MeasureCommand, ConvertWarnsOfLostStatesOfARewrite) {
+  fs::copy(model("llama"), folder_ / "model");
+  EXPECT_THAT(weir("convert model plain").err, Not(HasSubstr("V-scale")));
+  Json config = Json::parse(text_of(folder_ / "model/config.json"));
+  config["weir_rewrites"] = {{"v_scale.variant", "learned"}};
+  write("model/config.json", config.dump());
+  const Result result = weir("convert model copy");
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.err, HasSubstr("warning: copied as it is: [checkpoint] "));
+  EXPECT_THAT(result.err, HasSubstr("model says that it was trained with V-scale learned, but has "
+                                    "no tensor "));
+}
+
 TEST_F(MeasureCommand, ProfilesItsKernels) {
   write_reference_ids("llama");
   const Result result = weir("measure --model " + model("llama") +

@@ -30,7 +30,7 @@ void log_message(LogLevel level, const std::string& message) {
   const char* prefix = level == LogLevel::error     ? "error: "
                        : level == LogLevel::warning ? "warning: "
                                                     : "";
-  std::fprintf(stderr, "%s%s\n", prefix, printable(message).c_str());
+  std::fprintf(stderr, "%s%s\n", prefix, printable_message(message).c_str());
 }
 
 void log_once(LogLevel level, const std::string& message) {

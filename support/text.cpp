@@ -153,21 +153,56 @@ bool is_control(std::string_view character) {
   return character.size() == 2 && first == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0;
 }
 
-}  // namespace
+// Names with ends of lines in them, that messages may hold.
+std::vector<std::string>& names_of_lines() {
+  static std::vector<std::string> names;
+  return names;
+}
 
-std::string printable(std::string_view text) {
+std::string escaped(std::string_view text, bool keeps_lines) {
   std::string shown;
   while (!text.empty()) {
     const size_t size = character_size(text);
     const std::string_view character = text.substr(0, std::max<size_t>(size, 1));
     text.remove_prefix(character.size());
-    if (size > 0 && (character == "\n" || !is_control(character)))
+    if (size > 0 && ((keeps_lines && character == "\n") || !is_control(character)))
       shown += character;
     else
       for (char byte : character)
         shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
   }
   return shown;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) { return escaped(text, false); }
+
+std::string printable_message(std::string_view text) {
+  std::string message(text);
+  for (const std::string& name : names_of_lines()) {
+    const std::string shown = printable(name);
+    for (size_t at = message.find(name); at != std::string::npos;
+         at = message.find(name, at + shown.size()))
+      message.replace(at, name.size(), shown);
+  }
+  return escaped(message, true);
+}
+
+void keep_on_one_line(const std::vector<std::string>& words) {
+  const std::string separators = "/=,;:";
+  std::vector<std::string>& names = names_of_lines();
+  for (std::string word : words) {
+    std::replace_if(
+        word.begin(), word.end(), [&](char c) { return separators.find(c) != std::string::npos; },
+        '/');
+    for (std::string& name : split(word, '/'))
+      if (name.find('\n') != std::string::npos && !trim(name).empty())
+        names.push_back(std::move(name));
+  }
+  // A name may be a part of another.
+  std::stable_sort(names.begin(), names.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
 }
 
 std::string shortest(double value) {

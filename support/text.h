@@ -23,10 +23,15 @@ std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
-/// A message as a terminal can show it: control characters but the end of a line, and bytes that
-/// are no UTF-8, come as escapes such as \\x1b, since words, paths and names of tensors may hold
-/// them.
+/// A name as a terminal can show it, on one line: control characters, and bytes that are no UTF-8,
+/// come as escapes such as \\x1b, since words, paths and names of tensors may hold them.
 std::string printable(std::string_view text);
+/// A message in the same way, whose own ends of lines stay. Those of the names in it that
+/// `keep_on_one_line` knows are escaped.
+std::string printable_message(std::string_view text);
+/// Words of the command line and values of the environment: what stands between their separators
+/// may be the name of a file with an end of a line in it. Called before other threads start.
+void keep_on_one_line(const std::vector<std::string>& words);
 
 /// The shortest decimal text that reads back as the same double; "inf", "-inf", "nan" otherwise.
 std::string shortest(double value);

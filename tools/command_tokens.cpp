@@ -93,7 +93,7 @@ int run_encode(const TokensArguments& options, const Tokenizer& tokenizer) {
                to_string(around.begin));
   }
   if (const std::string note = changed_note(encoding); !note.empty())
-    fmt::print(stderr, "note: {}\n", printable(note));
+    fmt::print(stderr, "note: {}\n", printable_message(note));
   return 0;
 }
 

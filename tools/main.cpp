@@ -78,6 +78,11 @@ OptionTable& command_of(const Commands& commands, const std::string& name) {
 
 int run(const std::vector<std::string>& words, std::string& help) {
   check_encoding(words);
+  keep_on_one_line(words);
+  std::error_code gone;
+  keep_on_one_line({std::filesystem::current_path(gone).string()});
+  for (const EnvironmentVariable& variable : environment_variables())
+    keep_on_one_line({environment(variable.name)});
   command_line() = "weir";
   for (const std::string& word : words) command_line() += " " + quoted(word);
   const Commands commands = all_commands();

@@ -49,7 +49,7 @@ int finish_standard_output(int status, const std::string& command) {
 }
 
 void print_error(const std::string& message) {
-  std::fprintf(stderr, "error: %s\n", printable(message).c_str());
+  std::fprintf(stderr, "error: %s\n", printable_message(message).c_str());
 }
 
 }  // namespace weir

@@ -27,11 +27,19 @@ TEST(Text, ShortestReadsBack) {
 }
 
 TEST(Text, MessagesHoldNothingThatATerminalObeys) {
-  EXPECT_EQ(printable("plain,\n  - \u00e9\u20ac\U0001f600"), "plain,\n  - \u00e9\u20ac\U0001f600");
+  EXPECT_EQ(printable_message("plain,\n  - \u00e9\u20ac\U0001f600"),
+            "plain,\n  - \u00e9\u20ac\U0001f600");
   EXPECT_EQ(printable(std::string("a\0\x1b[31m\t\r\x7f", 10)), "a\\x00\\x1b[31m\\x09\\x0d\\x7f");
   EXPECT_EQ(printable("\xc2\x9b|\xc2\xa0|"), "\\xc2\\x9b|\xc2\xa0|");
   // Bytes that are no UTF-8, of which a terminal may make what it likes.
   EXPECT_EQ(printable("\x9b|\xff|\xe2\x82|\xc3"), "\\x9b|\\xff|\\xe2\\x82|\\xc3");
+}
+
+TEST(Text, NamesStayOnOneLine) {
+  EXPECT_EQ(printable("a\nb"), "a\\x0ab");
+  keep_on_one_line({"--json=out/x\ny.json", "two\nlines;plain", "\n"});
+  EXPECT_EQ(printable_message("[x] 2 problems:\n  - /tmp/x\ny.json is none\n  - two\nlines"),
+            "[x] 2 problems:\n  - /tmp/x\\x0ay.json is none\n  - two\\x0alines");
 }
 
 TEST(Text, SizesAreReadInPowersOf1024) {

@@ -151,6 +151,20 @@ TEST_F(InputCommand, MessagesShowControlCharactersAsEscapes) {
               HasSubstr("mo\\x1b[31mdel"));
 }
 
+TEST_F(InputCommand, MessagesShowLineBreaksOfNamesAsEscapes) {
+  const Result run = weir("run \"$(printf 'x\\n.weir')\"");
+  EXPECT_EQ(run.status, 1);
+  EXPECT_THAT(run.err, HasSubstr("x\\x0a.weir"));
+  EXPECT_THAT(run.err, testing::Not(HasSubstr("x\n.weir")));
+  // The message's own stay.
+  const Result two = weir("eval --tokens a --model=\"$(printf 'b/x\\ny')\"");
+  EXPECT_THAT(two.err, HasSubstr("2 problems:\n  - "));
+  EXPECT_THAT(two.err, HasSubstr("there is no b/x\\x0ay."));
+  write("a.txt", "some text");
+  const Result made = weir("tokens --tokenizer bytes --text a.txt --out \"$(printf 'i\\nd.npy')\"");
+  EXPECT_THAT(made.out, HasSubstr("i\\x0ad.npy: i32 "));
+}
+
 // A file as standard input has a name, and is a regular file all the same.
 TEST_F(InputCommand, StandardInputMayBeNamed) {
   write("a.txt", "some text");

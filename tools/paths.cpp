@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "io/file.h"
+#include "tools/kept_files.h"
 #include "tools/options.h"
 
 namespace weir {
@@ -127,6 +128,12 @@ void check_replacing(const Written& output, const std::deque<Option>& options, b
                         "Give another name.",
                         output.name, path, input, option.name, is_no(*output.rule)));
     }
+  std::vector<std::string> inputs;
+  for (const Option& option : options)
+    for (std::string& input : files_read(option)) inputs.push_back(std::move(input));
+  std::string kept = run_file_problem(path, inputs);
+  if (kept.empty()) kept = model_file_problem(path, of_another_kind);
+  if (!kept.empty()) return problems.add(fmt::format("{}: {}", output.name, kept));
   const std::string replacing = replacing_problem(path, *output.rule);
   if (!replacing.empty() && !overwrite)
     problems.add_failure(fmt::format("{}: {}", output.name, replacing));

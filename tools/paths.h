@@ -12,8 +12,8 @@ struct ValueRule;
 
 /// Adds what is wrong with the inputs and outputs among the options: an input that is not there, an
 /// output that cannot be written, two outputs of one name, an output that is an input, goes with
-/// one or is a file in an input's folder, and one that would replace a file of another kind, unless
-/// --overwrite is given.
+/// one or is a file in an input's folder, one that is a file of any model or run, and one that
+/// would replace a file of another kind, unless --overwrite is given.
 void check_paths(const std::deque<Option>& options, UsageProblems& problems);
 
 /// The sentence about an output file (or folder) that cannot be written or made; "" if it can be.

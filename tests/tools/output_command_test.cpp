@@ -1,6 +1,8 @@
 // Files that stand where a command writes: its own of before are replaced, others are not.
 #include <gmock/gmock.h>
 
+#include <vector>
+
 #include "io/npy.h"
 #include "tools/command_test_util.h"
 
@@ -172,6 +174,98 @@ TEST_F(OutputCommand, NeverWritesOverTheCompanyOfItsInputs) {
   expect_kept(
       "eval --model model --tokenizer tk/vocab.json --text a.txt --json tk/merges.txt" + over,
       "tk/merges.txt", 2, "--json would be written over what --tokenizer reads");
+}
+
+TEST_F(OutputCommand, NeverWritesOverFilesOfOtherModels) {
+  fs::copy(folder_ / "model", folder_ / "other");
+  fs::create_directory(folder_ / "gguf");
+  fs::create_directory(folder_ / "tk");
+  fs::create_directory(folder_ / "links");
+  write("gguf/only.gguf", "weights");
+  write("tk/tokenizer.model", "a tokenizer");
+  fs::create_symlink("../other/config.json", folder_ / "links/record.json");
+  write("a.txt", "some text");
+  const std::string measure = "measure --model model --tokens ids.npy --no-report ";
+  for (const std::string& command :
+       {measure + "--json ", measure + "--profile ",
+        measure + "--probe 'blocks.0.attn.hook_v' --save-probes ",
+        std::string("measure --model model --tokens ids.npy --report "),
+        std::string("eval --model model --tokens ids.npy --json "),
+        std::string("tokens --tokenizer bytes --text a.txt --out "),
+        std::string("tokens --tokenizer bytes --decode ids.npy --out ")})
+    for (const char* file : {"other/model.safetensors", "other/config.json", "gguf/only.gguf",
+                             "tk/tokenizer.model", "links/record.json"})
+      for (const char* over : {"", " --overwrite"})
+        expect_kept(command + file + over, file, 2, "is a name that files of the model in ");
+  // Not even a record of its own kind.
+  write("other/generation_config.json", "{\"format\":\"weir.measure/1\",\"loss\":1}\n");
+  expect_kept(measure + "--json other/generation_config.json", "other/generation_config.json", 2,
+              "--json: other/generation_config.json is a name that files of the model in ");
+  // Other files of such folders are like those of any folder.
+  write("other/notes", "my notes");
+  expect_kept(measure + "--json other/notes", "other/notes", 1, kRefused);
+  expect_replaced(measure + "--json other/notes --overwrite", "other/notes");
+}
+
+// A later command would read them without being told so.
+TEST_F(OutputCommand, MakesNoFileThatAModelIsReadWith) {
+  fs::copy(folder_ / "model", folder_ / "other");
+  for (const std::string folder : {"model", "other"})
+    for (const char* name :
+         {"tokenizer.json", "generation_config.json", "model.safetensors.index.json",
+          "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
+          "added_tokens.json", "tokenizer.model", "more.safetensors", "more.gguf"}) {
+      const std::string file = fmt::format("{}/{}", folder, name);
+      for (const char* command : {"measure --model model --tokens ids.npy --no-report --json ",
+                                  "eval --model model --tokens ids.npy --json "}) {
+        const Result result = weir(command + file);
+        EXPECT_EQ(result.status, 2) << command << file;
+        EXPECT_THAT(result.err, HasSubstr(file + " is a name that files of the model in "));
+        EXPECT_FALSE(fs::exists(folder_ / file)) << command << file;
+      }
+    }
+  // Without a model beside it a name is as good as any other, and so it is the next time.
+  fs::create_directory(folder_ / "plain");
+  const std::string eval = "eval --model model --tokens ids.npy --json plain/vocab.json";
+  EXPECT_EQ(weir(eval).status, 0);
+  expect_replaced(eval, "plain/vocab.json");
+}
+
+TEST_F(OutputCommand, NeverWritesOverFilesOfARun) {
+  ASSERT_EQ(weir("train out=run steps=1 batch=1 length=32 model.layers=1 model.d_model=16 "
+                 "model.d_head=8 model.heads=2 model.d_ff=24 optimizer.warmup=1 measure.steps=1 "
+                 "'measure.probes=blocks.0.attn.hook_v : batch_sum'")
+                .status,
+            0);
+  const std::string measure = "measure --model model --tokens ids.npy --no-report ";
+  std::vector<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "run"))
+    if (entry.is_regular_file())
+      files.push_back(entry.path().lexically_relative(folder_).generic_string());
+  ASSERT_GT(files.size(), 10U);
+  fs::create_symlink("run/run", folder_ / "arm");
+  files.push_back("arm/loss.jsonl");
+  for (const std::string& file : files)
+    expect_kept(measure + "--overwrite --json " + file, file, 2,
+                fmt::format("--json: {} is a file of the run in ", file));
+  const std::string probes = "run/run/probes/step000001.npz";
+  expect_kept(measure + "--probe 'blocks.0.attn.hook_v' --save-probes " + probes, probes, 2,
+              "is a file of the run in ");
+  expect_kept("measure --model model --tokens ids.npy --report run/report.html", "run/report.html",
+              2, "is a file of the run in ");
+  fs::copy(folder_ / "run", folder_ / "second", fs::copy_options::recursive);
+  expect_kept("report run --out second/report.html", "second/report.html", 2,
+              "is a file of the run in ");
+  // What the manifest does not list is not the run's.
+  ASSERT_EQ(weir(measure + "--json run/record.json").status, 0);
+  expect_replaced(measure + "--json run/record.json", "run/record.json");
+  // A damaged manifest does not say whose a file is; one of another program says nothing.
+  write("second/record.json", "mine");
+  write("second/manifest.jsonl", "{\"format\":\"weir.manifest/1\",\"made_by\":\"train\"}\n?\n");
+  expect_kept(measure + "--overwrite --json second/record.json", "second/record.json", 2,
+              "is a file of the run in ");
+  write("second/manifest.jsonl", "{\"audio\":\"a.wav\"}\n");
+  expect_replaced(measure + "--overwrite --json second/record.json", "second/record.json");
 }
 
 // The report that goes beside the record is written without being named.

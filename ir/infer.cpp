@@ -8,6 +8,7 @@
 #include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "ir/primitive_types.h"
+#include "ir/score_transform.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -92,13 +93,16 @@ class Inference : PrimitiveTypes {
   }
 
   void check_cap() {
-    if (attrs_.has("cap") &&
-        !(attrs_.get_float("cap") > 0 && std::isfinite(attrs_.get_float("cap"))))
-      fail("cap {}: a positive number is needed; without one, leave the attribute out.",
-           attrs_.get_float("cap"));
+    if (!attrs_.has("cap")) return;
+    const double cap = attrs_.get_float("cap");
+    if (!(cap >= kLeastCap && cap <= kMostCap))
+      fail("cap is {}, but a number from {} to {} is needed; without one, leave the attribute out.",
+           cap, kLeastCap, kMostCap);
   }
   void check_heads() {
     normalizer_of(attrs_);  // a user error if there is no such normaliser
+    if (!std::isfinite(attrs_.get_float("scale")))
+      fail("scale is {}, but a finite number is needed.", attrs_.get_float("scale"));
     check_cap();
     const int64_t key_block = attrs_.get_int_or("key_block", 1);
     if (key_block < 1 || key_block > kMaxKeyBlock)

@@ -8,6 +8,9 @@
 
 namespace weir {
 
+/// Bounds of a cap of scores or logits: its quotients stay within f32.
+constexpr double kLeastCap = 1e-4, kMostCap = 1e6;
+
 struct ScoreTransform {
   bool causal;   ///< query t sees keys 0 .. t, else all
   double scale;  ///< a score is scale times a product, and its derivative this scale

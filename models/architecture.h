@@ -2,6 +2,7 @@
 // What is known of an architecture, as data: how its blocks are made, and what its files call the
 // configuration and the weights. Builder, loaders, writers and checks read the description; a
 // further architecture is a row of models/architectures.cpp.
+#include <limits>
 #include <string>
 #include <variant>
 #include <vector>
@@ -28,6 +29,8 @@ struct SizeKey {
 /// A number >= 0. Where it may be null that becomes 0, and 0 is written as null.
 struct NumberKey {
   double ModelConfig::* member;
+  /// Of one that is not 0.
+  double least = 0, most = std::numeric_limits<double>::max();
 };
 struct FlagKey {
   bool ModelConfig::* member;

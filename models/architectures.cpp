@@ -2,6 +2,7 @@
 // tests/reference/config_defaults.py.
 #include <string_view>
 
+#include "ir/score_transform.h"
 #include "models/architecture.h"
 #include "support/error.h"
 
@@ -115,8 +116,8 @@ std::vector<ModelKey> gemma2_keys() {
   const std::vector<ModelKey> own = {
       {"hidden_activation", "", WordKey{{"gelu_pytorch_tanh"}}},
       {"query_pre_attn_scalar", "", SizeKey{&C::score_width, kMostWidth}},
-      {"attn_logit_softcapping", "attn_logit_softcapping", NumberKey{&C::score_cap}},
-      {"final_logit_softcapping", "final_logit_softcapping", NumberKey{&C::logit_cap}},
+      {"attn_logit_softcapping", "attn_logit_softcapping", NumberKey{&C::score_cap, kLeastCap, kMostCap}},
+      {"final_logit_softcapping", "final_logit_softcapping", NumberKey{&C::logit_cap, kLeastCap, kMostCap}},
       {"use_bidirectional_attention", "", FixedKey{false}},
       // Published beside the keys that count, and read by nothing.
       {"hidden_act", "", TogetherKey::read_only}, {"cache_implementation", "", TogetherKey::read_only},

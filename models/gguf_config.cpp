@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numbers>
 
 #include "models/architecture.h"
@@ -57,8 +58,12 @@ double decimal(const GgufValue& value) {
   return std::stod(fmt::format("{}", static_cast<float>(value.number())));
 }
 
-void read_number(Reading& r, const GgufValue& value, double& number) {
-  if (const double given = decimal(value); std::isfinite(given) && given >= 0)
+void read_number(Reading& r, const GgufValue& value, double& number, double least = 0,
+                 double most = std::numeric_limits<double>::max()) {
+  const double given = decimal(value);
+  if (given != 0 && (given < least || given > most))
+    r.problem("{} is {}; a number from {} to {} is needed.", value.key(), given, least, most);
+  else if (std::isfinite(given) && given >= 0)
     number = given;
   else
     r.problem("{} is {}; a number >= 0 is needed.", value.key(), given);
@@ -131,7 +136,7 @@ void read_own(Reading& r, const ModelKey& key, const GgufValue& value) {
   if (const auto* size = std::get_if<SizeKey>(&key.meaning))
     read_size(r, value, size->most, r.config.*size->member);
   else if (const auto* number = std::get_if<NumberKey>(&key.meaning))
-    read_number(r, value, r.config.*number->member);
+    read_number(r, value, r.config.*number->member, number->least, number->most);
   else
     read_together(r, std::get<TogetherKey>(key.meaning), value);
 }

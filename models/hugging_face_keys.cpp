@@ -69,6 +69,10 @@ struct MeaningReader {
       r.config.*number.member = 0;
     else
       r.read_number(key, value, r.config.*number.member);
+    if (const double given = r.config.*number.member;
+        given != 0 && (given < number.least || given > number.most))
+      r.problem("{} is {}; a number from {} to {} is needed.", key, value.dump(), number.least,
+                number.most);
   }
   void operator()(const FlagKey& flag) const { r.read_flag(key, value, r.config.*flag.member); }
   void operator()(const BiasKey& bias) const {

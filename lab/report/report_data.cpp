@@ -145,6 +145,7 @@ class RecordReader {
     arm_.tokens = line["tokens"].object();
     arm_.settings = line["settings"].object();
     layers_ = static_cast<size_t>(line["model"]["layers"].integer());
+    heads_ = static_cast<size_t>(line["model"]["heads"].integer());
     length_ = static_cast<size_t>(line["tokens"]["length"].integer());
     sink_ = static_cast<int>(line["settings"]["sink_token"].integer());
     if (sink_ < 0 || static_cast<size_t>(sink_) >= length_)
@@ -193,6 +194,8 @@ class RecordReader {
 
   void heads(const Field& layer, const std::string& key, MeasuredStep& step) {
     std::vector<double> values = layer[key.c_str()].numbers();
+    if (values.size() != heads_)
+      layer[key.c_str()].fail(fmt::format("{} heads are needed, found {}", heads_, values.size()));
     step.by_layer[key].push_back(mean(values));
     const bool shows_largest = key == "sink_score" || key == "sink_mass";
     if (shows_largest) step.by_layer[key + "_max"].push_back(largest(values));
@@ -217,7 +220,7 @@ class RecordReader {
   }
 
   ReportArm& arm_;
-  size_t layers_ = 0, length_ = 0;
+  size_t layers_ = 0, heads_ = 0, length_ = 0;
   int sink_ = 0, window_ = 0;
   bool leaves_out_ = false;  ///< what the model's hooks do not carry
 };
@@ -315,7 +318,10 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
   ReportArm arm;
   arm.name = entry["name"].text();
   arm.overrides = overrides;
-  const fs::path folder = run / entry["folder"].text();
+  const std::string name = entry["folder"].text();
+  if (name.find('/') != std::string::npos || name == "..")
+    entry["folder"].fail("the folder of an arm is in that of the run");
+  const fs::path folder = run / name;
   arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"}, true);
   if (fs::exists(folder / "validation.jsonl"))
     arm.validation = read_losses(folder / "validation.jsonl", {"tokens"}, false);

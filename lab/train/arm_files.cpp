@@ -1,5 +1,7 @@
 #include "lab/train/arm_files.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "lab/train/checkpoint.h"
+#include "lab/train/config_diff.h"
 #include "lab/train/run_folder.h"
 #include "support/error.h"
 #include "support/log.h"
@@ -28,7 +31,24 @@ StepLines ArmFiles::lines(const std::string& file, int64_t below) const {
     for (int64_t step : measured_steps(config_))
       if (step < below) wanted.push_back(step);
   }
-  return read_step_lines(folder_ / file, wanted, below);
+  return read_step_lines(folder_ / file, wanted, below,
+                         file == "metrics.jsonl" ? is_sound_record : LineCheck());
+}
+
+void ArmFiles::check_config(Problems& problems) const {
+  const fs::path file = folder_ / "config.json";
+  if (!fs::exists(file)) return;
+  RunConfig trained;
+  try {
+    trained = read_run_config(file, "train");
+  } catch (const UserError&) {
+    return;  // it is written anew
+  }
+  for (const std::string& difference : differs_from_run(trained, config_))
+    problems.add(fmt::format(
+        "{} and that of the run in {} contradict each other: {}. Put back the value that the run "
+        "was started with, or start another run with out=FOLDER.",
+        file.string(), folder_.parent_path().string(), difference));
 }
 
 bool ArmFiles::is_complete() const {

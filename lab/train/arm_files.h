@@ -6,6 +6,7 @@
 
 #include "lab/train/config.h"
 #include "lab/train/step_lines.h"
+#include "support/error.h"
 
 namespace weir {
 
@@ -19,6 +20,8 @@ class ArmFiles {
   /// The lines of loss.jsonl, metrics.jsonl or validation.jsonl below a step that are there, and
   /// whether one that the arm should have is missing.
   StepLines lines(const std::string& file, int64_t below) const;
+  /// Adds what the configuration in the arm's folder, if there is a sound one, has otherwise.
+  void check_config(Problems& problems) const;
   /// Whether the arm has been brought to its end, and all its lines are there.
   bool is_complete() const;
   /// The newest checkpoint whose steps all have their lines, none if there is none. Warns of what

@@ -35,6 +35,8 @@ class ArmRun {
   /// Whether an earlier run brought the arm to its end, and all its lines are there.
   bool is_complete() const { return files_.is_complete(); }
 
+  /// Adds what the configuration in the arm's folder has otherwise.
+  void check_config(Problems& problems) const { files_.check_config(problems); }
   /// Everything that can be wrong with the model, its initial weights and the probes, before
   /// anything is written. `before`: the initial weights that the run was started with.
   void check(const DataFacts& before);

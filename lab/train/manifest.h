@@ -31,6 +31,8 @@ class Manifest {
   /// but there is something.
   std::filesystem::path add(const std::filesystem::path& path);
 
+  /// Whether a file, relative to the folder, is one of those.
+  bool lists(const std::string& name) const { return files_.contains(name); }
   /// Folders that were made for listed files.
   const std::set<std::string>& folders() const { return folders_; }
   /// Files in the folder that the manifest does not list, relative, in order. What a process that

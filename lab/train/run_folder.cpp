@@ -11,7 +11,9 @@
 #include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/measure/token_input.h"
+#include "lab/train/arm_files.h"
 #include "lab/train/checkpoint.h"
+#include "lab/train/manifest.h"
 #include "lab/train/step_lines.h"
 #include "support/error.h"
 #include "support/usage_error.h"
@@ -68,7 +70,10 @@ std::optional<int64_t> step_without_probes(const fs::path& arm, const std::vecto
 
 bool has_damaged_map(const fs::path& arm) {
   const std::string file = (arm / "maps.json").string();
-  return file_exists(file) && !Json::accept(read_file(file));
+  if (!file_exists(file))
+    return Manifest::read(arm.parent_path()).lists((arm.filename() / "maps.json").string());
+  const Json maps = Json::parse(read_file(file), nullptr, false);
+  return !maps.is_array() || maps.empty();
 }
 
 namespace {
@@ -87,7 +92,9 @@ void check_arm(const fs::path& run, const fs::path& arm, Problems& problems) {
   constexpr int64_t all = std::numeric_limits<int64_t>::max();
   const bool complete = fs::exists(arm / "complete");
   const auto check = [&](const char* file, const std::vector<int64_t>& wanted, int64_t below) {
-    const StepLines lines = read_step_lines(arm / file, wanted, all);
+    const bool records = std::string_view(file) == "metrics.jsonl";
+    const StepLines lines =
+        read_step_lines(arm / file, wanted, all, records ? is_sound_record : LineCheck());
     if (lines.missing && *lines.missing < std::max(below, lines.last + 1))
       problems.add(fmt::format(
           "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
@@ -116,13 +123,29 @@ void check_arm(const fs::path& run, const fs::path& arm, Problems& problems) {
   if (!config.measure.probes.empty())
     if (const auto step = step_without_probes(arm, measured))
       damaged(probes_of_step(*step), "missing, empty or cut off");
-  if (has_damaged_map(arm)) damaged("maps.json", "damaged");
+  if (has_damaged_map(arm)) damaged("maps.json", "damaged or missing");
 }
 
 }  // namespace
 
 void check_lines(const fs::path& run) {
+  RunConfig config;
+  try {
+    config = read_run_config(run / "config.json", "report");
+  } catch (const UserError& error) {
+    throw UserError(fmt::format("{} {}", error.what(), kPutBack));
+  }
+  if (config.arms.empty()) config.arms.push_back({"run", {}});
+  const RunFacts facts = read_run_json(run, "report");
   Problems problems("report");
+  for (const ArmConfig& arm : config.arms) {
+    if (!facts.data.contains(arm.name))
+      problems.add(fmt::format(
+          "{} is damaged: arm {} is missing from it. Put the file back, or start another run with "
+          "out=FOLDER.",
+          (run / "run.json").string(), arm.name));
+    ArmFiles(arm.name, run / arm.name, with_arm(config, arm)).check_config(problems);
+  }
   for (const auto& entry : fs::directory_iterator(run))
     if (fs::exists(entry.path() / "config.json") && fs::exists(entry.path() / "loss.jsonl"))
       check_arm(run, entry.path(), problems);
@@ -156,12 +179,12 @@ void write_run_json(const fs::path& folder, const RunConfig& config, const RunFa
              run.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-RunFacts read_run_json(const fs::path& folder) {
+RunFacts read_run_json(const fs::path& folder, const char* topic) {
   const fs::path file = folder / "run.json";
   const std::string content = read_file(file.string());
   const Json run = Json::parse(content, nullptr, false);
   const auto damaged = [&](const std::string& what) {
-    user_error("train",
+    user_error(topic,
                "{} is damaged: {}. Start the run anew in another folder, or put the file back.",
                file.string(), what);
   };

@@ -35,7 +35,12 @@ struct RunFacts {
 void write_run_json(const std::filesystem::path& folder, const RunConfig& config,
                     const RunFacts& facts);
 /// What it says of its start, its resumptions and its data; what is missing there stays empty.
-RunFacts read_run_json(const std::filesystem::path& folder);
+RunFacts read_run_json(const std::filesystem::path& folder, const char* topic = "train");
+
+/// What to do about a file of a run that says what nothing else does.
+constexpr const char* kPutBack =
+    "Put the file back (each ARM/config.json has the keys of its arm), or start another run with "
+    "out=FOLDER.";
 
 /// The configuration that a run or one of its arms has in a file. User error of `topic`, with the
 /// name of the file, for one that is damaged or of another version.
@@ -46,7 +51,7 @@ std::filesystem::path probes_of_step(int64_t step);
 /// The first of the steps of an arm whose probes are not there whole: missing, empty or cut off.
 std::optional<int64_t> step_without_probes(const std::filesystem::path& arm,
                                            const std::vector<int64_t>& steps);
-/// Whether maps.json of an arm is there and no JSON.
+/// Whether maps.json of an arm holds no map, or is gone though the manifest lists it.
 bool has_damaged_map(const std::filesystem::path& arm);
 
 /// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none

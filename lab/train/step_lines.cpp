@@ -12,6 +12,7 @@
 
 #include "io/file.h"
 #include "io/json_text.h"
+#include "lab/report/report_data.h"
 #include "support/error.h"
 
 namespace weir {
@@ -121,7 +122,19 @@ void JsonLines::flush() {
   if (fsync(descriptor_) != 0) fail();
 }
 
-StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& wanted, int64_t below) {
+bool is_sound_record(std::string_view line) {
+  try {
+    arm_of_record(nlohmann::json::parse(line), "record");
+    return true;
+  } catch (const UserError&) {
+    return false;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
+StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& wanted, int64_t below,
+                          const LineCheck& is_sound) {
   StepLines lines;
   std::map<int64_t, std::string_view> by_step;
   std::optional<MappedFile> mapped;
@@ -140,7 +153,7 @@ StepLines read_step_lines(const fs::path& file, const std::vector<int64_t>& want
       continue;
     }
     if (*step >= below) continue;
-    if (!std::binary_search(wanted.begin(), wanted.end(), *step)) {
+    if (!std::binary_search(wanted.begin(), wanted.end(), *step) || (is_sound && !is_sound(line))) {
       lines.as_written = false;
       continue;
     }

@@ -3,8 +3,10 @@
 // metrics.jsonl and validation.jsonl of an arm.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace weir {
@@ -43,8 +45,12 @@ struct StepLines {
 /// (so is one without a loss, or with a key twice in an object, of which a reader would have to
 /// choose one), cut off, there twice or of another step counts as damage of the file, not as an
 /// error; a file that is missing has no lines.
+/// `is_sound`, if given, says of further lines that they are damaged.
+using LineCheck = std::function<bool(std::string_view line)>;
 StepLines read_step_lines(const std::filesystem::path& file, const std::vector<int64_t>& wanted,
-                          int64_t below);
+                          int64_t below, const LineCheck& is_sound = {});
+/// Whether a line of metrics.jsonl is a record that a report can be made of.
+bool is_sound_record(std::string_view line);
 
 /// {"step", "loss", "lr", "grad_norm", "tokens_per_second"} in one line.
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,

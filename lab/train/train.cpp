@@ -42,6 +42,7 @@ std::vector<std::unique_ptr<ArmRun>> make_arms(const RunConfig& config, const Tr
   for (const ArmConfig& arm : config.arms) {
     arms.push_back(std::make_unique<ArmRun>(arm.name, with_arm(config, arm), options,
                                             fs::path(config.out) / arm.name));
+    if (options.resume) arms.back()->check_config(problems);
     const ArmData now = arms.back()->data();
     ArmData& before = facts.data[arm.name];
     const auto compare = [&](const char* what, const DataFacts& then, const DataFacts& here) {
@@ -91,7 +92,12 @@ RunConfig config_of_run(const std::string& folder) {
   const fs::path file = fs::path(folder) / "config.json";
   if (!is_run(folder))
     user_error("train", "there is no run in {}: config.json or run.json is missing.", folder);
-  RunConfig config = read_run_config(file, "train");
+  RunConfig config;
+  try {
+    config = read_run_config(file, "train");
+  } catch (const UserError& error) {
+    throw UserError(fmt::format("{} {}", error.what(), kPutBack));
+  }
   config.out = folder;
   return config;
 }

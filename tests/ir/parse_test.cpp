@@ -266,6 +266,11 @@ TEST(Parse, EveryMistakeOfALineHasItsMessage) {
        "key_block=9223372036854775807}",
        "3:8: [attention] key_block is 9223372036854775807, but 1 to 65536 keys at a time are "
        "possible."},
+      {"Q = reshape x {shape=[1,2,1,4]}\nA, B = attention Q, Q, Q {causal=true, scale=1, cap=1e39}",
+       "3:8: [attention] cap is 1e+39, but a number from 0.0001 to 1000000 is needed; without one, "
+       "leave the attribute out."},
+      {"Q = reshape x {shape=[1,2,1,4]}\nA, B = attention Q, Q, Q {causal=true, scale=inf}",
+       "3:8: [attention] scale is inf, but a finite number is needed."},
       {"A = reduce_sum x {axes=[1], lanes=[4]}", "2:35: attribute lanes needs an integer."},
       {"A = gelu x {exact=1}", "2:19: attribute exact needs true or false."},
       {"probe x {id=h}", "2:13: attribute id needs a quoted text, as in \"row\"."},

@@ -139,6 +139,11 @@ TEST(GgufConfig, Gemma2HasTheDefaultsOfLlamaCpp) {
   b.value("gemma2.attn_logit_softcapping", kF32, raw(20.0F));
   b.value("gemma2.attention.sliding_window", kU32, raw(16U));
   EXPECT_EQ(config_of(b).score_cap, 20);
+  GgufBuilder huge = gemma(2);
+  huge.value("gemma2.final_logit_softcapping", kF32, raw(1e38F));
+  EXPECT_EQ(error_of(huge),
+            "[gguf] m.gguf: gemma2.final_logit_softcapping is 1e+38; a number from 0.0001 to "
+            "1000000 is needed.");
   EXPECT_EQ(config_of(b).window, 16);
   b = llama();
   b.value("llama.attn_logit_softcapping", kF32, raw(20.0F));

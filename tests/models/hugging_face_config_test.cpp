@@ -356,6 +356,12 @@ TEST(HuggingFaceConfig, ReadsGemma2) {
   EXPECT_EQ(error_of(R"({"use_bidirectional_attention": true, )" + rest),
             "[config.json] c.json: use_bidirectional_attention is true, which is not implemented; "
             "false is.");
+  // Quotients by it have to stay within f32.
+  for (const char* cap : {"1e+39", "1e-05"})
+    EXPECT_EQ(error_of(R"({"attn_logit_softcapping": )" + std::string(cap) + ", " + rest),
+              fmt::format("[config.json] c.json: attn_logit_softcapping is {}; a number from "
+                          "0.0001 to 1000000 is needed.",
+                          cap));
 }
 
 TEST(HuggingFaceConfig, IsReadBackAsItWasWritten) {

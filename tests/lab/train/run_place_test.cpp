@@ -310,6 +310,18 @@ TEST(RunPlace, DamagedFilesAreRepairedFromACheckpoint) {
   repaired("more", "loss.jsonl", [](Lines& lines) { lines.push_back(R"({"step":8,"loss":1})"); });
   repaired("other", "metrics.jsonl",
            [](Lines& lines) { lines.insert(lines.begin() + 1, R"({"step":1,"loss":1})"); });
+  for (const char* part : {"layers", "norm", "sink_score", "settings"})
+    repaired(part, "metrics.jsonl", [&](Lines& lines) {
+      auto record = nlohmann::ordered_json::parse(lines[1]);
+      auto& layer = record["layers"][0];
+      if (record.contains(part))
+        record[part] = nlohmann::ordered_json::array();
+      else if (std::string(part) == "norm")
+        layer[part]["value"] = "large";
+      else
+        layer[part].push_back(0.9);
+      lines[1] = record.dump();
+    });
   repaired("two", "metrics.jsonl", [](Lines& lines) { lines.push_back(lines[1]); });
 }
 
@@ -473,6 +485,59 @@ TEST(RunPlace, ALearnedVScaleNeedsItsTheta) {
                       quietly());
               }),
               HasSubstr(text));
+}
+
+TEST(RunPlace, AConfigurationThatWasChangedIsFoundOnResuming) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  const std::vector<std::string> words = {"arms=a; b: v_scale.variant=full"};
+  train(tiny_run(run.string(), words), quietly());
+  const auto with_change = [&](const fs::path& file, const std::string& from,
+                               const std::string& to) {
+    const std::string good = read_all(file);
+    std::string changed = good;
+    changed.replace(changed.find(from), from.size(), to);
+    std::ofstream(file) << changed;
+    const std::string resumed = error_of([&] { train(config_of_run(run.string()), resuming()); });
+    EXPECT_EQ(error_of([&] { check_lines(run); }) == "no error", resumed == "no error");
+    std::ofstream(file) << good;
+    return resumed;
+  };
+  const std::string rate = "\"rate\": 0.01", other = "\"rate\": 0.02";
+  ASSERT_THAT(read_all(run / "config.json"), HasSubstr(rate));
+  EXPECT_THAT(with_change(run / "config.json", rate, other),
+              HasSubstr("a/config.json and that of the run in " + run.string() +
+                        " contradict each other: optimizer.rate is 0.02 in the configuration of "
+                        "the run, but 0.01 in the arm's. Put back the value"));
+  EXPECT_THAT(with_change(run / "b/config.json", "\"full\"", "\"none\""),
+              HasSubstr("b/config.json and that of the run in"));
+  EXPECT_EQ(with_change(run / "config.json", "\"keep_checkpoints\": 0", "\"keep_checkpoints\": 5"),
+            "no error");
+  // An arm that run.json lacks would be left out of the report.
+  auto json = nlohmann::json::parse(read_all(run / "run.json"));
+  json["arms"].erase(1);
+  std::ofstream(run / "run.json") << json.dump();
+  EXPECT_THAT(error_of([&] { check_lines(run); }),
+              HasSubstr("run.json is damaged: arm b is missing from it."));
+  std::ofstream(run / "config.json") << "{\"steps\": 6";
+  EXPECT_THAT(error_of([&] { check_lines(run); }),
+              HasSubstr("Put the file back (each ARM/config.json has the keys of its arm)"));
+}
+
+TEST(RunPlace, AMapThatIsGoneIsMadeAgain) {
+  TemporaryFolder folder;
+  const fs::path run = folder.path() / "run", map = run / "run/maps.json";
+  train(tiny_run(run.string()), quietly());
+  const std::string good = read_all(map);
+  fs::remove(map);
+  EXPECT_THAT(error_of([&] { check_lines(run); }), HasSubstr("maps.json is damaged or missing."));
+  train(tiny_run(run.string()), resuming());
+  EXPECT_EQ(read_all(map), good);
+  for (const char* bad : {"[]", "{}", "[", ""}) {
+    std::ofstream(map) << bad;
+    train(tiny_run(run.string()), resuming());
+    EXPECT_EQ(read_all(map), good) << bad;
+  }
 }
 
 TEST(RunPlace, ARunJsonThatDoesNotSayTheDataIsDamaged) {

@@ -70,7 +70,7 @@ std::optional<int64_t> step_without_probes(const fs::path& arm, const std::vecto
 
 bool has_damaged_map(const fs::path& arm) {
   const std::string file = (arm / "maps.json").string();
-  if (!file_exists(file))
+  if (!fs::exists(file))
     return Manifest::read(arm.parent_path()).lists((arm.filename() / "maps.json").string());
   const Json maps = Json::parse(read_file(file), nullptr, false);
   return !maps.is_array() || maps.empty();
@@ -123,7 +123,8 @@ void check_arm(const fs::path& run, const fs::path& arm, Problems& problems) {
   if (!config.measure.probes.empty())
     if (const auto step = step_without_probes(arm, measured))
       damaged(probes_of_step(*step), "missing, empty or cut off");
-  if (has_damaged_map(arm)) damaged("maps.json", "damaged or missing");
+  if (has_damaged_map(arm))
+    damaged("maps.json", fs::exists(arm / "maps.json") ? "damaged" : "missing");
 }
 
 }  // namespace

@@ -282,8 +282,8 @@ TEST(InterpretOps, CappedAttentionOfOneHeadByHand) {
   EXPECT_NEAR(scores.data[3], std::log(3.0), 1e-15);
   attrs.set("cap", 0.0);
   EXPECT_THAT([&] { run_op(Op::attention, {q, k, v}, attrs); },
-              ::testing::ThrowsMessage<UserError>(HasSubstr(
-                  "cap 0: a positive number is needed; without one, leave the attribute out.")));
+              ::testing::ThrowsMessage<UserError>(
+                  HasSubstr("cap is 0, but a number from 0.0001 to 1000000 is needed")));
 }
 
 TEST(InterpretOps, IgnoredTargetsCountNothingEvenIfTheirLogitsAreNaN) {

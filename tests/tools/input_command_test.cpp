@@ -90,7 +90,7 @@ TEST_F(InputCommand, SpecialFilesOfARunAreRefusedAtOnce) {
     fs::remove(folder_ / file);
     fs::rename(folder_ / "kept", folder_ / file);
   }
-  for (const char* file : {"maps.json", "profile.json", "validation.jsonl"}) {
+  for (const char* file : {"profile.json", "validation.jsonl", "maps.json"}) {
     fs::remove(folder_ / "run/run" / file);
     make_pipe(fmt::format("run/run/{}", file));
     expect_refused("report run", "it is a device, pipe or socket");

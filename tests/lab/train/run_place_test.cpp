@@ -530,7 +530,7 @@ TEST(RunPlace, AMapThatIsGoneIsMadeAgain) {
   train(tiny_run(run.string()), quietly());
   const std::string good = read_all(map);
   fs::remove(map);
-  EXPECT_THAT(error_of([&] { check_lines(run); }), HasSubstr("maps.json is damaged or missing."));
+  EXPECT_THAT(error_of([&] { check_lines(run); }), HasSubstr("maps.json is missing."));
   train(tiny_run(run.string()), resuming());
   EXPECT_EQ(read_all(map), good);
   for (const char* bad : {"[]", "{}", "[", ""}) {

@@ -30,21 +30,34 @@ double saturate(DType dtype, double value) {
 
 }  // namespace
 
-double HostTensor::at(std::initializer_list<int64_t> index) const {
+int64_t element_offset(const Type& type, const std::vector<int64_t>& strides,
+                       std::initializer_list<int64_t> index) {
   if (static_cast<int64_t>(index.size()) != type.rank())
     user_error("tensor", "{} indices are given for an element of {}, but {} are needed.",
                index.size(), to_string(type), type.rank());
-  if (static_cast<int64_t>(data.size()) != type.elements())
-    user_error("tensor", "a tensor {} has {} elements in its data, but {} are needed.",
-               to_string(type), data.size(), type.elements());
   int64_t offset = 0;
   size_t axis = 0;
   for (int64_t i : index) {
     if (i < 0 || i >= type.shape[axis])
       user_error("tensor", "index {} lies outside of axis {} of {}.", i, axis, to_string(type));
-    offset = offset * type.shape[axis++] + i;
+    offset += i * strides[axis++];
   }
-  return data[offset];
+  return offset;
+}
+
+std::vector<int64_t> row_major_strides(const Shape& shape) {
+  std::vector<int64_t> strides(shape.size());
+  int64_t stride = 1;
+  for (size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) strides[axis] = stride;
+  return strides;
+}
+
+double HostTensor::at(std::initializer_list<int64_t> index) const {
+  const int64_t offset = element_offset(type, row_major_strides(type.shape), index);
+  if (static_cast<int64_t>(data.size()) != type.elements())
+    user_error("tensor", "a tensor {} has {} elements in its data, but {} are needed.",
+               to_string(type), data.size(), type.elements());
+  return data[static_cast<size_t>(offset)];
 }
 
 HostTensor zeros(const Type& type) { return filled(type, 0); }

@@ -20,6 +20,12 @@ struct HostTensor {
   bool operator==(const HostTensor&) const = default;
 };
 
+/// The sum of index times stride, in elements; user error for an index that `type` does not have.
+int64_t element_offset(const Type& type, const std::vector<int64_t>& strides,
+                       std::initializer_list<int64_t> index);
+/// The strides of a row-major array without gaps.
+std::vector<int64_t> row_major_strides(const Shape& shape);
+
 /// Tensors by the name of an input, output, probe or value.
 using Tensors = std::map<std::string, HostTensor>;
 

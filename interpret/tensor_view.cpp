@@ -66,17 +66,10 @@ double load(DType dtype, const char* at) {
   return 0;
 }
 
-std::vector<int64_t> row_major(const Shape& shape) {
-  std::vector<int64_t> strides(shape.size());
-  int64_t stride = 1;
-  for (size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) strides[axis] = stride;
-  return strides;
-}
-
 }  // namespace
 
 TensorView::TensorView(Type type, const void* data)
-    : type_(std::move(type)), strides_(row_major(type_.shape)), data_(data) {}
+    : type_(std::move(type)), strides_(row_major_strides(type_.shape)), data_(data) {}
 
 TensorView::TensorView(Type type, std::vector<int64_t> strides, const void* data)
     : type_(std::move(type)), strides_(std::move(strides)), data_(data) {
@@ -92,19 +85,10 @@ TensorView::TensorView(const HostTensor& tensor)
                to_string(tensor.type), tensor.data.size(), type_.elements());
 }
 
-bool TensorView::is_contiguous() const { return strides_ == row_major(type_.shape); }
+bool TensorView::is_contiguous() const { return strides_ == row_major_strides(type_.shape); }
 
 double TensorView::at(std::initializer_list<int64_t> index) const {
-  if (static_cast<int64_t>(index.size()) != type_.rank())
-    user_error("tensor", "{} indices are given for an element of {}, but {} are needed.",
-               index.size(), to_string(type_), type_.rank());
-  int64_t offset = 0;
-  size_t axis = 0;
-  for (int64_t i : index) {
-    if (i < 0 || i >= type_.shape[axis])
-      user_error("tensor", "index {} lies outside of axis {} of {}.", i, axis, to_string(type_));
-    offset += i * strides_[axis++];
-  }
+  const int64_t offset = element_offset(type_, strides_, index);
   return load(type_.dtype, static_cast<const char*>(data_) + offset * dtype_size(type_.dtype));
 }
 

@@ -31,23 +31,9 @@ SpecialTokens special_tokens(const BpeModel& model) {
   return special;
 }
 
-constexpr const char* kNames[] = {"tokenizer.json",
-                                  "tokenizer.model",
-                                  "tokenizer_config.json",
-                                  "special_tokens_map.json",
-                                  "added_tokens.json",
-                                  "vocab.json",
-                                  "merges.txt",
-                                  "vocab.txt",
-                                  "spiece.model",
-                                  "tekken.json",
-                                  "chat_template.jinja",
-                                  "chat_template.json",
-                                  "generation_config.json"};
-
 Files files_as_they_are(const fs::path& folder) {
   Files files;
-  for (const char* name : kNames)
+  for (const std::string& name : tokenizer_file_names())
     if (file_exists(folder / name)) files[name] = read_file(folder / name);
   return files;
 }
@@ -71,6 +57,23 @@ Files of_gguf(const std::string& path) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& tokenizer_file_names() {
+  static const std::vector<std::string> names = {"tokenizer.json",
+                                                 "tokenizer.model",
+                                                 "tokenizer_config.json",
+                                                 "special_tokens_map.json",
+                                                 "added_tokens.json",
+                                                 "vocab.json",
+                                                 "merges.txt",
+                                                 "vocab.txt",
+                                                 "spiece.model",
+                                                 "tekken.json",
+                                                 "chat_template.jinja",
+                                                 "chat_template.json",
+                                                 "generation_config.json"};
+  return names;
+}
 
 std::optional<std::string> tokenizer_path(const std::string& what) {
   const fs::path path = what;
@@ -104,7 +107,7 @@ std::vector<std::string> files_read_with(const std::string& what) {
   const fs::path path = what, folder = path.parent_path();
   std::vector<std::string> files = gguf_files_with(what);
   if (has_company(path))
-    for (const char* name : kNames)
+    for (const std::string& name : tokenizer_file_names())
       if (file_exists(folder / name)) files.push_back(folder / name);
   // Where the token between documents may stand.
   for (const char* name : {"config.json", "generation_config.json"})

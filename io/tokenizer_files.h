@@ -12,6 +12,10 @@ namespace weir {
 /// single .gguf file. `what` is not "bytes".
 std::optional<std::string> tokenizer_path(const std::string& what);
 
+/// The names under which files of a tokenizer lie in the folder of a model, and what else says
+/// which tokens begin and end a text.
+const std::vector<std::string>& tokenizer_file_names();
+
 /// Files by name with which `transformers`, `tokenizers` and Weir take text to the ids of
 /// load_tokenizer(what): the Hugging Face files that lie there as they are, otherwise
 /// tokenizer.json and tokenizer_config.json made from the pair, the GGUF file or the 256 bytes

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "lab/report/report.h"
+#include "lab/train/check_run.h"
 #include "lab/train/run_folder.h"
 #include "lab/train/run_place.h"
 #include "support/text.h"
@@ -24,7 +25,7 @@ std::string report_path(const ReportArguments& options) {
 }
 
 int run_report(const ReportArguments& options) {
-  if (is_run(options.run)) check_lines(options.run);
+  if (is_run(options.run)) check_run(options.run);
   const std::filesystem::path html = report_path(options);
   write_report(options.run, html);
   fmt::print("{}\nReport: {}\n", summary_table(options.run),

@@ -8,6 +8,7 @@
 #include <set>
 #include <system_error>
 
+#include "io/tokenizer_files.h"
 #include "lab/train/manifest.h"
 #include "lab/train/run_lock.h"
 #include "support/error.h"
@@ -45,18 +46,9 @@ bool is_tokenizer(const std::string& name) {
 
 // What Weir or transformers reads in the folder of a model without being told so.
 bool is_of_model(const std::string& name) {
-  static const std::set<std::string> names = {"config.json",
-                                              "generation_config.json",
-                                              "tokenizer_config.json",
-                                              "merges.txt",
-                                              "special_tokens_map.json",
-                                              "added_tokens.json",
-                                              "vocab.txt",
-                                              "spiece.model",
-                                              "tekken.json",
-                                              "chat_template.json",
-                                              "chat_template.jinja"};
-  return is_weights(name) || is_tokenizer(name) || names.contains(name) ||
+  const std::vector<std::string>& names = tokenizer_file_names();
+  return is_weights(name) || name == "config.json" ||
+         std::find(names.begin(), names.end(), name) != names.end() ||
          name.ends_with(".safetensors.index.json") || name.ends_with(".bin.index.json");
 }
 

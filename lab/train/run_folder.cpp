@@ -3,18 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "io/file.h"
 #include "io/json_text.h"
 #include "io/npy.h"
 #include "lab/measure/token_input.h"
-#include "lab/train/arm_files.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/manifest.h"
-#include "lab/train/step_lines.h"
 #include "support/error.h"
 #include "support/usage_error.h"
 #include "support/versions.h"
@@ -74,83 +70,6 @@ bool has_damaged_map(const fs::path& arm) {
     return Manifest::read(arm.parent_path()).lists((arm.filename() / "maps.json").string());
   const Json maps = Json::parse(read_file(file), nullptr, false);
   return !maps.is_array() || maps.empty();
-}
-
-namespace {
-
-// What an arm of a run lacks, each as a sentence.
-void check_arm(const fs::path& run, const fs::path& arm, Problems& problems) {
-  RunConfig config;
-  try {
-    config = read_run_config(arm / "config.json", "report");
-  } catch (const UserError& error) {
-    const std::string_view message = error.what();
-    problems.add(fmt::format("{} `weir train resume={}` writes it anew.",
-                             message.substr(message.find("] ") + 2), run.string()));
-    return;
-  }
-  constexpr int64_t all = std::numeric_limits<int64_t>::max();
-  const bool complete = fs::exists(arm / "complete");
-  const auto check = [&](const char* file, const std::vector<int64_t>& wanted, int64_t below) {
-    const bool records = std::string_view(file) == "metrics.jsonl";
-    const StepLines lines =
-        read_step_lines(arm / file, wanted, all, records ? is_sound_record : LineCheck());
-    if (lines.missing && *lines.missing < std::max(below, lines.last + 1))
-      problems.add(fmt::format(
-          "{} lacks the line of step {}. `weir train resume={}` computes again what is missing.",
-          (arm / file).string(), *lines.missing, run.string()));
-    else if (!lines.as_written)
-      problems.add(fmt::format(
-          "{} has lines that are damaged, there twice or of steps that the run has not. `weir "
-          "train resume={}` puts it in order.",
-          (arm / file).string(), run.string()));
-    return lines.last + 1;
-  };
-  // Which steps an unfinished run has done, its losses say.
-  std::vector<int64_t> steps(static_cast<size_t>(config.steps));
-  std::iota(steps.begin(), steps.end(), 0);
-  const int64_t losses = check("loss.jsonl", steps, complete ? config.steps : 0);
-  // The last step may be killed between its lines.
-  const int64_t done = complete ? config.steps + 1 : losses - 1;
-  std::vector<int64_t> measured = measured_steps(config);
-  if (config.measure.metrics) check("metrics.jsonl", measured, done);
-  if (!config.data.validation.empty()) check("validation.jsonl", measured, done);
-  std::erase_if(measured, [&](int64_t step) { return step >= done; });
-  const auto damaged = [&](const fs::path& file, const char* what) {
-    problems.add(fmt::format("{} is {}. `weir train resume={}` computes it again.",
-                             (arm / file).string(), what, run.string()));
-  };
-  if (!config.measure.probes.empty())
-    if (const auto step = step_without_probes(arm, measured))
-      damaged(probes_of_step(*step), "missing, empty or cut off");
-  if (has_damaged_map(arm))
-    damaged("maps.json", fs::exists(arm / "maps.json") ? "damaged" : "missing");
-}
-
-}  // namespace
-
-void check_lines(const fs::path& run) {
-  RunConfig config;
-  try {
-    config = read_run_config(run / "config.json", "report");
-  } catch (const UserError& error) {
-    throw UserError(fmt::format("{} {}", error.what(), kPutBack));
-  }
-  if (config.arms.empty()) config.arms.push_back({"run", {}});
-  const RunFacts facts = read_run_json(run, "report");
-  Problems problems("report");
-  for (const ArmConfig& arm : config.arms) {
-    if (!facts.data.contains(arm.name))
-      problems.add(fmt::format(
-          "{} is damaged: arm {} is missing from it. Put the file back, or start another run with "
-          "out=FOLDER.",
-          (run / "run.json").string(), arm.name));
-    ArmFiles(arm.name, run / arm.name, with_arm(config, arm)).check_config(problems);
-  }
-  for (const auto& entry : fs::directory_iterator(run))
-    if (fs::exists(entry.path() / "config.json") && fs::exists(entry.path() / "loss.jsonl"))
-      check_arm(run, entry.path(), problems);
-  problems.raise();
 }
 
 void write_run_json(const fs::path& folder, const RunConfig& config, const RunFacts& facts) {

@@ -54,11 +54,6 @@ std::optional<int64_t> step_without_probes(const std::filesystem::path& arm,
 /// Whether maps.json of an arm holds no map, or is gone though the manifest lists it.
 bool has_damaged_map(const std::filesystem::path& arm);
 
-/// User error if a step that an arm has done has no line in its loss.jsonl, or a measured one none
-/// in its metrics.jsonl or, where text is held out, its validation.jsonl; if one of these has
-/// other lines; if probes are missing where there are to be some, or maps.json is damaged.
-void check_lines(const std::filesystem::path& run);
-
 /// maps.json: one attention map with the texts of its cells' first tokens.
 void write_map(const std::filesystem::path& file, int64_t step, const AttentionMap& map,
                const std::vector<std::string>& tokens);

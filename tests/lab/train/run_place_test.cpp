@@ -14,6 +14,7 @@
 #include "lab/fill_weight.h"
 #include "lab/lab_test_util.h"
 #include "lab/measure/model_source.h"
+#include "lab/train/check_run.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/initial_weights.h"
 #include "lab/train/run_folder.h"
@@ -499,7 +500,7 @@ TEST(RunPlace, AConfigurationThatWasChangedIsFoundOnResuming) {
     changed.replace(changed.find(from), from.size(), to);
     std::ofstream(file) << changed;
     const std::string resumed = error_of([&] { train(config_of_run(run.string()), resuming()); });
-    EXPECT_EQ(error_of([&] { check_lines(run); }) == "no error", resumed == "no error");
+    EXPECT_EQ(error_of([&] { check_run(run); }) == "no error", resumed == "no error");
     std::ofstream(file) << good;
     return resumed;
   };
@@ -517,10 +518,10 @@ TEST(RunPlace, AConfigurationThatWasChangedIsFoundOnResuming) {
   auto json = nlohmann::json::parse(read_all(run / "run.json"));
   json["arms"].erase(1);
   std::ofstream(run / "run.json") << json.dump();
-  EXPECT_THAT(error_of([&] { check_lines(run); }),
+  EXPECT_THAT(error_of([&] { check_run(run); }),
               HasSubstr("run.json is damaged: arm b is missing from it."));
   std::ofstream(run / "config.json") << "{\"steps\": 6";
-  EXPECT_THAT(error_of([&] { check_lines(run); }),
+  EXPECT_THAT(error_of([&] { check_run(run); }),
               HasSubstr("Put the file back (each ARM/config.json has the keys of its arm)"));
 }
 
@@ -530,7 +531,7 @@ TEST(RunPlace, AMapThatIsGoneIsMadeAgain) {
   train(tiny_run(run.string()), quietly());
   const std::string good = read_all(map);
   fs::remove(map);
-  EXPECT_THAT(error_of([&] { check_lines(run); }), HasSubstr("maps.json is missing."));
+  EXPECT_THAT(error_of([&] { check_run(run); }), HasSubstr("maps.json is missing."));
   train(tiny_run(run.string()), resuming());
   EXPECT_EQ(read_all(map), good);
   for (const char* bad : {"[]", "{}", "[", ""}) {

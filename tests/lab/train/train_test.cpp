@@ -13,6 +13,7 @@
 #include "io/npy.h"
 #include "lab/lab_test_util.h"
 #include "lab/report/report.h"
+#include "lab/train/check_run.h"
 #include "lab/train/run_folder.h"
 #include "models/checkpoint.h"
 
@@ -162,7 +163,7 @@ TEST(Train, WritesAValidationLossThatResumingRepeats) {
   EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("\"validation\":{\"loss\":["));
 
   // A line that a measured step lacks is never passed over, and is computed again.
-  check_lines(folder.path() / "whole");
+  check_run(folder.path() / "whole");
   const fs::path file = folder.path() / "whole/run/validation.jsonl";
   TrainOptions repairing = quietly();
   repairing.resume = true;
@@ -172,7 +173,7 @@ TEST(Train, WritesAValidationLossThatResumingRepeats) {
     for (std::string line; std::getline(all, line);)
       if (nlohmann::json::parse(line).at("step") != lost) cut << line << "\n";
     cut.close();
-    EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+    EXPECT_THAT(error_of([&] { check_run(folder.path() / "whole"); }),
                 HasSubstr(fmt::format("validation.jsonl lacks the line of step {}. `weir train "
                                       "resume={}` computes again what is missing.",
                                       lost, folder / "whole")));
@@ -185,7 +186,7 @@ TEST(Train, WritesAValidationLossThatResumingRepeats) {
               HasSubstr("validation.jsonl:5, \"step\": steps must ascend, found 0 after 6"));
   train(tiny_run(folder / "whole", words), repairing);
   fs::remove(file);
-  EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+  EXPECT_THAT(error_of([&] { check_run(folder.path() / "whole"); }),
               HasSubstr("validation.jsonl lacks the line of step 0."));
   train(tiny_run(folder / "whole", words), repairing);
   EXPECT_EQ(read_all(file), expected);
@@ -193,10 +194,10 @@ TEST(Train, WritesAValidationLossThatResumingRepeats) {
   const fs::path losses = folder.path() / "whole/run/loss.jsonl";
   const std::string all_losses = read_all(losses);
   std::ofstream(losses) << all_losses.substr(0, all_losses.rfind('\n', all_losses.size() - 2) + 1);
-  EXPECT_THAT(error_of([&] { check_lines(folder.path() / "whole"); }),
+  EXPECT_THAT(error_of([&] { check_run(folder.path() / "whole"); }),
               HasSubstr("loss.jsonl lacks the line of step 5."));
   train(tiny_run(folder / "whole", words), repairing);
-  check_lines(folder.path() / "whole");
+  check_run(folder.path() / "whole");
 
   struct Killed {};
   TrainOptions options = quietly();

@@ -65,10 +65,12 @@ void separate_halves(const float* stored, float* out, int64_t heads, int64_t row
 }
 
 // The newest checkpoint of a folder that `weir train` made, of a run or of one of its arms; ""
-// where there is none.
+// where there is none. A folder with weights of its own is a model, whatever is below it.
 std::string checkpoint_below(const fs::path& folder) {
   std::string newest;
   std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().extension() == ".safetensors") return "";
   std::vector<fs::path> arms = {folder};
   for (const auto& entry : fs::directory_iterator(folder, ignored)) arms.push_back(entry.path());
   std::sort(arms.begin(), arms.end());

@@ -125,6 +125,7 @@ int run_eval(const EvalArguments& options) {
         {int64_t{1024}, checkpoint->config().context, std::max<int64_t>(input.targets(), 1)});
   if (task.stride == 0) task.stride = task.context;
   check_windows(options, task, input);
+  if (input.text) input.text->print_tokens();
   Evaluator evaluator(source, input.ids, task);
   print_plan(evaluator.run());
   const auto start = std::chrono::steady_clock::now();

@@ -183,7 +183,7 @@ void check_measure(const MeasureArguments& options, const OptionTable& table, Op
     problems.add(
         fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
   else if (beside && output_problem(options.json, false).empty())
-    report_row.implied = report, report_row.implied_name = "the report";
+    report_row.imply("the report", report);
   problems.collect([&] { parse_probe_requests(options.probes); });
   options.text.check(table, problems);
 }
@@ -225,6 +225,7 @@ int run_measure(const MeasureArguments& options) {
     check_sink(options, batch.length, problems);
   }
   problems.raise();
+  if (input) input->print_tokens();
   task.provenance =
       provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
   fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", printable(source.sizes.name),

@@ -45,7 +45,7 @@ void add_report(Commands& commands) {
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.check([options, &out](UsageProblems&) {
     if (options->out.empty() && std::filesystem::is_directory(options->run))
-      out.implied = report_path(*options), out.implied_name = "the report";
+      out.imply("the report", report_path(*options));
   });
   table.footer(
       "An unfinished run is reported as far as it has got.\n\nExamples:\n"

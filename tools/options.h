@@ -35,6 +35,11 @@ struct Option {
   Option& many() { return several = true, *this; }
   /// Help names the value that the slot has when the row is made.
   Option& with_default() { return shows_default = true, *this; }
+  /// A file that follows from other options is written, checked as if it were given.
+  void imply(std::string called, std::string path) {
+    implied_name = std::move(called);
+    implied = std::move(path);
+  }
 };
 
 class OptionTable {

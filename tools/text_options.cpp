@@ -120,12 +120,15 @@ void TextInput::need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabul
                    "where the model has its own");
 }
 
+void TextInput::print_tokens() const {
+  fmt::print("Separator {}, begin token {}\n", printable(to_string(tokens_.separator)),
+             printable(to_string(tokens_.begin)));
+}
+
 EncodedText TextInput::encode(int64_t vocabulary, size_t wanted) const {
   const TextSource source(options_.files(), options_.key);
   EncodedText text = encode_text(source, *tokenizer_, tokens_, wanted);
   need_vocabulary(text.ids, vocabulary);
-  fmt::print("Separator {}, begin token {}\n", printable(to_string(tokens_.separator)),
-             printable(to_string(tokens_.begin)));
   if (const std::string note = changed_note(text); !note.empty()) log_warning("{}", note);
   return text;
 }

@@ -47,9 +47,11 @@ class TextInput {
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const TextTokens& tokens() const { return tokens_; }
-  /// As encode_text has it; says which tokens it took, and what does not come back. User error for
-  /// an id that a model of that vocabulary does not have.
+  /// As encode_text has it; warns of what does not come back. User error for an id that
+  /// a model of that vocabulary does not have.
   EncodedText encode(int64_t vocabulary, size_t wanted = 0) const;
+  /// Tells what stands around documents, once nothing can be wrong with the call any more.
+  void print_tokens() const;
 
  private:
   void need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const;

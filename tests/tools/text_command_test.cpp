@@ -40,6 +40,17 @@ class TextCommand : public weir::test::Command {
   Json json_of(const std::string& name) const { return Json::parse(text_of(folder_ / name)); }
 };
 
+TEST_F(TextCommand, AUsageErrorComesBeforeAnyOutput) {
+  for (const char* command :
+       {"measure --model model --text a.txt --length 8 --v-scale-sigma 5",
+        "measure --model model --text a.txt --length 8 --map 9.9 --report out.html",
+        "eval --model model --text a.txt --v-scale-sigma 5"}) {
+    const Result result = weir(command);
+    EXPECT_EQ(result.status, 2) << command << result.err;
+    EXPECT_EQ(result.out, "") << command;
+  }
+}
+
 TEST_F(TextCommand, AnEndTokenOfAnyNameSeparates) {
   Result result = weir(
       "measure --model model --text two.jsonl --batch 1 --length 18 --no-report "

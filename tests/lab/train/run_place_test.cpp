@@ -412,6 +412,11 @@ TEST(RunPlace, ARunStartsFromTheWeightsOfAnother) {
                 HasSubstr("is the folder of a run, which holds checkpoints. Give one of them, such "
                           "as " +
                           checkpoint + "."));
+  // A model that has checkpoints below it, as other trainers leave them, is a model.
+  fs::copy(checkpoint, folder / "model");
+  fs::create_directory(folder / "model/checkpoints");
+  fs::copy(checkpoint, folder / "model/checkpoints/step000001");
+  EXPECT_EQ(Checkpoint::open(folder / "model").config().layers, 2);
 }
 
 TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {

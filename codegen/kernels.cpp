@@ -32,6 +32,9 @@ KernelPhases make_kernel(Schedule schedule, const GraphPtr& region, const Target
     case Schedule::attention_map:
       not_in_place();
       return attention_map_kernel(*region, target);
+    case Schedule::attention_identities:
+      not_in_place();
+      return attention_identities_kernel(*region, target);
     case Schedule::embedding:
       not_in_place();
       return make_embedding_kernel(region, target);

@@ -6,6 +6,7 @@
 
 #include "interpret/matrix.h"
 #include "interpret/ops.h"
+#include "ir/attention_identities.h"
 #include "ir/map_cells.h"
 #include "ir/normalizer_definition.h"
 #include "ir/score_transform.h"
@@ -92,6 +93,21 @@ class Heads {
     of_row[queries()] = row.terms;
     if (numbers_ == 3) of_row[2 * queries()] = row.numerators;
   }
+  /// Computes the rows of (b, h) from their scores.
+  void sum_rows(int64_t b, int64_t h, HostTensor& rows) const {
+    const Matrix scores = this->scores(b, h);
+    for (int64_t t = 0; t < queries(); ++t) {
+      const Eigen::VectorXd seen = scores.row(t).head(visible(t));
+      Row row{normalizer_->reference(kMath, seen.maxCoeff()), 0, 0, transform_.difference_scale};
+      for (double score : seen) {
+        const double difference = this->difference(score, row.reference);
+        const double numerator = normalizer_->numerator(kMath, difference, row);
+        row.numerators += numerator;
+        row.terms += normalizer_->term(kMath, numerator, difference, row);
+      }
+      store_row(rows, b, h, t, row);
+    }
+  }
   int64_t column(int64_t b, int64_t h) const { return (b * heads() + h) * keys(); }
 
   /// Scores, but for the part of the scale that comes after them, [T,S]; hidden entries are minus
@@ -170,19 +186,7 @@ Results attention(const Call& call) {
   Heads heads(call);
   HostTensor out = zeros(call.type(0)), rows = zeros(call.type(1));
   heads.each([&](int64_t b, int64_t h) {
-    const Matrix scores = heads.scores(b, h);
-    for (int64_t t = 0; t < heads.queries(); ++t) {
-      const Eigen::VectorXd seen = scores.row(t).head(heads.visible(t));
-      Row row{heads.normalizer().reference(kMath, seen.maxCoeff()), 0, 0,
-              heads.transform().difference_scale};
-      for (double score : seen) {
-        const double difference = heads.difference(score, row.reference);
-        const double numerator = heads.normalizer().numerator(kMath, difference, row);
-        row.numerators += numerator;
-        row.terms += heads.normalizer().term(kMath, numerator, difference, row);
-      }
-      heads.store_row(rows, b, h, t, row);
-    }
+    heads.sum_rows(b, h, rows);
     heads.of_query(out, b, h).noalias() =
         heads.weights(b, h, rows) * heads.of_key(call.in(2), b, h);
   });
@@ -280,6 +284,70 @@ Results attention_stats(const Call& call) {
   });
   return results(std::move(sums), std::move(squares), std::move(entropy), std::move(sinks),
                  std::move(largest), std::move(row_sums));
+}
+
+Results attention_identities(const Call& call) {
+  Heads heads(call);
+  const HostTensor &q = call.in(0), &k = call.in(1), &v = call.in(2), &out = call.in(3);
+  const HostTensor& dout = call.in(4);
+  HostTensor dv = zeros(call.type(0)), dk = zeros(call.type(1)), dq = zeros(call.type(2));
+  HostTensor by_key = zeros(call.type(3)), by_query = zeros(call.type(4));
+  HostTensor rows = zeros({DType::f32,
+                           {heads.batch(), heads.heads(),
+                            info(normalizer_of(call.attrs())).row_numbers(), heads.queries()}});
+  const int64_t T = heads.queries(), S = heads.keys(), d = heads.width();
+  heads.each([&](int64_t b, int64_t h) {
+    heads.sum_rows(b, h, rows);
+    const Matrix a = heads.weights(b, h, rows), s = heads.scores(b, h);
+    const Matrix Q = heads.of_query(q, b, h), K = heads.of_key(k, b, h), V = heads.of_key(v, b, h);
+    const Matrix Y = heads.of_query(out, b, h), G = heads.of_query(dout, b, h);
+    const Matrix means = a * K;
+    const auto of_head = [&](HostTensor& all) {
+      return view(all, (b * S * heads.heads() + h) * d, S, d, heads.heads() * d);
+    };
+    const auto key = [&](KeyNumber number, int64_t j) -> double& {
+      const int64_t first = (b * heads.heads() + h) * kKeyNumbers;
+      return by_key.data[(first + static_cast<int64_t>(number)) * S + j];
+    };
+    const auto query = [&](QueryNumber number, int64_t t) -> double& {
+      const int64_t first = (b * heads.heads() + h) * kQueryNumbers;
+      return by_query.data[(first + static_cast<int64_t>(number)) * T + t];
+    };
+    const double scale = heads.transform().scale, size = std::abs(scale);
+    Matrix slopes = Matrix::Zero(T, S);  // a beta, times the derivative of a cap
+    for (int64_t t = 0; t < T; ++t) {
+      const double g = G.row(t).norm(), y = Y.row(t).norm(), gy = G.row(t).dot(Y.row(t));
+      query(QueryNumber::gradient_output, t) = gy;
+      for (int64_t j = 0; j < heads.visible(t); ++j) {
+        const double weight = a(t, j), beta = G.row(t).dot(V.row(j)) - gy;
+        const double error = weight * g * (V.row(j).norm() + y);
+        slopes(t, j) = weight * beta;
+        if (heads.transform().cap != 0) slopes(t, j) *= 1 - s(t, j) * s(t, j);
+        key(KeyNumber::mass, j) += weight;
+        key(KeyNumber::square, j) += weight * weight;
+        key(KeyNumber::value_scale, j) += std::abs(weight) * g;
+        key(KeyNumber::gradient_square, j) += g * g;
+        key(KeyNumber::key_scale, j) += size * std::abs(error) * Q.row(t).norm();
+        const auto raise = [&](KeyNumber number, double value) {
+          key(number, j) = std::max(key(number, j), value);
+        };
+        raise(KeyNumber::largest_gradient, g);
+        raise(KeyNumber::largest_beta, std::abs(beta));
+        raise(KeyNumber::largest_query, Q.row(t).norm());
+        query(QueryNumber::row_sum, t) += weight * beta;
+        query(QueryNumber::row_scale, t) += std::abs(error);
+        query(QueryNumber::query_scale, t) += size * std::abs(error) * K.row(j).norm();
+        query(QueryNumber::query_bound, t) +=
+            size * std::abs(weight * beta) * (K.row(j) - means.row(t)).norm();
+        query(QueryNumber::weight_sum, t) += weight;
+      }
+    }
+    of_head(dv) = a.transpose() * G;
+    of_head(dk) = scale * slopes.transpose() * Q;
+    heads.of_query(dq, b, h) = scale * slopes * K;
+  });
+  return results(std::move(dv), std::move(dk), std::move(dq), std::move(by_key),
+                 std::move(by_query));
 }
 
 Results attention_map(const Call& call) {

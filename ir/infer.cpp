@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ir/attention_identities.h"
 #include "ir/map_cells.h"
 #include "ir/normalizer.h"
 #include "ir/primitive_types.h"
@@ -108,8 +109,8 @@ class Inference : PrimitiveTypes {
     if (key_block < 1 || key_block > kMaxKeyBlock)
       fail("key_block is {}, but 1 to {} keys at a time are possible.", key_block, kMaxKeyBlock);
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
-    const bool values =
-        op_ == Op::attention || op_ == Op::attention_grad || op_ == Op::attention_score_grad;
+    const bool values = op_ == Op::attention || op_ == Op::attention_grad ||
+                        op_ == Op::attention_score_grad || op_ == Op::attention_identities;
     size_t operands = values ? 3 : 2;
     for (size_t i = 0; i < operands; ++i) {
       need_float(i);
@@ -201,6 +202,19 @@ class Inference : PrimitiveTypes {
     result.shape[2] = map_cells(in(0).shape[1], side).count();
     result.shape.push_back(map_cells(in(1).shape[1], side).count());
     return result;
+  }
+  std::vector<Type> attention_identities() {
+    check_heads();
+    need_type(3, in(0), "output");
+    need_type(4, in(0), "output gradient");
+    const Shape &q = in(0).shape, &k = in(1).shape;
+    const DType dtype = in(0).dtype;
+    const Type by_head{dtype, {k[0], k[1], q[2], k[3]}};
+    return {by_head,
+            by_head,
+            in(0),
+            {dtype, {q[0], q[2], kKeyNumbers, k[1]}},
+            {dtype, {q[0], q[2], kQueryNumbers, q[1]}}};
   }
   Type v_scale() {
     last_axis();
@@ -313,6 +327,8 @@ std::vector<Type> Inference::infer() {
       return attention_stats();
     case Op::attention_map:
       return {attention_map()};
+    case Op::attention_identities:
+      return attention_identities();
     case Op::attention_pattern:
       return {attention_pattern()};
     case Op::v_scale:

@@ -37,6 +37,7 @@ struct NormalizerInfo {
   AttentionNormalizer normalizer;
   const char* name;      ///< in programs, options and records
   bool rows_sum_to_one;  ///< else statistics use a / sum_s a, and the row sum is one of them
+  bool exponential;      ///< dL/dscore is weight (dL/dweight - delta)
   int sums;              ///< that a row hands on (normalizers.def)
   const char* meaning;
 

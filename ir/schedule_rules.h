@@ -7,7 +7,8 @@
 //   column           elementwise and movement, then reductions over the same axes, not the last,
 //                    then elementwise on the reduced shape, which is the shape of every output
 //   matmul           one matmul of region inputs; elementwise nodes and outputs of its shape
-//   attention, attention_stats, attention_map, embedding, embedding_grad
+//   attention, attention_stats, attention_map, attention_identities, embedding,
+//   embedding_grad
 //                    that node alone, on region inputs
 //   attention_grad   that node alone, and perhaps the statistics of the same attention
 //   loss_head        one linear_cross_entropy or linear_cross_entropy_grad alone, on region inputs

@@ -165,6 +165,7 @@ GradientRule gradient_rule(Op op) {
     case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_map:
+    case Op::attention_identities:
     case Op::attention_pattern:
     case Op::adamw:
     case Op::sgd:

@@ -190,6 +190,8 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
       return decompose_attention_scores(e, in, attrs);
     case Op::attention_stats:
       return decompose_attention_stats(e, in, attrs);
+    case Op::attention_identities:
+      return decompose_attention_identities(e, in, attrs);
     case Op::attention_map:
       return decompose_attention_map(e, in, attrs);
     case Op::attention_pattern:

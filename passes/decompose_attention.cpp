@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 
+#include "ir/attention_identities.h"
 #include "ir/map_cells.h"
 #include "ir/normalizer_definition.h"
 #include "ir/score_transform.h"
@@ -255,6 +256,77 @@ std::vector<Value> decompose_attention_stats(const OpBuilder& e, const std::vect
           e.reshape(sink_column, rows),
           e.reshape(e.max_last(weights.share), rows),
           e.reshape(row_sum, rows)};
+}
+
+// Every number as an array [B,H,T,S] that is then summed; query heads are not folded, as each has
+// gradients of its own.
+std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs) {
+  const Sizes s = sizes_of(e, in[0], in[1]);
+  const ScoreTransform transform = score_transform(attrs);
+  const Value rows = e.editor().add_node(Op::attention, {in[0], in[1], in[2]}, attrs)[1];
+  const Value a = weights_of(e, in[0], in[1], rows, s, attrs).a;
+  const Value one = e.scalar(1, a);
+  const auto seen = [&](Value x) { return masked(e, x, s, transform.causal, 0); };
+  const auto by_head = [&](Value x) { return e.transpose(x, {0, 2, 1, 3}); };  // [B,H,T,d]
+  const auto keys_by_head = [&](Value x) {                                     // [B,H,S,d]
+    const Value split = e.reshape(by_head(x), {s.batch, s.groups, 1, s.keys, s.features});
+    const Shape each{s.batch, s.groups, s.heads / s.groups, s.keys, s.features};
+    return e.reshape(e.op(Op::broadcast, {split}, {{"shape", each}}),
+                     {s.batch, s.heads, s.keys, s.features});
+  };
+  const auto norm = [&](Value x) { return e.sqrt(e.sum_last(e.mul(x, x))); };
+  const auto as_row = [&](Value x) { return e.transpose(x, {0, 1, 3, 2}); };
+  const Value Q = by_head(in[0]), K = keys_by_head(in[1]), V = keys_by_head(in[2]);
+  const Value Y = by_head(in[3]), G = by_head(in[4]);
+  const Value g = norm(G), q = norm(Q), gy = e.sum_last(e.mul(G, Y));  // [B,H,T,1]
+  const Value beta = seen(e.sub(e.matmul(G, V, false, true), gy));
+  const Value weighted = e.mul(a, beta);
+  const Value error = e.mul(e.abs(a), e.mul(g, e.add(as_row(norm(V)), norm(Y))));
+  Value slope = weighted;
+  if (transform.cap != 0) {
+    const Value score = scores_of(e, in[0], in[1], s, transform);
+    slope = e.mul(slope, e.sub(one, e.mul(score, score)));
+  }
+  const double size = std::abs(transform.scale);
+  // |k - kbar| from the differences themselves, which a formula by squares would lose.
+  const Value means = e.matmul(a, K);  // [B,H,T,d]
+  const Value away = e.sub(e.reshape(K, {s.batch, s.heads, 1, s.keys, s.features}),
+                           e.reshape(means, {s.batch, s.heads, s.queries, 1, s.features}));
+  const Value distance = e.reshape(norm(away), {s.batch, s.heads, s.queries, s.keys});
+
+  const auto all = [&](Value x) {  // of a pair, where it is seen
+    return seen(e.op(Op::broadcast, {x}, {{"shape", Shape{s.batch, s.heads, s.queries, s.keys}}}));
+  };
+  const auto by_key = [&](Value x, bool largest = false) {
+    return e.reshape(largest ? e.reduce_max(x, {2}) : e.reduce_sum(x, {2}),
+                     {s.batch, s.heads, 1, s.keys});
+  };
+  const auto by_query = [&](Value x) {
+    return e.reshape(e.sum_last(x), {s.batch, s.heads, 1, s.queries});
+  };
+  std::vector<Value> keys(kKeyNumbers), queries(kQueryNumbers);
+  const auto set = [](std::vector<Value>& list, auto number, Value x) {
+    list[static_cast<size_t>(number)] = x;
+  };
+  set(keys, KeyNumber::mass, by_key(a));
+  set(keys, KeyNumber::square, by_key(e.mul(a, a)));
+  set(keys, KeyNumber::value_scale, by_key(e.mul(e.abs(a), g)));
+  set(keys, KeyNumber::gradient_square, by_key(all(e.mul(g, g))));
+  set(keys, KeyNumber::largest_gradient, by_key(all(g), true));
+  set(keys, KeyNumber::largest_beta, by_key(e.abs(beta), true));
+  set(keys, KeyNumber::largest_query, by_key(all(q), true));
+  set(keys, KeyNumber::key_scale, by_key(e.mul(e.mul(error, q), size)));
+  set(queries, QueryNumber::row_sum, by_query(weighted));
+  set(queries, QueryNumber::row_scale, by_query(error));
+  set(queries, QueryNumber::query_scale, by_query(e.mul(e.mul(error, as_row(norm(K))), size)));
+  set(queries, QueryNumber::query_bound, by_query(e.mul(e.mul(e.abs(weighted), distance), size)));
+  set(queries, QueryNumber::weight_sum, by_query(a));
+  set(queries, QueryNumber::gradient_output, e.reshape(gy, {s.batch, s.heads, 1, s.queries}));
+  return {by_head(e.matmul(a, G, true, false)),
+          by_head(e.mul(e.matmul(slope, Q, true, false), transform.scale)),
+          by_head(e.mul(e.matmul(slope, K), transform.scale)), e.concat(keys, 2),
+          e.concat(queries, 2)};
 }
 
 // With membership matrices P[cell,t] the sums over cells are P a P^T, and so are the pairs that the

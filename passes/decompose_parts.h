@@ -17,6 +17,8 @@ std::vector<Value> decompose_attention_scores(const OpBuilder& e, const std::vec
                                               const Attrs& attrs);
 std::vector<Value> decompose_attention_stats(const OpBuilder& e, const std::vector<Value>& in,
                                              const Attrs& attrs);
+std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std::vector<Value>& in,
+                                                  const Attrs& attrs);
 std::vector<Value> decompose_attention_map(const OpBuilder& e, const std::vector<Value>& in,
                                            const Attrs& attrs);
 std::vector<Value> decompose_attention_pattern(const OpBuilder& e, const std::vector<Value>& in,

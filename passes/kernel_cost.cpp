@@ -52,6 +52,8 @@ double products(const Graph& region, const Node& node, bool has_gradient) {
       return has_gradient ? 0 : attention_product(region, node);
     case Op::attention_map:
       return attention_product(region, node);
+    case Op::attention_identities:  // two products of a pair, and six sums of vectors
+      return 8 * attention_product(region, node);
     case Op::linear_cross_entropy:
       return loss_head_product(region, node);
     case Op::linear_cross_entropy_grad:

@@ -5,6 +5,7 @@
 #include "passes/compose/compose.h"
 #include "passes/compose/measure.h"
 #include "passes/fuse.h"
+#include "passes/identities.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
 #include "passes/plan_memory.h"
@@ -29,6 +30,7 @@ bool wants_gradients(const CompileOptions& o) {
 bool shares_loss_head(const CompileOptions& o) {
   return o.compose.purpose == Purpose::train || !o.gradients.empty();
 }
+bool checks_identities(const CompileOptions& o) { return o.compose.purpose == Purpose::check; }
 bool decomposes(const CompileOptions& o) { return o.decompose != DecomposeMode::none; }
 bool composes(const CompileOptions& o) {
   return o.compose.purpose != Purpose::plain || !o.probes.empty();
@@ -39,7 +41,8 @@ std::vector<ResolvedProbe> probes_of(const GraphPtr& graph, const CompileOptions
 
 GraphPtr differentiate_for(const GraphPtr& graph, const CompileOptions& o) {
   const std::vector<ResolvedProbe> probes = probes_of(graph, o);
-  if (o.compose.purpose == Purpose::measure) check_measurable(*graph, probes);
+  if (o.compose.purpose == Purpose::measure || o.compose.purpose == Purpose::check)
+    check_measurable(*graph, probes);
   DifferentiateOptions options{.loss = o.loss, .named = probed_gradients(graph, probes)};
   switch (o.compose.purpose) {
     case Purpose::plain:
@@ -51,6 +54,14 @@ GraphPtr differentiate_for(const GraphPtr& graph, const CompileOptions& o) {
       break;
     case Purpose::measure:
       if (options.named.empty()) return graph;
+      break;
+    case Purpose::check:
+      for (const std::string& name : identity_gradients(*graph)) options.named.push_back(name);
+      if (options.named.empty())
+        user_error("check",
+                   "graph {} has no attention, norm or V-scale on which its {} depends, so that "
+                   "there is nothing to check.",
+                   graph->name(), o.loss);
       break;
   }
   return differentiate(graph, options);
@@ -74,6 +85,8 @@ const std::vector<Pass>& pipeline() {
        built, built, once, wants_normalizer, "another change of the model"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
+      {"tap_identities", [](G g, O o) { return tap_identities(g, o.loss); },
+       built, built, once, checks_identities, "gradients of single uses get names to be checked by"},
 
       {"autodiff", [](G g, O o) { return differentiate_for(g, o); },
        built, differentiated, once, wants_gradients, "gradients of everything named on the way"},

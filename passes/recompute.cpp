@@ -30,6 +30,7 @@ bool can_run_again(Schedule schedule) {
     case Schedule::attention_grad:
     case Schedule::attention_stats:
     case Schedule::attention_map:
+    case Schedule::attention_identities:
     case Schedule::embedding:
     case Schedule::embedding_grad:
     case Schedule::loss_head:

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <mutex>
+#include <set>
 
 #include "ir/edit.h"
 #include "ir/print.h"
@@ -24,6 +27,30 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
   if (!file.flush())
     user_error("WEIR_DEBUG", "cannot write {}. Give a folder that can be written, as in dir=/tmp.",
                path.string());
+}
+
+// The graphs that were found right and are still somewhere: graphs do not change, so that one that
+// a run returned need not be verified again when another goes on from it.
+class Verified {
+ public:
+  bool contains(const GraphPtr& graph) {
+    const std::lock_guard lock(mutex_);
+    return graphs_.contains(graph);
+  }
+  void insert(const GraphPtr& graph) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(graphs_, [](const std::weak_ptr<const Graph>& old) { return old.expired(); });
+    graphs_.insert(graph);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::weak_ptr<const Graph>, std::owner_less<>> graphs_;
+};
+
+Verified& verified() {
+  static Verified graphs;
+  return graphs;
 }
 
 class Runner {
@@ -72,7 +99,7 @@ class Runner {
                  stage_name(graph->stage()));
     WEIR_CHECK(graph->stage() == stage(), "programs of stages {} and {} are given",
                stage_name(stage()), stage_name(graph->stage()));
-    verify(*graph, "the graph as given");
+    if (debug_.verify || !verified().contains(graph)) verify(graph, "the graph as given");
   }
 
   void apply(const Pass& pass) {
@@ -88,7 +115,7 @@ class Runner {
     if (debug_.dumps(pass.name)) dump(record);
     if (!debug_.verify && pass.before == pass.after) return;
     for (size_t i = 0; i < programs_.size(); ++i) try {
-        verify(*programs_[i], "the graph after pass " + pass.name);
+        verify(programs_[i], "the graph after pass " + pass.name);
       } catch (const std::exception& error) {
         const Graph& input = *before[before.size() == programs_.size() ? i : 0];
         throw InternalError(fmt::format("{} The input of the pass is saved as {}.", error.what(),
@@ -128,10 +155,11 @@ class Runner {
     }
   }
 
-  void verify(const Graph& graph, const std::string& what) const {
+  void verify(const GraphPtr& graph, const std::string& what) const {
     if (!pipeline_verifier()) return;
     try {
-      pipeline_verifier()(graph);
+      pipeline_verifier()(*graph);
+      verified().insert(graph);
     } catch (const InternalError& error) {
       throw InternalError(fmt::format("{} Found in {}.", error.what(), what));
     }

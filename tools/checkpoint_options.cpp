@@ -41,6 +41,12 @@ CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) 
   return options;
 }
 
+CompileOptions CheckpointOptions::compile_options(const RunConfig& config) const {
+  CompileOptions options{.target = chosen_target(!interpret), .rewrites = config.rewrites};
+  rewrites.apply(options.rewrites, config.model.layers);
+  return options;
+}
+
 RunSettings CheckpointOptions::run_settings() const {
   RunSettings settings{
       .threads = chosen_threads(threads), .cache = default_object_cache(), .interpret = interpret};
@@ -49,11 +55,16 @@ RunSettings CheckpointOptions::run_settings() const {
 }
 
 Provenance CheckpointOptions::provenance(const Checkpoint& checkpoint) const {
+  return provenance(checkpoint.path(), checkpoint.weight_files());
+}
+
+Provenance CheckpointOptions::provenance(const std::string& path,
+                                         std::vector<std::string> weight_files) const {
   Provenance provenance;
   provenance.command = command_line();
   provenance.target = interpret ? "interpreter, f64" : print(chosen_target(true));
-  provenance.model = checkpoint.path();
-  provenance.weight_files = checkpoint.weight_files();
+  provenance.model = path;
+  provenance.weight_files = std::move(weight_files);
   return provenance;
 }
 

@@ -6,6 +6,7 @@
 
 #include "lab/measure/model_run.h"
 #include "lab/measure/provenance.h"
+#include "lab/train/config.h"
 #include "tools/command.h"
 #include "tools/rewrite_options.h"
 #include "tools/text_options.h"
@@ -22,9 +23,12 @@ struct CheckpointOptions {
   std::shared_ptr<const Checkpoint> open() const;
   /// The target, and the rewrites given or, where none is, those the model was trained with.
   CompileOptions compile_options(const Checkpoint& checkpoint) const;
+  /// The same of a run that has not begun.
+  CompileOptions compile_options(const RunConfig& config) const;
   RunSettings run_settings() const;
   /// Command, target and model; the input is still to be added.
   Provenance provenance(const Checkpoint& checkpoint) const;
+  Provenance provenance(const std::string& path, std::vector<std::string> weight_files) const;
 };
 
 /// The most tokens of a sequence that may be asked for.

@@ -18,45 +18,22 @@
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
+#include "tools/batch_options.h"
 #include "tools/checkpoint_options.h"
 #include "tools/outputs.h"
 #include "tools/paths.h"
 #include "tools/standard_output.h"
-#include "tools/text_options.h"
 
 namespace weir {
 namespace {
 
 struct MeasureArguments {
   CheckpointOptions checkpoint;
-  std::string tokens, sink = "0", json, report, saved, profile;
-  TextOptions text;
-  int64_t batch = 4, length = 256;
+  BatchOptions input;
+  std::string sink = "0", json, report, saved, profile;
   bool no_report = false, overwrite = false;
   std::vector<std::string> probes, maps;
 };
-
-// The batch, and in `provenance` what it was made of.
-TokenBatch input_of(const MeasureArguments& options, const Checkpoint& checkpoint,
-                    const std::optional<TextInput>& input, Provenance& provenance) {
-  if (!input) {
-    const TokenFile file = token_file(options.tokens);
-    provenance.input_kind = "tokens";
-    provenance.input_files = {file.path};
-    const int64_t vocabulary = checkpoint.config().vocabulary;
-    if (!file.headerless()) return read_token_array(options.tokens, vocabulary);
-    const size_t wanted = ids_of_windows(options.batch, options.length, {});
-    return first_windows(read_token_ids(options.tokens, vocabulary, wanted).ids, options.batch,
-                         options.length);
-  }
-  add_text(provenance, options.text, *input);
-  const TextTokens& around = input->tokens();
-  const EncodedText text = input->encode(checkpoint.config().vocabulary,
-                                         ids_of_windows(options.batch, options.length, around));
-  TokenBatch batch = first_windows(text.ids, options.batch, options.length, around);
-  batch.around = around;
-  return batch;
-}
 
 template <typename T>
 bool whole_number(std::string_view text, T& number) {
@@ -100,8 +77,8 @@ std::vector<std::string> token_texts(const MeasureArguments& options, const Chec
                                      const TokenBatch& batch) {
   std::unique_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = options.text.tokenizer.empty() ? checkpoint.tokenizer()
-                                               : load_tokenizer(options.text.tokenizer);
+    const std::string& given = options.input.text.tokenizer;
+    tokenizer = given.empty() ? checkpoint.tokenizer() : load_tokenizer(given);
   } catch (const UserError& error) {
     log_warning("tokens appear as their ids: {}", error.what());
   }
@@ -157,19 +134,8 @@ void check_sink(const MeasureArguments& options, int64_t length, UsageProblems& 
 // What must hold between the options.
 void check_measure(const MeasureArguments& options, const OptionTable& table, Option& report_row,
                    UsageProblems& problems) {
-  const bool cut = table.given("--text") || token_file(options.tokens).headerless();
-  if (table.given("--tokens") && !table.refused("--tokens") && !cut) {
-    const std::string hint = headerless_hint(options.tokens);
-    for (const char* name : {"--batch", "--length"})
-      if (table.given(name))
-        problems.add(
-            hint.empty()
-                ? fmt::format("{} cuts --text; the array of --tokens has its own shape.", name)
-                : fmt::format("--tokens {} is taken for an array, which has a shape of its "
-                              "own.{}",
-                              options.tokens, hint));
-  }
-  if (cut && !table.refused("--length")) check_sink(options, options.length, problems);
+  const bool cut = table.given("--text") || !options.input.is_shaped();
+  if (cut && !table.refused("--length")) check_sink(options, options.input.length, problems);
   if (table.given("--profile") && options.checkpoint.interpret)
     problems.add("--profile times compiled kernels, of which --interpret has none.");
   if (table.given("--save-probes") && !table.given("--probe"))
@@ -185,7 +151,7 @@ void check_measure(const MeasureArguments& options, const OptionTable& table, Op
   else if (beside && output_problem(options.json, false).empty())
     report_row.imply("the report", report);
   problems.collect([&] { parse_probe_requests(options.probes); });
-  options.text.check(table, problems);
+  options.input.check(table, problems);
 }
 
 // The exit status of a measurement that has been written down: a loss that is not finite is a
@@ -202,8 +168,7 @@ int run_measure(const MeasureArguments& options) {
   std::optional<TextInput> input;
   UsageProblems opening("measure");
   opening.collect([&] { checkpoint = options.checkpoint.open(); });
-  if (!options.text.text.empty())
-    opening.collect([&] { input.emplace(options.text, options.checkpoint.model); });
+  opening.collect([&] { options.input.open(options.checkpoint.model, input); });
   opening.raise();
   const ModelSource source = checkpoint_source(checkpoint);
   MeasureTask task{.probes = options.probes, .run = options.checkpoint.run_settings()};
@@ -217,9 +182,10 @@ int run_measure(const MeasureArguments& options) {
   const auto check = [&](int64_t length) {
     problems.collect([&] { check_probes(source, length, task.options, options.probes); });
   };
-  const bool shaped = !options.tokens.empty() && !token_file(options.tokens).headerless();
-  if (!shaped) check(options.length);  // text may be long
-  problems.collect([&] { batch = input_of(options, *checkpoint, input, provenance); });
+  const bool shaped = options.input.is_shaped();
+  if (!shaped) check(options.input.length);  // text may be long
+  problems.collect(
+      [&] { batch = options.input.read(checkpoint->config().vocabulary, input, provenance); });
   if (shaped && batch.length > 0) {
     check(batch.length);
     check_sink(options, batch.length, problems);
@@ -283,13 +249,7 @@ void add_measure(Commands& commands) {
       add_command(commands, "measure",
                   "measure a checkpoint: attention sinks, massive activations, gradient sinks");
   options->checkpoint.add_to(table);
-  table.add("--tokens", &options->tokens, token_file_rule(),
-            "NumPy array [batch, length + 1] of token ids, int8 to uint64; or FILE:uint16, ids "
-            "without a header of that type, cut by --batch and --length");
-  options->text.add_to(table);
-  table.add("--batch", &options->batch, within(1, 1 << 20), "sequences of --text").with_default();
-  table.add("--length", &options->length, within(1, kMaxLength), "tokens of a sequence")
-      .with_default();
+  options->input.add_to(table);
   table.flag("--no-report", options->no_report, "write no report beside --json");
   table
       .add("--sink-token", &options->sink, of_form("a position or auto", is_sink),

@@ -26,4 +26,8 @@ KernelCode attention_backward_kernel(const Graph& region, const Target& target);
 /// are summed over ascending queries first, then these sums over ascending keys.
 KernelCode attention_map_kernel(const Graph& region, const Target& target);
 
+/// The kernel of a region that holds one attention_identities node, pair by pair of a query and a
+/// key: a check of the other kernels that has nothing in common with them but the normalisers.
+KernelCode attention_identities_kernel(const Graph& region, const Target& target);
+
 }  // namespace weir

@@ -48,7 +48,7 @@ AttentionPlan common_plan(const Graph& region, const Node& node, const Target& t
   plan.H = q[2];
   plan.G = k[2];
   plan.d = q[3];
-  plan.key_block = node.attrs.get_int("key_block");
+  plan.key_block = node.attrs.get_int_or("key_block", 0);
   plan.transform = score_transform(node.attrs);
   plan.row_numbers = info(normalizer).row_numbers();
   plan.normalizer = make_normalizer_code(normalizer, plan.transform.difference_scale);
@@ -244,6 +244,26 @@ MapPlan plan_attention_map(const Graph& region, const Target& target) {
   p.weights = parts.add(p.tile.padded(p.query_block) * p.padded_keys);
   p.sums = parts.add(p.padded_keys);
   p.tiles = p.B * p.H * p.row_cells.count();
+  p.scratch_bytes = parts.bytes();
+  return p;
+}
+
+IdentitiesPlan plan_attention_identities(const Graph& region, const Target& target) {
+  const Node& node = attention_node(region, {Op::attention_identities});
+  IdentitiesPlan p{common_plan(region, node, target)};
+  int* operands[] = {&p.use.q, &p.use.k, &p.use.v, &p.use.out, &p.use.dout};
+  for (size_t i = 0; i < std::size(operands); ++i)
+    *operands[i] = operand_buffer(region, node.inputs[i]);
+  int* results[] = {&p.use.dv, &p.use.dk, &p.use.dq, &p.use.by_key, &p.use.by_query};
+  const int base = static_cast<int>(region.inputs().size());
+  for (size_t o = 0; o < region.outputs().size(); ++o)
+    *results[region.outputs()[o].value.result] = base + static_cast<int>(o);
+  p.padded_keys = whole_vectors(p.S, p.lanes);
+  ScratchParts parts;
+  p.keys = parts.add(p.padded_keys * p.d);
+  for (int64_t* part : {&p.key_norms, &p.value_norms, &p.scores, &p.numerators, &p.gradients})
+    *part = parts.add(p.padded_keys);
+  p.tiles = p.B * p.H;
   p.scratch_bytes = parts.bytes();
   return p;
 }

@@ -119,11 +119,26 @@ struct MapPlan : AttentionPlan {
   int64_t keys = 0, queries = 0, weights = 0, sums = 0;
 };
 
+/// As above; -1: not wanted.
+struct IdentitiesBuffers {
+  int q = -1, k = -1, v = -1, out = -1, dout = -1;
+  int dv = -1, dk = -1, dq = -1, by_key = -1, by_query = -1;
+};
+
+struct IdentitiesPlan : AttentionPlan {
+  IdentitiesBuffers use = {};
+  int64_t padded_keys = 0;  ///< all keys in whole vectors
+  // Offsets in the scratch memory: keys transposed; of one number a key, norms; of the query at
+  // hand scores, numerators of weights, and products of its upstream gradient with values.
+  int64_t keys = 0, key_norms = 0, value_norms = 0, scores = 0, numerators = 0, gradients = 0;
+};
+
 /// Of regions that hold one attention node; attention_grad, attention_stats or both; one
-/// attention_map. A user error for operands of another dtype than f32.
+/// attention_map; one attention_identities. A user error for operands of another dtype than f32.
 ForwardPlan plan_attention(const Graph& region, const Target& target);
 BackwardPlan plan_attention_backward(const Graph& region, const Target& target);
 MapPlan plan_attention_map(const Graph& region, const Target& target);
+IdentitiesPlan plan_attention_identities(const Graph& region, const Target& target);
 
 /// `count` in whole vectors.
 int64_t whole_vectors(int64_t count, int lanes);

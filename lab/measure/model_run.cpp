@@ -65,7 +65,10 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   check_model(model, rows, request_.length);
   CompileOptions options = request_.options;
   options.probes = request_.probes;
-  options.compose = {.purpose = Purpose::measure, .parts = parts, .returns_loss = request_.loss};
+  options.compose = {.purpose = request_.purpose,
+                     .parts = parts,
+                     .returns_loss = request_.loss,
+                     .sink = request_.sink};
   options.stop = Stage::built;
   const GraphPtr rewritten = run_pipeline(model.graph, options).graph;
   plan.parameters = model.parameters;
@@ -74,6 +77,8 @@ ModelRun::Plan ModelRun::plan(int64_t rows) const {
   // The interpreter takes them as they are; compiled ones go on below.
   if (!settings_.interpret) options.decompose = DecomposeMode::none;
   plan.programs = run_pipeline(model.graph, options).programs;
+  if (settings_.plant_fault)
+    for (GraphPtr& program : plan.programs) program = settings_.plant_fault(program);
   if (settings_.interpret) return plan;
   plan.compiled = {
       .variants = {run_pipeline(plan.programs,

@@ -1,6 +1,7 @@
 #pragma once
 // A model with given weights run on batches: compiled for parts of the batch that fit into the
 // memory there is, or interpreted in f64. Peak memory is known before anything runs.
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,9 @@ struct RunRequest {
   CompileOptions options = {};  ///< target and rewrites; its probes are those above
   /// Bytes that the caller keeps of the values while the run goes on.
   int64_t kept = 0;
+  /// measure, or check: the identities of gradients come as probes, those of `sink` too.
+  Purpose purpose = Purpose::measure;
+  int64_t sink = 0;
 };
 
 struct RunSettings {
@@ -36,6 +40,8 @@ struct RunSettings {
   int64_t memory = 0;      ///< bytes that the process may have in all; 0: what is free
   bool interpret = false;  ///< f64, by definition, the batch in one part
   int64_t rows = 0;        ///< sequences of a part, a divisor of the batch; 0: as memory allows
+  /// For tests of what finds faults: changes every program of stage instrumented.
+  std::function<GraphPtr(const GraphPtr&)> plant_fault = {};
 };
 
 class ModelRun {

@@ -7,6 +7,8 @@ extern const char weir_asset_script[], weir_asset_script_end[];
 extern const char weir_asset_plots[], weir_asset_plots_end[];
 extern const char weir_asset_measure_page[], weir_asset_measure_page_end[];
 extern const char weir_asset_measure_script[], weir_asset_measure_script_end[];
+extern const char weir_asset_check_page[], weir_asset_check_page_end[];
+extern const char weir_asset_check_script[], weir_asset_check_script_end[];
 extern const char weir_asset_plotly[], weir_asset_plotly_end[];
 }
 
@@ -27,6 +29,10 @@ std::string_view measure_template() {
 }
 std::string_view measure_script() {
   return view(weir_asset_measure_script, weir_asset_measure_script_end);
+}
+std::string_view check_template() { return view(weir_asset_check_page, weir_asset_check_page_end); }
+std::string_view check_script() {
+  return view(weir_asset_check_script, weir_asset_check_script_end);
 }
 std::string_view plotly_gz_base64() { return view(weir_asset_plotly, weir_asset_plotly_end); }
 

@@ -9,6 +9,7 @@
 
 #include "io/hash.h"
 #include "lab/measure/model_source.h"
+#include "lab/train/trainer.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
 
@@ -127,6 +128,20 @@ void InitialWeights::read(const std::vector<StateArray>& weights) const {
     WEIR_CHECK(array != weights.end(), "no state {}", parameter.name);
     checkpoint_.read(parameter, static_cast<float*>(array->data));
   }
+}
+
+ModelSource initial_source(const RunConfig& config) {
+  if (!config.init.empty())
+    user_error("init",
+               "the run starts from the weights of {}, not from those of its configuration. Give "
+               "that checkpoint as the model.",
+               config.init);
+  ModelSource source;
+  static_cast<ModelDefinition&>(source) = model_of(config);
+  source.read = [seed = config.seed](const Parameter& parameter, float* out) {
+    initialise_parameter(parameter, seed, out);
+  };
+  return source;
 }
 
 }  // namespace weir

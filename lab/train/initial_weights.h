@@ -17,6 +17,10 @@ std::string init_named_in(const std::string& json, const std::vector<std::string
 /// the checkpoint cannot be read, or its model has something that no key says.
 RunConfig with_model_of(const std::string& checkpoint, RunConfig config);
 
+/// The model of a run with the weights that it starts from (of a configuration without `init`), the
+/// vocabulary resolved. User error: a configuration with `init`.
+ModelSource initial_source(const RunConfig& config);
+
 /// The weights of a checkpoint for the parameters of a run. The constructor opens it and compares
 /// names and shapes. User error: all weights that are missing or have another shape.
 class InitialWeights {

@@ -2,6 +2,7 @@
 
 #include "passes/compose/measure.h"
 #include "passes/compose/train.h"
+#include "passes/identities.h"
 #include "support/error.h"
 
 namespace weir {
@@ -27,6 +28,15 @@ std::vector<GraphPtr> compose(const GraphPtr& graph, const ComposeOptions& optio
                                            .parts = options.parts,
                                            .probes = probes})
           .in_order();
+    case Purpose::check: {
+      const GraphPtr checked = add_identities(graph, options.sink);
+      std::vector<ResolvedProbe> all = probes;
+      for (const ResolvedProbe& probe :
+           resolve_probes(checked, parse_probe_requests({"identity.*"}), loss))
+        all.push_back(probe);
+      return make_measure_programs(checked, {.loss = loss, .parts = options.parts, .probes = all})
+          .in_order();
+    }
   }
   internal_error_at("unknown purpose");
 }

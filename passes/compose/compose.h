@@ -13,6 +13,7 @@ enum class Purpose : uint8_t {
   plain,    ///< the graph as it is, with its probes
   train,    ///< a step of an optimiser around loss and gradients (passes/compose/train.h)
   measure,  ///< probes of values and of their gradients, no update (passes/compose/measure.h)
+  check,    ///< the same with the identities of gradients as probes (passes/identities.h)
 };
 
 struct OptimizerOptions {
@@ -31,6 +32,7 @@ struct ComposeOptions {
   int64_t parts = 1;
   OptimizerOptions optimizer = {};  ///< of train
   bool returns_loss = true;         ///< of measure: whether the loss is computed
+  int64_t sink = 0;                 ///< of check: the key of bounds from mean and noise
 };
 
 /// The programs of stage instrumented, in running order: one, or for a batch in parts *prepare*,

@@ -270,8 +270,9 @@ TEST(Verify, RulesOfSchedules) {
   const RegionCase cases[] = {
       {"elementwize", "B = exp a\nreturn B",
        "the schedule is one of elementwise, row, column, matmul, attention, attention_grad, "
-       "attention_stats, attention_map, embedding, embedding_grad, loss_head, not elementwize. Did "
-       "you mean elementwise?"},
+       "attention_stats, attention_map, attention_identities, embedding, embedding_grad, "
+       "loss_head, "
+       "not elementwize. Did you mean elementwise?"},
       {"elementwise", "B = transpose a {permutation=[1,0]}\nC = exp B\nreturn C", "no error"},
       {"elementwise", "B = reduce_sum a {axes=[0]}\nreturn B",
        "reduce_sum does not belong into a kernel of schedule elementwise"},

@@ -159,6 +159,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_map:
+    case Op::attention_identities:
     case Op::attention_pattern:
     case Op::linear_cross_entropy_grad:
     case Op::adamw:

@@ -49,6 +49,7 @@ std::vector<Case> attention_cases() {
           map.set("side", side);
           cases.push_back({Op::attention_map, map, {q, k, rows}, 0.1, 2});
         }
+        cases.push_back({Op::attention_identities, attrs, {q, k, k, q, q}});
         cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
       }
     }

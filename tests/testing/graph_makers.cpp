@@ -88,6 +88,7 @@ void GraphGenerator::make(Op op) {
     case Op::attention_scores:
     case Op::attention_stats:
     case Op::attention_map:
+    case Op::attention_identities:
     case Op::attention_pattern:
       return make_attention(op);
     case Op::cross_entropy:
@@ -316,6 +317,11 @@ void GraphGenerator::make_attention(Op op) {
   if (op == Op::attention_map) {
     attrs.set("side", random_.integer(1, 7));
     return keep(add(op, {q, k, forward[1]}, attrs), 1);
+  }
+  if (op == Op::attention_identities) {
+    Value g = resized(pick(3).value, type(q).shape);
+    for (Value result : editor_.add_node(op, {q, k, v, forward[0], g}, attrs)) keep(result, kLarge);
+    return;
   }
   attrs.set("sink", random_.integer(0, keys - 1));
   keep_all(editor_.add_node(op, {q, k, forward[1]}, attrs), {10, 10, 3, 1, 1, 1});

@@ -200,6 +200,78 @@ TEST_P(Attention, MapsMatchTheInterpreter) {
   }
 }
 
+// Pair by pair, for gradients, error scales and bounds of a check.
+TEST_P(Attention, IdentitiesMatchTheInterpreter) {
+  const Case& c = GetParam();
+  const Tensors forward = interpret(*region_of(c, false), random_inputs(*region_of(c, false), c));
+  GraphEditor editor("region");
+  const Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, c.S ? c.S : c.T, c.G, c.d});
+  Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}};
+  set_normalizer(attrs, c.normalizer);
+  if (c.cap != 0) attrs.set("cap", c.cap);
+  std::vector<Value> operands = {editor.input("q", q), editor.input("k", k), editor.input("v", k),
+                                 editor.input("out", q), editor.input("dout", q)};
+  const std::vector<Value> results = editor.add_node(Op::attention_identities, operands, attrs);
+  for (size_t i = 0; i < results.size(); ++i)
+    editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
+  const GraphPtr region = editor.finish();
+  Tensors inputs = random_inputs(*region, c);
+  const Tensors forward_inputs = random_inputs(*region_of(c, false), c);
+  for (const char* name : {"q", "k", "v"}) inputs[name] = forward_inputs.at(name);
+  inputs["out"] = forward.at("a");
+  const Tensors want = interpret(*region, inputs);
+  for (const Target& target : runnable_targets()) {
+    const PhasesRunner run = compiled(attention_identities_kernel, region, target);
+    const Tensors one = run(inputs), two = run(inputs, 2);
+    for (const auto& [name, values] : one) {
+      expect_close(values, want.at(name), c, target.name + " output " + name);
+      expect_same_bits(values, two.at(name), name);
+    }
+  }
+}
+
+// Its gradients are those of the backward kernel, summed over the heads of a group.
+TEST_P(Attention, IdentitiesAreTheGradients) {
+  const Case& c = GetParam();
+  if (!info(c.normalizer).exponential) GTEST_SKIP() << "another derivative";
+  GraphEditor editor("both");
+  const Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, c.S ? c.S : c.T, c.G, c.d});
+  Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}};
+  set_normalizer(attrs, c.normalizer);
+  if (c.cap != 0) attrs.set("cap", c.cap);
+  const Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
+  const Value dout = editor.input("dout", q);
+  const std::vector<Value> forward = editor.add_node(Op::attention, {vq, vk, vv}, attrs);
+  const std::vector<Value> gradients =
+      editor.add_node(Op::attention_grad, {vq, vk, vv, forward[0], forward[1], dout}, attrs);
+  const std::vector<Value> identities =
+      editor.add_node(Op::attention_identities, {vq, vk, vv, forward[0], dout}, attrs);
+  for (size_t i = 0; i < 3; ++i) {
+    editor.output(fmt::format("gradient{}", i), gradients[i]);
+    editor.output(fmt::format("identity{}", 2 - i), identities[i]);
+  }
+  const GraphPtr graph = editor.finish();
+  const Tensors results = interpret(*graph, random_inputs(*graph, c));
+  for (int i = 0; i < 3; ++i) {
+    const HostTensor& gradient = results.at(fmt::format("gradient{}", i));
+    HostTensor identity = results.at(fmt::format("identity{}", i));
+    double largest = 0;
+    for (double x : identity.data) largest = std::max(largest, std::abs(x));
+    const int64_t heads = identity.shape()[2], groups = gradient.shape()[2];
+    const int64_t rows = identity.shape()[0] * identity.shape()[1], d = identity.shape()[3];
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t g = 0; g < groups; ++g)
+        for (int64_t x = 0; x < d; ++x) {
+          double sum = 0;
+          for (int64_t h = g * heads / groups; h < (g + 1) * heads / groups; ++h)
+            sum += identity.data[static_cast<size_t>((row * heads + h) * d + x)];
+          ASSERT_NEAR(gradient.data[static_cast<size_t>((row * groups + g) * d + x)], sum,
+                      1e-10 * (1 + largest))
+              << "gradient " << i;
+        }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, Attention,
     testing::Values(Case{1, 1, 1, 1, 2, true, 16}, Case{2, 13, 4, 2, 6, true, 16},

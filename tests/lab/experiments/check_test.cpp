@@ -23,7 +23,7 @@ CheckTask task_of(const ReferenceModel& model) {
 
 class CheckedModel : public ::testing::TestWithParam<const char*> {};
 
-void expect_all_hold(const CheckOutcome& outcome, int64_t layers) {
+void expect_all_hold(const CheckOutcome& outcome, int64_t layers, int64_t length) {
   EXPECT_THAT(outcome.failures, ::testing::IsEmpty());
   const Json record = Json::parse(outcome.record);
   EXPECT_EQ("weir.check/1", record.at("format"));
@@ -33,11 +33,14 @@ void expect_all_hold(const CheckOutcome& outcome, int64_t layers) {
     for (const auto& [key, result] : site.at("identities").items()) {
       if (result.contains("not_applicable")) continue;
       EXPECT_GT(result.at("places").get<int64_t>(), 0) << key;
-      // Nothing is compared with itself: but for exact zeros there is some rounding.
+      // Something is compared: only of a single token all gradients of scores are zero.
       if (result.contains("largest")) {
         double largest = 0;
-        for (const Json& head : result.at("largest")) largest = std::max(largest, head.get<double>());
-        EXPECT_GT(largest, 0) << key;
+        for (const Json& head : result.at("largest"))
+          largest = std::max(largest, head.get<double>());
+        if (length > 1) {
+          EXPECT_GT(largest, 0) << key;
+        }
         EXPECT_LE(largest, 1.0001) << key;
       }
     }
@@ -50,15 +53,15 @@ TEST_P(CheckedModel, HoldsInBothPrecisions) {
   for (bool interpret : {false, true}) {
     CheckTask task = task_of(model);
     task.run.interpret = interpret;
-    expect_all_hold(Checker(model.source, model.batch, task).check(), model.source.sizes.layers);
+    expect_all_hold(Checker(model.source, model.batch, task).check(), model.source.sizes.layers,
+                    model.batch.length);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, CheckedModel,
-                         ::testing::Values("llama_base", "llama_long", "llama_massive",
-                                           "llama_odd", "llama_single", "llama_softmax_1",
-                                           "llama_v_scale_full", "llama_v_scale_learned",
-                                           "llama_v_scale_backward_only",
+                         ::testing::Values("llama_base", "llama_long", "llama_massive", "llama_odd",
+                                           "llama_single", "llama_softmax_1", "llama_v_scale_full",
+                                           "llama_v_scale_learned", "llama_v_scale_backward_only",
                                            "llama_v_scale_forward_only"),
                          [](const auto& info) { return std::string(info.param).substr(6); });
 
@@ -72,18 +75,19 @@ TEST(Check, SequenceBySequenceGivesTheSameNumbers) {
   for (size_t i = 0; i < whole.at("sites").size(); ++i)
     for (const auto& [key, result] : whole.at("sites")[i].at("identities").items()) {
       const Json& other = parts.at("sites")[i].at("identities").at(key);
-      if (result.contains("places")) EXPECT_EQ(result.at("places"), other.at("places")) << key;
-      if (result.contains("largest"))
-        for (size_t h = 0; h < result.at("largest").size(); ++h)
-          EXPECT_NEAR(result.at("largest")[h].get<double>(), other.at("largest")[h].get<double>(),
-                      1e-5)
-              << key;
+      if (result.contains("places")) {
+        EXPECT_EQ(result.at("places"), other.at("places")) << key;
+      }
+      if (!result.contains("largest")) continue;
+      for (size_t h = 0; h < result.at("largest").size(); ++h)
+        EXPECT_NEAR(result.at("largest")[h].get<double>(), other.at("largest")[h].get<double>(),
+                    1e-5)
+            << key;
     }
 }
 
 // Multiplies one result of the n-th node of an op by a factor.
-std::function<GraphPtr(const GraphPtr&)> wrong_by(Op op, int which, int32_t result,
-                                                  double factor) {
+std::function<GraphPtr(const GraphPtr&)> wrong_by(Op op, int which, int32_t result, double factor) {
   return [=](const GraphPtr& program) {
     int found = 0;
     return rewrite(program, [&](Rewriter& to, int32_t id) -> std::optional<std::vector<Value>> {

@@ -63,6 +63,8 @@ MetricProbe attention_row_sum() {
   return {"attn.hook_pattern", false, "row_sum,mean(batch,query)"};
 }
 
+MetricProbe token_peaks() { return {"mlp.hook_post", false, "abs,max(feature)"}; }
+
 MetricProbe raw_resid_post() { return {"hook_resid_post", false, ""}; }
 
 const std::vector<HookOfKey>& stream_hooks() {
@@ -92,8 +94,8 @@ const std::vector<HookOfKey>& head_gradient_hooks() {
 namespace {
 
 std::vector<MetricProbe> metric_probes(const MetricSettings& cut) {
-  std::vector<MetricProbe> probes = {sink_scores(cut), sink_mass(cut), sink_second_moment(cut),
-                                     attention_entropy(), raw_resid_post()};
+  std::vector<MetricProbe> probes = {sink_scores(cut),    sink_mass(cut), sink_second_moment(cut),
+                                     attention_entropy(), token_peaks(),  raw_resid_post()};
   if (!info(cut.attention).rows_sum_to_one) probes.push_back(attention_row_sum());
   for (const HookOfKey& stream : stream_hooks()) {
     probes.push_back(token_norm(stream.hook));

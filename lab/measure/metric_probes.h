@@ -36,6 +36,8 @@ MetricProbe attention_entropy();
 /// Sum of a row's weights, mean over sequences and queries: [1,H,1]. Asked for where it is not one;
 /// the statistics above are of weights divided by it.
 MetricProbe attention_row_sum();
+/// The largest |x| of a token in the input of the MLP's last projection: [B,T,1].
+MetricProbe token_peaks();
 /// The residual stream after the block as it is: [B,T,D].
 MetricProbe raw_resid_post();
 

@@ -19,6 +19,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Numbers = std::vector<double>;
 
+// A token is an outlier whose largest |x| is above this times the median of the tokens'
+// (PrefixQuant, arXiv 2410.05265); at most so many are listed.
+constexpr double kOutlierTokenRatio = 64;
+constexpr size_t kMostOutlierTokens = 16;
+
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 Json numbers(const Numbers& values) {
@@ -34,6 +39,9 @@ Json settings_json(const MetricSettings& cut, const MeasuredModel& model) {
                    {"gradient_window", cut.gradient_window},
                    {"massive_absolute", cut.massive_absolute},
                    {"massive_ratio", cut.massive_ratio},
+                   {"residual_sink_top", residual_sink_top},
+                   {"residual_sink_share", residual_sink_share},
+                   {"outlier_token_ratio", kOutlierTokenRatio},
                    {"v_scale", v_scale_variant_name(cut.v_scale)},
                    {"attention", normalizer_name(cut.attention)}};
   if (cut.v_scale == VScaleVariant::none) return settings;
@@ -74,6 +82,7 @@ class LayerRecord {
     norms();
     gradients();
     if (outliers_) outliers();
+    if (carries(token_peaks())) outlier_tokens();
     return std::move(json_);
   }
   double sink_rate() const { return sink_rate_; }
@@ -119,6 +128,7 @@ class LayerRecord {
                                      std::pair("sink_second_moment", sink_second_moment(cut_)),
                                      std::pair("attention_entropy", attention_entropy())})
       if (carries(probe)) json_[key] = numbers(value(probe));
+    if (carries(sink_mass(cut_))) head_gates();
     if (has(attention_row_sum())) json_["row_sum"] = numbers(value(attention_row_sum()));
     // What attention of equal weights to all tokens up to the query's own would give.
     double mass = 0, score = 0;
@@ -131,6 +141,25 @@ class LayerRecord {
     // One where such attention exceeds the threshold too, so that the sink rate says nothing.
     json_["sink_rate_null"] =
         score / static_cast<double>(cut_.sink_window) > cut_.sink_threshold ? 1 : 0;
+  }
+
+  // A sink as a gate of its head: what a query's attention has left for other keys, 1 - a[t,sink],
+  // mean over the queries that see the sink. Its entropy over the heads of the layer, in nats, of
+  // gates divided by their sum: the logarithm of the number of heads where all are open alike
+  // (arXiv 2602.01203 reads a sink as a head that is switched off).
+  void head_gates() {
+    const auto queries = static_cast<double>(T_ - cut_.sink_token);
+    Numbers gates;
+    double sum = 0;
+    for (double mass : value(sink_mass(cut_))) {
+      gates.push_back(1 - mass / queries);
+      sum += gates.back();
+    }
+    double entropy = sum > 0 ? 0 : kNaN;
+    for (double gate : gates)
+      if (sum > 0 && gate > 0) entropy -= gate / sum * std::log(gate / sum);
+    json_["head_gate"] = numbers(gates);
+    json_["head_gate_entropy"] = json_number(std::isnan(sum) ? kNaN : entropy);
   }
 
   void norms() {
@@ -221,10 +250,43 @@ class LayerRecord {
     json_["gradient_sink_ratio"] = json_number(gradient_sink_ratio_);
   }
 
+  // Tokens whose largest input of the MLP's last projection stands far above that of most.
+  void outlier_tokens() {
+    const Numbers& peaks = value(token_peaks());
+    const double middle = median(peaks);
+    struct Place {
+      size_t at;
+      double over;
+    };
+    std::vector<Place> places;
+    double most = 0;
+    for (size_t i = 0; i < peaks.size(); ++i) {
+      const double over = ratio(peaks[i], middle);
+      if (std::isnan(over) || over > most) most = over;
+      if (over > kOutlierTokenRatio) places.push_back({i, over});
+    }
+    std::stable_sort(places.begin(), places.end(),
+                     [](const Place& a, const Place& b) { return a.over > b.over; });
+    Json list = Json::array();
+    for (size_t i = 0; i < std::min(places.size(), kMostOutlierTokens); ++i) {
+      const auto at = static_cast<int64_t>(places[i].at);
+      list.push_back(
+          {{"sequence", at / T_}, {"token", at % T_}, {"ratio", json_number(places[i].over)}});
+    }
+    json_["mlp_token_peak_ratio"] = json_number(most);
+    json_["outlier_token_count"] = places.size();
+    json_["outlier_tokens"] = list;
+  }
+
   void outliers() {
     json_["resid_post_max_abs"] = json_number(outliers_->max_abs);
     json_["resid_post_median_abs"] = json_number(outliers_->median_abs);
     json_["resid_post_kurtosis"] = json_number(outliers_->kurtosis);
+    json_["resid_post_token_kurtosis"] = json_number(outliers_->token_kurtosis);
+    Json sinks = Json::array();
+    for (const ResidualSink& sink : outliers_->residual_sinks)
+      sinks.push_back({{"feature", sink.feature}, {"share", json_number(sink.share)}});
+    json_["residual_sinks"] = sinks;
     Json list = Json::array();
     for (const MassiveActivation& entry : outliers_->massive)
       list.push_back({{"sequence", entry.sequence},

@@ -43,6 +43,7 @@ OutlierStatistics::OutlierStatistics(int64_t tokens, int64_t features, int64_t t
       total_(total),
       massive_absolute_(massive_absolute),
       may_come_again_(may_come_again),
+      among_largest_(static_cast<size_t>(features)),
       counts_(kBins) {
   WEIR_CHECK(total > 0 && total < int64_t{1} << 32, "outliers of {} elements", total);
 }
@@ -73,8 +74,60 @@ OutlierStatistics::Chunk OutlierStatistics::count(std::span<const T> chunk,
 }
 
 template <typename T>
+OutlierStatistics::Token OutlierStatistics::token_of(std::span<const T> features) {
+  Token token{};
+  token.largest.fill(-1);
+  std::array<T, residual_sink_top> sizes;
+  sizes.fill(T(-1));
+  double sum = 0, fourth = 0;
+  for (size_t i = 0; i < features.size(); ++i) {
+    const auto x = static_cast<double>(features[i]);
+    sum += x;
+    fourth += (x * x) * (x * x);
+    const T size = std::abs(features[i]);
+    if (!(size > sizes.back())) continue;
+    size_t place = residual_sink_top - 1;
+    for (; place > 0 && size > sizes[place - 1]; --place) {
+      sizes[place] = sizes[place - 1];
+      token.largest[place] = token.largest[place - 1];
+    }
+    sizes[place] = size;
+    token.largest[place] = static_cast<int64_t>(i);
+  }
+  const auto n = static_cast<double>(features.size());
+  // In a second pass: from sums of squares a deviation small beside the mean would be lost.
+  const double mean = sum / n;
+  double spread = 0;
+  for (T feature : features) {
+    const double x = static_cast<double>(feature) - mean;
+    spread += x * x;
+  }
+  const double variance = spread / (n - 1);
+  const double kurtosis = ratio(fourth / n, variance * variance) - 3;
+  token.kurtosis = std::isnan(kurtosis) ? kurtosis : std::max(kurtosis, 0.0);
+  return token;
+}
+
+template <typename T>
+void OutlierStatistics::add_tokens(std::span<const T> part, const Workers& workers) {
+  const auto width = static_cast<size_t>(features_);
+  std::vector<Token> tokens(part.size() / width);
+  workers.parallel_tiles(static_cast<int64_t>(tokens.size()), [&](int64_t begin, int64_t end, int) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      tokens[i] = token_of(part.subspan(i * width, width));
+  });
+  // In order, so that the sum rounds alike however many worked.
+  for (const Token& token : tokens) {
+    token_kurtosis_ += token.kurtosis;
+    for (int64_t feature : token.largest)
+      if (feature >= 0) ++among_largest_[static_cast<size_t>(feature)];
+  }
+}
+
+template <typename T>
 void OutlierStatistics::add(std::span<const T> part, const Workers& workers) {
   const bool first = seen_ == 0;
+  add_tokens(part, workers);
   const auto chunk_at = [&](size_t i) {
     return part.subspan(i * kChunk, std::min(kChunk, part.size() - i * kChunk));
   };
@@ -259,6 +312,14 @@ Outliers OutlierStatistics::result(double massive_ratio) const {
   outliers.median_abs = median();
   const double n = moments_.count, variance = moments_.second / n;
   outliers.kurtosis = ratio(moments_.fourth / n, variance * variance) - 3;
+  const double tokens = n / static_cast<double>(features_);
+  outliers.token_kurtosis = token_kurtosis_ / tokens;
+  for (size_t i = 0; i < among_largest_.size(); ++i)
+    if (const double share = static_cast<double>(among_largest_[i]) / tokens;
+        share > residual_sink_share)
+      outliers.residual_sinks.push_back({static_cast<int64_t>(i), share});
+  std::stable_sort(outliers.residual_sinks.begin(), outliers.residual_sinks.end(),
+                   [](const auto& a, const auto& b) { return a.share > b.share; });
   for (const auto& [value, index] : massive_)
     if (std::abs(value) > massive_ratio * outliers.median_abs)
       outliers.massive.push_back(

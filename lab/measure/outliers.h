@@ -1,6 +1,7 @@
 #pragma once
 // Outliers of a layer's residual stream - largest and median size, kurtosis, massive activations -
 // from parts that come one after another, in bounded memory and exactly.
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -17,9 +18,23 @@ struct MassiveActivation {
   double value = 0;
 };
 
+/// A feature that is among the `residual_sink_top` largest |x| on more than a share
+/// `residual_sink_share` of all tokens: a fixed dimension that is always large, apart from massive
+/// activations, which belong to a token ("residual sinks" of arXiv 2601.22966).
+struct ResidualSink {
+  int64_t feature = 0;
+  double share = 0;  ///< of tokens
+};
+inline constexpr size_t residual_sink_top = 3;
+inline constexpr double residual_sink_share = 0.9;
+
 struct Outliers {
   double max_abs = 0, median_abs = 0;
   double kurtosis = 0;  ///< excess kurtosis by population moments
+  /// Mean over tokens of relu(mean(x^4) / std(x)^4 - 3) over features: the fourth moment is not
+  /// centred, the deviation is, and is unbiased (Outlier-Safe Pre-Training, arXiv 2506.19697).
+  double token_kurtosis = 0;
+  std::vector<ResidualSink> residual_sinks = {};  ///< largest share first
   /// Larger than both thresholds, largest first, at most `most_massive`.
   std::vector<MassiveActivation> massive;
 };
@@ -67,6 +82,15 @@ class OutlierStatistics {
     double largest = 0;
     bool has_nan = false;
   };
+  /// Of one token: the features with the largest |x|, and its term of the kurtosis over tokens.
+  struct Token {
+    std::array<int64_t, residual_sink_top> largest;
+    double kurtosis;
+  };
+  template <typename T>
+  static Token token_of(std::span<const T> features);
+  template <typename T>
+  void add_tokens(std::span<const T> part, const Workers& workers);
   template <typename T>
   static Chunk count(std::span<const T> chunk, std::vector<uint32_t>& counts);
   template <typename T>
@@ -84,6 +108,8 @@ class OutlierStatistics {
   double massive_absolute_, largest_ = 0;
   bool may_come_again_, has_nan_ = false, second_pass_ = false;
   Moments moments_;
+  std::vector<int64_t> among_largest_;               // by feature: of how many tokens
+  double token_kurtosis_ = 0;                        // sum over tokens
   std::vector<std::pair<double, int64_t>> massive_;  // value and index, largest first
   std::vector<uint32_t> counts_;                     // by leading bits of |x|
   int64_t first_bin_ = 0, last_bin_ = -1;            // whose elements are kept

@@ -19,7 +19,7 @@ struct RecordKey {
   bool optional = false;
 };
 
-/// In the record's order.
+/// In the record's order. Optional are those that records of earlier versions lack, and row_sum.
 inline constexpr std::array kLayerKeys = {
     RecordKey{"layer", RecordKind::other},
     RecordKey{"sink_score", RecordKind::heads},
@@ -27,6 +27,8 @@ inline constexpr std::array kLayerKeys = {
     RecordKey{"sink_mass", RecordKind::heads},
     RecordKey{"sink_second_moment", RecordKind::heads},
     RecordKey{"attention_entropy", RecordKind::heads},
+    RecordKey{"head_gate", RecordKind::heads, true},
+    RecordKey{"head_gate_entropy", RecordKind::number, true},
     RecordKey{"row_sum", RecordKind::heads, true},
     RecordKey{"sink_score_null", RecordKind::number},
     RecordKey{"sink_mass_null", RecordKind::number},
@@ -47,7 +49,12 @@ inline constexpr std::array kLayerKeys = {
     RecordKey{"resid_post_max_abs", RecordKind::number},
     RecordKey{"resid_post_median_abs", RecordKind::number},
     RecordKey{"resid_post_kurtosis", RecordKind::number},
+    RecordKey{"resid_post_token_kurtosis", RecordKind::number, true},
+    RecordKey{"residual_sinks", RecordKind::other, true},
     RecordKey{"massive_activations", RecordKind::other},
+    RecordKey{"mlp_token_peak_ratio", RecordKind::number, true},
+    RecordKey{"outlier_token_count", RecordKind::other, true},
+    RecordKey{"outlier_tokens", RecordKind::other, true},
 };
 
 /// Ratios of gradients across a branch: the record has `<ratio>_<branch>` of attn and mlp.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "io/file.h"
 #include "lab/measure/record_keys.h"
@@ -207,6 +208,53 @@ std::string row_sum_html(const json& layer) {
          "queries.";
 }
 
+/// Features that are among the largest on nearly all tokens, by layer; records of earlier versions
+/// do not say.
+std::string residual_sinks_html(const json& record) {
+  std::map<int64_t, std::vector<int64_t>> layers_of;  // by feature
+  for (const json& layer : record["layers"]) {
+    if (!layer.contains("residual_sinks")) return "";
+    for (const json& sink : layer["residual_sinks"])
+      layers_of[sink["feature"].get<int64_t>()].push_back(layer["layer"].get<int64_t>());
+  }
+  const json& settings = record["settings"];
+  const std::string criterion =
+      fmt::format("among the {} largest |x| on more than {:.0f} % of all tokens",
+                  settings["residual_sink_top"].get<int64_t>(),
+                  100 * settings["residual_sink_share"].get<double>());
+  if (layers_of.empty()) return "No feature is a residual sink, " + criterion + ".";
+  std::vector<std::string> parts;
+  for (const auto& [feature, layers] : layers_of)
+    parts.push_back(fmt::format("{} (layers {})", feature, ranges(layers)));
+  return fmt::format("<b>Residual sinks</b>, features {} (arXiv 2601.22966): {}.", criterion,
+                     join(parts, ", "));
+}
+
+/// Tokens whose largest input of the MLP's last projection is far above that of most.
+std::string outlier_tokens_html(const json& record) {
+  std::vector<std::string> parts;
+  for (const json& layer : record["layers"]) {
+    if (!layer.contains("outlier_tokens")) continue;
+    std::set<int64_t> tokens;
+    for (const json& place : layer["outlier_tokens"]) tokens.insert(place["token"].get<int64_t>());
+    if (!tokens.empty())
+      parts.push_back(fmt::format("layer {}: {}", layer["layer"].get<int64_t>(),
+                                  ranges({tokens.begin(), tokens.end()})));
+  }
+  if (!record["settings"].contains("outlier_token_ratio")) return "";
+  const double ratio = record["settings"]["outlier_token_ratio"].get<double>();
+  if (parts.empty())
+    return fmt::format(
+        "No token is an outlier of the input of the MLP's last projection, with a peak |x| above "
+        "{:.0f} times the median peak (PrefixQuant).",
+        ratio);
+  return fmt::format(
+      "<b>Outlier tokens</b>, whose peak |x| before the MLP's last projection is above {:.0f} "
+      "times "
+      "the median peak (PrefixQuant), at positions: {}.",
+      ratio, join(parts, "; "));
+}
+
 std::string origin_html(const ordered_json& origin) {
   if (origin.empty()) return "";
   return "<details open><summary>Where the numbers come from</summary>" + key_table(origin) +
@@ -270,6 +318,8 @@ std::string measure_page(const MeasureReport& report) {
       {"origin", origin_html(origin)},
       {"notes", notes_html(curves.notes, "the record (<code>--json</code>)")},
       {"row_sum", row_sum_html(first)},
+      {"residual_sinks", residual_sinks_html(record)},
+      {"outlier_tokens", outlier_tokens_html(record)},
       {"one_layer", record["layers"].size() == 1
                         ? "<p>This model has one layer: numbers that would be curves over layers "
                           "are listed.</p>"

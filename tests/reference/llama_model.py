@@ -226,6 +226,7 @@ def forward(
         branch = keep("mlp_branch", x * 1.0)
         m = keep("mlp_in", rms_norm(branch, w["post_attention_layernorm.weight"], config.rms_norm_eps))
         gated = silu(m @ w["mlp.gate_proj.weight"].T) * (m @ w["mlp.up_proj.weight"].T)
+        gated = keep("mlp_post", gated)
         mlp_out = keep("mlp_out", gated @ w["mlp.down_proj.weight"].T)
         x = keep("resid_post", x + mlp_out)
     head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]

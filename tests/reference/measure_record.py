@@ -12,6 +12,8 @@ from llama_model import Config, Trace
 NORM_KEYS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 MASSIVE_ABSOLUTE, MASSIVE_RATIO, MASSIVE_LISTED = 100.0, 1000.0, 16
 SINK_WINDOW, SINK_THRESHOLD, GRADIENT_WINDOW = 64, 0.3, 31
+RESIDUAL_SINK_TOP, RESIDUAL_SINK_SHARE = 3, 0.9
+OUTLIER_TOKEN_RATIO, OUTLIER_TOKENS_LISTED = 64, 16
 OTHERS = range(1, 16)  # tokens that the sink token is compared with
 
 
@@ -47,6 +49,9 @@ def window(config: Config, T: int, sink: int) -> dict:
         "gradient_window": min(GRADIENT_WINDOW, T - 1),
         "massive_absolute": MASSIVE_ABSOLUTE,
         "massive_ratio": MASSIVE_RATIO,
+        "residual_sink_top": RESIDUAL_SINK_TOP,
+        "residual_sink_share": RESIDUAL_SINK_SHARE,
+        "outlier_token_ratio": OUTLIER_TOKEN_RATIO,
         "v_scale": config.v_scale,
         "attention": config.attention,
     }
@@ -69,12 +74,18 @@ def attention_metrics(config: Config, pattern: torch.Tensor, settings: dict) -> 
     alpha = column[:, :, : settings["sink_window"]].mean(-1)
     entropy = -torch.where(a > 0, a * torch.log(torch.where(a > 0, a, 1.0)), 0.0).sum(-1)
     uniform = np.array([1.0 / (t + 1) for t in range(s, T)])
+    gate = (1 - column).mean((0, 2)).numpy()
+    share = gate / gate.sum() if gate.sum() > 0 else np.full_like(gate, math.nan)
     out = {
         "sink_score": alpha.mean(0).numpy(),
         "sink_rate": float((alpha > SINK_THRESHOLD).double().mean()),
         "sink_mass": column.sum(-1).mean(0).numpy(),
         "sink_second_moment": (column * column).sum(-1).mean(0).numpy(),
         "attention_entropy": entropy.mean((0, 2)).numpy(),
+        "head_gate": gate,
+        "head_gate_entropy": float(-sum(p * math.log(p) for p in share if p > 0))
+        if gate.sum() > 0
+        else math.nan,
         "sink_score_null": mean(uniform[: settings["sink_window"]]),
         "sink_mass_null": float(uniform.sum()),
         "sink_rate_null": int(mean(uniform[: settings["sink_window"]]) > SINK_THRESHOLD),
@@ -96,11 +107,41 @@ def outlier_metrics(resid_post: torch.Tensor) -> dict:
         for b, t, f in massive
     ]
     entries.sort(key=lambda entry: -abs(entry["value"]))
+    tokens = x.reshape(-1, x.shape[-1])
+    # Outlier-Safe Pre-Training: the fourth moment is not centred, the unbiased deviation is.
+    deviation = tokens.std(-1, ddof=1) if x.shape[-1] > 1 else np.full(len(tokens), math.nan)
+    by_token = np.maximum((tokens**4).mean(-1) / deviation**4 - 3.0, 0.0)
+    largest = np.argsort(-np.abs(tokens), axis=-1, kind="stable")[:, :RESIDUAL_SINK_TOP]
+    shares = [(largest == f).any(-1).mean() for f in range(x.shape[-1])]
+    sinks = [
+        {"feature": f, "share": float(share)}
+        for f, share in enumerate(shares)
+        if share > RESIDUAL_SINK_SHARE
+    ]
+    sinks.sort(key=lambda entry: -entry["share"])
     return {
         "resid_post_max_abs": float(magnitude.max()),
         "resid_post_median_abs": median,
         "resid_post_kurtosis": float((centred**4).mean() / (centred**2).mean() ** 2 - 3.0),
+        "resid_post_token_kurtosis": float(by_token.mean()),
+        "residual_sinks": sinks,
         "massive_activations": entries[:MASSIVE_LISTED],
+    }
+
+
+def outlier_tokens(mlp_post: torch.Tensor) -> dict:
+    """Of the input of W_down (PrefixQuant): tokens whose largest size stands above the others'."""
+    peaks = mlp_post.abs().amax(-1).numpy()
+    over = peaks / np.median(peaks)
+    places = [
+        {"sequence": int(b), "token": int(t), "ratio": float(over[b, t])}
+        for b, t in np.argwhere(over > OUTLIER_TOKEN_RATIO)
+    ]
+    places.sort(key=lambda place: -place["ratio"])
+    return {
+        "mlp_token_peak_ratio": float(over.max()),
+        "outlier_token_count": len(places),
+        "outlier_tokens": places[:OUTLIER_TOKENS_LISTED],
     }
 
 
@@ -155,7 +196,8 @@ def layer_record(config: Config, trace: Trace, layer: int, settings: dict) -> di
         "compress_mlp": ratios(summed_norms(grad("mlp_branch")), grads["mlp_in"]),
         "change_mlp": ratios(grads["resid_mid"], grads["resid_post"]),
     }
-    return record | outlier_metrics(value("resid_post"))
+    record |= outlier_metrics(value("resid_post"))
+    return record | outlier_tokens(value("mlp_post")) if trace.has(layer, "mlp_post") else record
 
 
 def measure(

@@ -155,6 +155,7 @@ class Tracer:
             norm1 = block.ln_1 if gpt2 else block.input_layernorm
             norm2 = block.ln_2 if gpt2 else block.post_attention_layernorm
             attention, mlp = block.attn if gpt2 else block.self_attn, block.mlp
+            self.before(mlp.c_proj if gpt2 else mlp.down_proj, layer, "mlp_post")
             if sandwich:  # the branch ends with a norm of its own
                 norm2 = block.pre_feedforward_layernorm
                 attention, mlp = block.post_attention_layernorm, block.post_feedforward_layernorm

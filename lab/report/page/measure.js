@@ -200,7 +200,11 @@ const figures = [
     layersPanel({ title: "Size of features", unit: "|x|", log: true, lines: [{ key: "resid_post_max_abs", label: "largest" },
       { key: "resid_post_median_abs", label: "median", dash: "dot", other: true }], styles: ["blue: largest", "orange, dotted: median"] }),
     layersPanel({ title: "Excess kurtosis", unit: "kurtosis", log: at("layer", "resid_post_kurtosis")?.every((v) => v > 0),
-      lines: [{ key: "resid_post_kurtosis", label: "kurtosis" }] })] },
+      lines: [{ key: "resid_post_kurtosis", label: "over all elements" },
+        { key: "resid_post_token_kurtosis", label: "mean over tokens", dash: "dot", other: true }],
+      styles: ["blue: over all elements", "orange, dotted: mean over tokens"] }),
+    layersPanel({ title: "Largest peak of a token before the MLP's last projection", unit: "peak / median peak", log: true,
+      lines: [{ key: "mlp_token_peak_ratio", label: "largest over median" }] })] },
   { id: "map", choices: mapChoices, panels: () => arm.maps.map((map) => ({ draw: drawMapPanel, map, wide: 3, title: "" })) },
 ];
 

@@ -353,7 +353,9 @@ const figures = [
       { key: "resid_post_median_abs", style: "dotted", label: "median" }],
     styles: ["solid: largest", "dotted: median"] }),
     ...stepsAndLayers({ title: "Excess kurtosis", unit: "kurtosis",
-      lines: [{ key: "resid_post_kurtosis", faint: true }] })] },
+      lines: [{ key: "resid_post_kurtosis", faint: true }] }),
+    ...stepsAndLayers({ title: "Entropy of head gates", unit: "nats",
+      lines: [{ key: "head_gate_entropy", faint: true }] })] },
 ];
 
 // ---- building and redrawing the page ----

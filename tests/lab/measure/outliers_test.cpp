@@ -109,5 +109,49 @@ TEST(OutlierStatistics, ANaNIsNotHidden) {
   EXPECT_TRUE(outliers.massive.empty());
 }
 
+// Four tokens of five features, by hand: feature 3 is among the three largest on all, feature 1 on
+// three of four, which is below 90 %.
+TEST(OutlierStatistics, FindsFeaturesThatAreAlwaysLarge) {
+  const std::vector<double> x = {0, 5,  1, -9, 2,   //
+                                 1, 4,  0, 8,  -3,  //
+                                 0, -3, 2, 7,  1,   //
+                                 6, 0,  2, 5,  -7};
+  const Outliers outliers = outliers_of(x, 4, 5, 100, 1000);
+  ASSERT_EQ(1U, outliers.residual_sinks.size());
+  EXPECT_EQ(3, outliers.residual_sinks[0].feature);
+  EXPECT_EQ(1, outliers.residual_sinks[0].share);
+}
+
+// Of a token (0, 0, 0, 0, 0, 10): mean x^4 = 10000 / 6, unbiased variance 100 / 6; of one of equal
+// sizes the term is below zero and so zero.
+TEST(OutlierStatistics, KurtosisOverTokensIsThatOfOutlierSafePreTraining) {
+  const double first = 1e4 / 6 / ((100.0 / 6) * (100.0 / 6)) - 3;
+  EXPECT_NEAR(outliers_of(std::vector<double>{0, 0, 0, 0, 0, 10}, 1, 6, 100, 1000).token_kurtosis,
+              first, 1e-12);
+  EXPECT_NEAR(
+      outliers_of(std::vector<double>{0, 0, 0, 0, 0, 10, 1, -1, 1, -1, 1, -1}, 2, 6, 100, 1000)
+          .token_kurtosis,
+      first / 2, 1e-12);
+}
+
+TEST(OutlierStatistics, TokensGiveTheSameBitsInPartsAndForAllWorkers) {
+  const std::vector<float> a = sequence(1, 1), b = sequence(2, 3);
+  std::optional<double> kurtosis;
+  for (int threads : {1, 3}) {
+    const Workers workers(threads);
+    OutlierStatistics statistics(kTokens, kFeatures, 2 * kTokens * kFeatures, 100);
+    statistics.add(std::span<const float>(a), workers);
+    statistics.add(std::span<const float>(b), workers);
+    if (statistics.needs_second_pass()) {
+      statistics.add_again(std::span<const float>(a), workers);
+      statistics.add_again(std::span<const float>(b), workers);
+    }
+    const double found = statistics.result(1000).token_kurtosis;
+    EXPECT_GT(found, 0);
+    if (kurtosis) EXPECT_EQ(found, *kurtosis);
+    kurtosis = found;
+  }
+}
+
 }  // namespace
 }  // namespace weir

@@ -68,7 +68,15 @@ void BatchRunner::compile() {
   memory_.compiler = std::max(memory_.compiler, compiled_before);
 }
 
-void BatchRunner::load() { session_ = std::make_unique<Session>(*programs_, threads_); }
+void BatchRunner::load() {
+  session_ = std::make_unique<Session>(*programs_, threads_);
+  session_->set_kernel_sink(kernel_sink_);
+}
+
+void BatchRunner::set_kernel_sink(KernelSink sink) {
+  kernel_sink_ = std::move(sink);
+  if (session_) session_->set_kernel_sink(kernel_sink_);
+}
 
 Session& BatchRunner::session() const {
   WEIR_CHECK(session_, "the programs have no memory");

@@ -61,6 +61,9 @@ class BatchRunner {
   /// The buffers; internal error unless loaded.
   Session& session() const;
 
+  /// From now on every kernel call is shown to the sink (engine/finite_check.h); {} stops that.
+  void set_kernel_sink(KernelSink sink);
+
   /// Writes an input of one number.
   void set_scalar(const std::string& name, double value);
   /// Computes a batch. Values of probes that reduce the batch come once, others once a part in the
@@ -85,6 +88,7 @@ class BatchRunner {
   MemoryPeak memory_;
   std::unique_ptr<Executables> programs_;
   std::unique_ptr<Session> session_;
+  KernelSink kernel_sink_;
 };
 
 }  // namespace weir

@@ -25,7 +25,6 @@
 #include "support/text.h"
 
 namespace weir {
-namespace {
 
 BufferRef place_of(const Graph& graph, Value value) {
   value = strip_reshapes(graph, value);
@@ -36,6 +35,8 @@ BufferRef place_of(const Graph& graph, Value value) {
   if (offset < 0) return {BufferRef::Kind::input, -1 - offset};
   return {BufferRef::Kind::arena, offset};
 }
+
+namespace {
 
 std::vector<InPlace> in_place_of(const Graph& graph, int32_t id) {
   const Node& node = graph.node(id);
@@ -324,7 +325,8 @@ std::vector<std::string> Session::names() const {
 void Session::run(size_t program, const ProbeSink& probe_sink, const ProfileSink& profile_sink) {
   const Executable& executable = programs_[program];
   ran_.reset();
-  run_program(executable.code, inputs_[program], workspace_, workers_, probe_sink, profile_sink);
+  run_program(executable.code, inputs_[program], workspace_, workers_, probe_sink, profile_sink,
+              kernel_sink_);
   ran_ = program;
 }
 

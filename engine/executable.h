@@ -46,6 +46,9 @@ struct Executable {
   std::vector<ProbeResult> probes;
 };
 
+/// Where a value of a planned graph lies while its program runs.
+BufferRef place_of(const Graph& planned, Value value);
+
 struct CompileReport {
   int kernels = 0;   ///< kernel nodes of all programs
   int distinct = 0;  ///< after deduplication by structure
@@ -101,6 +104,8 @@ class Session {
 
   /// User error for a number that is no program's.
   void run(size_t program, const ProbeSink& probe_sink = {}, const ProfileSink& profile_sink = {});
+  /// From now on every kernel call is shown to the sink (engine/finite_check.h); {} stops that.
+  void set_kernel_sink(KernelSink sink) { kernel_sink_ = std::move(sink); }
   /// An output of the program that ran last. User errors: another program, whose outputs are not in
   /// memory; an unknown name, with the nearest.
   const void* output(size_t program, const std::string& name) const;
@@ -123,6 +128,7 @@ class Session {
   std::vector<Entry> entries_;
   std::map<std::string, size_t> entry_of_;
   std::vector<std::vector<void*>> inputs_;
+  KernelSink kernel_sink_;
   std::optional<size_t> ran_;  ///< the program that ran last
 };
 

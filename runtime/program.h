@@ -59,6 +59,18 @@ using ProbeSink = std::function<void(int32_t probe, const void* data)>;
 /// Receives each kernel call's wall time in seconds.
 using ProfileSink = std::function<void(const KernelCall& call, double seconds)>;
 
+class Workspace;
+class Workers;
+
+/// What a running program works on.
+struct RunningMemory {
+  const std::vector<void*>& inputs;
+  const Workspace& workspace;
+  const Workers& workers;
+};
+/// Called behind every kernel call, on the thread that runs the program.
+using KernelSink = std::function<void(const KernelCall& call, const RunningMemory& memory)>;
+
 struct ProgramCode {
   std::vector<KernelCall> kernels;
   std::vector<ProbeCall> probes;

@@ -18,10 +18,10 @@ void run_kernel(const KernelCall& call, const std::vector<void*>& inputs,
   });
 }
 
-// One step after the other, kernels timed.
-void run_profiled(const ProgramCode& code, const std::vector<void*>& inputs,
-                  const Workspace& workspace, const Workers& workers, const ProbeSink& probe_sink,
-                  const ProfileSink& profile_sink) {
+// One step after the other, kernels timed and shown.
+void run_one_by_one(const ProgramCode& code, const std::vector<void*>& inputs,
+                    const Workspace& workspace, const Workers& workers, const ProbeSink& probe_sink,
+                    const ProfileSink& profile_sink, const KernelSink& kernel_sink) {
   using Clock = std::chrono::steady_clock;
   for (const Step& step : code.steps) {
     if (step.kind == Step::Kind::probe) {
@@ -32,7 +32,9 @@ void run_profiled(const ProgramCode& code, const std::vector<void*>& inputs,
     const KernelCall& call = code.kernels[step.index];
     const auto start = Clock::now();
     run_kernel(call, inputs, workspace, workers);
-    profile_sink(call, std::chrono::duration<double>(Clock::now() - start).count());
+    if (profile_sink)
+      profile_sink(call, std::chrono::duration<double>(Clock::now() - start).count());
+    if (kernel_sink) kernel_sink(call, {inputs, workspace, workers});
   }
 }
 
@@ -63,12 +65,12 @@ void copy_states(const ProgramCode& code, const std::vector<void*>& inputs,
 
 void run_program(const ProgramCode& code, const std::vector<void*>& inputs, Workspace& workspace,
                  const Workers& workers, const ProbeSink& probe_sink,
-                 const ProfileSink& profile_sink) {
+                 const ProfileSink& profile_sink, const KernelSink& kernel_sink) {
   WEIR_CHECK(static_cast<int64_t>(inputs.size()) == code.inputs, "{} inputs for a program of {}",
              inputs.size(), code.inputs);
   workspace.reserve(code, workers.count());
-  if (profile_sink) {
-    run_profiled(code, inputs, workspace, workers, probe_sink, profile_sink);
+  if (profile_sink || kernel_sink) {
+    run_one_by_one(code, inputs, workspace, workers, probe_sink, profile_sink, kernel_sink);
   } else {
     StepQueue queue(code, inputs, workspace, workers.count(), probe_sink);
     workers.together([&](int worker) { queue.work(worker); });

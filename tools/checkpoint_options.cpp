@@ -7,6 +7,7 @@
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
+#include "tools/standard_output.h"
 
 namespace weir {
 void CheckpointOptions::add_to(OptionTable& table) {
@@ -21,6 +22,9 @@ void CheckpointOptions::add_to(OptionTable& table) {
             "worker threads; WEIR_THREADS, else all cores, if not given");
   table.flag("--interpret", interpret,
              "compute in f64 by the definition of every op instead of compiled code; slow");
+  table.flag("--check-finite", check_finite, kCheckFiniteMeaning);
+  table.exclude("--check-finite", "--interpret",
+                "The check looks at the results of compiled kernels.");
   table.exclude("--memory", "--interpret", kInterpreterMemory);
 }
 
@@ -48,8 +52,10 @@ CompileOptions CheckpointOptions::compile_options(const RunConfig& config) const
 }
 
 RunSettings CheckpointOptions::run_settings() const {
-  RunSettings settings{
-      .threads = chosen_threads(threads), .cache = default_object_cache(), .interpret = interpret};
+  RunSettings settings{.threads = chosen_threads(threads),
+                       .cache = default_object_cache(),
+                       .interpret = interpret,
+                       .check_finite = check_finite};
   if (!memory.empty()) settings.memory = expect(parse_bytes(memory));
   return settings;
 }
@@ -91,6 +97,12 @@ void print_plan(const ModelRun& run) {
   fmt::print("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s\n", report.kernels,
              report.distinct, report.from_cache, report.seconds);
   std::fflush(stdout);
+}
+
+int finite_status(const ModelRun& run, const std::string& topic) {
+  if (!run.not_finite()) return 0;
+  print_error(fmt::format("[{}] {}.", topic, to_string(*run.not_finite())));
+  return 1;
 }
 
 void print_costs(const ModelRun& run, double load_seconds, double run_seconds, int64_t tokens) {

@@ -17,7 +17,7 @@ struct CheckpointOptions {
   std::string model, memory;
   RewriteOptions rewrites;  ///< over those that the model was trained with
   int threads = 0;
-  bool interpret = false;
+  bool interpret = false, check_finite = false;
 
   void add_to(OptionTable& table);
   std::shared_ptr<const Checkpoint> open() const;
@@ -39,6 +39,8 @@ void add_text(Provenance& provenance, const TextOptions& options, const TextInpu
 
 /// What the run will take and how the batch is cut, before it runs; then what was compiled.
 void print_plan(const ModelRun& run);
+/// 0, or 1 where the run has met a value that is not finite, which is told as an error of `topic`.
+int finite_status(const ModelRun& run, const std::string& topic);
 /// Times, and peak memory against what was stated.
 void print_costs(const ModelRun& run, double load_seconds, double run_seconds, int64_t tokens);
 

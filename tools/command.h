@@ -51,6 +51,8 @@ std::string key_of_option(const std::string& name);
 /// Why the interpreter and --memory exclude each other.
 inline constexpr const char* kInterpreterMemory =
     "The interpreter holds all values in f64, whatever they take.";
+inline constexpr const char* kCheckFiniteMeaning =
+    "look at every value as it is computed, and name the first that is not finite";
 /// The rule of --threads and its meaning.
 inline ValueRule thread_count() { return within(0, kMaxThreads); }
 

@@ -33,6 +33,7 @@ int run_check(const CheckArguments& options) {
                        .sink = options.sink,
                        .provenance = experiment.provenance};
   CheckOutcome outcome;
+  int not_finite = 0;
   {
     Checker checker(experiment.source, batch, task);
     print_plan(checker.run());
@@ -40,6 +41,7 @@ int run_check(const CheckArguments& options) {
     fmt::print("\n{}", check_table(outcome.record));
     print_costs(checker.run(), outcome.load_seconds, outcome.run_seconds,
                 batch.batch * batch.length);
+    not_finite = finite_status(checker.run(), "check");
   }
   if (!options.json.empty()) {
     write_file(options.json, outcome.record + "\n");
@@ -50,7 +52,7 @@ int run_check(const CheckArguments& options) {
     fmt::print("Report: {}\n", printable(options.report));
   }
   for (const std::string& failure : outcome.failures) print_error("[check] " + failure);
-  return outcome.failures.empty() ? 0 : 1;
+  return outcome.failures.empty() ? not_finite : 1;
 }
 
 }  // namespace

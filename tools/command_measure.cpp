@@ -207,6 +207,7 @@ int run_measure(const MeasureArguments& options) {
     task.kept = measure_report_bytes(batch.batch, batch.length,
                                      std::max<int64_t>(std::ssize(heads), kHeadsShown));
   MeasureResult result;
+  int not_finite = 0;
   {
     Measurer measurer(source, batch, task);
     print_plan(measurer.run());
@@ -218,6 +219,7 @@ int run_measure(const MeasureArguments& options) {
     print_costs(measurer.run(), result.load_seconds, result.run_seconds,
                 batch.batch * batch.length);
     if (profile) profile->write(options.profile, result.run_seconds);
+    not_finite = finite_status(measurer.run(), "measure");
   }
   if (!options.json.empty()) {
     write_file(options.json, result.record + "\n");
@@ -238,7 +240,7 @@ int run_measure(const MeasureArguments& options) {
     fmt::print("Report: {}\n",
                printable(std::filesystem::absolute(report).lexically_normal().string()));
   }
-  return status_of(result.record);
+  return std::max(not_finite, status_of(result.record));
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace {
 
 struct TrainArguments {
   std::vector<std::string> words;
-  bool resume = false, overwrite = false, profile = false;
+  bool resume = false, overwrite = false, profile = false, check_finite = false;
 };
 
 // Words that choose the run to go on with, and those of its configuration.
@@ -55,6 +55,7 @@ int run_train(TrainArguments& options) {
   train_options.resume = options.resume;
   train_options.overwrite = options.overwrite;
   train_options.profile = options.profile;
+  train_options.check_finite = options.check_finite;
   return finish_run(config, train(config, train_options));
 }
 
@@ -148,6 +149,7 @@ void add_train(Commands& commands) {
              "continue the run in the folder `out` at its newest checkpoint");
   table.flag("--overwrite", options->overwrite,
              "replace the run in the folder `out`; files that Weir did not write stay");
+  table.flag("--check-finite", options->check_finite, kCheckFiniteMeaning);
   table.flag("--profile", options->profile,
              "time every kernel; table in the report, ARM/profile.json in the run's folder");
   table.exclude("--resume", "--overwrite");

@@ -166,10 +166,19 @@ ModelRun::ModelRun(const ModelSource& source, const RunRequest& request,
     plan_ = std::make_unique<Plan>(choose(limit, request_.batch + 1));
   else
     runner_ = std::make_unique<BatchRunner>(planner(limit), settings_.threads, mapped_bytes());
+  if (runner_ && settings_.check_finite) {
+    finite_.emplace(runner_->programs(), rows());
+    runner_->set_kernel_sink(finite_->sink());
+  }
   for (const AddedState& state : plan_->states()) parameter_count_ += state.type.elements();
 }
 
 ModelRun::~ModelRun() = default;
+
+const std::optional<NotFinite>& ModelRun::not_finite() const {
+  static const std::optional<NotFinite> none;
+  return finite_ ? finite_->first() : none;
+}
 
 // What the code takes is known only once it is compiled, so fewer sequences may have to do.
 // Compiling takes little memory itself, so that a refusal, too, says what a run would state.
@@ -261,6 +270,7 @@ double ModelRun::run(const TokenBatch& batch, const ValueSink& sink, const Profi
     user_error("measure", "the batch has no target that counts; all are to be ignored.");
   const double scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
   if (settings_.interpret) return run_interpreted(batch, scale, sink);
+  if (finite_) finite_->clear();
   runner_->set_scalar("loss_scale", scale);
   runner_->run(0, {{"tokens", batch.tokens.data()}, {"targets", batch.targets.data()}}, sink,
                profile);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/batch_runner.h"
+#include "engine/finite_check.h"
 #include "io/text_tokens.h"
 #include "lab/measure/model_source.h"
 #include "passes/pass.h"
@@ -35,11 +36,12 @@ struct RunRequest {
 };
 
 struct RunSettings {
-  int threads = 0;         ///< 0: all cores
-  std::string cache = {};  ///< folder of the object cache; "" keeps none
-  int64_t memory = 0;      ///< bytes that the process may have in all; 0: what is free
-  bool interpret = false;  ///< f64, by definition, the batch in one part
-  int64_t rows = 0;        ///< sequences of a part, a divisor of the batch; 0: as memory allows
+  int threads = 0;            ///< 0: all cores
+  std::string cache = {};     ///< folder of the object cache; "" keeps none
+  int64_t memory = 0;         ///< bytes that the process may have in all; 0: what is free
+  bool interpret = false;     ///< f64, by definition, the batch in one part
+  bool check_finite = false;  ///< every kernel's results are looked at (engine/finite_check.h)
+  int64_t rows = 0;           ///< sequences of a part, a divisor of the batch; 0: as memory allows
   /// For tests of what finds faults: changes every program of stage instrumented.
   std::function<GraphPtr(const GraphPtr&)> plant_fault = {};
 };
@@ -70,6 +72,8 @@ class ModelRun {
   /// the order of the batch. User errors: before `load`; a batch of another size than requested, or
   /// with ids outside of the vocabulary; no target that counts.
   double run(const TokenBatch& batch, const ValueSink& sink = {}, const ProfileSink& profile = {});
+  /// What was not finite first in the last run; nothing unless RunSettings::check_finite.
+  const std::optional<NotFinite>& not_finite() const;
 
  private:
   struct Plan;
@@ -87,6 +91,7 @@ class ModelRun {
   int64_t parameter_count_ = 0;
   std::unique_ptr<Plan> plan_;
   std::unique_ptr<BatchRunner> runner_;
+  std::optional<FiniteCheck> finite_;
   Tensors interpreted_;  // the weights, of the interpreter
 };
 

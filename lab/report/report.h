@@ -8,6 +8,7 @@
 //   ARM/metrics.jsonl one measured step a line: the record of `weir measure` plus "step"
 //   ARM/loss.jsonl    step, loss, lr, grad_norm, tokens_per_second of every training step
 //   ARM/validation.jsonl  of a run with data.validation: step, loss, tokens of every measured step
+//   ARM/not_finite.json  of an arm that met a value that is not finite: which was the first
 //   ARM/profile.json  of a run with --profile: where the time of its steps went, kernel by kernel
 //   ARM/maps.json     optional: attention maps, [{step, layer, head, length, start, tokens, map}]
 //                     (lab/measure/attention_map.h); without length and start a row is one token

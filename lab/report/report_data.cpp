@@ -334,6 +334,8 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
     arm.maps = read_json<json>(folder / "maps.json");
     check_maps(arm, folder / "maps.json");
   }
+  if (fs::exists(folder / "not_finite.json"))
+    arm.not_finite = read_json<json>(folder / "not_finite.json");
   if (fs::exists(folder / "profile.json")) {
     arm.profile = read_json<json>(folder / "profile.json");
     if (!arm.profile.is_object() || arm.profile.value("format", "") != "weir.profile/1")

@@ -40,7 +40,8 @@ struct ReportArm {
   std::vector<std::string> left_out;   ///< what the records do not have, by hook
   nlohmann::json model, tokens, settings;
   nlohmann::json maps = nlohmann::json::array();
-  nlohmann::json profile;  ///< weir.profile/1 of a run with --profile, else null
+  nlohmann::json not_finite;  ///< weir.not_finite/1 of an arm that met such a value, else null
+  nlohmann::json profile;     ///< weir.profile/1 of a run with --profile, else null
 };
 
 struct ReportRun {

@@ -203,6 +203,17 @@ std::string profile_section(const ReportRun& run) {
   return "<section id=\"profile\"><h2>Where the time goes</h2>" + tables + "</section>";
 }
 
+/// What arms met that is not finite.
+std::string not_finite_html(const ReportRun& run) {
+  std::string text;
+  for (const ReportArm& arm : run.arms)
+    if (arm.not_finite.is_object())
+      text += fmt::format("<p class=\"warning\"><b>{}</b>: {}; {}.</p>", escaped(arm.name),
+                          escaped(arm.not_finite.value("what", "")),
+                          escaped(arm.not_finite.value("first", "")));
+  return text;
+}
+
 }  // namespace
 
 std::string report_page(const ReportRun& run) {
@@ -220,7 +231,7 @@ std::string report_page(const ReportRun& run) {
       {"run", run_line(run.run)},
       {"arms", arms_list(run)},
       {"summary", summary_html(arms)},
-      {"story", first_arm_story(run, arms[0])},
+      {"story", not_finite_html(run) + first_arm_story(run, arms[0])},
       {"drawn_heads", drawn_heads(first.model)},
       {"one_layer", one_layer_note(first.model)},
       {"rate_caveat", escaped(arms[0].rate_caveat)},

@@ -4,12 +4,12 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "codegen/llvm/object_cache.h"
 #include "engine/memory.h"
 #include "io/file.h"
 #include "lab/measure/nonfinite.h"
-#include "lab/train/first_not_finite.h"
 #include "lab/train/initial_weights.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
@@ -69,25 +69,18 @@ std::map<std::string, std::string> checkpoint_texts(const RunConfig& config,
   return files;
 }
 
+std::string not_finite_json(int64_t step, const std::string& what, const std::string& first) {
+  return nlohmann::ordered_json(
+             {{"format", "weir.not_finite/1"}, {"step", step}, {"what", what}, {"first", first}})
+      .dump();
+}
+
 // Which number of a step is not finite.
 std::string what_is_not_finite(int64_t step, const StepResult& result) {
   return std::isfinite(result.loss)
              ? fmt::format("the gradient norm of step {} is {}", step,
                            nonfinite_text(result.grad_norm))
              : fmt::format("the loss of step {} is {}", step, nonfinite_text(result.loss));
-}
-
-std::string where_from(const RunConfig& config, const BatchSource& source,
-                       const CompileSettings& settings, int64_t step, const fs::path& checkpoint) {
-  try {
-    const std::string found =
-        first_not_finite(config, source, settings, step, [&](Trainer& trainer) {
-          read_checkpoint(checkpoint, trainer.weights(), trainer.optimizer_state());
-        });
-    return found.empty() ? "a second computation of it is finite, which is a bug in Weir" : found;
-  } catch (const UserError& error) {
-    return fmt::format("what is not finite first could not be looked for: {}", error.what());
-  }
 }
 
 }  // namespace
@@ -149,6 +142,7 @@ TrainOutcome ArmRun::run(const SignalWatch& signals, Manifest& manifest) {
     validations_ = std::make_unique<JsonLines>(written("validation.jsonl"),
                                                files_.lines("validation.jsonl", start).text);
   if (options_.profile) profile_.emplace(options_.target, *trainer_);
+  if (options_.check_finite) watch_for_not_finite();
   std::optional<Progress> progress;
   if (!options_.quiet) progress.emplace(name_, start, config_.steps);
   for (int64_t step = start; step < config_.steps; ++step) {
@@ -278,27 +272,57 @@ void ArmRun::one_step(int64_t step, std::optional<Progress>& progress) {
   if (progress) progress->step(step + 1, result.loss, speed, measured);
 }
 
+void ArmRun::watch_for_not_finite() {
+  finite_.emplace(trainer_->programs(), config_.batch / config_.micro_batches);
+  trainer_->set_kernel_sink(finite_->sink());
+}
+
+std::string ArmRun::first_not_finite(int64_t step) {
+  // The step has left the state as it was, so that it can be computed once more.
+  if (!finite_) {
+    watch_for_not_finite();
+    trainer_->step(step);
+  }
+  const std::optional<NotFinite> found = finite_->first();
+  if (!options_.check_finite) {
+    trainer_->set_kernel_sink({});
+    finite_.reset();
+  }
+  // Sums over kernels' results, such as the gradient norm, may alone be beyond 32-bit numbers; they
+  // are results, too, so that something is always found.
+  return found ? to_string(*found) : "a second computation of it is finite, which is a bug in Weir";
+}
+
 void ArmRun::check_finite(int64_t step, const StepResult& result) {
-  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  const std::string what = what_is_not_finite(step, result);
-  if (config_.on_nonfinite == "continue") {
-    if (!std::exchange(warned_, true))
+  const bool finite = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
+  if (finite && !(finite_ && finite_->first())) return;
+  const std::string what =
+      finite
+          ? fmt::format("a value of step {} is not finite, though loss and gradient norm are", step)
+          : what_is_not_finite(step, result);
+  const bool again = std::exchange(warned_, true);
+  const bool stops = config_.on_nonfinite == "stop";
+  const std::string first = again && !stops ? "" : first_not_finite(step);
+  if (!first.empty())
+    write_file(written("not_finite.json").string(), not_finite_json(step, what, first) + "\n");
+  if (finite_) finite_->clear();
+  if (!stops) {
+    if (!again)
       log_warning(
-          "{}: {}. The updates of this step and of any other like it are left out, and the run "
+          "{}: {}; {}. The updates of this step and of any other like it are left out, and the run "
           "goes on (on_nonfinite=continue)",
-          name_, what);
+          name_, what, first);
     return;
   }
-  const fs::path checkpoint = files_.checkpoints() / checkpoint_name(step);
-  if (step < config_.steps) save(step);
+  const fs::path checkpoint = files_.checkpoints() / checkpoint_name(finite ? step + 1 : step);
+  if (step < config_.steps) save(finite ? step + 1 : step);
   trainer_.reset();
   user_error("train",
-             "{}: {}; {}. The run is stopped (on_nonfinite=stop), and the state before that step "
+             "{}: {}; {}. The run is stopped (on_nonfinite=stop), and the state {} that step "
              "is kept in {}. Start another run with a smaller optimizer.rate, or leave such "
              "updates out: weir train resume={} on_nonfinite=continue",
-             name_, what,
-             where_from(config_, *data_.training, compile_settings(), step, checkpoint),
-             checkpoint.string(), files_.folder().parent_path().string());
+             name_, what, first, finite ? "behind" : "before", checkpoint.string(),
+             files_.folder().parent_path().string());
 }
 
 RecordValues ArmRun::new_values() const {

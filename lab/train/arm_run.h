@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/finite_check.h"
 #include "lab/measure/progress.h"
 #include "lab/measure/record_values.h"
 #include "lab/train/arm_files.h"
@@ -67,6 +68,10 @@ class ArmRun {
   RecordValues new_values() const;
   void record(int64_t step, double loss, RecordValues& values);
   void write_last_map(int64_t step, const Tensors& values);
+  /// Every kernel's results are looked at from now on.
+  void watch_for_not_finite();
+  /// What is not finite first in a step that has left the state as it was.
+  std::string first_not_finite(int64_t step);
   /// A step with a loss or gradients that are not finite has left the state as it was; the run
   /// stops there with a checkpoint, or goes on.
   void check_finite(int64_t step, const StepResult& result);
@@ -88,6 +93,7 @@ class ArmRun {
   std::unique_ptr<JsonLines> losses_, metrics_, validations_;
   int64_t validation_sequences_ = 0;
   std::optional<StepProfile> profile_;
+  std::optional<FiniteCheck> finite_;
   std::optional<std::filesystem::path> from_;  ///< the checkpoint that a resumed arm goes on from
   DataFacts initial_;                          ///< the weights of init=
   bool warned_ = false;

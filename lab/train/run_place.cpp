@@ -30,9 +30,9 @@ bool holds_anything(const fs::path& folder) {
 // Whether a run with these arms would write a file of this name, or read it when it is resumed.
 bool is_name_of_run(const fs::path& name, const std::vector<ArmConfig>& arms) {
   static const std::set<std::string> of_run = {"config.json", "run.json", "report.html"};
-  static const std::set<std::string> of_arm = {"config.json",      "loss.jsonl",  "metrics.jsonl",
-                                               "validation.jsonl", "complete",    "profile.json",
-                                               "maps.json",        "checkpoints", "probes"};
+  static const std::set<std::string> of_arm = {
+      "config.json",  "loss.jsonl",      "metrics.jsonl", "validation.jsonl", "complete",
+      "profile.json", "not_finite.json", "maps.json",     "checkpoints",      "probes"};
   static const std::set<std::string> of_checkpoint = {"model.safetensors", "optimizer.safetensors",
                                                       "state.json"};
   std::vector<std::string> parts;

@@ -21,6 +21,8 @@ struct TrainOptions {
   bool replaces_own = false;           ///< replace a run that the same command made
   bool quiet = false;                  ///< no progress
   bool profile = false;                ///< ARM/profile.json says where the time of the steps went
+  /// Every kernel's results are looked at; what is not finite first is told, whatever the loss is.
+  bool check_finite = false;
   /// Called after every optimiser step with the number of steps done.
   std::function<void(const std::string& arm, int64_t done)> on_step = {};
 };

@@ -49,6 +49,8 @@ class Trainer {
   int threads() const { return runner_->threads(); }
   /// From now on every kernel call is timed (engine/profile.h); {} stops that.
   void set_profile(ProfileSink sink) { profile_ = std::move(sink); }
+  /// From now on every kernel call is shown to the sink (engine/finite_check.h); {} stops that.
+  void set_kernel_sink(KernelSink sink) { runner_->set_kernel_sink(std::move(sink)); }
   /// Of the whole process, what a measured step keeps and writes included.
   const MemoryPeak& memory() const { return runner_->memory(); }
   std::vector<StateArray> weights();

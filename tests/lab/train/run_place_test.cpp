@@ -427,8 +427,10 @@ TEST(RunPlace, ALossThatIsNotFiniteStopsTheRun) {
   const std::string init = "init=" + huge;
   const fs::path run = folder.path() / "run";
   const std::string text = error_of([&] { train(tiny_run(run.string(), {init}), quietly()); });
-  EXPECT_THAT(text, HasSubstr("[train] run: the loss of step 0 is nan; first not finite is "
-                              "blocks.1.hook_resid_mid [sequence,token,feature]: "));
+  EXPECT_THAT(text, HasSubstr("[train] run: the loss of step 0 is nan; first not finite is "));
+  EXPECT_THAT(text, HasSubstr("(layer 1, sequence 0, token "));
+  EXPECT_THAT(text, HasSubstr("largest magnitude of what it reads "));
+  EXPECT_THAT(read_all(run / "run/not_finite.json"), HasSubstr("weir.not_finite/1"));
   EXPECT_THAT(text, HasSubstr("The run is stopped (on_nonfinite=stop), and the state before that "
                               "step is kept in " +
                               (run / "run/checkpoints/step000000").string()));

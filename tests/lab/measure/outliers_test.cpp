@@ -148,7 +148,9 @@ TEST(OutlierStatistics, TokensGiveTheSameBitsInPartsAndForAllWorkers) {
     }
     const double found = statistics.result(1000).token_kurtosis;
     EXPECT_GT(found, 0);
-    if (kurtosis) EXPECT_EQ(found, *kurtosis);
+    if (kurtosis) {
+      EXPECT_EQ(found, *kurtosis);
+    }
     kurtosis = found;
   }
 }

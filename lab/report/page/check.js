@@ -17,7 +17,7 @@ function drawTightness(panel) {
 function start() {
   const place = document.querySelector("#tightness .panels");
   const panels = data.figures.map((figure) => {
-    const panel = { figure }, box = element("div", "panel span1", place);
+    const panel = { figure }, box = element("div", "panel span2", place);
     element("h4", "", box).textContent = figure.name;
     element("span", "about", element("div", "key", box)).textContent = `${figure.left} ≤ ${figure.right}`;
     panel.plot = element("div", "plot", box);

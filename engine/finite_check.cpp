@@ -64,12 +64,15 @@ int64_t layer_of(const std::string& name) {
   return layer;
 }
 
-// The shortest name of a value, if it has one.
+// The name of a value, if it has one: of several one with a layer, of those the shortest.
 std::map<Value, std::string> names_of(const Graph& graph) {
   std::map<Value, std::string> names;
   for (const auto& [name, value] : graph.names()) {
     std::string& known = names[strip_reshapes(graph, value)];
-    if (known.empty() || name.size() < known.size()) known = name;
+    const auto rank = [](const std::string& text) {
+      return std::pair(layer_of(text) < 0, text.size());
+    };
+    if (known.empty() || rank(name) < rank(known)) known = name;
   }
   for (const Output& output : graph.outputs())
     names.try_emplace(strip_reshapes(graph, output.value), output.name);

@@ -57,8 +57,8 @@ struct Step {
     GraphPtr graph = run_pipeline(model.graph, options).graph;
     if (!planted.empty()) graph = overflow_at(graph, planted);
     options.stop = Stage::planned;
-    programs = std::make_unique<Executables>(run_pipeline(graph, options).programs,
-                                             CompileSettings{});
+    programs =
+        std::make_unique<Executables>(run_pipeline(graph, options).programs, CompileSettings{});
     session = std::make_unique<Session>(*programs, 2);
     Random random(5, 1);
     for (const Parameter& parameter : model.parameters) {
@@ -106,13 +106,14 @@ TEST_P(Planted, IsFound) {
 
 INSTANTIATE_TEST_SUITE_P(
     Places, Planted,
-    ::testing::Values(
-        Plant{"hook_embed", -1, "token"}, Plant{"blocks.0.ln1.hook_normalized", 0, ""},
-        Plant{"blocks.0.attn.hook_v", 0, ""}, Plant{"blocks.1.attn.hook_q", 1, ""},
-        Plant{"blocks.1.attn.hook_z", 1, ""}, Plant{"blocks.0.hook_attn_out", 0, ""},
-        Plant{"blocks.0.mlp.hook_pre", 0, ""}, Plant{"blocks.1.mlp.hook_post", 1, ""},
-        Plant{"blocks.1.hook_resid_post", 1, ""}, Plant{"blocks.1.hook_mlp_out.grad", 1, ""},
-        Plant{"blocks.0.attn.hook_z.grad", 0, ""}, Plant{"blocks.0.hook_resid_pre.grad", 0, ""}));
+    ::testing::Values(Plant{"hook_embed", 0, "token"}, Plant{"blocks.0.ln1.hook_normalized", 0, ""},
+                      Plant{"blocks.0.attn.hook_v", 0, ""}, Plant{"blocks.1.attn.hook_q", 1, ""},
+                      Plant{"blocks.1.attn.hook_z", 1, ""}, Plant{"blocks.0.hook_attn_out", 0, ""},
+                      Plant{"blocks.0.mlp.hook_pre", 0, ""}, Plant{"blocks.1.mlp.hook_post", 1, ""},
+                      Plant{"blocks.1.hook_resid_post", 1, ""},
+                      Plant{"blocks.1.hook_mlp_out.grad", 1, ""},
+                      Plant{"blocks.0.attn.hook_z.grad", 0, ""},
+                      Plant{"blocks.0.hook_resid_pre.grad", 0, ""}));
 
 TEST(FiniteCheck, FindsNothingInASoundStepAndChangesNoBit) {
   Step plain, watched;

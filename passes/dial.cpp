@@ -41,7 +41,10 @@ class DialledAttention {
     values_ = options_.rewrite == DialRewrite::key_value ? scaled_values(values) : values;
     operands[0] = q_;
     operands[1] = k_;
-    operands[2] = joined(values_, features_of(one_hot()));
+    const Value summed = options_.rewrite == DialRewrite::key_weights
+                             ? e_.select(e_.eq(token(), key(0)), number(0), values_)
+                             : values_;
+    operands[2] = joined(summed, features_of(one_hot()));
     const std::vector<Value> results =
         e_.editor().add_node(Op::attention, std::move(operands), attrs_, "dial");
     Value out = e_.slice_axis(results[0], 3, 0, width_);
@@ -150,12 +153,12 @@ class DialledAttention {
     return e_.mul(v, where(e_.eq(token(), key(0)), amounts(), 1));
   }
 
-  // out + (amount - 1) a_ts v_s for queries behind the key; a_ts as the weights to be shown.
+  // The key's own share apart from that of all others, so that nothing cancels: the attention has
+  // summed values without that of the key, and the factor is 1 for the query that is the key.
   Value with_more_weight(Value out) {
-    const Value more = where(e_.gt(token(), key(0)), e_.sub(amounts(), number(1)), 0);
-    const Value added = e_.mul(e_.frozen(weights_), more);
-    weights_ = e_.add(weights_, added);
-    return e_.add(out, e_.mul(added, row_at(values_, key(0))));
+    const Value factor = where(e_.gt(token(), key(0)), amounts(), 1);
+    weights_ = e_.mul(e_.frozen(weights_), factor);
+    return e_.add(out, e_.mul(weights_, row_at(values_, key(0))));
   }
 
   const OpBuilder e_;

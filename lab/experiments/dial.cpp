@@ -94,7 +94,7 @@ namespace {
 
 constexpr int64_t kLastKeys = 4;
 
-DialValue number_value(double number) { return {shortest(number), number, {}}; }
+DialValue number_value(double number) { return {fmt::format("{:.6g}", number), number, {}}; }
 
 DialValue key_set(std::string name, std::vector<int64_t> keys) {
   return {std::move(name), 0, std::move(keys)};

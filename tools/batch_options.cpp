@@ -1,0 +1,61 @@
+#include "tools/batch_options.h"
+
+#include <fmt/format.h>
+
+#include "lab/measure/token_input.h"
+#include "support/usage_error.h"
+#include "tools/checkpoint_options.h"
+
+namespace weir {
+
+void BatchOptions::add_to(OptionTable& table) {
+  table.add("--tokens", &tokens, token_file_rule(),
+            "NumPy array [batch, length + 1] of token ids, int8 to uint64; or FILE:uint16, ids "
+            "without a header of that type, cut by --batch and --length");
+  text.add_to(table);
+  table.add("--batch", &batch, within(1, 1 << 20), "sequences of --text").with_default();
+  table.add("--length", &length, within(1, kMaxLength), "tokens of a sequence").with_default();
+}
+
+bool BatchOptions::is_shaped() const { return !tokens.empty() && !token_file(tokens).headerless(); }
+
+void BatchOptions::check(const OptionTable& table, UsageProblems& problems) const {
+  if (table.given("--tokens") && !table.refused("--tokens") && !table.given("--text") &&
+      is_shaped()) {
+    const std::string hint = headerless_hint(tokens);
+    for (const char* name : {"--batch", "--length"})
+      if (table.given(name))
+        problems.add(
+            hint.empty()
+                ? fmt::format("{} cuts --text; the array of --tokens has its own shape.", name)
+                : fmt::format("--tokens {} is taken for an array, which has a shape of its "
+                              "own.{}",
+                              tokens, hint));
+  }
+  text.check(table, problems);
+}
+
+std::optional<TextInput> BatchOptions::open(const std::string& model) const {
+  if (text.text.empty()) return std::nullopt;
+  return std::optional<TextInput>(std::in_place, text, model);
+}
+
+TokenBatch BatchOptions::read(int64_t vocabulary, const std::optional<TextInput>& input,
+                              Provenance& provenance) const {
+  if (!input) {
+    const TokenFile file = token_file(tokens);
+    provenance.input_kind = "tokens";
+    provenance.input_files = {file.path};
+    if (!file.headerless()) return read_token_array(tokens, vocabulary);
+    const size_t wanted = ids_of_windows(batch, length, {});
+    return first_windows(read_token_ids(tokens, vocabulary, wanted).ids, batch, length);
+  }
+  add_text(provenance, text, *input);
+  const TextTokens& around = input->tokens();
+  const EncodedText encoded = input->encode(vocabulary, ids_of_windows(batch, length, around));
+  TokenBatch result = first_windows(encoded.ids, batch, length, around);
+  result.around = around;
+  return result;
+}
+
+}  // namespace weir

@@ -27,7 +27,7 @@ std::vector<int64_t> all_below(int64_t count) {
 
 // How far a claim may be from exact arithmetic: in f32 and in the interpreter's f64.
 double tolerance_of(bool interpreted) { return interpreted ? 1e-10 : 1e-5; }
-constexpr double kExponentTolerance = 1e-4, kSlopeTolerance = 1e-3;
+constexpr double kExponentTolerance = 1e-4, kSlopeTolerance = 1e-3, kLossTolerance = 1e-4;
 
 }  // namespace
 
@@ -365,7 +365,7 @@ class Dialler::Experiment {
 
   std::vector<DialCheck> branch_checks(const DialResult& result) const {
     WorstCase slope("slope of compress against the norm is -1", kSlopeTolerance);
-    WorstCase loss("the loss does not change", kSlopeTolerance);
+    WorstCase loss("the loss does not change", kLossTolerance);
     for (const LayerDial& layer : result.layers)
       for (const DialSweep& sweep : layer.sweeps) {
         const LineFit fit = norm_fit(sweep, layer.eps, task_.confidence);

@@ -7,6 +7,8 @@ extern const char weir_asset_script[], weir_asset_script_end[];
 extern const char weir_asset_plots[], weir_asset_plots_end[];
 extern const char weir_asset_measure_page[], weir_asset_measure_page_end[];
 extern const char weir_asset_measure_script[], weir_asset_measure_script_end[];
+extern const char weir_asset_dial_page[], weir_asset_dial_page_end[];
+extern const char weir_asset_dial_script[], weir_asset_dial_script_end[];
 extern const char weir_asset_plotly[], weir_asset_plotly_end[];
 }
 
@@ -28,6 +30,8 @@ std::string_view measure_template() {
 std::string_view measure_script() {
   return view(weir_asset_measure_script, weir_asset_measure_script_end);
 }
+std::string_view dial_template() { return view(weir_asset_dial_page, weir_asset_dial_page_end); }
+std::string_view dial_script() { return view(weir_asset_dial_script, weir_asset_dial_script_end); }
 std::string_view plotly_gz_base64() { return view(weir_asset_plotly, weir_asset_plotly_end); }
 
 }  // namespace weir

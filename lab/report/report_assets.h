@@ -10,6 +10,8 @@ std::string_view page_script();       ///< page/report.js
 std::string_view plots_script();      ///< page/plots.js, which goes before either script
 std::string_view measure_template();  ///< page/measure.html
 std::string_view measure_script();    ///< page/measure.js
+std::string_view dial_template();     ///< page/dial.html
+std::string_view dial_script();       ///< page/dial.js
 std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

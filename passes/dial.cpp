@@ -8,6 +8,7 @@
 #include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
+#include "support/usage_error.h"
 
 namespace weir {
 namespace {
@@ -252,7 +253,7 @@ class Dial {
 
   void check(const Node& node, const Shape& queries) const {
     const Shape& keys = graph_.type(node.inputs[1]).shape;
-    Problems problems("dial");
+    UsageProblems problems("dial");
     if (keys[1] != queries[1])
       problems.add(
           fmt::format("attention {} has {} queries and {} keys, but a dial on a key needs as many.",

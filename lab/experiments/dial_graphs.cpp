@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <numeric>
+#include <algorithm>
 
 #include "ir/edit.h"
 #include "passes/cut.h"
@@ -97,6 +97,42 @@ DialOptions dial_options(const DialTask& task, const DialNames& names, int64_t a
     options.keys = std::max<int64_t>(options.keys, std::ssize(value.keys));
   return options;
 }
+
+DialSetting dial_setting(const DialTask& task, const DialValue& value, int64_t heads, bool turned) {
+  const DialInputs inputs = dial_inputs(dial_options(task, DialNames(0, task.branch), 0));
+  std::vector<int64_t> keys = {task.sink_token};
+  double neutral = 1, amount = value.number;
+  switch (task.dial) {
+    case Dial::mass:
+      if (task.form == DialForm::logit) neutral = 0;
+      break;
+    case Dial::norm:
+    case Dial::value:
+      break;
+    case Dial::position:
+      keys.push_back(static_cast<int64_t>(value.number));
+      neutral = 0, amount = 1;
+      break;
+    case Dial::mask:
+      keys = value.keys;
+      neutral = 0, amount = kBlocked;
+      break;
+  }
+  keys.resize(static_cast<size_t>(inputs.keys), -1);
+  const HostTensor all_keys = {i32({inputs.keys}), {keys.begin(), keys.end()}};
+  if (task.dial == Dial::norm) return {all_keys, filled(f32({1, 1}), turned ? amount : neutral)};
+  DialSetting setting = {all_keys, filled(f32({heads, inputs.amounts}), neutral)};
+  if (turned)
+    for (int64_t h : task.heads)
+      std::fill_n(setting.amount.data.begin() + h * inputs.amounts, inputs.amounts, amount);
+  return setting;
+}
+
+int64_t measured_key(const DialTask& task, const DialValue& value) {
+  return task.dial == Dial::position ? static_cast<int64_t>(value.number) : task.sink_token;
+}
+
+int64_t measured_place(const DialTask& task) { return task.dial == Dial::position ? 1 : 0; }
 
 SetProgram base_program(const GraphPtr& model, const DialTask& task,
                         const std::vector<int64_t>& layers) {

@@ -32,6 +32,18 @@ GraphPtr dial_model(const ModelSource& source, const DialTask& task, int64_t row
 
 DialOptions dial_options(const DialTask& task, const DialNames& names, int64_t attention);
 
+/// What the inputs `dial.keys` and `dial.amount` are set to.
+struct DialSetting {
+  HostTensor keys, amount;
+};
+/// `heads`: query heads of the layer, of which those of the task are turned. Unless `turned` the
+/// dial is neutral, with the keys of the value.
+DialSetting dial_setting(const DialTask& task, const DialValue& value, int64_t heads,
+                         bool turned = true);
+/// The key whose mass is measured, and its place among those of the dial.
+int64_t measured_key(const DialTask& task, const DialValue& value);
+int64_t measured_place(const DialTask& task);
+
 /// The unchanged model, which gives what the sweeps start from.
 SetProgram base_program(const GraphPtr& model, const DialTask& task,
                         const std::vector<int64_t>& layers);

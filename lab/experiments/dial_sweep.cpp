@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 
+#include "lab/experiments/dial_checks.h"
 #include "lab/experiments/dial_graphs.h"
 #include "lab/experiments/dial_numbers.h"
 #include "lab/measure/progress.h"
@@ -27,7 +28,6 @@ std::vector<int64_t> all_below(int64_t count) {
 
 // How far a claim may be from exact arithmetic: in f32 and in the interpreter's f64.
 double tolerance_of(bool interpreted) { return interpreted ? 1e-10 : 1e-5; }
-constexpr double kExponentTolerance = 1e-4, kSlopeTolerance = 1e-3, kLossTolerance = 1e-4;
 
 }  // namespace
 
@@ -43,8 +43,6 @@ class Dialler::Experiment {
     programs_ = std::make_unique<ProgramSet>(
         source, batch.batch, batch.length, [this](int64_t rows) { return plan(rows); },
         task_.options.target, task_.run);
-    heads_ = source.sizes.heads;
-    inputs_ = dial_inputs(dial_options(task_, DialNames(0, task_.branch), 0));
   }
 
   const DialTask& task() const { return task_; }
@@ -166,56 +164,16 @@ class Dialler::Experiment {
 
   // ---- settings ----
 
-  struct Setting {
-    HostTensor keys, amount;
-  };
-
-  // `turned`: else the dial is neutral, with its keys.
-  Setting setting(const DialValue& value, bool turned = true) const {
-    Setting s;
-    std::vector<int64_t> keys = {task_.sink_token};
-    double neutral = 1, amount = value.number;
-    switch (task_.dial) {
-      case Dial::mass:
-        if (task_.form == DialForm::logit) neutral = 0;
-        break;
-      case Dial::norm:
-      case Dial::value:
-        break;
-      case Dial::position:
-        keys.push_back(static_cast<int64_t>(value.number));
-        neutral = 0, amount = 1;
-        break;
-      case Dial::mask:
-        keys = value.keys;
-        neutral = 0, amount = kBlocked;
-        break;
-    }
-    keys.resize(static_cast<size_t>(inputs_.keys), -1);
-    s.keys = {i32({inputs_.keys}), {keys.begin(), keys.end()}};
-    if (task_.dial == Dial::norm) {
-      s.amount = filled(f32({1, 1}), amount);
-      return s;
-    }
-    s.amount = filled(f32({heads_, inputs_.amounts}), neutral);
-    if (turned)
-      for (int64_t h : task_.heads)
-        std::fill_n(s.amount.data.begin() + h * inputs_.amounts, inputs_.amounts, amount);
-    return s;
+  DialSetting setting(const DialValue& value, bool turned = true) const {
+    return dial_setting(task_, value, source_.sizes.heads, turned);
   }
 
-  static void add(NamedInputs& inputs, const Setting& setting) {
+  static void add(NamedInputs& inputs, const DialSetting& setting) {
     inputs.emplace_back(kDialKeys, setting.keys);
     inputs.emplace_back(kDialAmount, setting.amount);
   }
 
   // ---- dials of attention ----
-
-  // The key whose mass is measured, and its place among the dial's.
-  int64_t measured_key(const DialValue& value) const {
-    return task_.dial == Dial::position ? static_cast<int64_t>(value.number) : task_.sink_token;
-  }
-  int64_t measured_place() const { return task_.dial == Dial::position ? 1 : 0; }
 
   void turn_attention(size_t i, size_t v, DialSweep& sweep) {
     const DialNames names(task_.layers[i], task_.branch);
@@ -230,7 +188,7 @@ class Dialler::Experiment {
       const HostTensor weights = layer_weights(i, setting(value, false));
       return sums.add_mass(weights, value.keys);
     }
-    const int64_t key = measured_key(value);
+    const int64_t key = measured_key(task_, value);
     const LayerValues now = layer_values(i, setting(value), g, key);
     sums.add(now.weights, now.gradients, g, key, checks_, [&](int64_t sequence, int64_t head) {
       return place(i, head, value, sweep.upstream) +
@@ -246,7 +204,7 @@ class Dialler::Experiment {
 
   double run_suffix(size_t i, const DialValue& value, const ValueSink& sink) {
     const DialNames names(task_.layers[i], task_.branch);
-    const Setting now = setting(value);
+    const DialSetting now = setting(value);
     NamedInputs inputs = common_;
     inputs.emplace_back(kStream, base_.at(raw_id(names.stream)).view());
     add(inputs, now);
@@ -259,7 +217,7 @@ class Dialler::Experiment {
 
   // The gradient at the value of the key by queries behind it: the row of g at the key itself is
   // left out, and rows before it do not see the key.
-  LayerValues layer_values(size_t i, const Setting& now, const HostTensor& g, int64_t key) {
+  LayerValues layer_values(size_t i, const DialSetting& now, const HostTensor& g, int64_t key) {
     HostTensor behind = g;
     const Shape& shape = g.shape();
     const int64_t T = shape[1], row = shape[2] * shape[3];
@@ -268,14 +226,15 @@ class Dialler::Experiment {
     LayerValues values;
     run_layer(i, now, behind, [&](const ProbeValue& probe) {
       if (probe.id == raw_id(kDialWeights))
-        values.weights = probe.view.slice(3, measured_place(), measured_place() + 1).host();
+        values.weights =
+            probe.view.slice(3, measured_place(task_), measured_place(task_) + 1).host();
       else
         values.gradients = probe.view.slice(1, key, key + 1).host();
     });
     return values;
   }
 
-  HostTensor layer_weights(size_t i, const Setting& now) {
+  HostTensor layer_weights(size_t i, const DialSetting& now) {
     HostTensor weights;
     run_layer(i, now,
               zeros(base_.at(raw_id(DialNames(task_.layers[i], task_.branch).q)).view().type()),
@@ -283,7 +242,8 @@ class Dialler::Experiment {
     return weights;
   }
 
-  void run_layer(size_t i, const Setting& now, const HostTensor& upstream, const ValueSink& sink) {
+  void run_layer(size_t i, const DialSetting& now, const HostTensor& upstream,
+                 const ValueSink& sink) {
     const DialNames names(task_.layers[i], task_.branch);
     NamedInputs inputs = {{kQueries, base_.at(raw_id(names.q)).view()},
                           {kKeyRows, base_.at(raw_id(names.k)).view()},
@@ -303,7 +263,7 @@ class Dialler::Experiment {
     if (sweep.upstream == Upstream::recomputed) {
       sweep.loss[v] += run_suffix(i, value, sink);
     } else {
-      const Setting now = setting(value);
+      const DialSetting now = setting(value);
       NamedInputs inputs = {{kStream, base_.at(raw_id(names.stream)).view()},
                             {kUpstream, base_.at(raw_id(names.norm_out + ".grad")).view()}};
       add(inputs, now);
@@ -329,66 +289,13 @@ class Dialler::Experiment {
           else
             sweep.attention.push_back(sums.attention[v].mean());
       }
-    switch (task_.dial) {
-      case Dial::mass:
-      case Dial::value:
-      case Dial::position:
-        for (const WorstCase* worst :
-             {&checks_.by_sum, &checks_.by_mass, &checks_.by_moment, &checks_.identity})
-          result.checks.push_back(worst->check());
-        if (task_.form == DialForm::multiply && wants(Upstream::frozen))
-          result.checks.push_back(exponent_check(result));
-        break;
-      case Dial::norm:
-        if (task_.form == DialForm::branch)
-          for (const DialCheck& check : branch_checks(result)) result.checks.push_back(check);
-        break;
-      case Dial::mask:
-        break;
-    }
-  }
-
-  DialCheck exponent_check(const DialResult& result) const {
-    WorstCase worst("exponent of E against M, g frozen, is 2", kExponentTolerance);
-    for (const LayerDial& layer : result.layers)
-      for (const DialSweep& sweep : layer.sweeps) {
-        if (sweep.upstream != Upstream::frozen) continue;
-        for (size_t h = 0; h < task_.heads.size(); ++h) {
-          const LineFit fit = mass_fit(sweep, h, task_.confidence);
-          if (fit.points < 2) continue;  // no query sees the key
-          worst.see(std::abs(fit.slope - 2),
-                    [&] { return fmt::format("layer {}, head {}", layer.layer, task_.heads[h]); });
-        }
-      }
-    return worst.check();
-  }
-
-  std::vector<DialCheck> branch_checks(const DialResult& result) const {
-    WorstCase slope("slope of compress against the norm is -1", kSlopeTolerance);
-    WorstCase loss("the loss does not change", kLossTolerance);
-    for (const LayerDial& layer : result.layers)
-      for (const DialSweep& sweep : layer.sweeps) {
-        const LineFit fit = norm_fit(sweep, layer.eps, task_.confidence);
-        const auto where = [&] {
-          return fmt::format("layer {}, g {}", layer.layer, upstream_name(sweep.upstream));
-        };
-        if (fit.points >= 2) slope.see(std::abs(fit.slope + 1), where);
-        for (size_t v = 0; v < sweep.loss.size(); ++v)
-          if (sweep.norm[v].mean_square > kEpsShare * layer.eps)
-            loss.see(std::abs(sweep.loss[v] - result.loss) / result.loss,
-                     [&] { return where() + ", norm " + task_.values[v].name; });
-      }
-    std::vector<DialCheck> checks = {slope.check()};
-    if (wants(Upstream::recomputed)) checks.push_back(loss.check());
-    return checks;
+    result.checks = dial_checks(task_, checks_, result);
   }
 
   const ModelSource& source_;
   const TokenBatch& batch_;
   DialTask task_;
   std::unique_ptr<ProgramSet> programs_;
-  int64_t heads_ = 0;
-  DialInputs inputs_ = {1, 1};
   AttentionChecks checks_;
   std::map<std::pair<int64_t, Upstream>, Sums> sums_;
   // Of the part that is being computed.

@@ -44,6 +44,13 @@ Value named(const Graph& graph, const std::string& name) {
              did_you_mean(name, names));
 }
 
+// The operands of the layer's attention.
+std::vector<CutPoint> operands(const Graph& graph, const DialNames& names) {
+  return {{named(graph, names.q), kQueries},
+          {named(graph, names.k), kKeyRows},
+          {named(graph, names.v), kValueRows}};
+}
+
 }  // namespace
 
 std::string raw_id(const std::string& name) { return name + ":raw"; }
@@ -128,6 +135,21 @@ DialSetting dial_setting(const DialTask& task, const DialValue& value, int64_t h
   return setting;
 }
 
+bool is_neutral(const DialTask& task, const DialValue& value) {
+  switch (task.dial) {
+    case Dial::mass:
+      return value.number == (task.form == DialForm::logit ? 0 : 1);
+    case Dial::norm:
+    case Dial::value:
+      return value.number == 1;
+    case Dial::position:
+      return value.number == static_cast<double>(task.sink_token);
+    case Dial::mask:
+      return value.keys.empty();
+  }
+  internal_error_at("unknown dial");
+}
+
 int64_t measured_key(const DialTask& task, const DialValue& value) {
   return task.dial == Dial::position ? static_cast<int64_t>(value.number) : task.sink_token;
 }
@@ -147,14 +169,17 @@ SetProgram base_program(const GraphPtr& model, const DialTask& task,
     }
     for (const std::string& operand : {names.q, names.k, names.v})
       program.probes.push_back(operand);
-    if (wants(task, Upstream::frozen)) program.probes.push_back(names.z + ".grad");
+    if (task.dial != Dial::mask) program.probes.push_back(names.z + ".grad");
   }
   return program;
 }
 
 SetProgram suffix_program(const GraphPtr& model, const DialTask& task, int64_t layer) {
   const DialNames names(layer, task.branch);
-  const GraphPtr rest = cut(model, {{named(*model, names.stream), kStream}});
+  std::vector<CutPoint> points = {{named(*model, names.stream), kStream}};
+  if (task.dial != Dial::norm)  // which changes what attention reads
+    for (const CutPoint& operand : operands(*model, names)) points.push_back(operand);
+  const GraphPtr rest = cut(model, points);
   SetProgram program{apply_dial(rest, dial_options(task, names, 0)), {}, true};
   if (task.dial == Dial::norm)
     for (const std::string& value :
@@ -178,9 +203,7 @@ SetProgram layer_program(const GraphPtr& model, const DialTask& task, int64_t la
     return program;
   }
   const GraphPtr attention = with_upstream(model, named(*model, names.z), kUpstream);
-  const GraphPtr alone = cut(attention, {{named(*attention, names.q), kQueries},
-                                         {named(*attention, names.k), kKeyRows},
-                                         {named(*attention, names.v), kValueRows}});
+  const GraphPtr alone = cut(attention, operands(*attention, names));
   program.graph = apply_dial(alone, dial_options(task, names, 0));
   program.probes.push_back(kWeightsProbe);
   if (task.dial != Dial::mask) program.probes.push_back(std::string(kDialValues) + ".grad");

@@ -40,6 +40,8 @@ struct DialSetting {
 /// dial is neutral, with the keys of the value.
 DialSetting dial_setting(const DialTask& task, const DialValue& value, int64_t heads,
                          bool turned = true);
+/// Whether the value leaves the model as it is; what it gives is then known already.
+bool is_neutral(const DialTask& task, const DialValue& value);
 /// The key whose mass is measured, and its place among those of the dial.
 int64_t measured_key(const DialTask& task, const DialValue& value);
 int64_t measured_place(const DialTask& task);
@@ -47,7 +49,8 @@ int64_t measured_place(const DialTask& task);
 /// The unchanged model, which gives what the sweeps start from.
 SetProgram base_program(const GraphPtr& model, const DialTask& task,
                         const std::vector<int64_t>& layers);
-/// What lies behind the stream before the layer, with the dial: the loss and, where the dial is
+/// What lies behind the stream before the layer, and behind the operands of its attention unless
+/// the norm before it is dialled, with the dial: the loss and, where the dial is
 /// about gradients, g.
 SetProgram suffix_program(const GraphPtr& model, const DialTask& task, int64_t layer);
 /// The layer's attention alone, or its norm, from operands and g: weights on the key and the

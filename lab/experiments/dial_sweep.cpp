@@ -150,8 +150,9 @@ class Dialler::Experiment {
     base_.clear();
     NamedInputs inputs = common_;
     inputs.emplace_back("tokens", ids(batch_.tokens));
-    result.loss += programs_->run(
+    base_loss_ = programs_->run(
         0, inputs, [&](const ProbeValue& value) { base_.try_emplace(value.id, value); });
+    result.loss += base_loss_;
     const auto all = static_cast<int64_t>(task_.layers.size() * task_.values.size());
     for (size_t i = 0; i < task_.layers.size(); ++i)
       for (size_t v = 0; v < task_.values.size(); ++v) {
@@ -175,15 +176,23 @@ class Dialler::Experiment {
 
   // ---- dials of attention ----
 
+  void add_operands(NamedInputs& inputs, const DialNames& names) const {
+    inputs.emplace_back(kQueries, base_.at(raw_id(names.q)).view());
+    inputs.emplace_back(kKeyRows, base_.at(raw_id(names.k)).view());
+    inputs.emplace_back(kValueRows, base_.at(raw_id(names.v)).view());
+  }
+
   void turn_attention(size_t i, size_t v, DialSweep& sweep) {
     const DialNames names(task_.layers[i], task_.branch);
     const DialValue& value = task_.values[v];
     AttentionSums& sums = sums_.at({task_.layers[i], sweep.upstream}).attention[v];
     HostTensor g;
-    if (sweep.upstream == Upstream::frozen)
-      g = base_.at(raw_id(names.z + ".grad")).view().host();
-    else
+    const bool runs = sweep.upstream == Upstream::recomputed && !is_neutral(task_, value);
+    if (runs)
       sweep.loss[v] += run_suffix(i, value, [&](const ProbeValue& probe) { g = probe.host(); });
+    else if (task_.dial != Dial::mask)
+      g = base_.at(raw_id(names.z + ".grad")).view().host();
+    if (!runs && !sweep.loss.empty()) sweep.loss[v] += base_loss_;
     if (task_.dial == Dial::mask) {
       const HostTensor weights = layer_weights(i, setting(value, false));
       return sums.add_mass(weights, value.keys);
@@ -207,6 +216,7 @@ class Dialler::Experiment {
     const DialSetting now = setting(value);
     NamedInputs inputs = common_;
     inputs.emplace_back(kStream, base_.at(raw_id(names.stream)).view());
+    if (task_.dial != Dial::norm) add_operands(inputs, names);
     add(inputs, now);
     return programs_->run(suffix_of(i), inputs, sink);
   }
@@ -245,10 +255,8 @@ class Dialler::Experiment {
   void run_layer(size_t i, const DialSetting& now, const HostTensor& upstream,
                  const ValueSink& sink) {
     const DialNames names(task_.layers[i], task_.branch);
-    NamedInputs inputs = {{kQueries, base_.at(raw_id(names.q)).view()},
-                          {kKeyRows, base_.at(raw_id(names.k)).view()},
-                          {kValueRows, base_.at(raw_id(names.v)).view()},
-                          {kUpstream, upstream}};
+    NamedInputs inputs = {{kUpstream, upstream}};
+    add_operands(inputs, names);
     add(inputs, now);
     programs_->run(layer_program_of(i), inputs, sink);
   }
@@ -300,6 +308,7 @@ class Dialler::Experiment {
   std::map<std::pair<int64_t, Upstream>, Sums> sums_;
   // Of the part that is being computed.
   int64_t first_sequence_ = 0;
+  double base_loss_ = 0;
   HostTensor scale_;
   NamedInputs common_;
   std::map<std::string, StoredValue> base_;

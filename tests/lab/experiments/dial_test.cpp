@@ -19,6 +19,9 @@ using nlohmann::json;
 
 constexpr int64_t kBatch = 3, kLength = 12;
 
+// In f32 the neutral setting, which a sweep would take from the unchanged model.
+constexpr double kNearlyZero = 1e-300, kNearlyOne = 1 + 1e-12;
+
 // Weights large enough for attention and norms to be far from uniform.
 ModelSource random_source(ModelConfig config = test::small_model(3)) {
   config = resolved(config);
@@ -100,6 +103,24 @@ TEST(MassDial, ZeroIsThePlainModel) {
   }
   for (const DialCheck& check : result.checks)
     EXPECT_TRUE(check.holds) << check.name << check.where;
+}
+
+TEST(Dial, NeutralSettingsGiveTheBitsOfThePlainModel) {
+  const Experiment experiment;
+  for (Dial dial : {Dial::mass, Dial::value, Dial::norm}) {
+    DialTask task = experiment.task(dial, dial == Dial::norm ? DialForm::branch : DialForm::logit);
+    const double nearly = dial == Dial::mass ? kNearlyZero : kNearlyOne;
+    task.values = {{"neutral", dial == Dial::mass ? 0.0 : 1.0, {}}, {"nearly", nearly, {}}};
+    task.upstream = {Upstream::recomputed};
+    const DialResult result = experiment.run(task);
+    for (const LayerDial& layer : result.layers) {
+      const DialSweep& sweep = layer.sweeps[0];
+      EXPECT_EQ(sweep.loss[0], result.loss);
+      EXPECT_EQ(sweep.loss[1], result.loss);
+      if (dial == Dial::norm) continue;
+      EXPECT_EQ(sweep.attention[0].energy, sweep.attention[1].energy);
+    }
+  }
 }
 
 TEST(MassDial, CompiledIsInterpreted) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <set>
 
 #include "runtime/random.h"
 #include "support/error.h"
@@ -111,11 +112,18 @@ std::vector<DialValue> named_keys(const std::string& word, int64_t sink, int64_t
     return {key_set(word, last)};
   }
   if (word != "random") return {};
+  if (random > T - 1)
+    throw UsageError(
+        fmt::format("[dial] {} random keys are asked for, but a sequence has {} beside the sink.",
+                    random, T - 1));
+  // Without the sink, and each once.
   std::vector<DialValue> drawn;
+  std::set<int64_t> taken = {sink};
   Random draws(seed, 0);
-  for (int64_t i = 0; i < random; ++i)
-    drawn.push_back(key_set(fmt::format("random-{}", i + 1),
-                            {static_cast<int64_t>(draws.below(static_cast<uint64_t>(T)))}));
+  while (std::ssize(drawn) < random)
+    if (const auto key = static_cast<int64_t>(draws.below(static_cast<uint64_t>(T)));
+        taken.insert(key).second)
+      drawn.push_back(key_set(fmt::format("random-{}", drawn.size() + 1), {key}));
   return drawn;
 }
 

@@ -84,7 +84,8 @@ bool has_upstream(Dial dial, Upstream upstream);
 
 /// What a dial is turned to if nothing is said: logits -10 to 10; factors of `multiply` 2^-5 to
 /// 2^5; of `norm` 2^-6 to 2^4; of `value` 0 to 4; keys s and the powers of two below T; the sink,
-/// the middle, the last four and `random` keys.
+/// the middle, the last four and `random` keys, each another one and none the sink. Usage error for
+/// more of these than a sequence has.
 std::vector<DialValue> default_values(Dial dial, DialForm form, int64_t sink_token, int64_t length,
                                       int64_t random, uint64_t seed);
 /// Numbers, or of a mask `sink`, `middle`, `last-four`, `random` and keys. User error of topic

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "lab/measure/measure.h"
 #include "models/transformer.h"
@@ -315,6 +316,15 @@ TEST(Dial, Errors) {
             "[dial] the mass dial is given no value. Name some, or leave --values out.");
   EXPECT_EQ(parsed({"12"}, Dial::position),
             "[dial] '12' is no value of the position dial, which needs a key from 0 to 11.");
+  EXPECT_EQ(
+      test::error_of([] { default_values(Dial::mask, DialForm::logit, 0, kLength, kLength, 1); }),
+      "[dial] 12 random keys are asked for, but a sequence has 11 beside the sink.");
+  std::set<int64_t> drawn;
+  for (const DialValue& value :
+       parse_values({"random"}, Dial::mask, DialForm::logit, 3, kLength, kLength - 1, 1))
+    drawn.insert(value.keys.at(0));
+  EXPECT_EQ(drawn.size(), 11u);
+  EXPECT_FALSE(drawn.contains(3));
   EXPECT_EQ(parsed({"first"}, Dial::mask),
             "[dial] 'first' is no value of the mask dial, which needs sink, middle, last-four, "
             "random or a key from 0 to 11.");

@@ -64,7 +64,7 @@ void ExperimentOptions::check(const OptionTable& table, UsageProblems& problems)
 }
 
 Experiment Experiment::open(const std::string& topic, const ExperimentOptions& options,
-                            const std::function<void(int64_t, UsageProblems&)>& limits) {
+                            const Limits& limits) {
   const std::string& model = options.checkpoint.model;
   const bool own_data = options.input.tokens.empty() && options.input.text.text.empty();
   std::shared_ptr<const Checkpoint> checkpoint;
@@ -107,7 +107,10 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
     provenance.input_kind = "data of the run";
     experiment.batch = batch_of_run(*config, *data);
   });
-  if (experiment.batch.length > 0) limits(experiment.batch.length, problems);
+  // A text that cannot be read still has a length.
+  int64_t length = experiment.batch.length;
+  if (length == 0 && !own_data && !options.input.is_shaped()) length = options.input.length;
+  if (length > 0 && experiment.source.build) limits(experiment.source.sizes, length, problems);
   problems.raise();
   if (input) input->print_tokens();
   const TokenBatch& batch = experiment.batch;

@@ -28,10 +28,12 @@ struct Experiment {
   TokenBatch batch;
   std::string provenance;  ///< for its record
 
-  /// `topic` is the command; errors are usage errors of it, all at once. `limits` are checked
-  /// against the length of sequences, once it is known.
+  /// What only the model and the length of sequences tell of the other options.
+  using Limits = std::function<void(const MeasuredModel&, int64_t length, UsageProblems&)>;
+  /// `topic` is the command; errors are usage errors of it, all at once, before anything is
+  /// computed.
   static Experiment open(const std::string& topic, const ExperimentOptions& options,
-                         const std::function<void(int64_t length, UsageProblems&)>& limits);
+                         const Limits& limits);
 };
 
 }  // namespace weir

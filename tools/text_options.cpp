@@ -101,7 +101,7 @@ std::vector<std::string> TextOptions::files() const {
   return files;
 }
 
-TextInput::TextInput(const TextOptions& options, const std::string& model) : options_(options) {
+TextInput::TextInput(const TextOptions& options, const std::string& model) : options_(&options) {
   const std::string& what = options.tokenizer.empty() ? model : options.tokenizer;
   tokenizer_ = load_tokenizer(what);
   tokens_ = choose_text_tokens(*tokenizer_, what, options.wishes());
@@ -114,7 +114,7 @@ void TextInput::need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabul
   user_error("text",
              "the tokenizer ({}) gives the id {} ('{}'), but the model has a vocabulary of {}. {}.",
              tokenizer_->description(), id, printable_token(*tokenizer_, id), vocabulary,
-             options_.tokenizer.empty()
+             options_->tokenizer.empty()
                  ? "Give the tokenizer that the model was trained with (--tokenizer)"
                  : "Give the tokenizer that the model was trained with, or leave --tokenizer out "
                    "where the model has its own");
@@ -126,7 +126,7 @@ void TextInput::print_tokens() const {
 }
 
 EncodedText TextInput::encode(int64_t vocabulary, size_t wanted) const {
-  const TextSource source(options_.files(), options_.key);
+  const TextSource source(options_->files(), options_->key);
   EncodedText text = encode_text(source, *tokenizer_, tokens_, wanted);
   need_vocabulary(text.ids, vocabulary);
   if (const std::string note = changed_note(text); !note.empty()) log_warning("{}", note);

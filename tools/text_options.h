@@ -56,7 +56,7 @@ class TextInput {
  private:
   void need_vocabulary(const std::vector<int32_t>& ids, int64_t vocabulary) const;
 
-  const TextOptions& options_;
+  const TextOptions* options_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TextTokens tokens_;
 };

@@ -12,6 +12,8 @@ std::string_view measure_template();  ///< page/measure.html
 std::string_view measure_script();    ///< page/measure.js
 std::string_view check_template();    ///< page/check.html
 std::string_view check_script();      ///< page/check.js
+std::string_view dial_template();     ///< page/dial.html
+std::string_view dial_script();       ///< page/dial.js
 std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

@@ -7,8 +7,10 @@
 #include <fstream>
 #include <regex>
 
+#include "lab/report/dial_report.h"
 #include "lab/report/measure_report.h"
 #include "lab/report/report.h"
+#include "lab/report/sample_dial.h"
 #include "lab/report/sample_run.h"
 #include "testing/browser.h"
 
@@ -72,7 +74,7 @@ class Page : public testing::TestWithParam<const char*> {
   bool is_measurement() const { return std::string(GetParam()).starts_with("measure"); }
   bool has_one_layer() const { return std::string(GetParam()).ends_with("one-layer"); }
 
-  void write_page() const {
+  virtual void write_page() const {
     if (is_measurement()) {
       write_measure_report(html_.string(), measurement());
     } else {
@@ -269,6 +271,33 @@ TEST_P(Page, IsSeenPrintedSavedAndReadWhole) {
   cards_name_the_column_of_each_number();
   EXPECT_THAT(browser_->uncaught(), IsEmpty());
 }
+
+// The same boxes, words and sheets for the report of a dial, whose panels are fewer.
+class DialPageLooks : public Page {
+ protected:
+  void write_page() const override {
+    const std::string dial = GetParam();
+    const int64_t layers = dial == "position" ? 1 : 12;
+    write_dial_report(html_.string(), test::sample_dial(dial, layers, 4).dump(), "weir dial");
+  }
+};
+
+TEST_P(DialPageLooks, IsSeenPrintedAndReadWhole) {
+  open(1300, 900);
+  boxes_are_right("desk");
+  const json figures = browser_->evaluate(
+      checked("all('.plot').map((e) => [e.getAttribute('role'), e.getAttribute('aria-label')])"));
+  ASSERT_GT(figures.size(), 1u);
+  for (const json& figure : figures)
+    EXPECT_THAT(figure[1].get<std::string>(), Not(HasSubstr("undefined")));
+  it_is_printed_whole();
+  open(390, 844, true);
+  boxes_are_right("phone");
+  EXPECT_THAT(browser_->uncaught(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
+                         testing::Values("mass", "norm", "value", "position", "mask"));
 
 INSTANTIATE_TEST_SUITE_P(Reports, Page,
                          testing::Values("train-one-layer", "train-deep", "measure-one-layer",

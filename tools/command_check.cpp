@@ -21,8 +21,9 @@ struct CheckArguments {
 };
 
 int run_check(const CheckArguments& options) {
-  const Experiment experiment =
-      Experiment::open("check", options.experiment, [&](int64_t length, UsageProblems& problems) {
+  const Experiment experiment = Experiment::open(
+      "check", options.experiment,
+      [&](const MeasuredModel&, int64_t length, UsageProblems& problems) {
         if (options.sink >= length)
           problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
                                    options.sink, length - 1));

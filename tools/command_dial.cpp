@@ -11,8 +11,7 @@
 #include "lab/report/dial_report.h"
 #include "support/text.h"
 #include "support/usage_error.h"
-#include "tools/batch_options.h"
-#include "tools/checkpoint_options.h"
+#include "tools/experiment_model.h"
 #include "tools/outputs.h"
 #include "tools/paths.h"
 #include "tools/standard_output.h"
@@ -23,8 +22,7 @@ namespace {
 constexpr const char* kAutoSink = "auto";
 
 struct DialArguments {
-  CheckpointOptions checkpoint;
-  BatchOptions input;
+  ExperimentOptions experiment;
   std::string dial, form, branch = "attn", values, upstream = "both", sink = "0", json, report;
   std::vector<int64_t> layers, heads;
   int64_t random = 4;
@@ -99,7 +97,7 @@ void read_values(const DialArguments& options, int64_t length, DialTask& task,
 // What must hold between the options.
 void check_options(const DialArguments& options, const OptionTable& table, Option& report_row,
                    UsageProblems& problems) {
-  options.input.check(table, problems);
+  options.experiment.check(table, problems);
   if (table.refused("--dial") || options.dial.empty()) return;
   const Dial dial = dial_of(options);
   const std::vector<DialForm> forms = forms_of(dial);
@@ -150,41 +148,26 @@ void print_dial_plan(const Dialler& dialler, int64_t batch) {
 }
 
 int run_dial(const DialArguments& options) {
-  std::shared_ptr<const Checkpoint> checkpoint;
-  std::optional<TextInput> input;
-  UsageProblems opening("dial");
-  opening.collect([&] { checkpoint = options.checkpoint.open(); });
-  opening.collect([&] { input = options.input.open(options.checkpoint.model); });
-  opening.raise();
-  const ModelSource source = checkpoint_source(checkpoint);
   DialTask task{.layers = options.layers,
                 .heads = options.heads,
                 .upstream = upstream_of(options.upstream),
                 .confidence = options.confidence,
                 .seed = options.seed,
-                .run = options.checkpoint.run_settings()};
+                .run = options.experiment.checkpoint.run_settings()};
   task.branch = branch_of(options.branch);
-  TokenBatch batch;
-  Provenance provenance = options.checkpoint.provenance(*checkpoint);
-  // What only the checkpoint and the batch can tell, still before anything is computed.
-  UsageProblems problems("dial");
-  problems.collect([&] { task.options = options.checkpoint.compile_options(*checkpoint); });
-  const auto check = [&](int64_t length) {
-    UsageProblems values("dial");
-    read_values(options, length, task, values);
-    problems.collect([&] { values.raise(); });
-    if (values.empty()) problems.collect([&] { check_dial(task, source.sizes, length); });
-  };
-  if (!options.input.is_shaped()) check(options.input.length);  // text may be long
-  problems.collect(
-      [&] { batch = options.input.read(checkpoint->config().vocabulary, input, provenance); });
-  if (options.input.is_shaped() && batch.length > 0) check(batch.length);
-  problems.raise();
-  if (input) input->print_tokens();
-  task.provenance =
-      provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
-  fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", printable(source.sizes.name),
-             source.sizes.layers, source.sizes.heads, batch.batch, batch.length);
+  const Experiment experiment =
+      Experiment::open("dial", options.experiment,
+                       [&](const MeasuredModel& sizes, int64_t length, UsageProblems& problems) {
+                         UsageProblems values("dial");
+                         read_values(options, length, task, values);
+                         problems.collect([&] { values.raise(); });
+                         if (values.empty())
+                           problems.collect([&] { check_dial(task, sizes, length); });
+                       });
+  const ModelSource& source = experiment.source;
+  const TokenBatch& batch = experiment.batch;
+  task.options = experiment.options;
+  task.provenance = experiment.provenance;
   if (options.sink == kAutoSink) {
     task.sink_token = heaviest_key(source, batch, {.options = task.options, .run = task.run});
     fmt::print("The key with the largest mean mass is token {}.\n", task.sink_token);
@@ -232,7 +215,7 @@ void add_dial(Commands& commands) {
   auto options = std::make_shared<DialArguments>();
   OptionTable& table = add_command(
       commands, "dial", "turn an assumed cause of gradient sinks up and down in a checkpoint");
-  options->checkpoint.add_to(table);
+  options->experiment.checkpoint.add_to(table);
   table
       .add("--dial", &options->dial, one_of({"mass", "norm", "value", "position", "mask"}),
            "what is turned: attention on the sink; the norm of its residual stream; its value "
@@ -266,7 +249,7 @@ void add_dial(Commands& commands) {
       .add("--confidence", &options->confidence, within(0.5, 0.9999),
            "of the interval of a fitted exponent")
       .with_default();
-  options->input.add_to(table);
+  options->experiment.input.add_to(table);
   table.add("--json", &options->json, record_file("weir.dial"),
             "write the record weir.dial/1 here");
   Option& report = table.add("--report", &options->report, report_file(),

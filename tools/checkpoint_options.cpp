@@ -99,9 +99,9 @@ void print_plan(const ModelRun& run) {
   std::fflush(stdout);
 }
 
-int finite_status(const ModelRun& run, const std::string& topic) {
-  if (!run.not_finite()) return 0;
-  print_error(fmt::format("[{}] {}.", topic, to_string(*run.not_finite())));
+int finite_status(const std::optional<NotFinite>& found, const std::string& topic) {
+  if (!found) return 0;
+  print_error(fmt::format("[{}] {}.", topic, to_string(*found)));
   return 1;
 }
 

@@ -39,8 +39,8 @@ void add_text(Provenance& provenance, const TextOptions& options, const TextInpu
 
 /// What the run will take and how the batch is cut, before it runs; then what was compiled.
 void print_plan(const ModelRun& run);
-/// 0, or 1 where the run has met a value that is not finite, which is told as an error of `topic`.
-int finite_status(const ModelRun& run, const std::string& topic);
+/// 0, or 1 where a run has met a value that is not finite, which is told as an error of `topic`.
+int finite_status(const std::optional<NotFinite>& found, const std::string& topic);
 /// Times, and peak memory against what was stated.
 void print_costs(const ModelRun& run, double load_seconds, double run_seconds, int64_t tokens);
 

@@ -42,7 +42,7 @@ int run_check(const CheckArguments& options) {
     fmt::print("\n{}", check_table(outcome.record));
     print_costs(checker.run(), outcome.load_seconds, outcome.run_seconds,
                 batch.batch * batch.length);
-    not_finite = finite_status(checker.run(), "check");
+    not_finite = finite_status(checker.run().not_finite(), "check");
   }
   if (!options.json.empty()) {
     write_file(options.json, outcome.record + "\n");

@@ -177,10 +177,12 @@ int run_dial(const DialArguments& options) {
   }
   std::string record;
   DialResult result;
+  int status = 0;
   {
     Dialler dialler(source, batch, task);
     print_dial_plan(dialler, batch.batch);
     result = dialler.run();
+    status = finite_status(dialler.not_finite(), "dial");
     record = dial_record(source.sizes, batch, dialler.task(), result);
     fmt::print("\n{}", dial_table(record));
     fmt::print("load {:.2f} s, run {:.1f} s", result.load_seconds, result.run_seconds);
@@ -199,7 +201,6 @@ int run_dial(const DialArguments& options) {
     fmt::print("Report: {}\n",
                printable(std::filesystem::absolute(report).lexically_normal().string()));
   }
-  int status = 0;
   for (const DialCheck& one : result.checks)
     if (!one.holds) {
       print_error(fmt::format("[dial] {} does not hold at {}: {} where at most {} is allowed.",

@@ -219,7 +219,7 @@ int run_measure(const MeasureArguments& options) {
     print_costs(measurer.run(), result.load_seconds, result.run_seconds,
                 batch.batch * batch.length);
     if (profile) profile->write(options.profile, result.run_seconds);
-    not_finite = finite_status(measurer.run(), "measure");
+    not_finite = finite_status(measurer.run().not_finite(), "measure");
   }
   if (!options.json.empty()) {
     write_file(options.json, result.record + "\n");

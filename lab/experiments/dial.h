@@ -154,6 +154,8 @@ class Dialler {
   const MemoryPeak& memory() const;
   CompileReport compile_report() const;
   int64_t rows() const;  ///< sequences of a part
+  /// What was not finite first; nothing unless RunSettings::check_finite.
+  const std::optional<NotFinite>& not_finite() const;
   DialResult run();
 
  private:

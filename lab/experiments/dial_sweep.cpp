@@ -323,6 +323,9 @@ const DialTask& Dialler::task() const { return experiment_->task(); }
 const MemoryPeak& Dialler::memory() const { return experiment_->programs().memory(); }
 CompileReport Dialler::compile_report() const { return experiment_->programs().compile_report(); }
 int64_t Dialler::rows() const { return experiment_->programs().rows(); }
+const std::optional<NotFinite>& Dialler::not_finite() const {
+  return experiment_->programs().not_finite();
+}
 DialResult Dialler::run() { return experiment_->run(); }
 
 }  // namespace weir

@@ -100,6 +100,11 @@ const MemoryPeak& ProgramSet::memory() const {
   return runner_ ? runner_->memory() : none;
 }
 
+const std::optional<NotFinite>& ProgramSet::not_finite() const {
+  static const std::optional<NotFinite> none;
+  return finite_ ? finite_->first() : none;
+}
+
 CompileReport ProgramSet::compile_report() const {
   return runner_ ? runner_->programs().report() : CompileReport{};
 }
@@ -125,6 +130,10 @@ void ProgramSet::load(const std::vector<Parameter>& parameters,
     }
   } else {
     runner_->load();
+    if (settings_.check_finite) {
+      finite_.emplace(runner_->programs());
+      runner_->set_kernel_sink(finite_->sink());
+    }
     Session& session = runner_->session();
     const std::vector<std::string> there = session.names();
     std::erase_if(states, [&](const auto& state) {

@@ -4,6 +4,7 @@
 // into memory; whoever runs the programs goes through the parts.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,8 @@ class ProgramSet {
   const MemoryPeak& memory() const;
   CompileReport compile_report() const;
   bool interpreted() const { return settings_.interpret; }
+  /// What was not finite first in all runs; nothing unless RunSettings::check_finite.
+  const std::optional<NotFinite>& not_finite() const;
 
   /// Takes memory and reads the weights, with the states that `graph` has beside them.
   void load(const std::vector<Parameter>& parameters, const std::vector<AddedState>& added);
@@ -74,6 +77,7 @@ class ProgramSet {
   std::vector<bool> has_loss_;
   std::vector<GraphPtr> instrumented_;  // of the interpreter
   std::unique_ptr<BatchRunner> runner_;
+  std::optional<FiniteCheck> finite_;
   Tensors weights_;  // of the interpreter
 };
 

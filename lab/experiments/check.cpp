@@ -16,10 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 Json place_json(const CheckPlace& place, IdentityKind kind) {
   Json json = {{"sequence", place.sequence},
                {"head", place.head},

@@ -18,10 +18,6 @@
 namespace weir {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // One sequence of the model, with the rewrites.
 GraphPtr rewritten(const ModelSource& source, int64_t length, CompileOptions options) {
   options.probes.clear();

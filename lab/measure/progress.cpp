@@ -81,6 +81,10 @@ void Activity::at(int64_t done, int64_t of) {
   show(fmt::format(" {} of {}, {} left", done, of, duration_text(left)));
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 std::string duration_text(double seconds) {
   const auto all = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
   const int64_t hours = all / 3600, minutes = all / 60 % 60;

@@ -47,6 +47,7 @@ class Activity {
   std::chrono::steady_clock::time_point start_, shown_;
 };
 
+double seconds_since(std::chrono::steady_clock::time_point start);
 /// "0:07", "1:02:03".
 std::string duration_text(double seconds);
 

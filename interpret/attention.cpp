@@ -21,9 +21,12 @@ struct Arithmetic {
   double mul(double x, double y) const { return x * y; }
   double div(double x, double y) const { return x / y; }
   double maximum(double x, double y) const { return std::max(x, y); }
+  double abs(double x) const { return std::abs(x); }
   double exp(double x) const { return std::exp(x); }
   double log(double x) const { return std::log(x); }
   double log1p(double x) const { return std::log1p(x); }
+  double sigmoid(double x) const { return 1 / (1 + std::exp(-x)); }
+  double full(double value, double) const { return value; }
   double eq(double x, double y) const { return x == y ? 1 : 0; }
   double le(double x, double y) const { return x <= y ? 1 : 0; }
   double gt(double x, double y) const { return x > y ? 1 : 0; }
@@ -34,6 +37,13 @@ constexpr Arithmetic kMath;
 using Normalizer = NormalizerDefinition<Arithmetic, double>;
 using Row = NormalizerRow<double>;
 
+// From what an attention handed on of a row, whose numbers lie `stride` behind each other.
+Row row_at(const double* of_row, int64_t stride, const NormalizerInfo& info,
+           const ScoreTransform& transform) {
+  return {of_row[0], of_row[stride], of_row[info.sums * stride],
+          of_row[(info.row_numbers() - 1) * stride], transform.difference_scale};
+}
+
 // Sizes of one attention and the places of its heads. Query head h reads key head h / (H / G).
 class Heads {
  public:
@@ -43,7 +53,8 @@ class Heads {
         k_(call.in(1)),
         transform_(score_transform(attrs_)),
         normalizer_(define_normalizer<Arithmetic, double>(normalizer_of(attrs_))),
-        numbers_(info(normalizer_of(attrs_)).row_numbers()) {}
+        info_(info(normalizer_of(attrs_))),
+        numbers_(info_.row_numbers()) {}
 
   int64_t batch() const { return q_.shape()[0]; }
   int64_t queries() const { return q_.shape()[1]; }
@@ -78,19 +89,24 @@ class Heads {
   }
   /// Where (b, h) starts in a [B,H,T] or [B,H,S] tensor.
   int64_t row(int64_t b, int64_t h) const { return (b * heads() + h) * queries(); }
-  /// Of row t of (b, h) in a [B,H,2 or 3,T] tensor of row statistics: its first number; the others
-  /// lie queries() behind each other.
+  /// Of row t of (b, h) in a [B,H,2 or more,T] tensor of row statistics: its first number; the
+  /// others lie queries() behind each other.
   int64_t numbers(int64_t b, int64_t h, int64_t t) const { return numbers_ * row(b, h) + t; }
   Row row_of(const HostTensor& rows, int64_t b, int64_t h, int64_t t) const {
-    const double* of_row = &rows.data[numbers(b, h, t)];
-    return {of_row[0], of_row[queries()], of_row[(numbers_ - 1) * queries()],
-            transform_.difference_scale};
+    return row_at(&rows.data[numbers(b, h, t)], queries(), info_, transform_);
   }
   void store_row(HostTensor& rows, int64_t b, int64_t h, int64_t t, const Row& row) const {
     double* of_row = &rows.data[numbers(b, h, t)];
     of_row[0] = row.reference;
     of_row[queries()] = row.terms;
-    if (numbers_ == 3) of_row[2 * queries()] = row.numerators;
+    if (info_.sums == 2) of_row[2 * queries()] = row.numerators;
+    if (info_.extra != RowExtra::none) of_row[(numbers_ - 1) * queries()] = row.extra;
+  }
+  /// A row before its scores are summed, given the largest of them.
+  Row start(int64_t t, double largest) const {
+    const auto keys = static_cast<double>(visible(t));
+    const double scale = transform_.difference_scale;
+    return {normalizer_->reference(kMath, largest, keys, scale), 0, 0, keys, scale};
   }
   int64_t column(int64_t b, int64_t h) const { return (b * heads() + h) * keys(); }
 
@@ -136,7 +152,7 @@ class Heads {
       const Row row = row_of(rows, b, h, t);
       for (int64_t j = 0; j < visible(t); ++j)
         ds(t, j) = normalizer_->score_gradient(
-            kMath, {a(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
+            kMath, {a(t, j), s(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
     }
     return ds;
   }
@@ -161,6 +177,7 @@ class Heads {
   const HostTensor &q_, &k_;
   ScoreTransform transform_;
   std::unique_ptr<const Normalizer> normalizer_;
+  const NormalizerInfo& info_;
   int numbers_;
 };
 
@@ -173,8 +190,7 @@ Results attention(const Call& call) {
     const Matrix scores = heads.scores(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
       const Eigen::VectorXd seen = scores.row(t).head(heads.visible(t));
-      Row row{heads.normalizer().reference(kMath, seen.maxCoeff()), 0, 0,
-              heads.transform().difference_scale};
+      Row row = heads.start(t, seen.maxCoeff());
       for (double score : seen) {
         const double difference = heads.difference(score, row.reference);
         const double numerator = heads.normalizer().numerator(kMath, difference, row);
@@ -193,13 +209,13 @@ Results attention_lse(const Call& call) {
   const HostTensor& rows = call.in(0);
   HostTensor lse = zeros(call.type());
   const auto normalizer = define_normalizer<Arithmetic, double>(normalizer_of(call.attrs()));
-  const double scale = score_transform(call.attrs()).difference_scale;
   const int64_t numbers = rows.shape()[2], queries = rows.shape()[3];
   for (int64_t h = 0; h < rows.shape()[0] * rows.shape()[1]; ++h)
     for (int64_t t = 0; t < queries; ++t) {
       const double* of_row = &rows.data[numbers * h * queries + t];
       lse.data[h * queries + t] = normalizer->log_divisor(
-          kMath, {of_row[0], of_row[queries], of_row[(numbers - 1) * queries], scale});
+          kMath, row_at(of_row, queries, info(normalizer_of(call.attrs())),
+                        score_transform(call.attrs())));
     }
   return results(std::move(lse));
 }

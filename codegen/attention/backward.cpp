@@ -185,7 +185,7 @@ class BackwardSweep {
       Emitted* share = w.weight;
       if (p_.divides) share = divided(task_.by_row(at_.share_factors, in_task, lanes), at_.shares);
       statistics_.add(statistics, share,
-                      statistics_.log2_share(w.score, w.reference, in_task, lanes, mask));
+                      statistics_.log2_share(share, w.score, w.reference, in_task, mask));
       if (!use_.gradients()) continue;
       Emitted* delta = task_.by_row(at_.deltas, in_task, lanes);
       Emitted* grad = task_.memory.load_scratch(at_.score_grads, at, lanes);

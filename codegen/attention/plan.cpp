@@ -51,6 +51,8 @@ AttentionPlan common_plan(const Graph& region, const Node& node, const Target& t
   plan.key_block = node.attrs.get_int("key_block");
   plan.transform = score_transform(node.attrs);
   plan.row_numbers = info(normalizer).row_numbers();
+  plan.sums = info(normalizer).sums;
+  plan.extra = info(normalizer).extra;
   plan.normalizer = make_normalizer_code(normalizer, plan.transform.difference_scale);
   for (int32_t input : region.inputs())
     plan.elements.push_back(storage_of(region.node(input).types[0].dtype));
@@ -171,6 +173,13 @@ BackwardScratch backward_scratch(const BackwardPlan& p, ScratchParts& parts) {
 }  // namespace
 
 int64_t whole_vectors(int64_t count, int lanes) { return (count + lanes - 1) / lanes * lanes; }
+
+RowState AttentionPlan::row_state(const std::function<llvm::Value*(int i)>& number) const {
+  RowState row{number(0), {}};
+  for (int i = 1; i <= sums; ++i) row.sums.push_back(number(i));
+  if (extra != RowExtra::none) row.extra = number(row_numbers - 1);
+  return row;
+}
 
 int64_t BackwardPlan::register_blocks() const {
   const int64_t of_scores = query_rows / score_tile.rows;

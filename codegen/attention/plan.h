@@ -3,6 +3,7 @@
 // scratch memory, and which results are wanted. Plans are values; emission does not change them.
 //
 // What lies in scratch memory is f32; its offsets and strides count elements.
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,12 +22,16 @@ struct AttentionPlan {
   int64_t key_block = 0;        ///< keys between two rescalings
   ScoreTransform transform = {};
   int row_numbers = 0;  ///< that `rows` holds of a row of scores
+  int sums = 0;         ///< of them, behind the reference
+  RowExtra extra = RowExtra::none;
   std::shared_ptr<const NormalizerCode> normalizer = nullptr;
   std::vector<Storage> elements = {};  ///< of the buffers, as they are stored
   int lanes = 1;
   int64_t tiles = 0, scratch_bytes = 0;
 
   int64_t group() const { return H / G; }
+  /// Of a row whose i-th number `number` gives.
+  RowState row_state(const std::function<llvm::Value*(int i)>& number) const;
   bool causal() const { return transform.causal; }
 };
 

@@ -39,12 +39,18 @@ AttentionStatistics::RowAccumulators AttentionStatistics::start_row() const {
   return {e_.f32(0, p_.lanes), e_.i32(0, p_.lanes)};
 }
 
-Emitted* AttentionStatistics::log2_share(Emitted* score, Emitted* reference, Emitted* in_task,
-                                         int lanes, Emitted* mask) const {
+Emitted* AttentionStatistics::log2_share(Emitted* share, Emitted* score, Emitted* reference,
+                                         Emitted* in_task, Emitted* mask) const {
+  const int lanes = Emitter::lanes_of(share);
   Emitted* zero = e_.f32(0, lanes);
   if (use_.entropy < 0) return zero;
-  Emitted* log2 = e_.ir().CreateFSub(p_.normalizer->log2_numerator(e_, score, reference),
-                                     task_.by_row(task_.at.row_logs, in_task, lanes));
+  Emitted* log2 = p_.normalizer->log2_numerator(e_, score, reference);
+  if (!log2) {
+    Emitted* least = e_.f32(0x1p-126, lanes);
+    Emitted* bounded = e_.select(e_.ir().CreateFCmpOLT(share, least), least, share);
+    return e_.ir().CreateFMul(emit_log(e_, bounded), e_.f32(kLog2E, lanes));
+  }
+  log2 = e_.ir().CreateFSub(log2, task_.by_row(task_.at.row_logs, in_task, lanes));
   return mask ? e_.select(mask, log2, zero) : log2;
 }
 

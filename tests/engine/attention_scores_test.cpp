@@ -150,14 +150,20 @@ class Eager {
       const int64_t seen = s_.causal ? t + 1 : T;
       float* row = &a[t * T];
       for (int64_t j = 0; j < seen; ++j) row[j] = chain(d, q + t * d, 1, k + j * d, 1) * scale;
-      weigh(row, seen);
+      const std::vector<float> scores(row, row + seen);
+      const std::vector<float> slope = weigh(row, seen);
       for (int64_t j = 0; j < seen; ++j) ds[t * T + j] = chain(d, dout + t * d, 1, v + j * d, 1);
       statistics(row, seen, t, all);
       std::vector<float> product(seen);
       for (int64_t j = 0; j < seen; ++j) product[j] = ds[t * T + j] * row[j];
       const float delta = sum(product);
-      for (int64_t j = 0; j < seen; ++j) unit(t, j, row[j], q, k, v, dout, all);
-      for (int64_t j = 0; j < seen; ++j) ds[t * T + j] = row[j] * (ds[t * T + j] - delta) * scale;
+      for (int64_t j = 0; j < seen; ++j) unit(t, j, slope[j], q, k, v, dout, all);
+      for (int64_t j = 0; j < seen; ++j) {
+        float& gradient = ds[t * T + j];
+        gradient = slope[j] * (gradient_or_zero(gradient, scores[j]) -
+                               delta_that_counts(delta, scores[j])) *
+                   scale;
+      }
     }
     for (int64_t t = 0; t < T; ++t)
       for (int64_t c = 0; c < d; ++c) {
@@ -200,7 +206,68 @@ class Eager {
       all["unit dk"][j * s_.d + c] += of_score * std::abs(q[t * s_.d + c]);
     }
   }
-  void weigh(float* row, int64_t seen) const {
+  // dL/dweight and delta as they enter the gradient of a score.
+  float gradient_or_zero(float gradient, float score) const {
+    const bool cuts =
+        normalizer_ == AttentionNormalizer::softpick || normalizer_ == AttentionNormalizer::relu;
+    return cuts && !(score > 0) ? 0 : gradient;
+  }
+  float delta_that_counts(float delta, float score) const {
+    switch (normalizer_) {
+      case AttentionNormalizer::softmax:
+      case AttentionNormalizer::softmax_1:
+        return delta;
+      case AttentionNormalizer::softpick:
+        return score > 0 ? delta : score < 0 ? -delta : 0;
+      case AttentionNormalizer::relu:
+      case AttentionNormalizer::sigmoid:
+        return 0;
+    }
+    return 0;
+  }
+  // Scores to weights; returns what their gradients are multiplied by.
+  std::vector<float> weigh(float* row, int64_t seen) const {
+    const auto keys = static_cast<float>(seen);
+    std::vector<float> slope;
+    switch (normalizer_) {
+      case AttentionNormalizer::softmax:
+      case AttentionNormalizer::softmax_1:
+        weigh_softmax(row, seen);
+        slope.assign(row, row + seen);
+        break;
+      case AttentionNormalizer::softpick:
+        slope = weigh_softpick(row, seen);
+        break;
+      case AttentionNormalizer::relu:
+        for (int64_t j = 0; j < seen; ++j) row[j] = std::max(row[j], 0.0f) / keys;
+        slope.assign(seen, 1 / keys);
+        break;
+      case AttentionNormalizer::sigmoid:
+        for (int64_t j = 0; j < seen; ++j) {
+          row[j] = 1 / (1 + std::exp(std::log(keys) - row[j]));
+          slope.push_back(row[j] * (1 - row[j]));
+        }
+        break;
+    }
+    return slope;
+  }
+  static std::vector<float> weigh_softpick(float* row, int64_t seen) {
+    float largest = 0;
+    for (int64_t j = 0; j < seen; ++j) largest = std::max(largest, row[j]);
+    std::vector<float> slope, terms;
+    const float zero = std::exp(-largest);
+    for (int64_t j = 0; j < seen; ++j) {
+      slope.push_back(std::exp(row[j] - largest));
+      terms.push_back(std::abs(slope.back() - zero));
+    }
+    const float divisor = sum(terms) + 1e-8f * zero;
+    for (int64_t j = 0; j < seen; ++j) {
+      row[j] = std::max(slope[j] - zero, 0.0f) / divisor;
+      slope[j] /= divisor;
+    }
+    return slope;
+  }
+  void weigh_softmax(float* row, int64_t seen) const {
     const bool one_more = normalizer_ == AttentionNormalizer::softmax_1;
     float largest = one_more ? 0 : -kFloatInfinity;
     for (int64_t j = 0; j < seen; ++j) largest = std::max(largest, row[j]);
@@ -214,8 +281,8 @@ class Eager {
     std::vector<float> share(row, row + seen), information;
     const float row_sum = sum(share);
     all["row_sum"][t] = row_sum;
-    if (normalizer_ == AttentionNormalizer::softmax_1)
-      for (float& x : share) x /= row_sum;
+    if (!info(normalizer_).rows_sum_to_one)
+      for (float& x : share) x = row_sum == 0 ? 0 : x / row_sum;
     for (int64_t j = 0; j < seen; ++j) {
       all["mass"][j] = static_cast<float>(all["mass"][j] + share[j]);
       all["square"][j] = static_cast<float>(all["square"][j] + share[j] * share[j]);
@@ -272,6 +339,10 @@ class Comparison {
     for (int64_t set = 0; set < s_.sets; ++set) {
       Random random(seed, static_cast<uint64_t>(set));
       kinds.push_back(static_cast<Kind>(random.below(static_cast<uint64_t>(Kind::count))));
+      // A score that is flushed to zero has no sign, on which all depends.
+      const bool by_sign =
+          normalizer_ == AttentionNormalizer::softpick || normalizer_ == AttentionNormalizer::relu;
+      if (by_sign && kinds.back() == Kind::denormal) kinds.back() = Kind::normal;
       const Rows rows = make_scores(kinds.back(), s_, random);
       const int64_t place = set * s_.T * s_.d;
       std::copy(rows.q.begin(), rows.q.end(), inputs["q"].data.begin() + place);
@@ -379,8 +450,11 @@ TEST_P(AttentionScores, OfEverySizeAreAsGoodAsEagerF32) {
     for (const auto& [name, of_shape] : comparison.worst())
       if (of_shape.ratio > worst[name].ratio) worst[name] = of_shape;
   }
+  // Softpick's numerators are differences of exponentials, which the kernels have to 1 unit in the
+  // last place, std::exp to half a one.
+  const double most = GetParam() == AttentionNormalizer::softpick ? 8 : 4;
   for (const auto& [name, of_all] : worst) {
-    EXPECT_LE(of_all.ratio, 4) << name << ": " << of_all.where;
+    EXPECT_LE(of_all.ratio, most) << name << ": " << of_all.where;
     if (wanted)
       fmt::print("{} {:8} worst {:5.2f}, {} sets above 4 by eager alone  {}\n",
                  normalizer_name(GetParam()), name, of_all.ratio, beyond[name], of_all.where);

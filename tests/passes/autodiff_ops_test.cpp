@@ -120,8 +120,8 @@ std::vector<Sample> samples_of(Op op) {
           {{q}, {{"base", 100.0}, {"factor", 3.0}}},
           {{q},
            {{"base", 100.0}, {"factor", 8.0}, {"begin", 0.0}, {"end", 1.5}, {"amplitude", 1.25}}}};
-    case Op::attention:
-      return {{{q, q, q}, {{"causal", true}, {"scale", 0.4}}},
+    case Op::attention: {
+      std::vector<Sample> all = {{{q, q, q}, {{"causal", true}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}}},
               {{q, keys, keys}, {{"causal", false}, {"scale", 0.4}}},
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"normalizer", "softmax-1"}}},
@@ -129,6 +129,14 @@ std::vector<Sample> samples_of(Op op) {
               {{q, kv, kv}, {{"causal", true}, {"scale", 0.4}, {"cap", 0.3}}},
               {{q, keys, keys},
                {{"causal", false}, {"scale", -2.0}, {"cap", 1.5}, {"normalizer", "softmax-1"}}}};
+      for (const char* normalizer : {"softpick", "relu", "sigmoid"}) {
+        const Attrs attrs{{"causal", true}, {"scale", 0.4}, {"normalizer", normalizer}};
+        Attrs capped{{"causal", false}, {"scale", -2.0}, {"normalizer", normalizer}, {"cap", 1.5}};
+        all.push_back({{q, kv, kv}, attrs});
+        all.push_back({{q, keys, keys}, capped});
+      }
+      return all;
+    }
     case Op::v_scale:
       return {{{kv}, {{"c", 0.7}, {"variant", "full"}}},
               {{kv, f32({2})}, {{"c", 0.7}, {"variant", "full"}}}};

@@ -216,6 +216,25 @@ INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                                          Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 40}));
 
+// Whose weights follow from the sign of a score, or from the score alone: scores of both signs, all
+// negative, and all large.
+std::vector<Case> by_sign() {
+  std::vector<Case> cases;
+  for (AttentionNormalizer normalizer : {AttentionNormalizer::softpick, AttentionNormalizer::relu,
+                                         AttentionNormalizer::sigmoid}) {
+    cases.push_back({1, 1, 1, 1, 2, true, 16, 0, normalizer});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer});
+    cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer});
+    cases.push_back({1, 130, 3, 3, 64, true, 64, 0, normalizer});
+    cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, -30});
+    cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 40});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, -0.4});
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(BySign, Attention, testing::ValuesIn(by_sign()));
+
 // Scores turned round, all equal, or so small that the kernels apply the scale elsewhere.
 std::vector<Case> unusual_scales() {
   std::vector<Case> cases;
@@ -239,6 +258,47 @@ std::vector<Case> capped() {
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Caps, Attention, testing::ValuesIn(capped()));
+
+class AttentionOfAnyNormalizer : public testing::TestWithParam<AttentionNormalizer> {};
+
+// A query whose every score is minus infinity gives nothing, and takes part in no gradient; the
+// others are as they would be without the keys that have such scores.
+TEST_P(AttentionOfAnyNormalizer, RowsWithoutAnyScoreAreZero) {
+  Case c{1, 5, 2, 1, 4, true, 16, 0, GetParam()};
+  Target target = runnable_targets().back();
+  GraphPtr forward = region_of(c, false), backward = region_of(c, true);
+  Tensors inputs = random_inputs(*backward, c);
+  // Products with the first two keys are minus infinity.
+  for (int64_t t = 0; t < c.T; ++t)
+    for (int64_t h = 0; h < c.H; ++h)
+      inputs["q"].data[(t * c.H + h) * c.d] = std::abs(inputs["q"].data[(t * c.H + h) * c.d]);
+  for (int64_t s : {0, 1}) inputs["k"].data[s * c.d] = -std::numeric_limits<double>::infinity();
+  const Tensors want_forward = interpret(*forward, {{"q", inputs.at("q")},
+                                                    {"k", inputs.at("k")},
+                                                    {"v", inputs.at("v")}});
+  Tensors results = compiled(attention_kernel, forward, target)(inputs);
+  expect_close(results.at("a"), want_forward.at("a"), c, "out");
+  for (int64_t i = 0; i < 2 * c.H * c.d; ++i) EXPECT_EQ(results.at("a").data[i], 0) << i;
+  for (const auto& [input, output] : {std::pair{"out", "a"}, {"rows", "b"}})
+    inputs[input].data = results.at(output).data;
+  const Tensors want = interpret(*backward, inputs);
+  results = compiled(attention_backward_kernel, backward, target)(inputs);
+  for (const auto& [name, values] : results) {
+    for (size_t i = 0; i < values.data.size(); ++i) {
+      // Products with a key that is infinite are no numbers, but for its own.
+      if (name == "a" && i % c.d == 0) continue;
+      EXPECT_TRUE(std::isfinite(values.data[i])) << name << " " << i;
+      EXPECT_NEAR(values.data[i], want.at(name).data[i], 1e-5) << name << " " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Normalizers, AttentionOfAnyNormalizer, testing::ValuesIn(all_normalizers()),
+                         [](const auto& p) {
+                           std::string name = normalizer_name(p.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 // Beside the zero that is added every exponential underflows: the head gives nothing and its
 // gradients are zero. What its weights are in relation to each other is still known.

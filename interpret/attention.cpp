@@ -102,11 +102,13 @@ class Heads {
     if (info_.sums == 2) of_row[2 * queries()] = row.numerators;
     if (info_.extra != RowExtra::none) of_row[(numbers_ - 1) * queries()] = row.extra;
   }
-  /// A row before its scores are summed, given the largest of them.
-  Row start(int64_t t, double largest) const {
+  /// A row before its scores are summed, given the largest of them and, where the normaliser takes
+  /// them, the scores of another key.
+  Row start(int64_t b, int64_t h, int64_t t, double largest, const HostTensor* other) const {
     const auto keys = static_cast<double>(visible(t));
     const double scale = transform_.difference_scale;
-    return {normalizer_->reference(kMath, largest, keys, scale), 0, 0, keys, scale};
+    const double extra = other ? other->data[row(b, h) + t] : keys;
+    return {normalizer_->reference(kMath, largest, keys, scale), 0, 0, extra, scale};
   }
   int64_t column(int64_t b, int64_t h) const { return (b * heads() + h) * keys(); }
 
@@ -186,11 +188,12 @@ class Heads {
 Results attention(const Call& call) {
   Heads heads(call);
   HostTensor out = zeros(call.type(0)), rows = zeros(call.type(1));
+  const HostTensor* other = takes_other_score(normalizer_of(call.attrs())) ? &call.in(3) : nullptr;
   heads.each([&](int64_t b, int64_t h) {
     const Matrix scores = heads.scores(b, h);
     for (int64_t t = 0; t < heads.queries(); ++t) {
       const Eigen::VectorXd seen = scores.row(t).head(heads.visible(t));
-      Row row = heads.start(t, seen.maxCoeff());
+      Row row = heads.start(b, h, t, seen.maxCoeff(), other);
       for (double score : seen) {
         const double difference = heads.difference(score, row.reference);
         const double numerator = heads.normalizer().numerator(kMath, difference, row);
@@ -213,9 +216,9 @@ Results attention_lse(const Call& call) {
   for (int64_t h = 0; h < rows.shape()[0] * rows.shape()[1]; ++h)
     for (int64_t t = 0; t < queries; ++t) {
       const double* of_row = &rows.data[numbers * h * queries + t];
-      lse.data[h * queries + t] = normalizer->log_divisor(
-          kMath, row_at(of_row, queries, info(normalizer_of(call.attrs())),
-                        score_transform(call.attrs())));
+      lse.data[h * queries + t] =
+          normalizer->log_divisor(kMath, row_at(of_row, queries, info(normalizer_of(call.attrs())),
+                                                score_transform(call.attrs())));
     }
   return results(std::move(lse));
 }

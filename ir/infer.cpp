@@ -147,6 +147,15 @@ class Inference : PrimitiveTypes {
   }
   std::vector<Type> attention() {
     check_heads();
+    const AttentionNormalizer normalizer = normalizer_of(attrs_);
+    const bool takes_other = takes_other_score(normalizer), has_other = inputs_.size() == 4;
+    if (takes_other && !has_other)
+      fail("the normaliser {} needs a fourth operand, the score of another key {}.",
+           normalizer_name(normalizer), to_string(by_row()));
+    if (has_other && !takes_other)
+      fail("the normaliser {} takes no score of another key, but {} is given.",
+           normalizer_name(normalizer), text(3));
+    if (has_other) need_type(3, by_row(), "score of another key");
     return {in(0), rows_type()};
   }
   Type attention_lse() {

@@ -4,12 +4,12 @@
 //   a[t,s] = numerator(score[t,s]) / divisor[t],  the divisor a function of sum_s term(score[t,s])
 //
 // or of how many keys the query sees. Numerators and terms are taken relative to a reference of the
-// row, as exp(score - reference), so that they stay in range. An attention hands on the reference and the sums of its rows (result `rows`), from
-// which weights are computed again. It does not hand on a combination such as the log-sum-exp
-// reference + log(divisor): beside a score of 10^6 that is rounded to 0.06, and so are the weights
-// computed from it. The difference of score and reference is exact where a weight is not tiny,
-// since both come from the same chain of multiplications and additions and are not scaled yet. So
-// `rows` holds the reference unscaled.
+// row, as exp(score - reference), so that they stay in range. An attention hands on the reference
+// and the sums of its rows (result `rows`), from which weights are computed again. It does not hand
+// on a combination such as the log-sum-exp reference + log(divisor): beside a score of 10^6 that is
+// rounded to 0.06, and so are the weights computed from it. The difference of score and reference
+// is exact where a weight is not tiny, since both come from the same chain of multiplications and
+// additions and are not scaled yet. So `rows` holds the reference unscaled.
 //
 // A further normaliser is a row of normalizers.def, its definition in ir/normalizer_definition.h
 // and its code in codegen/attention/normalizer.cpp: no other file knows one from another.
@@ -34,10 +34,16 @@ namespace weir {
 ///
 /// `relu`: the positive part of a score, divided by the number n of keys that the query sees, which
 /// with a causal mask is its index + 1; the reference is 0. `sigmoid` (Ramapuram et al., arXiv
-/// 2409.04431): sigmoid(s - log n), whose bias makes rows of scores near 0 sum to about one. Their n
-/// is the length of the sequence; here it is the number of keys that the query sees, as for relu,
+/// 2409.04431): sigmoid(s - log n), whose bias makes rows of scores near 0 sum to about one. Their
+/// n is the length of the sequence; here it is the number of keys that the query sees, as for relu,
 /// so that with a causal mask a token does not depend on how many follow. The reference is log n
 /// (not scaled), the divisor 1.
+///
+/// `sink_logit` and `kv_bias` are softmax with one more key, whose score z is an operand of the
+/// attention ([B,H,T], scaled, with no cap) and whose value is zero; the divisor is
+/// sum + exp(z - reference). What z is, passes/attention_normalizer.h says: a learned number of the
+/// head (as gpt-oss has it), or the score of a learned key, whose learned value is then added to
+/// what the attention gives.
 ///
 /// A row whose scores are all minus infinity gets weights of zero, in softmax too.
 enum class AttentionNormalizer : uint8_t {
@@ -51,7 +57,8 @@ inline constexpr double kSoftpickEpsilon = 1e-8;
 /// What a row hands on beside its reference and its sums.
 enum class RowExtra : uint8_t {
   none,
-  keys  ///< how many keys the query sees
+  keys,  ///< how many keys the query sees
+  other  ///< the score of the other key, which the attention takes as its fourth operand
 };
 
 /// The attribute of attention nodes; absent for softmax.
@@ -70,6 +77,8 @@ struct NormalizerInfo {
 };
 
 const NormalizerInfo& info(AttentionNormalizer normalizer);
+/// Whether an attention takes the score of another key, [B,H,T], as its fourth operand.
+inline bool takes_other_score(AttentionNormalizer n) { return info(n).extra == RowExtra::other; }
 inline const char* normalizer_name(AttentionNormalizer n) { return info(n).name; }
 const std::vector<AttentionNormalizer>& all_normalizers();
 /// By name, '_' counting as '-'; a user error that lists the names, nearest first, if it is none.

@@ -89,9 +89,7 @@ class Softmax : public NormalizerDefinition<M, V> {
   V numerator(const M& m, V difference, const Row&) const override { return m.exp(difference); }
   V term(const M&, V numerator, V, const Row&) const override { return numerator; }
   V divisor(const M& m, const Row& row) const override { return not_zero(m, row.terms); }
-  V share_divisor(const M& m, const Row& row) const override {
-    return not_zero(m, row.numerators);
-  }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
   V log_numerator(const M& m, V difference, const Row&) const override {
     return m.maximum(difference, m.scalar(kLeastLog, difference));
   }
@@ -121,6 +119,26 @@ class Softmax1 : public Softmax<M, V> {
   }
 };
 
+// One more key of the score that is a row's extra number.
+template <typename M, typename V>
+class OtherScore : public Softmax<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+
+  V divisor(const M& m, const Row& row) const override {
+    return not_zero(m, m.add(row.terms, m.exp(m.sub(row.extra, scaled(m, row)))));
+  }
+  V log_divisor(const M& m, const Row& row) const override {
+    V reference = scaled(m, row), lse = m.add(reference, m.log(divisor(m, row)));
+    // Beside the other key's exponential a small sum would be lost.
+    V sum = m.mul(row.terms, m.exp(m.sub(reference, row.extra)));
+    return m.select(m.le(reference, row.extra), m.add(row.extra, m.log1p(sum)), lse);
+  }
+
+ private:
+  V scaled(const M& m, const Row& row) const { return m.mul(row.reference, row.scale); }
+};
+
 template <typename M, typename V>
 class Softpick : public NormalizerDefinition<M, V> {
  public:
@@ -142,9 +160,7 @@ class Softpick : public NormalizerDefinition<M, V> {
   V divisor(const M& m, const Row& row) const override {
     return m.add(row.terms, m.mul(of_zero(m, row), kSoftpickEpsilon));
   }
-  V share_divisor(const M& m, const Row& row) const override {
-    return not_zero(m, row.numerators);
-  }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
   V log_numerator(const M& m, V difference, const Row& row) const override {
     return log_or_zero(m, numerator(m, difference, row));
   }
@@ -178,9 +194,7 @@ class Relu : public NormalizerDefinition<M, V> {
   }
   V term(const M&, V numerator, V, const Row&) const override { return numerator; }
   V divisor(const M&, const Row& row) const override { return row.extra; }
-  V share_divisor(const M& m, const Row& row) const override {
-    return not_zero(m, row.numerators);
-  }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
   V log_numerator(const M& m, V difference, const Row& row) const override {
     return log_or_zero(m, numerator(m, difference, row));
   }
@@ -201,14 +215,10 @@ class Sigmoid : public NormalizerDefinition<M, V> {
     return m.full(m.div(m.log(keys), scale), largest);
   }
   double masked_score() const override { return -std::numeric_limits<double>::infinity(); }
-  V numerator(const M& m, V difference, const Row&) const override {
-    return m.sigmoid(difference);
-  }
+  V numerator(const M& m, V difference, const Row&) const override { return m.sigmoid(difference); }
   V term(const M&, V numerator, V, const Row&) const override { return numerator; }
   V divisor(const M& m, const Row& row) const override { return m.scalar(1, row.terms); }
-  V share_divisor(const M& m, const Row& row) const override {
-    return not_zero(m, row.numerators);
-  }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
   V log_numerator(const M& m, V difference, const Row& row) const override {
     return log_or_zero(m, numerator(m, difference, row));
   }

@@ -174,7 +174,8 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
   row.scale = transform.difference_scale;
   row.reference =
       e.frozen(normalizer->reference(math, e.max_last(scores), keys, transform.difference_scale));
-  row.extra = keys;
+  const bool takes_other = numbers_of.extra == RowExtra::other;
+  row.extra = takes_other ? e.reshape(in[3], {s.batch, s.heads, s.queries, 1}) : keys;
   Value difference = e.mul(e.sub(scores, row.reference), transform.difference_scale);
   Value numerator = normalizer->numerator(math, difference, row);
   row.terms = e.sum_last(normalizer->term(math, numerator, difference, row));
@@ -188,6 +189,9 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
       break;
     case RowExtra::keys:
       numbers.push_back(e.reshape(math.full(keys, row.reference), half));
+      break;
+    case RowExtra::other:
+      numbers.push_back(e.reshape(row.extra, half));
       break;
   }
   return {unfold_queries(e, out, s), e.concat(numbers, 2)};

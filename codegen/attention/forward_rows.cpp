@@ -43,12 +43,14 @@ ForwardRows::Values ForwardRows::keys_of_rows() const {
   return keys;
 }
 
-Emitted* ForwardRows::extra(int v) const {
+Emitted* ForwardRows::extra(int v, Emitted* at, Emitted* present) const {
   switch (p_.extra) {
     case RowExtra::none:
       return nullptr;
     case RowExtra::keys:
       return keys_of_rows()[static_cast<size_t>(v)];
+    case RowExtra::other:
+      return memory_.load(p_.use.other, at, p_.lanes, present);
   }
   internal_error_at("unknown extra number of a row");
 }
@@ -172,13 +174,14 @@ ForwardRows::Values ForwardRows::finish(Emitted* rows, Emitted* b) const {
   Emitted* head = e_.add(e_.mul(b, p_.H), slice_.h);
   Emitted* at = e_.add(e_.mul(head, p_.row_numbers * p_.T), slice_.first);
   Values factors;
+  Emitted* first_row = e_.add(e_.mul(head, p_.T), slice_.first);
   for (int v = 0; v < p_.score_tile.vectors; ++v) {
-    RowState state{references[v], {}, extra(v)};
+    Emitted* present = e_.mask_below(e_.sub(rows, e_.index(v * p_.lanes)), p_.lanes);
+    RowState state{references[v], {}, extra(v, e_.add(first_row, v * p_.lanes), present)};
     for (const Values& sum : sums) state.sums.push_back(sum[v]);
     Emitted* divisor = p_.normalizer->divisor(e_, state);
     factors.push_back(e_.ir().CreateFDiv(e_.f32(1, p_.lanes), divisor));
     if (p_.use.rows < 0) continue;
-    Emitted* present = e_.mask_below(e_.sub(rows, e_.index(v * p_.lanes)), p_.lanes);
     memory_.store(state.reference, p_.use.rows, e_.add(at, v * p_.lanes), present);
     for (size_t i = 0; i < sum_count(); ++i)
       memory_.store(state.sums[i], p_.use.rows,

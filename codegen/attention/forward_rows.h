@@ -42,8 +42,9 @@ class ForwardRows {
   size_t sum_count() const { return static_cast<size_t>(p_.sums); }
   /// How many keys the rows see, in f32.
   Values keys_of_rows() const;
-  /// What the v-th vector of rows hands on beside reference and sums, or null.
-  llvm::Value* extra(int v) const;
+  /// What the v-th vector of rows hands on beside reference and sums, or null; they lie at `at` of
+  /// a [B,H,T] array.
+  llvm::Value* extra(int v, llvm::Value* at, llvm::Value* present) const;
 
   Emitter& e_;
   const KernelMemory& memory_;

@@ -50,6 +50,8 @@ class Softmax : public NormalizerCode {
     return e.select(e.ir().CreateFCmpOLT(log2, least), least, log2);
   }
 
+  bool has_log2_numerator() const override { return true; }
+
   Emitted* divisor(Emitter& e, const RowState& row) const override {
     return not_zero(e, row.terms());
   }
@@ -92,6 +94,26 @@ class Softmax1 : public Softmax {
   }
 };
 
+// Softmax with one more score, which the attention takes as an operand. It joins at the end only,
+// as in softmax-1.
+class OtherScore : public Softmax {
+ public:
+  explicit OtherScore(double difference_scale)
+      : Softmax(difference_scale), unscale_(1 / difference_scale) {}
+
+  Emitted* divisor(Emitter& e, const RowState& row) const override {
+    return not_zero(e, e.ir().CreateFAdd(row.terms(), other_numerator(e, row)));
+  }
+
+  Emitted* other_numerator(Emitter& e, const RowState& row) const override {
+    Emitted* score = e.ir().CreateFMul(row.extra, e.f32_like(row.extra, unscale_));
+    return relative_exp(e, score, row.reference);
+  }
+
+ private:
+  double unscale_;  // scores are not scaled yet, but the operand is
+};
+
 // Numerators are how far exponentials exceed that of zero. The reference is the largest score, but
 // at least 0.
 class Softpick : public Softmax {
@@ -112,6 +134,7 @@ class Softpick : public Softmax {
   }
 
   Emitted* log2_numerator(Emitter&, Emitted*, Emitted*) const override { return nullptr; }
+  bool has_log2_numerator() const override { return false; }
 
   Emitted* divisor(Emitter& e, const RowState& row) const override {
     Emitted* zero = of_zero(e, row.reference);
@@ -171,8 +194,7 @@ class Relu : public ByScore {
     return {numerator, numerator};
   }
   Emitted* divisor(Emitter&, const RowState& row) const override { return row.extra; }
-  Emitted* score_gradient(Emitter& e, const Weight& w, Emitted* gradient,
-                          Emitted*) const override {
+  Emitted* score_gradient(Emitter& e, const Weight& w, Emitted* gradient, Emitted*) const override {
     Emitted* zero = e.f32_like(w.score, 0);
     Emitted* passes = e.ir().CreateFCmpOGT(w.score, zero);
     return e.select(passes, e.ir().CreateFMul(gradient, w.factor), zero);
@@ -197,8 +219,7 @@ class Sigmoid : public ByScore {
   Emitted* divisor(Emitter& e, const RowState& row) const override {
     return e.f32_like(row.terms(), 1);
   }
-  Emitted* score_gradient(Emitter& e, const Weight& w, Emitted* gradient,
-                          Emitted*) const override {
+  Emitted* score_gradient(Emitter& e, const Weight& w, Emitted* gradient, Emitted*) const override {
     Emitted* rest = e.ir().CreateFSub(e.f32_like(w.weight, 1), w.weight);
     return e.ir().CreateFMul(e.ir().CreateFMul(w.weight, rest), gradient);
   }

@@ -47,8 +47,11 @@ class NormalizerCode {
     llvm::Value *numerator, *term;
   };
   virtual Parts parts(Emitter& e, llvm::Value* score, llvm::Value* reference) const = 0;
-  /// The logarithm to base 2 of the numerator, finite where that is zero; null where it takes a
-  /// logarithm, which then is that of a share.
+  /// Whether the logarithm of a numerator is a by-product. Where it is not, logarithms of shares
+  /// are taken, and shares are divided, so that a row with all its weight on one key has a share of
+  /// exactly one.
+  virtual bool has_log2_numerator() const { return false; }
+  /// That logarithm, to base 2, finite where the numerator is zero; null where it is no by-product.
   virtual llvm::Value* log2_numerator(Emitter&, llvm::Value* /*score*/,
                                       llvm::Value* /*reference*/) const {
     return nullptr;

@@ -85,6 +85,7 @@ ForwardBuffers forward_buffers(const Graph& region, const Node& node) {
   use.q = operand_buffer(region, node.inputs[0]);
   use.k = operand_buffer(region, node.inputs[1]);
   use.v = operand_buffer(region, node.inputs[2]);
+  if (node.inputs.size() == 4) use.other = operand_buffer(region, node.inputs[3]);
   const int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o)
     (region.outputs()[o].value.result == 0 ? use.out : use.rows) = base + static_cast<int>(o);

@@ -37,7 +37,7 @@ struct AttentionPlan {
 
 /// Positions of the region's inputs and outputs among the kernel's buffers; -1: not returned.
 struct ForwardBuffers {
-  int q = -1, k = -1, v = -1;
+  int q = -1, k = -1, v = -1, other = -1;
   int out = -1, rows = -1;
 };
 
@@ -84,7 +84,7 @@ struct BackwardScratch {
   // gradients.
   int64_t weights = 0, shares = 0, score_grads = 0;
   // By row of the task: <dout, out>; the factors of numerators to weights, and to shares of the
-  // row's sum; the logarithm to base 2 of the sum of numerators.
+  // row's sum (or that sum, where shares are divided); the logarithm to base 2 of the sum.
   int64_t deltas = 0, row_factors = 0, share_factors = 0, row_logs = 0;
   // By row, not scaled: the sum of the gradients of its scores, and that of their sizes. By block
   // of queries, and for the task: 1 where residuals count.

@@ -27,6 +27,8 @@ class AttentionStatistics {
     llvm::Value *entropy_acc, *largest;
   };
   RowAccumulators start_row() const;
+  /// Numerators to shares, where these are no weights.
+  llvm::Value* share(llvm::Value* numerator, llvm::Value* in_task) const;
   /// The logarithm to base 2 of shares, finite where these are zero; zero where entropy is not
   /// wanted.
   llvm::Value* log2_share(llvm::Value* share, llvm::Value* score, llvm::Value* reference,

@@ -114,7 +114,8 @@ TEST(Probes, WeightsThatAModelComputesItselfHaveTheAxesOfAPattern) {
 }
 
 // Masked scores [B,H,T,S] to weights by the formulas of ir/normalizers.def, as they stand there.
-Tensor weights_by_hand(Builder& b, const Tensor& scores, AttentionNormalizer normalizer) {
+Tensor weights_by_hand(Builder& b, const Tensor& scores, const Tensor& other,
+                       AttentionNormalizer normalizer) {
   const Shape shape = scores.type().shape;
   Tensor keys = convert(b.iota(2, i32({1, 1, shape[2], 1})), DType::f32) + 1;
   switch (normalizer) {
@@ -133,6 +134,11 @@ Tensor weights_by_hand(Builder& b, const Tensor& scores, AttentionNormalizer nor
       return relu(scores) / keys;
     case AttentionNormalizer::sigmoid:
       return sigmoid(scores - log(keys));
+    case AttentionNormalizer::sink_logit:
+    case AttentionNormalizer::kv_bias: {
+      Tensor column = reshape(other, {shape[0], shape[1], shape[2], 1});
+      return slice(softmax(concat({scores, column}, 3)), {0, 0, 0, 0}, shape);
+    }
   }
   internal_error_at("unknown normaliser");
 }
@@ -143,7 +149,8 @@ GraphPtr attention_graph(bool by_hand, AttentionNormalizer normalizer) {
   constexpr int64_t B = 2, T = 4, H = 4, G = 2, d = 3;
   Builder b("attention");
   Tensor q = b.input("q", f32({B, T, H, d})), k = b.input("k", f32({B, T, G, d})),
-         v = b.input("v", f32({B, T, G, d})), weights = b.input("weights", f32({B, T, H, d}));
+         v = b.input("v", f32({B, T, G, d})), weights = b.input("weights", f32({B, T, H, d})),
+         other = b.input("other", f32({B, H, T}));
   Tensor z;
   if (by_hand) {
     // [B,T,H,d] as [B,G,H/G,T,d], keys and values of a head repeated for its group.
@@ -158,10 +165,12 @@ GraphPtr attention_graph(bool by_hand, AttentionNormalizer normalizer) {
     Tensor visible = ge(b.iota(2, i32({1, 1, T, 1})), b.iota(3, i32({1, 1, 1, T})));
     scores = select(visible, scores, b.constant(-std::numeric_limits<double>::infinity()));
     scores.named("hook_attn_scores");
-    const Tensor pattern = weights_by_hand(b, scores, normalizer);
+    const Tensor pattern = weights_by_hand(b, scores, other, normalizer);
     z = transpose(matmul(pattern.named("hook_pattern"), keys(v)), {0, 2, 1, 3});
   } else {
-    auto [out, rows] = attention(q, k, v, true, 0.5, normalizer);
+    auto [out, rows] = takes_other_score(normalizer)
+                           ? attention(q, k, v, other, true, 0.5, normalizer)
+                           : attention(q, k, v, true, 0.5, normalizer);
     attention_scores(q, k, true, 0.5).named("hook_attn_scores");
     attention_pattern(q, k, rows, true, 0.5, normalizer).named("hook_pattern");
     z = out;

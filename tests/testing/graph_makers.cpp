@@ -294,7 +294,10 @@ void GraphGenerator::make_attention(Op op) {
   // Of a weight: relu's are as large as scores.
   const double bound = normalizer == AttentionNormalizer::relu ? kLarge : 1;
   if (random_.chance(0.3)) attrs.set("cap", random_.chance(0.5) ? 0.7 : 5.0);
-  std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
+  std::vector<Value> operands = {q, k, v};
+  if (takes_other_score(normalizer))
+    operands.push_back(resized(pick(3).value, {batch, heads, queries}));
+  std::vector<Value> forward = editor_.add_node(Op::attention, operands, attrs);
   if (op == Op::attention) {
     keep(forward[0], 3 * bound);
     if (!options_.differentiable) keep(forward[1], 20 * bound);  // row statistics take no gradient

@@ -62,7 +62,10 @@ GraphPtr region_of(const Case& c, bool backward) {
     for (Value value : editor.add_node(Op::attention_stats, {vq, vk, r}, stats))
       results.push_back(value);
   } else {
-    results = editor.add_node(Op::attention, {vq, vk, vv}, attrs);
+    std::vector<Value> operands = {vq, vk, vv};
+    if (takes_other_score(c.normalizer))
+      operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
+    results = editor.add_node(Op::attention, operands, attrs);
   }
   for (size_t i = 0; i < results.size(); ++i)
     editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
@@ -208,6 +211,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, 9, 2, 1, 8, false, 32, 21}));
 
 constexpr auto kSoftmax1 = AttentionNormalizer::softmax_1;
+constexpr auto kSinkLogit = AttentionNormalizer::sink_logit;
 INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                          testing::Values(Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1},
                                          Case{1, 70, 2, 1, 20, true, 32, 0, kSoftmax1},
@@ -216,12 +220,20 @@ INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                                          Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 40}));
 
+INSTANTIATE_TEST_SUITE_P(SinkLogit, Attention,
+                         testing::Values(Case{2, 13, 4, 2, 6, true, 16, 0, kSinkLogit},
+                                         Case{1, 70, 2, 1, 20, true, 32, 0, kSinkLogit},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit},
+                                         Case{2, 13, 4, 2, 6, true, 16, 0, kSinkLogit, -30},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit, 40},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit, 0, 1e-31}));
+
 // Whose weights follow from the sign of a score, or from the score alone: scores of both signs, all
 // negative, and all large.
 std::vector<Case> by_sign() {
   std::vector<Case> cases;
-  for (AttentionNormalizer normalizer : {AttentionNormalizer::softpick, AttentionNormalizer::relu,
-                                         AttentionNormalizer::sigmoid}) {
+  for (AttentionNormalizer normalizer :
+       {AttentionNormalizer::softpick, AttentionNormalizer::relu, AttentionNormalizer::sigmoid}) {
     cases.push_back({1, 1, 1, 1, 2, true, 16, 0, normalizer});
     cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer});
     cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer});
@@ -251,6 +263,7 @@ std::vector<Case> capped() {
   std::vector<Case> cases;
   for (double cap : {50.0, 1.0, 0.1})
     for (AttentionNormalizer normalizer : all_normalizers()) {
+      if (normalizer == AttentionNormalizer::kv_bias) continue;  // the kernels of sink_logit
       cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, {}, cap});
       cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 0, -0.4, cap});
       cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer, 0, 2.0, cap});
@@ -273,10 +286,10 @@ TEST_P(AttentionOfAnyNormalizer, RowsWithoutAnyScoreAreZero) {
     for (int64_t h = 0; h < c.H; ++h)
       inputs["q"].data[(t * c.H + h) * c.d] = std::abs(inputs["q"].data[(t * c.H + h) * c.d]);
   for (int64_t s : {0, 1}) inputs["k"].data[s * c.d] = -std::numeric_limits<double>::infinity();
-  const Tensors want_forward = interpret(*forward, {{"q", inputs.at("q")},
-                                                    {"k", inputs.at("k")},
-                                                    {"v", inputs.at("v")}});
-  Tensors results = compiled(attention_kernel, forward, target)(inputs);
+  Tensors forward_inputs = random_inputs(*forward, c);
+  for (const char* name : {"q", "k", "v"}) forward_inputs[name] = inputs.at(name);
+  const Tensors want_forward = interpret(*forward, forward_inputs);
+  Tensors results = compiled(attention_kernel, forward, target)(forward_inputs);
   expect_close(results.at("a"), want_forward.at("a"), c, "out");
   for (int64_t i = 0; i < 2 * c.H * c.d; ++i) EXPECT_EQ(results.at("a").data[i], 0) << i;
   for (const auto& [input, output] : {std::pair{"out", "a"}, {"rows", "b"}})
@@ -293,8 +306,8 @@ TEST_P(AttentionOfAnyNormalizer, RowsWithoutAnyScoreAreZero) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Normalizers, AttentionOfAnyNormalizer, testing::ValuesIn(all_normalizers()),
-                         [](const auto& p) {
+INSTANTIATE_TEST_SUITE_P(Normalizers, AttentionOfAnyNormalizer,
+                         testing::ValuesIn(all_normalizers()), [](const auto& p) {
                            std::string name = normalizer_name(p.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;

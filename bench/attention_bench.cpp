@@ -1,6 +1,7 @@
 // Attention alone, as in llama-0.1b (8 heads of 64 features, causal), 4096 tokens in sequences of
 // T: its share of the machine's peak, forward and backward. Half of the query-key pairs count, two
 // products forward and four backward (the scores that the backward kernel computes again do not).
+// At T 1024 also with every other normaliser.
 //   attention_bench [rounds] [threads]
 //   attention_bench serve [threads]      on stdin's demand, for bench/run
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "bench/rounds.h"
 #include "engine/profile.h"
 #include "ir/edit.h"
+#include "ir/normalizer.h"
 #include "passes/pipeline.h"
 #include "runtime/machine_rates.h"
 #include "runtime/random.h"
@@ -23,15 +25,41 @@ using namespace weir::bench;
 
 constexpr int64_t kTokens = 4096, kHeads = 8, kFeatures = 64;
 const std::vector<int64_t> kLengths = {256, 512, 1024, 2048, 4096};
+constexpr int64_t kLengthOfNormalizers = 1024;
+
+// What is timed: its name is the length, and the normaliser unless that is softmax.
+struct Setting {
+  int64_t T;
+  AttentionNormalizer normalizer = AttentionNormalizer::softmax;
+
+  std::string name() const {
+    if (normalizer == AttentionNormalizer::softmax) return std::to_string(T);
+    return fmt::format("{} {}", T, normalizer_name(normalizer));
+  }
+};
+
+std::vector<Setting> settings() {
+  std::vector<Setting> all;
+  for (int64_t T : kLengths) all.push_back({T});
+  for (AttentionNormalizer normalizer : all_normalizers())
+    if (normalizer != AttentionNormalizer::softmax)
+      all.push_back({kLengthOfNormalizers, normalizer});
+  return all;
+}
 
 // Forward and backward, of sequences of T tokens.
-GraphPtr attention_program(int64_t T) {
+GraphPtr attention_program(const Setting& setting) {
+  const int64_t T = setting.T;
   GraphEditor editor("attention");
   const Type type = f32({kTokens / T, T, kHeads, kFeatures});
   const Value q = editor.input("q", type), k = editor.input("k", type), v = editor.input("v", type),
               dout = editor.input("dout", type);
-  const Attrs attrs{{"causal", true}, {"scale", 1 / std::sqrt(static_cast<double>(kFeatures))}};
-  const std::vector<Value> out = editor.add_node(Op::attention, {q, k, v}, attrs);
+  Attrs attrs{{"causal", true}, {"scale", 1 / std::sqrt(static_cast<double>(kFeatures))}};
+  set_normalizer(attrs, setting.normalizer);
+  std::vector<Value> operands = {q, k, v};
+  if (takes_other_score(setting.normalizer))
+    operands.push_back(editor.input("other", f32({kTokens / T, kHeads, T})));
+  const std::vector<Value> out = editor.add_node(Op::attention, operands, attrs);
   const std::vector<Value> gradients =
       editor.add_node(Op::attention_grad, {q, k, v, out[0], out[1], dout}, attrs);
   editor.output("out", out[0]);
@@ -47,8 +75,10 @@ struct Times {
 
 class Attention {
  public:
-  Attention(int64_t length, int threads)
-      : T(length), programs_({attention_program(length)}, {}), session_(programs_, threads) {
+  Attention(const Setting& setting, int threads)
+      : name(setting.name()),
+        programs_({attention_program(setting)}, {}),
+        session_(programs_, threads) {
     uint64_t stream = 0;
     for (const std::string& name : session_.names()) {
       Random random(1, stream++);
@@ -70,7 +100,7 @@ class Attention {
     return times;
   }
 
-  const int64_t T;
+  const std::string name;
 
  private:
   Executables programs_;
@@ -85,11 +115,11 @@ double peak_of(const Target& target, const Workers& workers) {
 void print_table(int rounds, int threads) {
   const Workers workers(threads);
   const Target& target = host_target();
-  fmt::print("{}\n{} threads, {} tokens, {} heads of {}\n{:>6} {:>9} {:>16} {:>16} {:>16}\n",
+  fmt::print("{}\n{} threads, {} tokens, {} heads of {}\n{:<16} {:>9} {:>16} {:>16} {:>16}\n",
              print(target), threads, kTokens, kHeads, kFeatures, "T", "peak", "forward", "backward",
              "both");
-  for (int64_t T : kLengths) {
-    Attention attention(T, threads);
+  for (const Setting& setting : settings()) {
+    Attention attention(setting, threads);
     attention.run();
     Rounds forward, backward, both;
     double before = peak_of(target, workers);
@@ -101,7 +131,7 @@ void print_table(int rounds, int threads) {
       both.add({(t.forward_work + t.backward_work) / (t.forward + t.backward), before, after});
       before = after;
     }
-    fmt::print("{:6} {:9.1f}", T, both.best_peak() / 1e9);
+    fmt::print("{:<16} {:9.1f}", attention.name, both.best_peak() / 1e9);
     for (const Rounds* r : {&forward, &backward, &both})
       fmt::print(" {:6.1f} ({:5.1f})%", 100 * r->median_share(), 100 * r->best_share());
     fmt::print("\n");
@@ -111,16 +141,22 @@ void print_table(int rounds, int threads) {
              rounds);
 }
 
-// "T" -> seconds, operations, and the peak around them.
+// The name of a setting -> seconds, operations, and the peak around them.
 void serve_attention(int threads) {
   const Workers workers(threads);
   const Target& target = host_target();
   std::vector<std::unique_ptr<Attention>> all;
-  for (int64_t T : kLengths) all.push_back(std::make_unique<Attention>(T, threads));
-  say({{"ready", true}, {"lengths", kLengths}, {"threads", threads}});
+  std::vector<std::string> names;
+  for (const Setting& setting : settings()) {
+    all.push_back(std::make_unique<Attention>(setting, threads));
+    names.push_back(setting.name());
+  }
+  say({{"ready", true}, {"settings", names}, {"threads", threads}});
   serve([&](const std::vector<std::string>& words) -> nlohmann::json {
+    std::string wanted;
+    for (const std::string& word : words) wanted += (wanted.empty() ? "" : " ") + word;
     for (const auto& attention : all) {
-      if (std::to_string(attention->T) != words.at(0)) continue;
+      if (attention->name != wanted) continue;
       const double before = peak_of(target, workers);
       const Times t = attention->run();
       return {{"forward_seconds", t.forward},
@@ -130,7 +166,7 @@ void serve_attention(int threads) {
               {"peak_before", before},
               {"peak_after", peak_of(target, workers)}};
     }
-    return {{"error", "no such length"}};
+    return {{"error", "no such setting"}};
   });
 }
 

@@ -199,6 +199,10 @@ std::vector<Figure> empty_figures() {
       {"threads_2", "llama-0.1b step, 1 to 2 threads", 1.85, 1.93},
       {"attention_share_512", "attention, T 512, share of peak", 0, 0},
       {"attention_share_4096", "attention, T 4096, share of peak", 0, 0},
+      {"softpick_vs_softmax", "attention, T 1024, softpick over softmax", 0, 0},
+      {"relu_vs_softmax", "the same with relu", 0.9, 1.0},
+      {"sigmoid_vs_softmax", "the same with sigmoid", 0.9, 1.0},
+      {"sink_logit_vs_softmax", "the same with sink-logit", 0.9, 1.0},
       {"compile_cold_s", "compile the probed llama-0.1b step, cold, s", 3.0, 1.5, true},
       {"compile_warm_s", "the same from the cache, s", 0.5, 0.2, true},
   };
@@ -217,6 +221,10 @@ const std::map<std::string, std::string>& sources() {
       {"measure_share", "measure"},
       {"attention_share_512", "attention"},
       {"attention_share_4096", "attention"},
+      {"softpick_vs_softmax", "attention"},
+      {"relu_vs_softmax", "attention"},
+      {"sigmoid_vs_softmax", "attention"},
+      {"sink_logit_vs_softmax", "attention"},
       {"gemm_share_1t", "gemm"},
       {"gemm_share_2t", "gemm"},
       {"compile_cold_s", "compile"},
@@ -261,6 +269,14 @@ void fill(Figure& figure, const Readings& r) {
     set_ratio(figure, step(kModel, "weir", 1), step(kModel, "weir", 2));
   if (name == "attention_share_512") set_share(figure, r.series("attention", "512", "weir", all));
   if (name == "attention_share_4096") set_share(figure, r.series("attention", "4096", "weir", all));
+  const std::map<std::string, const char*> normalizers = {
+      {"softpick_vs_softmax", "1024 softpick"},
+      {"relu_vs_softmax", "1024 relu"},
+      {"sigmoid_vs_softmax", "1024 sigmoid"},
+      {"sink_logit_vs_softmax", "1024 sink-logit"}};
+  if (const auto other = normalizers.find(name); other != normalizers.end())
+    set_ratio(figure, r.series("attention", "1024", "weir", all),
+              r.series("attention", other->second, "weir", all));
   if (name == "compile_cold_s") set_one(figure, r, "compile", "cold", "seconds");
   if (name == "compile_warm_s") set_one(figure, r, "compile", "warm", "seconds");
 }

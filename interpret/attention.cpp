@@ -22,9 +22,12 @@ struct Arithmetic {
   double mul(double x, double y) const { return x * y; }
   double div(double x, double y) const { return x / y; }
   double maximum(double x, double y) const { return std::max(x, y); }
+  double abs(double x) const { return std::abs(x); }
   double exp(double x) const { return std::exp(x); }
   double log(double x) const { return std::log(x); }
   double log1p(double x) const { return std::log1p(x); }
+  double sigmoid(double x) const { return 1 / (1 + std::exp(-x)); }
+  double full(double value, double) const { return value; }
   double eq(double x, double y) const { return x == y ? 1 : 0; }
   double le(double x, double y) const { return x <= y ? 1 : 0; }
   double gt(double x, double y) const { return x > y ? 1 : 0; }
@@ -35,6 +38,13 @@ constexpr Arithmetic kMath;
 using Normalizer = NormalizerDefinition<Arithmetic, double>;
 using Row = NormalizerRow<double>;
 
+// From what an attention handed on of a row, whose numbers lie `stride` behind each other.
+Row row_at(const double* of_row, int64_t stride, const NormalizerInfo& info,
+           const ScoreTransform& transform) {
+  return {of_row[0], of_row[stride], of_row[info.sums * stride],
+          of_row[(info.row_numbers() - 1) * stride], transform.difference_scale};
+}
+
 // Sizes of one attention and the places of its heads. Query head h reads key head h / (H / G).
 class Heads {
  public:
@@ -44,7 +54,8 @@ class Heads {
         k_(call.in(1)),
         transform_(score_transform(attrs_)),
         normalizer_(define_normalizer<Arithmetic, double>(normalizer_of(attrs_))),
-        numbers_(info(normalizer_of(attrs_)).row_numbers()) {}
+        info_(info(normalizer_of(attrs_))),
+        numbers_(info_.row_numbers()) {}
 
   int64_t batch() const { return q_.shape()[0]; }
   int64_t queries() const { return q_.shape()[1]; }
@@ -79,26 +90,33 @@ class Heads {
   }
   /// Where (b, h) starts in a [B,H,T] or [B,H,S] tensor.
   int64_t row(int64_t b, int64_t h) const { return (b * heads() + h) * queries(); }
-  /// Of row t of (b, h) in a [B,H,2 or 3,T] tensor of row statistics: its first number; the others
-  /// lie queries() behind each other.
+  /// Of row t of (b, h) in a [B,H,2 or more,T] tensor of row statistics: its first number; the
+  /// others lie queries() behind each other.
   int64_t numbers(int64_t b, int64_t h, int64_t t) const { return numbers_ * row(b, h) + t; }
   Row row_of(const HostTensor& rows, int64_t b, int64_t h, int64_t t) const {
-    const double* of_row = &rows.data[numbers(b, h, t)];
-    return {of_row[0], of_row[queries()], of_row[(numbers_ - 1) * queries()],
-            transform_.difference_scale};
+    return row_at(&rows.data[numbers(b, h, t)], queries(), info_, transform_);
   }
   void store_row(HostTensor& rows, int64_t b, int64_t h, int64_t t, const Row& row) const {
     double* of_row = &rows.data[numbers(b, h, t)];
     of_row[0] = row.reference;
     of_row[queries()] = row.terms;
-    if (numbers_ == 3) of_row[2 * queries()] = row.numerators;
+    if (info_.sums == 2) of_row[2 * queries()] = row.numerators;
+    if (info_.extra != RowExtra::none) of_row[(numbers_ - 1) * queries()] = row.extra;
+  }
+  /// A row before its scores are summed, given the largest of them and, where the normaliser takes
+  /// them, the scores of another key.
+  Row start(int64_t b, int64_t h, int64_t t, double largest, const HostTensor* other) const {
+    const auto keys = static_cast<double>(visible(t));
+    const double scale = transform_.difference_scale;
+    const double extra = other ? other->data[row(b, h) + t] : keys;
+    return {normalizer_->reference(kMath, largest, keys, scale), 0, 0, extra, scale};
   }
   /// Computes the rows of (b, h) from their scores.
-  void sum_rows(int64_t b, int64_t h, HostTensor& rows) const {
+  void sum_rows(int64_t b, int64_t h, HostTensor& rows, const HostTensor* other) const {
     const Matrix scores = this->scores(b, h);
     for (int64_t t = 0; t < queries(); ++t) {
       const Eigen::VectorXd seen = scores.row(t).head(visible(t));
-      Row row{normalizer_->reference(kMath, seen.maxCoeff()), 0, 0, transform_.difference_scale};
+      Row row = start(b, h, t, seen.maxCoeff(), other);
       for (double score : seen) {
         const double difference = this->difference(score, row.reference);
         const double numerator = normalizer_->numerator(kMath, difference, row);
@@ -152,7 +170,7 @@ class Heads {
       const Row row = row_of(rows, b, h, t);
       for (int64_t j = 0; j < visible(t); ++j)
         ds(t, j) = normalizer_->score_gradient(
-            kMath, {a(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
+            kMath, {a(t, j), s(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
     }
     return ds;
   }
@@ -177,6 +195,7 @@ class Heads {
   const HostTensor &q_, &k_;
   ScoreTransform transform_;
   std::unique_ptr<const Normalizer> normalizer_;
+  const NormalizerInfo& info_;
   int numbers_;
 };
 
@@ -185,8 +204,9 @@ class Heads {
 Results attention(const Call& call) {
   Heads heads(call);
   HostTensor out = zeros(call.type(0)), rows = zeros(call.type(1));
+  const HostTensor* other = takes_other_score(normalizer_of(call.attrs())) ? &call.in(3) : nullptr;
   heads.each([&](int64_t b, int64_t h) {
-    heads.sum_rows(b, h, rows);
+    heads.sum_rows(b, h, rows, other);
     heads.of_query(out, b, h).noalias() =
         heads.weights(b, h, rows) * heads.of_key(call.in(2), b, h);
   });
@@ -197,13 +217,13 @@ Results attention_lse(const Call& call) {
   const HostTensor& rows = call.in(0);
   HostTensor lse = zeros(call.type());
   const auto normalizer = define_normalizer<Arithmetic, double>(normalizer_of(call.attrs()));
-  const double scale = score_transform(call.attrs()).difference_scale;
   const int64_t numbers = rows.shape()[2], queries = rows.shape()[3];
   for (int64_t h = 0; h < rows.shape()[0] * rows.shape()[1]; ++h)
     for (int64_t t = 0; t < queries; ++t) {
       const double* of_row = &rows.data[numbers * h * queries + t];
-      lse.data[h * queries + t] = normalizer->log_divisor(
-          kMath, {of_row[0], of_row[queries], of_row[(numbers - 1) * queries], scale});
+      lse.data[h * queries + t] =
+          normalizer->log_divisor(kMath, row_at(of_row, queries, info(normalizer_of(call.attrs())),
+                                                score_transform(call.attrs())));
     }
   return results(std::move(lse));
 }
@@ -295,9 +315,10 @@ Results attention_identities(const Call& call) {
   HostTensor rows = zeros({DType::f32,
                            {heads.batch(), heads.heads(),
                             info(normalizer_of(call.attrs())).row_numbers(), heads.queries()}});
+  const HostTensor* other = takes_other_score(normalizer_of(call.attrs())) ? &call.in(5) : nullptr;
   const int64_t T = heads.queries(), S = heads.keys(), d = heads.width();
   heads.each([&](int64_t b, int64_t h) {
-    heads.sum_rows(b, h, rows);
+    heads.sum_rows(b, h, rows, other);
     const Matrix a = heads.weights(b, h, rows), s = heads.scores(b, h);
     const Matrix Q = heads.of_query(q, b, h), K = heads.of_key(k, b, h), V = heads.of_key(v, b, h);
     const Matrix Y = heads.of_query(out, b, h), G = heads.of_query(dout, b, h);

@@ -268,6 +268,14 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, boo
   std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v}, attrs, where);
   return {results[0], results[1]};
 }
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& other,
+                          bool causal, double scale, AttentionNormalizer normalizer, double cap,
+                          const Where& where) {
+  Attrs attrs = with_cap({{"causal", causal}, {"scale", scale}}, cap);
+  set_normalizer(attrs, normalizer);
+  std::vector<Tensor> results = q.builder().add(Op::attention, {q, k, v, other}, attrs, where);
+  return {results[0], results[1]};
+}
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale, AttentionNormalizer normalizer, double cap,
                          const Where& where) {

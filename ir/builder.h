@@ -161,8 +161,8 @@ Tensor rope(const Tensor& x, double base, const RopeScaling& scaling = {},
             const Where& where = Where::current());
 struct AttentionResult {
   Tensor out;  ///< [B,T,H,d]
-  /// [B,H,2,T]: what weights are computed from again, a reference score and a sum for each row
-  /// (ir/normalizer.h).
+  /// [B,H,2 or 3,T]: what weights are computed from again, for each row a reference score, a sum
+  /// and perhaps another number (ir/normalizer.h).
   Tensor rows;
 };
 /// With a `cap` that is not 0 scores are cap tanh(scale q k^T / cap).
@@ -170,6 +170,10 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, boo
                           double scale,
                           AttentionNormalizer normalizer = AttentionNormalizer::softmax,
                           double cap = 0, const Where& where = Where::current());
+/// With the score [B,H,T] of one more key for each query, which has no value: sink_logit, kv_bias.
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& other,
+                          bool causal, double scale, AttentionNormalizer normalizer, double cap = 0,
+                          const Where& where = Where::current());
 /// The weights [B,H,T,S] of that attention, which it does not keep itself: for a hook name.
 Tensor attention_pattern(const Tensor& q, const Tensor& k, const Tensor& rows, bool causal,
                          double scale,

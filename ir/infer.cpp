@@ -146,8 +146,21 @@ class Inference : PrimitiveTypes {
     rows.shape.insert(rows.shape.begin() + 2, info(normalizer_of(attrs_)).row_numbers());
     return rows;
   }
+  /// The score of another key, which the operand `i` is where the normaliser takes it.
+  void check_other_score(size_t i) {
+    const AttentionNormalizer normalizer = normalizer_of(attrs_);
+    const bool takes_other = takes_other_score(normalizer), has_other = inputs_.size() > i;
+    if (takes_other && !has_other)
+      fail("the normaliser {} needs operand {}, the score of another key {}.",
+           normalizer_name(normalizer), i, to_string(by_row()));
+    if (has_other && !takes_other)
+      fail("the normaliser {} takes no score of another key, but {} is given.",
+           normalizer_name(normalizer), text(i));
+    if (has_other) need_type(i, by_row(), "score of another key");
+  }
   std::vector<Type> attention() {
     check_heads();
+    check_other_score(3);
     return {in(0), rows_type()};
   }
   Type attention_lse() {
@@ -207,6 +220,7 @@ class Inference : PrimitiveTypes {
     check_heads();
     need_type(3, in(0), "output");
     need_type(4, in(0), "output gradient");
+    check_other_score(5);
     const Shape &q = in(0).shape, &k = in(1).shape;
     const DType dtype = in(0).dtype;
     const Type by_head{dtype, {k[0], k[1], q[2], k[3]}};

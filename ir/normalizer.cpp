@@ -9,6 +9,7 @@ namespace weir {
 namespace {
 
 const std::vector<NormalizerInfo>& normalizers() {
+  using enum RowExtra;
   static const std::vector<NormalizerInfo> rows = {
 #define NORMALIZER(id, definition, ...) {AttentionNormalizer::id, __VA_ARGS__},
 #include "ir/normalizers.def"

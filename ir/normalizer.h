@@ -3,13 +3,13 @@
 //
 //   a[t,s] = numerator(score[t,s]) / divisor[t],  the divisor a function of sum_s term(score[t,s])
 //
-// with both taken relative to a reference of the row, as exp(score - reference), so that they stay
-// in range. An attention hands on the reference and the sums of its rows (result `rows`), from
-// which weights are computed again. It does not hand on a combination such as the log-sum-exp
-// reference + log(divisor): beside a score of 10^6 that is rounded to 0.06, and so are the weights
-// computed from it. The difference of score and reference is exact where a weight is not tiny,
-// since both come from the same chain of multiplications and additions and are not scaled yet. So
-// `rows` holds the reference unscaled.
+// or of how many keys the query sees. Numerators and terms are taken relative to a reference of the
+// row, as exp(score - reference), so that they stay in range. An attention hands on the reference
+// and the sums of its rows (result `rows`), from which weights are computed again. It does not hand
+// on a combination such as the log-sum-exp reference + log(divisor): beside a score of 10^6 that is
+// rounded to 0.06, and so are the weights computed from it. The difference of score and reference
+// is exact where a weight is not tiny, since both come from the same chain of multiplications and
+// additions and are not scaled yet. So `rows` holds the reference unscaled.
 //
 // A further normaliser is a row of normalizers.def, its definition in ir/normalizer_definition.h
 // and its code in codegen/attention/normalizer.cpp: no other file knows one from another.
@@ -25,9 +25,40 @@ namespace weir {
 /// `softmax`: the divisor is the sum, the reference the largest score. `softmax_1`: softmax with
 /// one more score of zero that has no value, so that a head can give its weight to nothing; the
 /// divisor is sum + exp(-reference), and the reference at least the lowest finite f32.
+///
+/// `softpick` (Zuhri et al., arXiv 2504.20966): numerators max(exp(s - m) - exp(-m), 0), terms
+/// |exp(s - m) - exp(-m)|, and the divisor their sum + 1e-8 exp(-m). The reference m is the largest
+/// score, but at least 0: exp(-m) then stays in range where all scores are very negative, which
+/// gives a row of zeros. (The authors' code takes m below 0 there, and adds 1e-8 itself; that
+/// changes a weight by 1e-8 of itself at most.)
+///
+/// `relu`: the positive part of a score, divided by the number n of keys that the query sees, which
+/// with a causal mask is its index + 1; the reference is 0. `sigmoid` (Ramapuram et al., arXiv
+/// 2409.04431): sigmoid(s - log n), whose bias makes rows of scores near 0 sum to about one. Their
+/// n is the length of the sequence; here it is the number of keys that the query sees, as for relu,
+/// so that with a causal mask a token does not depend on how many follow. The reference is log n
+/// (not scaled), the divisor 1.
+///
+/// `sink_logit` and `kv_bias` are softmax with one more key, whose score z is an operand of the
+/// attention ([B,H,T], scaled, with no cap) and whose value is zero; the divisor is
+/// sum + exp(z - reference). What z is, passes/attention_normalizer.h says: a learned number of the
+/// head (as gpt-oss has it), or the score of a learned key, whose learned value is then added to
+/// what the attention gives.
+///
+/// A row whose scores are all minus infinity gets weights of zero, in softmax too.
 enum class AttentionNormalizer : uint8_t {
 #define NORMALIZER(id, ...) id,
 #include "ir/normalizers.def"
+};
+
+/// Added to softpick's divisor, in units of the exponential of a score of zero.
+inline constexpr double kSoftpickEpsilon = 1e-8;
+
+/// What a row hands on beside its reference and its sums.
+enum class RowExtra : uint8_t {
+  none,
+  keys,  ///< how many keys the query sees
+  other  ///< the score of the other key, which the attention takes as its fourth operand
 };
 
 /// The attribute of attention nodes; absent for softmax.
@@ -39,13 +70,16 @@ struct NormalizerInfo {
   bool rows_sum_to_one;  ///< else statistics use a / sum_s a, and the row sum is one of them
   bool exponential;      ///< dL/dscore is weight (dL/dweight - delta)
   int sums;              ///< that a row hands on (normalizers.def)
+  RowExtra extra;        ///< what else it does
   const char* meaning;
 
-  /// A row's numbers in `rows`: its reference and its sums.
-  int row_numbers() const { return 1 + sums; }
+  /// A row's numbers in `rows`: its reference, its sums, and the last if there is something else.
+  int row_numbers() const { return 1 + sums + (extra == RowExtra::none ? 0 : 1); }
 };
 
 const NormalizerInfo& info(AttentionNormalizer normalizer);
+/// Whether an attention takes the score of another key, [B,H,T], as its fourth operand.
+inline bool takes_other_score(AttentionNormalizer n) { return info(n).extra == RowExtra::other; }
 inline const char* normalizer_name(AttentionNormalizer n) { return info(n).name; }
 const std::vector<AttentionNormalizer>& all_normalizers();
 /// By name, '_' counting as '-'; a user error that lists the names, nearest first, if it is none.

@@ -18,6 +18,7 @@ struct NormalizerRow {
   V reference;       ///< not scaled
   V terms;           ///< the sum of the denominator's terms
   V numerators;      ///< the sum of the numerators: `terms` where they are the same
+  V extra;           ///< what NormalizerInfo::extra says; unspecified where that is none
   double scale = 1;  ///< of differences and references (ScoreTransform::difference_scale)
 };
 
@@ -25,6 +26,7 @@ struct NormalizerRow {
 template <typename V>
 struct NormalizerWeight {
   V weight;      ///< numerator / divisor
+  V score;       ///< not scaled
   V difference;  ///< score - reference, scaled
   NormalizerRow<V> row;
 };
@@ -37,7 +39,8 @@ class NormalizerDefinition {
   virtual ~NormalizerDefinition() = default;
 
   /// What scores are taken relative to, given the largest that a query sees; neither is scaled.
-  virtual V reference(const M& m, V largest) const = 0;
+  /// `keys` is how many it sees, `scale` as in a row.
+  virtual V reference(const M& m, V largest, V keys, double scale) const = 0;
   /// A score whose numerator and term are zero and which raises no reference: that of a hidden key.
   virtual double masked_score() const = 0;
   virtual V numerator(const M& m, V difference, const Row& row) const = 0;
@@ -57,21 +60,41 @@ class NormalizerDefinition {
 
 namespace normalizer_definition {
 
+/// The exponential of a number below is 0 even in f64.
+constexpr double kLeastLog = -746;
+
+/// A sum that numerators are divided by: 1 where all of them are zero.
+template <typename M, typename V>
+V not_zero(const M& m, V sum) {
+  return m.select(m.eq(sum, m.scalar(0, sum)), m.scalar(1, sum), sum);
+}
+
+/// The logarithm of a number, 0 where that is zero.
+template <typename M, typename V>
+V log_or_zero(const M& m, V number) {
+  return m.log(not_zero(m, number));
+}
+
 template <typename M, typename V>
 class Softmax : public NormalizerDefinition<M, V> {
  public:
   using typename NormalizerDefinition<M, V>::Row;
   using typename NormalizerDefinition<M, V>::Weight;
 
-  V reference(const M&, V largest) const override { return largest; }
+  // Finite even in a row of nothing but minus infinity.
+  V reference(const M& m, V largest, V, double) const override {
+    return m.maximum(largest, m.scalar(std::numeric_limits<float>::lowest(), largest));
+  }
   double masked_score() const override { return -std::numeric_limits<double>::infinity(); }
   V numerator(const M& m, V difference, const Row&) const override { return m.exp(difference); }
   V term(const M&, V numerator, V, const Row&) const override { return numerator; }
-  V divisor(const M&, const Row& row) const override { return row.terms; }
-  V share_divisor(const M&, const Row& row) const override { return row.numerators; }
-  V log_numerator(const M&, V difference, const Row&) const override { return difference; }
+  V divisor(const M& m, const Row& row) const override { return not_zero(m, row.terms); }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
+  V log_numerator(const M& m, V difference, const Row&) const override {
+    return m.maximum(difference, m.scalar(kLeastLog, difference));
+  }
   V log_divisor(const M& m, const Row& row) const override {
-    return m.add(m.mul(row.reference, row.scale), m.log(this->divisor(m, row)));
+    return m.add(m.mul(row.reference, row.scale), m.log(row.terms));
   }
   // A weight of one is all of its row: its gradient is exactly zero.
   V score_gradient(const M& m, const Weight& w, V gradient, V delta) const override {
@@ -85,17 +108,123 @@ class Softmax1 : public Softmax<M, V> {
  public:
   using typename NormalizerDefinition<M, V>::Row;
 
-  V reference(const M& m, V largest) const override {
-    return m.maximum(largest, m.scalar(std::numeric_limits<float>::lowest(), largest));
-  }
   V divisor(const M& m, const Row& row) const override {
     return m.add(row.terms, m.exp(m.mul(row.reference, -row.scale)));
   }
   V log_divisor(const M& m, const Row& row) const override {
-    V lse = Softmax<M, V>::log_divisor(m, row);
+    V lse = m.add(m.mul(row.reference, row.scale), m.log(divisor(m, row)));
     // Beside the 1 of a score of zero a small sum would be lost.
     V sum = m.mul(row.terms, m.exp(m.mul(row.reference, row.scale)));
     return m.select(m.le(row.reference, 0.0), m.log1p(sum), lse);
+  }
+};
+
+// One more key of the score that is a row's extra number.
+template <typename M, typename V>
+class OtherScore : public Softmax<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+
+  V divisor(const M& m, const Row& row) const override {
+    return not_zero(m, m.add(row.terms, m.exp(m.sub(row.extra, scaled(m, row)))));
+  }
+  V log_divisor(const M& m, const Row& row) const override {
+    V reference = scaled(m, row), lse = m.add(reference, m.log(divisor(m, row)));
+    // Beside the other key's exponential a small sum would be lost.
+    V sum = m.mul(row.terms, m.exp(m.sub(reference, row.extra)));
+    return m.select(m.le(reference, row.extra), m.add(row.extra, m.log1p(sum)), lse);
+  }
+
+ private:
+  V scaled(const M& m, const Row& row) const { return m.mul(row.reference, row.scale); }
+};
+
+template <typename M, typename V>
+class Softpick : public NormalizerDefinition<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+  using typename NormalizerDefinition<M, V>::Weight;
+
+  V reference(const M& m, V largest, V, double) const override {
+    return m.maximum(largest, m.scalar(0, largest));
+  }
+  // Its exponential is that of the reference, which is taken from it.
+  double masked_score() const override { return 0; }
+  V numerator(const M& m, V difference, const Row& row) const override {
+    V excess = m.sub(m.exp(difference), of_zero(m, row));
+    return m.maximum(excess, m.scalar(0, excess));
+  }
+  V term(const M& m, V, V difference, const Row& row) const override {
+    return m.abs(m.sub(m.exp(difference), of_zero(m, row)));
+  }
+  V divisor(const M& m, const Row& row) const override {
+    return m.add(row.terms, m.mul(of_zero(m, row), kSoftpickEpsilon));
+  }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
+  V log_numerator(const M& m, V difference, const Row& row) const override {
+    return log_or_zero(m, numerator(m, difference, row));
+  }
+  V log_divisor(const M& m, const Row& row) const override {
+    return m.add(m.mul(row.reference, row.scale), m.log(divisor(m, row)));
+  }
+  // With e = exp(difference) a numerator's derivative is e where the score is positive, else 0; a
+  // term's is e with the sign of the score.
+  V score_gradient(const M& m, const Weight& w, V gradient, V delta) const override {
+    V zero = m.scalar(0, w.score);
+    V of_negative = m.select(m.eq(w.score, zero), zero, delta);
+    V difference = m.select(m.gt(w.score, zero), m.sub(gradient, delta), of_negative);
+    return m.mul(m.div(m.exp(w.difference), divisor(m, w.row)), difference);
+  }
+
+ private:
+  // The exponential of a score of zero.
+  V of_zero(const M& m, const Row& row) const { return m.exp(m.mul(row.reference, -row.scale)); }
+};
+
+template <typename M, typename V>
+class Relu : public NormalizerDefinition<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+  using typename NormalizerDefinition<M, V>::Weight;
+
+  V reference(const M& m, V largest, V, double) const override { return m.full(0, largest); }
+  double masked_score() const override { return -std::numeric_limits<double>::infinity(); }
+  V numerator(const M& m, V difference, const Row&) const override {
+    return m.maximum(difference, m.scalar(0, difference));
+  }
+  V term(const M&, V numerator, V, const Row&) const override { return numerator; }
+  V divisor(const M&, const Row& row) const override { return row.extra; }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
+  V log_numerator(const M& m, V difference, const Row& row) const override {
+    return log_or_zero(m, numerator(m, difference, row));
+  }
+  V log_divisor(const M& m, const Row& row) const override { return m.log(row.extra); }
+  V score_gradient(const M& m, const Weight& w, V gradient, V) const override {
+    V none = m.scalar(0, gradient);
+    return m.div(m.select(m.gt(w.score, m.scalar(0, w.score)), gradient, none), w.row.extra);
+  }
+};
+
+template <typename M, typename V>
+class Sigmoid : public NormalizerDefinition<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+  using typename NormalizerDefinition<M, V>::Weight;
+
+  V reference(const M& m, V largest, V keys, double scale) const override {
+    return m.full(m.div(m.log(keys), scale), largest);
+  }
+  double masked_score() const override { return -std::numeric_limits<double>::infinity(); }
+  V numerator(const M& m, V difference, const Row&) const override { return m.sigmoid(difference); }
+  V term(const M&, V numerator, V, const Row&) const override { return numerator; }
+  V divisor(const M& m, const Row& row) const override { return m.scalar(1, row.terms); }
+  V share_divisor(const M& m, const Row& row) const override { return not_zero(m, row.numerators); }
+  V log_numerator(const M& m, V difference, const Row& row) const override {
+    return log_or_zero(m, numerator(m, difference, row));
+  }
+  V log_divisor(const M& m, const Row& row) const override { return m.full(0, row.terms); }
+  V score_gradient(const M& m, const Weight& w, V gradient, V) const override {
+    return m.mul(m.mul(w.weight, m.sub(m.scalar(1, w.weight), w.weight)), gradient);
   }
 };
 

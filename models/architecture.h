@@ -40,6 +40,11 @@ struct FlagKey {
 struct BiasKey {
   bool ModelConfig::* member;
 };
+/// A flag that chooses a gate, of model code that the library does not have
+/// (qiuzh20/gated_attention for Qwen 3). Written if it is true.
+struct GateKey {
+  OutputGate gate;
+};
 /// One of these words, of which the first is written; any other would make another model.
 struct WordKey {
   std::vector<const char*> allowed;
@@ -57,8 +62,8 @@ struct UnreadKey {
 /// group stands for what is written. What is `read_only` is not written, or read by nothing.
 enum class TogetherKey : uint8_t { rope_base, rope_scaling, window, read_only };
 
-using KeyMeaning =
-    std::variant<SizeKey, NumberKey, FlagKey, BiasKey, WordKey, FixedKey, UnreadKey, TogetherKey>;
+using KeyMeaning = std::variant<SizeKey, NumberKey, FlagKey, BiasKey, GateKey, WordKey, FixedKey,
+                                UnreadKey, TogetherKey>;
 
 /// One key of a configuration under its names in both formats; "" where a format has none.
 struct ModelKey {

@@ -110,6 +110,17 @@ const std::vector<ModelKey>& llama_keys() {
   return keys;
 }
 
+std::vector<ModelKey> qwen3_keys() {
+  std::vector<ModelKey> keys = llama_keys();
+  const std::vector<ModelKey> own = {
+      {"headwise_attn_output_gate", "", GateKey{OutputGate::head}},
+      {"elementwise_attn_output_gate", "", GateKey{OutputGate::element}},
+      {"use_qk_norm", "", FixedKey{true}},
+  };
+  keys.insert(keys.end(), own.begin(), own.end());
+  return keys;
+}
+
 std::vector<ModelKey> gemma2_keys() {
   std::vector<ModelKey> keys = llama_keys();
   std::erase_if(keys, [](const ModelKey& key) { return std::string_view(key.hugging_face) == "hidden_act"; });
@@ -185,7 +196,7 @@ std::vector<Architecture> table() {
        .block = {.qk_norm = true, .names = kLlamaNames},
        .chooses_attention_bias = true,
        .types = {{"qwen3", "Qwen3ForCausalLM"}},
-       .keys = llama_keys(),
+       .keys = qwen3_keys(),
        .computed_tables = {"*rotary_emb.inv_freq"},
        .gguf_names = kGgufNames},
       // Norms with gains 1 + w before and behind each branch, soft caps, an embedding that is

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "io/gguf_tokenizer.h"
+#include "ir/rewrite_state.h"
 #include "models/architecture.h"
 #include "models/gguf_config.h"
 #include "models/hugging_face_config.h"
@@ -30,8 +31,8 @@ std::string output_of(const ModelConfig& config) {
   return std::string(architecture_of(config).block.names.output) + ".weight";
 }
 
-// A weight that passes/v_scale adds to the model.
-bool is_rewrite_state(const std::string& name) { return name.ends_with("v_scale.theta"); }
+// A weight that a rewrite adds to the model.
+bool is_rewrite_state(const std::string& name) { return find_rewrite_state(name) != nullptr; }
 
 // At most so many of a kind are listed one by one.
 std::string listed(const std::vector<std::string>& names) {

@@ -9,6 +9,10 @@
 
 namespace weir {
 
+/// A sigmoid gate on what attention gives, whose logits the projection to q makes: for each key
+/// head first the queries of its group, then one logit a query head or one a feature of them.
+enum class OutputGate : uint8_t { none, head, element };
+
 struct ModelConfig {
   std::string name = "llama";
   int64_t layers = 1;
@@ -29,6 +33,7 @@ struct ModelConfig {
   /// Biases on the projections to q, k, v and of the output of attention, and on those of the MLP,
   /// of architectures that leave it to the configuration.
   bool attention_bias = false, mlp_bias = false;
+  OutputGate output_gate = OutputGate::none;
   std::string architecture = "llama";  ///< a name in models/architectures.cpp
   RopeScaling rope_scaling = {};
   /// Keys that a query sees at most (sliding window); 0: all. No T above it is built.

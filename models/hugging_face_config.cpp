@@ -17,6 +17,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// Model types that people ask for, and why they are not read.
+std::string why_not(const std::string& model_type) {
+  if (model_type != "gpt_oss") return "";
+  return " gpt_oss is a mixture of experts, which is not implemented. Its sinks are: a model of "
+         "an implemented type whose checkpoint has self_attn.sinks in every layer is read with "
+         "\"weir_rewrites\": {\"attention\": \"sink-logit\"} in config.json.";
+}
+
 struct Found {
   const Architecture* architecture = nullptr;
   std::vector<std::string> known;  ///< model types
@@ -60,6 +68,9 @@ struct MeaningWriter {
   void operator()(const BiasKey& bias) const {
     if (c.*bias.member) json[key] = true;
   }
+  void operator()(const GateKey& gate) const {
+    if (c.output_gate == gate.gate) json[key] = true;
+  }
   void operator()(const WordKey& word) const { json[key] = word.allowed.front(); }
   void operator()(const FixedKey&) const {}
   void operator()(const UnreadKey&) const {}
@@ -99,8 +110,9 @@ ModelConfig parse_hugging_face_config(const std::string& text, const std::string
   if (type != json.end() && type->is_string()) model_type = type->get<std::string>();
   const Found found = find_model_type(model_type);
   if (!found.architecture)
-    user_error("config.json", "{}: model_type is {}; implemented are {}.", where,
-               type == json.end() ? "missing" : type->dump(), join(found.known, ", "));
+    user_error("config.json", "{}: model_type is {}; implemented are {}.{}", where,
+               type == json.end() ? "missing" : type->dump(), join(found.known, ", "),
+               why_not(model_type));
   HuggingFaceReading r{json, hugging_face_defaults().at(model_type), *found.architecture,
                        model_type};
   r.config.architecture = found.architecture->name;

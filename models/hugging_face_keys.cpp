@@ -81,6 +81,13 @@ struct MeaningReader {
     else
       passed_over(r, key, value);
   }
+  void operator()(const GateKey& gate) const {
+    bool chosen = false;
+    r.read_flag(key, value, chosen);
+    if (chosen && r.config.output_gate != OutputGate::none)
+      r.problem("{} is true beside another gate; one of them is needed.", key);
+    if (chosen) r.config.output_gate = gate.gate;
+  }
   void operator()(const WordKey& word) const {
     check_value(r, key, value, std::vector<Json>(word.allowed.begin(), word.allowed.end()));
   }

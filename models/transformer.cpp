@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "ir/builder.h"
 #include "support/error.h"
@@ -119,9 +120,10 @@ class Transformer {
     if (is_joint())
       declare_group({{layer + names_.qkv, D, Q + 2 * KV}}, d_.qkv_bias);
     else
-      declare_group(
-          {{layer + names_.q, D, Q}, {layer + names_.k, D, KV}, {layer + names_.v, D, KV}},
-          d_.qkv_bias);
+      declare_group({{layer + names_.q, D, Q + gate_width()},
+                     {layer + names_.k, D, KV},
+                     {layer + names_.v, D, KV}},
+                    d_.qkv_bias);
     if (d_.qk_norm) {
       declare_gain(layer + names_.q_norm, c_.d_head);
       declare_gain(layer + names_.k_norm, c_.d_head);
@@ -145,6 +147,19 @@ class Transformer {
     }
     if (d_.norm_place == NormPlace::after) declare_norm(layer + names_.mlp_norm);
     if (d_.norm_place == NormPlace::around) declare_norm(layer + names_.mlp_out_norm);
+  }
+
+  // Logits of the gate that the projection to q makes beside the queries.
+  int64_t gate_width() const {
+    switch (c_.output_gate) {
+      case OutputGate::none:
+        return 0;
+      case OutputGate::head:
+        return c_.heads;
+      case OutputGate::element:
+        return c_.heads * c_.d_head;
+    }
+    internal_error_at("unknown gate");
   }
 
   // ---- parts ----
@@ -198,8 +213,19 @@ class Transformer {
   // ---- branches ----
 
   struct Heads {
-    Tensor q, k, v;  ///< [B,T,heads,d]
+    Tensor q, k, v;                     ///< [B,T,heads,d]
+    std::optional<Tensor> gate_logits;  ///< [B,T,heads,1 or d]
   };
+
+  // Of a projection that makes both, by key head: queries of its group, then their gates.
+  void split_gate(const Tensor& both, Heads& h, const std::string& hooks) const {
+    const int64_t G = c_.kv_heads, Q = c_.heads * c_.d_head / G, gates = gate_width() / G;
+    const Tensor by_group = reshape(both, {B_, T_, G, Q + gates});
+    h.q = split_heads(slice(by_group, {0, 0, 0, 0}, {B_, T_, G, Q}), c_.heads);
+    h.q.named(hooks + "hook_q");
+    const Tensor logits = slice(by_group, {0, 0, 0, Q}, {B_, T_, G, Q + gates});
+    h.gate_logits = reshape(logits, {B_, T_, c_.heads, gate_width() / c_.heads});
+  }
 
   Heads heads_of(const Tensor& x, const Place& at) const {
     Heads h;
@@ -221,7 +247,10 @@ class Transformer {
       return split_heads(projection(x, at.layer + name, d_.qkv_bias), heads)
           .named(at.hooks + "attn." + hook);
     };
-    h.q = made(names_.q, c_.heads, "hook_q");
+    if (gate_width() > 0)
+      split_gate(projection(x, at.layer + names_.q, d_.qkv_bias), h, at.hooks + "attn.");
+    else
+      h.q = made(names_.q, c_.heads, "hook_q");
     h.k = made(names_.k, c_.kv_heads, "hook_k");
     h.v = made(names_.v, c_.kv_heads, "hook_v");
     return h;
@@ -236,7 +265,9 @@ class Transformer {
     k.named(hooks + "hook_rot_k");
     const double scale = 1.0 / std::sqrt(static_cast<double>(c_.score_width)), cap = c_.score_cap;
     const auto softmax = AttentionNormalizer::softmax;  // others by passes/attention_normalizer
-    auto [heads, rows] = attention(q, k, h.v, true, scale, softmax, cap);
+    const auto [given, rows] = attention(q, k, h.v, true, scale, softmax, cap);
+    Tensor heads = given;
+    if (h.gate_logits) heads = heads * sigmoid(*h.gate_logits).named(hooks + "hook_gate");
     heads.named(hooks + "hook_z");
     attention_lse(rows, scale, softmax, cap).named(hooks + "hook_lse");
     attention_pattern(q, k, rows, true, scale, softmax, cap).named(hooks + "hook_pattern");

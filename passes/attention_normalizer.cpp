@@ -1,8 +1,12 @@
 #include "passes/attention_normalizer.h"
 
 #include <algorithm>
+#include <map>
 
 #include "ir/edit.h"
+#include "ir/score_transform.h"
+#include "passes/op_builder.h"
+#include "passes/projection.h"
 #include "support/error.h"
 
 namespace weir {
@@ -14,21 +18,107 @@ bool are_rows_of_attention(const Graph& graph, Value value) {
   return graph.node(value).op == Op::attention && value.result == 1;
 }
 
-}  // namespace
+// An attention of another normaliser than before: the learned weights that it brings, and how the
+// node is made.
+class OtherKey {
+ public:
+  OtherKey(Rewriter& rewriter, const Node& attention, int64_t layer, AttentionNormalizer normalizer)
+      : rewriter_(rewriter), attention_(attention), normalizer_(normalizer) {
+    const Graph& graph = rewriter.old();
+    const Projection projection = find_projection(graph, attention.inputs[2], {Op::v_scale});
+    const std::string prefix = state_prefix(projection, layer);
+    const Type &q = graph.type(attention.inputs[0]), &v = graph.type(attention.inputs[2]);
+    if (normalizer == AttentionNormalizer::sink_logit) {
+      sinks_ = rewriter.input(prefix + "sinks", {q.dtype, {q.shape[2]}}, true);
+      return;
+    }
+    const Type of_key{v.dtype, {v.shape[2], v.shape[3]}};
+    key_ = rewriter.input(prefix + "kv_bias.key", of_key, true);
+    value_ = rewriter.input(prefix + "kv_bias.value", of_key, true);
+  }
 
-GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer normalizer) {
-  if (graph->stage() != Stage::built)
+  std::vector<Value> attention(const Attrs& attrs) const {
+    const OpBuilder e(rewriter_, attention_.where);
+    std::vector<Value> in = rewriter_[attention_.inputs];
+    const Shape q = e.shape(in[0]);
+    if (normalizer_ == AttentionNormalizer::sink_logit) {
+      Value by_head = e.reshape(sinks_, {1, q[2], 1});
+      in.push_back(e.op(Op::broadcast, {by_head}, {{"shape", Shape{q[0], q[2], q[1]}}}));
+      return rewriter_.add_node(Op::attention, in, attrs, attention_.where);
+    }
+    in.push_back(score(e, in[0], score_transform(attrs)));
+    in[2] = e.sub(in[2], e.reshape(value_, of_group(1)));
+    std::vector<Value> results = rewriter_.add_node(Op::attention, in, attrs, attention_.where);
+    Value by_group = e.reshape(results[0], grouped(q));
+    by_group = e.add(by_group, e.reshape(value_, of_group(2)));
+    return {e.reshape(by_group, q), results[1]};
+  }
+
+ private:
+  // [B,T,H,d] as [B,T,G,H/G,d].
+  Shape grouped(const Shape& q) const {
+    const int64_t groups = rewriter_.type(value_).shape[0];
+    return {q[0], q[1], groups, q[2] / groups, q[3]};
+  }
+  // [G,d] as [1,1,G,d] or [1,1,G,1,d].
+  Shape of_group(int heads) const {
+    const Shape& shape = rewriter_.type(value_).shape;
+    return heads == 1 ? Shape{1, 1, shape[0], shape[1]} : Shape{1, 1, shape[0], 1, shape[1]};
+  }
+  // Of the learned key, [B,H,T].
+  Value score(const OpBuilder& e, Value q, const ScoreTransform& transform) const {
+    const Shape shape = e.shape(q);
+    Value products = e.mul(e.reshape(q, grouped(shape)), e.reshape(key_, of_group(2)));
+    Value scores = e.mul(e.sum_last(products), transform.scale);
+    if (transform.cap != 0) scores = e.mul(e.tanh(e.mul(scores, 1 / transform.cap)), transform.cap);
+    return e.transpose(e.reshape(scores, {shape[0], shape[1], shape[2]}), {0, 2, 1});
+  }
+
+  Rewriter& rewriter_;
+  const Node& attention_;
+  AttentionNormalizer normalizer_;
+  Value sinks_, key_, value_;
+};
+
+void check(const Graph& graph, AttentionNormalizer normalizer) {
+  if (graph.stage() != Stage::built)
     user_error("attention",
                "graph {} is {} already; a normaliser has a gradient, so it is applied to built "
                "graphs only.",
-               graph->name(), stage_name(graph->stage()));
-  const auto& nodes = graph->nodes();
-  if (std::none_of(nodes.begin(), nodes.end(), [](const Node& n) { return n.op == Op::attention; }))
+               graph.name(), stage_name(graph.stage()));
+  bool found = false;
+  for (const Node& node : graph.nodes()) {
+    if (node.op != Op::attention) continue;
+    found = true;
+    const AttentionNormalizer now = normalizer_of(node.attrs);
+    if (takes_other_score(now) && now != normalizer)
+      user_error("attention",
+                 "graph {} has the normaliser {} already, with weights of its own. Build it "
+                 "without them to have {} instead.",
+                 graph.name(), normalizer_name(now), normalizer_name(normalizer));
+  }
+  if (!found)
     user_error("attention",
                "graph {} has no attention node, so it has no normaliser to replace by {}. Use it "
                "on a model with attention, or leave attention at softmax.",
-               graph->name(), normalizer_name(normalizer));
-  return rewrite(graph, [&](Rewriter& rewriter, int32_t id) -> std::optional<std::vector<Value>> {
+               graph.name(), normalizer_name(normalizer));
+}
+
+}  // namespace
+
+GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer normalizer) {
+  check(*graph, normalizer);
+  Rewriter rewriter(*graph);
+  std::map<int32_t, OtherKey> other_keys;  // by attention; their states come before all nodes
+  int64_t layer = 0;
+  for (int32_t id = 0; id < graph->size(); ++id) {
+    const Node& node = graph->node(id);
+    if (node.op != Op::attention) continue;
+    if (takes_other_score(normalizer) && normalizer_of(node.attrs) != normalizer)
+      other_keys.emplace(id, OtherKey(rewriter, node, layer, normalizer));
+    ++layer;
+  }
+  const auto replacement = [&](int32_t id) -> std::optional<std::vector<Value>> {
     const Node& node = graph->node(id);
     bool reads_weights = info(node.op).find_attribute(kNormalizer) &&
                          std::any_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
@@ -38,8 +128,19 @@ GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer n
     Attrs attrs = node.attrs;
     set_normalizer(attrs, normalizer);
     if (attrs == node.attrs) return std::nullopt;
+    if (const auto key = other_keys.find(id); key != other_keys.end())
+      return key->second.attention(attrs);
     return rewriter.add_node(node.op, rewriter[node.inputs], attrs, node.where);
-  });
+  };
+  for (int32_t id = 0; id < graph->size(); ++id) {
+    if (graph->node(id).op == Op::input) continue;
+    if (auto values = replacement(id))
+      rewriter.replace(id, *values);
+    else
+      rewriter.copy(id);
+  }
+  GraphPtr result = rewriter.finish_copy();
+  return *result == *graph ? graph : result;
 }
 
 }  // namespace weir

@@ -157,7 +157,7 @@ std::optional<int32_t> ObservedAttention::of(Value value) const {
 
 Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,
                         Value rows, Value dout) {
-  std::vector<Value> operands = attention.inputs;
+  std::vector<Value> operands(attention.inputs.begin(), attention.inputs.begin() + 3);  // q, k, v
   operands.insert(operands.end(), {out, rows, dout});
   const std::vector<Value> gradients =
       editor.add_node(Op::attention_score_grad, operands, attention.attrs, observed.where);

@@ -1,6 +1,7 @@
 // Rules of the contractions and of the composites that have one of their own.
 #include <fmt/format.h>
 
+#include "ir/score_transform.h"
 #include "passes/autodiff_rules.h"
 
 namespace weir {
@@ -87,6 +88,25 @@ void pull_back_rope(Pullback& p) {
   p.accumulate(0, p.add_op(Op::rope, {p.dy()}, attrs));
 }
 
+// The gradient at the score z of the other key of a query: it has the weight
+// w = 1 / (1 + sum exp(reference - z)) and no value, so that dL/dz = -w <dout, out>.
+static Value other_score_gradient(Pullback& p) {
+  const Shape rows = p.type(p.out(1)).shape;  // [B,H,3,T]
+  const auto number = [&](int64_t i) {
+    Value row = p.add_op(
+        Op::slice, {p.out(1)},
+        {{"starts", Shape{0, 0, i, 0}}, {"limits", Shape{rows[0], rows[1], i + 1, rows[3]}}});
+    return p.reshape(row, {rows[0], rows[1], rows[3]});
+  };
+  Value reference = p.mul(number(0), score_transform(p.attrs()).difference_scale);
+  Value others = p.mul(number(1), p.add_op(Op::exp, {p.sub(reference, p.in(3))}));
+  Value one = p.scalar_like(1, others);
+  Value weight = p.div(one, p.add(one, others));
+  Value delta = p.sum_last(p.mul(p.dy(), p.out(0)));  // [B,T,H,1]
+  delta = p.transpose(p.reshape(delta, {rows[0], rows[3], rows[1]}), {0, 2, 1});
+  return p.neg(p.mul(weight, delta));
+}
+
 void pull_back_attention(Pullback& p) {
   if (p.upstream(1)) {
     p.problem(
@@ -98,6 +118,7 @@ void pull_back_attention(Pullback& p) {
   std::vector<Value> gradients = p.add_node(
       Op::attention_grad, {p.in(0), p.in(1), p.in(2), p.out(0), p.out(1), p.dy()}, p.attrs());
   for (size_t i = 0; i < 3; ++i) p.accumulate(i, [&] { return gradients[i]; });
+  if (p.operands() == 4) p.accumulate(3, [&] { return other_score_gradient(p); });
 }
 
 // d(scale sum_i -log softmax(logits_i)[target_i]) = scale (softmax(logits) - onehot(target)), 0 in

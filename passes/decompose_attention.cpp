@@ -92,6 +92,11 @@ class Arithmetic : public OpBuilder {
     Value quotient = div(x, select(is_one, one, rounded));
     return select(is_one, x, mul(log(u), quotient));
   }
+  // A number, or an array that broadcasts to it, in the shape of `like`.
+  Value full(Value x, Value like) const {
+    return shape(x) == shape(like) ? x : op(Op::broadcast, {x}, {{"shape", shape(like)}});
+  }
+  Value full(double value, Value like) const { return full(scalar(value, like), like); }
 };
 
 using Normalizer = NormalizerDefinition<Arithmetic, Value>;
@@ -101,18 +106,28 @@ std::unique_ptr<const Normalizer> normalizer_definition_of(const Attrs& attrs) {
   return define_normalizer<Arithmetic, Value>(normalizer_of(attrs));
 }
 
-// The numbers of rows[B,H,2 or 3,T], each in the shape given.
+// How many keys each query sees, as [1,1,T or 1,1] in the dtype of `like`.
+Value keys_seen(const OpBuilder& e, const Sizes& s, bool causal, Value like) {
+  if (!causal) return e.scalar(static_cast<double>(s.keys), like);
+  Value index = e.editor().iota(2, i32({1, 1, s.queries, 1}));
+  return e.as_dtype_of(e.add(index, 1), like);
+}
+
+// The numbers of rows[B,H,2 or more,T], each in the shape given.
 Row split_rows(const OpBuilder& e, Value rows, const Shape& shape, const Attrs& attrs) {
+  const NormalizerInfo& normalizer = info(normalizer_of(attrs));
   const auto number = [&](int64_t i) { return e.reshape(e.slice_axis(rows, 2, i, i + 1), shape); };
   Row row;
   row.reference = number(0);
   row.terms = number(1);
-  row.numerators = number(e.shape(rows)[2] - 1);
+  row.numerators = number(normalizer.sums);
+  row.extra = number(normalizer.row_numbers() - 1);
   row.scale = score_transform(attrs).difference_scale;
   return row;
 }
 
 struct Weights {
+  Value score;  ///< [B,H,T,S], not scaled; 0 where masked
   /// score - reference; where masked that of the normaliser's masked score, or 0 if that is
   /// infinite, so that products with a stay finite.
   Value difference;
@@ -131,6 +146,7 @@ Weights weights_of(const OpBuilder& e, Value q, Value k, Value rows, const Sizes
   Value scores = scores_of(e, q, k, s, transform);
   const double hidden = normalizer->masked_score();
   if (std::isfinite(hidden)) scores = masked(e, scores, s, transform.causal, hidden);
+  w.score = masked(e, scores, s, transform.causal, 0);
   w.difference = e.mul(e.sub(scores, w.row.reference), transform.difference_scale);
   if (!std::isfinite(hidden)) w.difference = masked(e, w.difference, s, transform.causal, 0);
   const auto divided = [&](Value divisor) {
@@ -153,9 +169,14 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
   // Every row sees at least one key, so that its reference is a number.
   Value scores = masked(e, scores_of(e, in[0], in[1], s, transform), s, transform.causal,
                         normalizer->masked_score());
+  const NormalizerInfo& numbers_of = info(normalizer_of(attrs));
+  Value keys = keys_seen(e, s, transform.causal, scores);
   Row row;
   row.scale = transform.difference_scale;
-  row.reference = e.frozen(normalizer->reference(math, e.max_last(scores)));
+  row.reference =
+      e.frozen(normalizer->reference(math, e.max_last(scores), keys, transform.difference_scale));
+  const bool takes_other = numbers_of.extra == RowExtra::other;
+  row.extra = takes_other ? e.reshape(in[3], {s.batch, s.heads, s.queries, 1}) : keys;
   Value difference = e.mul(e.sub(scores, row.reference), transform.difference_scale);
   Value numerator = normalizer->numerator(math, difference, row);
   row.terms = e.sum_last(normalizer->term(math, numerator, difference, row));
@@ -163,8 +184,17 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
   Value out = e.matmul(fold_rows(e, a, s), swap_heads(e, in[2]));
   const Shape half = {s.batch, s.heads, 1, s.queries};
   std::vector<Value> numbers = {e.reshape(row.reference, half), e.reshape(row.terms, half)};
-  if (info(normalizer_of(attrs)).sums == 2)
-    numbers.push_back(e.reshape(e.sum_last(numerator), half));
+  if (numbers_of.sums == 2) numbers.push_back(e.reshape(e.sum_last(numerator), half));
+  switch (numbers_of.extra) {
+    case RowExtra::none:
+      break;
+    case RowExtra::keys:
+      numbers.push_back(e.reshape(math.full(keys, row.reference), half));
+      break;
+    case RowExtra::other:
+      numbers.push_back(e.reshape(row.extra, half));
+      break;
+  }
   return {unfold_queries(e, out, s), e.concat(numbers, 2)};
 }
 
@@ -198,9 +228,10 @@ ScoreGradients score_gradients(const OpBuilder& e, const std::vector<Value>& in,
     return e.reshape(number, {s.batch, s.groups, s.heads / s.groups * s.queries, 1});
   };
   const Row row{folded(w.row.reference), folded(w.row.terms), folded(w.row.numerators),
-                w.row.scale};
+                folded(w.row.extra), w.row.scale};
   g.ds = normalizer_definition_of(attrs)->score_gradient(
-      Arithmetic(e), {g.a, fold_rows(e, w.difference, s), row}, g.da, delta);
+      Arithmetic(e), {g.a, fold_rows(e, w.score, s), fold_rows(e, w.difference, s), row}, g.da,
+      delta);
   return g;
 }
 
@@ -264,7 +295,9 @@ std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std:
                                                   const Attrs& attrs) {
   const Sizes s = sizes_of(e, in[0], in[1]);
   const ScoreTransform transform = score_transform(attrs);
-  const Value rows = e.editor().add_node(Op::attention, {in[0], in[1], in[2]}, attrs)[1];
+  std::vector<Value> operands = {in[0], in[1], in[2]};
+  if (in.size() > 5) operands.push_back(in[5]);
+  const Value rows = e.editor().add_node(Op::attention, operands, attrs)[1];
   const Value a = weights_of(e, in[0], in[1], rows, s, attrs).a;
   const Value one = e.scalar(1, a);
   const auto seen = [&](Value x) { return masked(e, x, s, transform.causal, 0); };

@@ -44,8 +44,9 @@ void add_bound(Named& named, const std::string& key, Value left, Value right, Va
 class AttentionFormulas {
  public:
   AttentionFormulas(const OpBuilder& e, const AttentionSite& site) : e_(e), site_(site) {
-    std::vector<Value> operands = site.operands;
-    operands.insert(operands.end(), {site.out, site.dout});
+    std::vector<Value> operands = {site.operands[0], site.operands[1], site.operands[2], site.out,
+                                   site.dout};
+    if (site.operands.size() > 3) operands.push_back(site.operands[3]);
     Attrs attrs = site.attrs;
     attrs.erase("key_block");
     const std::vector<Value> results =

@@ -12,7 +12,7 @@ namespace weir::identity_formulas {
 using Named = std::vector<std::pair<std::string, Value>>;
 
 struct AttentionSite {
-  std::vector<Value> operands;  ///< q, k, v
+  std::vector<Value> operands;  ///< q, k, v and, of some normalisers, the score of another key
   Value out, dout;
   Value dq, dk, dv;  ///< as the program computes them
   Attrs attrs;

@@ -1,5 +1,6 @@
 #include "passes/pipeline.h"
 
+#include "passes/attention_gate.h"
 #include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
 #include "passes/compose/compose.h"
@@ -10,6 +11,7 @@
 #include "passes/lower.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
+#include "passes/qk_norm.h"
 #include "passes/recompute.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
@@ -24,6 +26,10 @@ bool wants_v_scale(const CompileOptions& o) {
 bool wants_normalizer(const CompileOptions& o) {
   return o.rewrites.attention != AttentionNormalizer::softmax;
 }
+bool wants_gate(const CompileOptions& o) {
+  return o.rewrites.attention_gate != AttentionGate::none;
+}
+bool wants_qk_norm(const CompileOptions& o) { return o.rewrites.qk_norm; }
 bool wants_gradients(const CompileOptions& o) {
   return o.compose.purpose != Purpose::plain || !o.gradients.empty();
 }
@@ -81,8 +87,12 @@ const std::vector<Pass>& pipeline() {
       // different gradients to a probe.
       {"v_scale", [](G g, O o) { return apply_v_scale(g, o.rewrites.v_scale); },
        built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
+      {"qk_norm", [](G g, O) { return apply_qk_norm(g); },
+       built, built, once, wants_qk_norm, "another change of the model"},
+      {"attention_gate", [](G g, O o) { return apply_attention_gate(g, o.rewrites.attention_gate); },
+       built, built, once, wants_gate, "another, which finds what the value projection reads"},
       {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.rewrites.attention); },
-       built, built, once, wants_normalizer, "another change of the model"},
+       built, built, once, wants_normalizer, "the last of them: a learned key may change values and output"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
       {"tap_identities", [](G g, O o) { return tap_identities(g, o.loss); },

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "passes/attention_normalizer.h"
+#include "passes/qk_norm.h"
 #include "support/error.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -30,6 +32,12 @@ ValueRule normalizer_rule() {
   return one_of(names, short_forms);
 }
 
+ValueRule gate_rule() {
+  std::vector<std::string> names;
+  for (AttentionGate gate : attention_gates()) names.emplace_back(attention_gate_name(gate));
+  return one_of(names);
+}
+
 ValueRule variant_rule() {
   std::vector<std::string> names;
   ShortForms short_forms;
@@ -48,7 +56,11 @@ const std::vector<RewriteKey>& rewrite_keys() {
   // clang-format off
   static const std::vector<RewriteKey> table = {
       {"attention", [](R& r) -> RewriteSlot { return &r.attention; }, normalizer_rule(),
-       "normaliser; softmax-1 has one more score of zero without a value"},
+       "how scores become weights (ir/normalizers.def has the formulas)"},
+      {"attention_gate", [](R& r) -> RewriteSlot { return &r.attention_gate; }, gate_rule(),
+       "sigmoid gate on what attention gives, of the layer's normalised input: one a head or a feature"},
+      {"qk_norm", [](R& r) -> RewriteSlot { return &r.qk_norm; }, {},
+       "RMSNorm over the features of each query and key head"},
       {"v_scale.variant", [](R& r) -> RewriteSlot { return &r.v_scale.variant; }, variant_rule(),
        "how values are scaled by their norm"},
       {"v_scale.lambda", [](R& r) -> RewriteSlot { return &r.v_scale.lambda; }, within(1e-9, 1e6),
@@ -71,9 +83,20 @@ std::string read_rewrite(const std::string& name, const std::string& text, const
   if (std::string wrong = read_value(name, text, &choice, rule); !wrong.empty()) return wrong;
   if (auto* const* variant = std::get_if<VScaleVariant*>(&slot))
     **variant = parse_v_scale_variant(choice);
+  else if (auto* const* gate = std::get_if<AttentionGate*>(&slot))
+    **gate = parse_attention_gate(choice);
   else
     *std::get<AttentionNormalizer*>(slot) = parse_normalizer(choice);
   return "";
+}
+
+GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
+  GraphPtr result = apply_v_scale(graph, rewrites.v_scale);
+  if (rewrites.qk_norm) result = apply_qk_norm(result);
+  result = apply_attention_gate(result, rewrites.attention_gate);
+  if (rewrites.attention != AttentionNormalizer::softmax)
+    result = apply_attention_normalizer(result, rewrites.attention);
+  return result;
 }
 
 std::string check_v_scale_layers(const std::string& name, const Rewrites& rewrites,

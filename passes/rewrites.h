@@ -7,7 +7,9 @@
 #include <variant>
 #include <vector>
 
+#include "ir/graph.h"
 #include "ir/normalizer.h"
+#include "passes/attention_gate.h"
 #include "passes/v_scale.h"
 #include "support/value_rule.h"
 
@@ -17,9 +19,11 @@ struct Rewrites {
   VScaleOptions v_scale = {};
   /// Of every attention; softmax leaves the model's own.
   AttentionNormalizer attention = AttentionNormalizer::softmax;
+  AttentionGate attention_gate = AttentionGate::none;
+  bool qk_norm = false;
 };
 
-using RewriteSlot = std::variant<ValueSlot, VScaleVariant*, AttentionNormalizer*>;
+using RewriteSlot = std::variant<ValueSlot, VScaleVariant*, AttentionNormalizer*, AttentionGate*>;
 
 struct RewriteKey {
   const char* name;  ///< "attention", "v_scale.variant" ...
@@ -30,6 +34,9 @@ struct RewriteKey {
 
 /// In the order of a resolved configuration.
 const std::vector<RewriteKey>& rewrite_keys();
+
+/// The model with all of them, in the order of the pipeline, whose rows do the same one by one.
+GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites);
 
 /// Reads a value into its place: "", or the whole sentence about what is wrong with it.
 std::string read_rewrite(const std::string& name, const std::string& text, const RewriteSlot& slot,

@@ -2,14 +2,36 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "codegen/llvm/object_cache.h"
 #include "engine/memory.h"
+#include "ir/rewrite_state.h"
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/standard_output.h"
 
 namespace weir {
+namespace {
+
+// Of weights that the rewrites bring and the checkpoint does not have; theta has its own words.
+void warn_of_first_values(const Checkpoint& checkpoint, const Rewrites& rewrites) {
+  const Model model = checkpoint.build(1, 1);
+  const GraphPtr rewritten = apply_rewrites(model.graph, rewrites);
+  std::set<const RewriteState*> told;
+  for (const AddedState& state : added_states(*model.graph, *rewritten)) {
+    const RewriteState* row = find_rewrite_state(state.name);
+    if (!row || checkpoint.has({state.name, state.type}) || state.name.ends_with("v_scale.theta") ||
+        !told.insert(row).second)
+      continue;
+    log_warning("{} has no {}, which begins at {}: {}.", checkpoint.path(), state.name, row->first,
+                row->meaning);
+  }
+}
+
+}  // namespace
+
 void CheckpointOptions::add_to(OptionTable& table) {
   table
       .add("--model", &model, model_path_rule(),
@@ -42,6 +64,9 @@ CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) 
     log_warning(
         "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
         checkpoint.path());
+  const Rewrites& all = options.rewrites;
+  if (takes_other_score(all.attention) || all.attention_gate != AttentionGate::none || all.qk_norm)
+    warn_of_first_values(checkpoint, all);
   return options;
 }
 

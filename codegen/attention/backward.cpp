@@ -174,18 +174,17 @@ class BackwardSweep {
       Emitted* at = e_.add(at_row, c);
       w.score = emit_score(e_, p_.transform, task_.memory.load_scratch(at_.weights, at, lanes));
       Emitted* numerator = p_.normalizer->parts(e_, w.score, w.reference).numerator;
-      const auto divided = [&](Emitted* factor, int64_t to) {
-        Emitted* result = e_.ir().CreateFMul(numerator, factor);
+      const auto kept = [&](Emitted* result, int64_t to) {
         if (masks) result = e_.select(mask, result, e_.f32(0, lanes));
         task_.memory.store_scratch(result, to, at);
         return result;
       };
       w.factor = task_.by_row(at_.row_factors, in_task, lanes);
-      w.weight = divided(w.factor, at_.weights);
+      w.weight = kept(e_.ir().CreateFMul(numerator, w.factor), at_.weights);
       Emitted* share = w.weight;
-      if (p_.divides) share = divided(task_.by_row(at_.share_factors, in_task, lanes), at_.shares);
+      if (p_.divides) share = kept(statistics_.share(numerator, in_task), at_.shares);
       statistics_.add(statistics, share,
-                      statistics_.log2_share(w.score, w.reference, in_task, lanes, mask));
+                      statistics_.log2_share(share, w.score, w.reference, in_task, mask));
       if (!use_.gradients()) continue;
       Emitted* delta = task_.by_row(at_.deltas, in_task, lanes);
       Emitted* grad = task_.memory.load_scratch(at_.score_grads, at, lanes);

@@ -13,10 +13,8 @@ Emitted* BackwardTask::reference_at(Emitted* h, Emitted* t) const {
   return e.add(e.mul(e.add(e.mul(b, p.H), h), p.row_numbers * p.T), t);
 }
 RowState BackwardTask::load_row(Emitted* at_row, int lanes, Emitted* mask) const {
-  RowState row{memory.load(use.rows, at_row, lanes, mask), {}};
-  for (int i = 1; i < p.row_numbers; ++i)
-    row.sums.push_back(memory.load(use.rows, e.add(at_row, i * p.T), lanes, mask));
-  return row;
+  return p.row_state(
+      [&](int i) { return memory.load(use.rows, e.add(at_row, i * p.T), lanes, mask); });
 }
 
 void BackwardTask::for_each_head(

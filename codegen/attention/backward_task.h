@@ -46,7 +46,7 @@ class BackwardTask {
   }
   /// Index of row t of head h in a [B,H,T] array.
   llvm::Value* statistic_row(llvm::Value* h, llvm::Value* t) const;
-  /// Index of its reference in [B,H,2 or 3,T]; its sums lie T behind each other.
+  /// Index of its reference in [B,H,2 or more,T]; its other numbers lie T behind each other.
   llvm::Value* reference_at(llvm::Value* h, llvm::Value* t) const;
   /// What the forward pass handed on of rows from an index of reference_at() on.
   RowState load_row(llvm::Value* at_row, int lanes, llvm::Value* mask = nullptr) const;

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "support/error.h"
+
 namespace weir {
 namespace {
 
@@ -27,21 +29,54 @@ void ForwardRows::store(const KernelArray& array, const Values& row) const {
     e_.store(array.element, row[v], array.base, e_.index(static_cast<int64_t>(v) * p_.lanes));
 }
 
+ForwardRows::Values ForwardRows::keys_of_rows() const {
+  Values keys;
+  for (int v = 0; v < p_.score_tile.vectors; ++v) {
+    if (!p_.causal()) {
+      keys.push_back(e_.f32(static_cast<double>(p_.S), p_.lanes));
+      continue;
+    }
+    Emitted* first = e_.ir().CreateTrunc(e_.add(slice_.first, v * p_.lanes + 1), e_.i32_type());
+    Emitted* seen = e_.ir().CreateAdd(e_.broadcast(first, p_.lanes), e_.iota(p_.lanes));
+    keys.push_back(e_.to_f32(seen));
+  }
+  return keys;
+}
+
+Emitted* ForwardRows::extra(int v, Emitted* at, Emitted* present) const {
+  switch (p_.extra) {
+    case RowExtra::none:
+      return nullptr;
+    case RowExtra::keys:
+      return keys_of_rows()[static_cast<size_t>(v)];
+    case RowExtra::other:
+      return memory_.load(p_.use.other, at, p_.lanes, present);
+  }
+  internal_error_at("unknown extra number of a row");
+}
+
 void ForwardRows::start() const {
-  const auto vectors = static_cast<size_t>(p_.score_tile.vectors);
-  const RowState state = p_.normalizer->start(e_, p_.lanes);
-  store(slice_.reference, Values(vectors, state.reference));
+  Values references;
+  std::vector<Values> by_sum(sum_count());
+  for (Emitted* keys : keys_of_rows()) {
+    const RowState state = p_.normalizer->start(e_, keys);
+    references.push_back(state.reference);
+    for (size_t i = 0; i < by_sum.size(); ++i) by_sum[i].push_back(state.sums[i]);
+  }
+  store(slice_.reference, references);
   Values sums;
-  for (Emitted* sum : state.sums) sums.insert(sums.end(), vectors, sum);
+  for (const Values& sum : by_sum) sums.insert(sums.end(), sum.begin(), sum.end());
   store(slice_.sums, sums);
 }
 
 void ForwardRows::start_maximum() const {
+  if (!p_.normalizer->moves_reference()) return;
   store(memory_.scratch(p_.largest),
         Values(static_cast<size_t>(p_.score_tile.vectors), e_.f32(-kInfinity, p_.lanes)));
 }
 
 void ForwardRows::raise_maximum(const Values& scores) const {
+  if (!p_.normalizer->moves_reference()) return;
   const int vectors = p_.score_tile.vectors;
   Values largest = load(memory_.scratch(p_.largest));
   for (int v = 0; v < vectors; ++v) {
@@ -57,21 +92,26 @@ void ForwardRows::raise_maximum(const Values& scores) const {
 }
 
 ForwardRows::Values ForwardRows::weigh(Emitted* count) const {
-  Values largest = load(memory_.scratch(p_.largest)), reference = load(slice_.reference), rescale;
-  for (size_t v = 0; v < reference.size(); ++v) {
-    auto step = p_.normalizer->advance(e_, reference[v], largest[v]);
-    reference[v] = step.reference;
-    rescale.push_back(step.rescale);
+  Values reference = load(slice_.reference), rescale;
+  if (p_.normalizer->moves_reference()) {
+    const Values largest = load(memory_.scratch(p_.largest));
+    for (size_t v = 0; v < reference.size(); ++v) {
+      auto step = p_.normalizer->advance(e_, reference[v], largest[v]);
+      reference[v] = step.reference;
+      rescale.push_back(step.rescale);
+    }
   }
   const Values added = weigh_all(count, reference);
   Values sums;
   for (size_t i = 0; i < sum_count(); ++i)
     for (Emitted* sum : load(slice_.sums, static_cast<int64_t>(i) * p_.slice_width))
       sums.push_back(sum);
-  for (size_t i = 0; i < sums.size(); ++i)
-    sums[i] =
-        e_.ir().CreateFAdd(e_.ir().CreateFMul(sums[i], rescale[i % rescale.size()]), added[i]);
-  store(slice_.reference, reference);
+  for (size_t i = 0; i < sums.size(); ++i) {
+    Emitted* before = sums[i];
+    if (!rescale.empty()) before = e_.ir().CreateFMul(before, rescale[i % rescale.size()]);
+    sums[i] = e_.ir().CreateFAdd(before, added[i]);
+  }
+  if (!rescale.empty()) store(slice_.reference, reference);
   store(slice_.sums, sums);
   return rescale;
 }
@@ -130,21 +170,25 @@ ForwardRows::Values ForwardRows::finish(Emitted* rows, Emitted* b) const {
   std::vector<Values> sums;
   for (size_t i = 0; i < sum_count(); ++i)
     sums.push_back(load(slice_.sums, static_cast<int64_t>(i) * p_.slice_width));
-  // In [B,H,2 or 3,T]: references of the head, then its sums.
+  // In [B,H,2 or more,T]: references of the head, then its sums, then what else there is.
   Emitted* head = e_.add(e_.mul(b, p_.H), slice_.h);
   Emitted* at = e_.add(e_.mul(head, p_.row_numbers * p_.T), slice_.first);
   Values factors;
+  Emitted* first_row = e_.add(e_.mul(head, p_.T), slice_.first);
   for (int v = 0; v < p_.score_tile.vectors; ++v) {
-    RowState state{references[v], {}};
+    Emitted* present = e_.mask_below(e_.sub(rows, e_.index(v * p_.lanes)), p_.lanes);
+    RowState state{references[v], {}, extra(v, e_.add(first_row, v * p_.lanes), present)};
     for (const Values& sum : sums) state.sums.push_back(sum[v]);
     Emitted* divisor = p_.normalizer->divisor(e_, state);
     factors.push_back(e_.ir().CreateFDiv(e_.f32(1, p_.lanes), divisor));
     if (p_.use.rows < 0) continue;
-    Emitted* present = e_.mask_below(e_.sub(rows, e_.index(v * p_.lanes)), p_.lanes);
     memory_.store(state.reference, p_.use.rows, e_.add(at, v * p_.lanes), present);
     for (size_t i = 0; i < sum_count(); ++i)
       memory_.store(state.sums[i], p_.use.rows,
                     e_.add(at, static_cast<int64_t>(i + 1) * p_.T + v * p_.lanes), present);
+    if (state.extra)
+      memory_.store(state.extra, p_.use.rows, e_.add(at, (p_.sums + 1) * p_.T + v * p_.lanes),
+                    present);
   }
   return factors;
 }

@@ -18,13 +18,14 @@ class ForwardRows {
   ForwardRows(const KernelMemory& memory, const ForwardPlan& plan, const QuerySlice& slice)
       : e_(memory.e), memory_(memory), p_(plan), slice_(slice) {}
 
+  /// Before all keys.
   void start() const;
   /// Before a block of keys: no score was seen.
   void start_maximum() const;
   /// Raises the maximum by a register block of scores, [key][query].
   void raise_maximum(const Values& scores) const;
   /// The scores of `count` keys to numerators; references and sums go on. Returns what output sums
-  /// are to be multiplied by.
+  /// are to be multiplied by; nothing where the reference stays.
   Values weigh(llvm::Value* count) const;
   /// Hands on reference and sums of the slice's `rows` rows of sequence b where they are wanted,
   /// and returns 1 / divisor.
@@ -38,7 +39,12 @@ class ForwardRows {
   Values weigh_keys(int keys, const Values& reference, llvm::Value* key,
                     const Values& carried) const;
   Values weigh_all(llvm::Value* count, const Values& reference) const;
-  size_t sum_count() const { return static_cast<size_t>(p_.row_numbers - 1); }
+  size_t sum_count() const { return static_cast<size_t>(p_.sums); }
+  /// How many keys the rows see, in f32.
+  Values keys_of_rows() const;
+  /// What the v-th vector of rows hands on beside reference and sums, or null; they lie at `at` of
+  /// a [B,H,T] array.
+  llvm::Value* extra(int v, llvm::Value* at, llvm::Value* present) const;
 
   Emitter& e_;
   const KernelMemory& memory_;

@@ -7,6 +7,7 @@
 #include "codegen/attention/scores.h"
 #include "ir/attention_identities.h"
 #include "ir/print.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -124,6 +125,19 @@ class IdentitiesTile {
         })[0];
   }
 
+  Emitted* extra(const Query& query, Emitted* keys) const {
+    switch (p_.extra) {
+      case RowExtra::none:
+        return nullptr;
+      case RowExtra::keys:
+        return keys;
+      case RowExtra::other:
+        return memory_.load(p_.use.other,
+                            e_.add(e_.mul(e_.add(e_.mul(b_, p_.H), h_), p_.T), query.t), 1);
+    }
+    internal_error_at("unknown extra number of a row");
+  }
+
   // Scores and <g, v> of the keys that a query sees; then their numerators. Returns what makes
   // these weights.
   Emitted* weigh(const Query& query) const {
@@ -142,8 +156,10 @@ class IdentitiesTile {
     e_.for_loop(e_.index(0), query.seen, 1, [&](Emitted* j) {
       memory_.store_scratch(dot(query.g, load_row(p_.use.v, key_at(j))), p_.gradients, j);
     });
-    const RowState start = p_.normalizer->start(e_, 1);
-    RowState row{p_.normalizer->advance(e_, start.reference, largest).reference, {}};
+    Emitted* keys = e_.to_f32(e_.ir().CreateTrunc(query.seen, e_.i32_type()));
+    RowState row{p_.normalizer->start(e_, keys).reference, {}, extra(query, keys)};
+    if (p_.normalizer->moves_reference())
+      row.reference = p_.normalizer->advance(e_, row.reference, largest).reference;
     Emitted* reference = e_.broadcast(row.reference, p_.lanes);
     const Values none(2, e_.f32(0, p_.lanes));
     const Values sums = e_.for_loop(
@@ -158,7 +174,7 @@ class IdentitiesTile {
                         e_.ir().CreateFAdd(carried[1], numerator)};
         });
     row.sums.push_back(e_.reduce_add(sums[0]));
-    if (p_.row_numbers > 2) row.sums.push_back(e_.reduce_add(sums[1]));
+    if (p_.sums > 1) row.sums.push_back(e_.reduce_add(sums[1]));
     return e_.ir().CreateFDiv(e_.f32(1), p_.normalizer->divisor(e_, row));
   }
 

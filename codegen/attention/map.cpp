@@ -101,7 +101,7 @@ class MapTile {
     product.columns = p_.padded_keys;
     product.depth = [&](Emitted*) { return BlockProduct::Range{e_.index(0), e_.index(p_.d)}; };
     emit_block_product(e_, product);
-    // References of rows lie in [B,H,2 or 3,T], their sums T behind each other.
+    // References of rows lie in [B,H,2 or more,T], their other numbers T behind each other.
     Emitted* head = e_.add(e_.mul(b_, p_.H), h_);
     Emitted* first = e_.add(e_.mul(head, p_.row_numbers * p_.T), t0);
     e_.for_loop(e_.index(0), rows, 1, [&](Emitted* row) {
@@ -112,11 +112,9 @@ class MapTile {
 
   // One row of products, whose statistics lie at `at_row`; of its keys the first `seen` count.
   void add_row(Emitted* row, Emitted* at_row, Emitted* seen) const {
-    const auto of_row = [&](Emitted* at) {
-      return memory_.load_broadcast(p_.use.rows, at, p_.lanes);
-    };
-    RowState state{of_row(at_row), {}};
-    for (int i = 1; i < p_.row_numbers; ++i) state.sums.push_back(of_row(e_.add(at_row, i * p_.T)));
+    const RowState state = p_.row_state([&](int i) {
+      return memory_.load_broadcast(p_.use.rows, e_.add(at_row, i * p_.T), p_.lanes);
+    });
     Emitted* factor = e_.ir().CreateFDiv(e_.f32(1, p_.lanes), p_.normalizer->divisor(e_, state));
     for (int64_t c = 0; c < p_.padded_keys; c += p_.lanes) {
       Emitted* at = e_.add(e_.mul(row, p_.padded_keys), c);

@@ -14,10 +14,12 @@ constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.6931471805599453;
 
 /// What rows carry from one block of keys to the next and hand on at the end, a row a lane: the
-/// score that numerators and terms are relative to, and as many sums as NormalizerInfo::sums says.
+/// score that numerators and terms are relative to, and as many sums as NormalizerInfo::sums says;
+/// at the end also what NormalizerInfo::extra says, else null.
 struct RowState {
   llvm::Value* reference;
   std::vector<llvm::Value*> sums;
+  llvm::Value* extra = nullptr;
 
   llvm::Value* terms() const { return sums.front(); }
   llvm::Value* numerators() const { return sums.back(); }
@@ -27,8 +29,10 @@ class NormalizerCode {
  public:
   virtual ~NormalizerCode() = default;
 
-  /// Rows before their first block of keys.
-  virtual RowState start(Emitter& e, int lanes) const = 0;
+  /// Rows before their first block of keys. `keys`: how many a row sees, in f32.
+  virtual RowState start(Emitter& e, llvm::Value* keys) const = 0;
+  /// Whether references follow the scores. Else advance() is not called.
+  virtual bool moves_reference() const { return true; }
   /// The reference after a block whose largest score is `largest`. What was summed so far is to be
   /// multiplied by `rescale`.
   struct Advance {
@@ -43,9 +47,15 @@ class NormalizerCode {
     llvm::Value *numerator, *term;
   };
   virtual Parts parts(Emitter& e, llvm::Value* score, llvm::Value* reference) const = 0;
-  /// The logarithm to base 2 of the numerator, finite where that is zero.
-  virtual llvm::Value* log2_numerator(Emitter& e, llvm::Value* score,
-                                      llvm::Value* reference) const = 0;
+  /// Whether the logarithm of a numerator is a by-product. Where it is not, logarithms of shares
+  /// are taken, and shares are divided, so that a row with all its weight on one key has a share of
+  /// exactly one.
+  virtual bool has_log2_numerator() const { return false; }
+  /// That logarithm, to base 2, finite where the numerator is zero; null where it is no by-product.
+  virtual llvm::Value* log2_numerator(Emitter&, llvm::Value* /*score*/,
+                                      llvm::Value* /*reference*/) const {
+    return nullptr;
+  }
   /// What numerators, and sums of them, are divided by.
   virtual llvm::Value* divisor(Emitter& e, const RowState& row) const = 0;
   /// What numerators are divided by to be shares of their row: their sum, but not zero.

@@ -51,6 +51,8 @@ AttentionPlan common_plan(const Graph& region, const Node& node, const Target& t
   plan.key_block = node.attrs.get_int_or("key_block", 0);
   plan.transform = score_transform(node.attrs);
   plan.row_numbers = info(normalizer).row_numbers();
+  plan.sums = info(normalizer).sums;
+  plan.extra = info(normalizer).extra;
   plan.normalizer = make_normalizer_code(normalizer, plan.transform.difference_scale);
   for (int32_t input : region.inputs())
     plan.elements.push_back(storage_of(region.node(input).types[0].dtype));
@@ -83,6 +85,7 @@ ForwardBuffers forward_buffers(const Graph& region, const Node& node) {
   use.q = operand_buffer(region, node.inputs[0]);
   use.k = operand_buffer(region, node.inputs[1]);
   use.v = operand_buffer(region, node.inputs[2]);
+  if (node.inputs.size() == 4) use.other = operand_buffer(region, node.inputs[3]);
   const int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o)
     (region.outputs()[o].value.result == 0 ? use.out : use.rows) = base + static_cast<int>(o);
@@ -172,6 +175,13 @@ BackwardScratch backward_scratch(const BackwardPlan& p, ScratchParts& parts) {
 
 int64_t whole_vectors(int64_t count, int lanes) { return (count + lanes - 1) / lanes * lanes; }
 
+RowState AttentionPlan::row_state(const std::function<llvm::Value*(int i)>& number) const {
+  RowState row{number(0), {}};
+  for (int i = 1; i <= sums; ++i) row.sums.push_back(number(i));
+  if (extra != RowExtra::none) row.extra = number(row_numbers - 1);
+  return row;
+}
+
 int64_t BackwardPlan::register_blocks() const {
   const int64_t of_scores = query_rows / score_tile.rows;
   const int64_t by_key = key_rows / key_tile.rows, by_query = query_rows / query_tile.rows;
@@ -251,8 +261,8 @@ MapPlan plan_attention_map(const Graph& region, const Target& target) {
 IdentitiesPlan plan_attention_identities(const Graph& region, const Target& target) {
   const Node& node = attention_node(region, {Op::attention_identities});
   IdentitiesPlan p{common_plan(region, node, target)};
-  int* operands[] = {&p.use.q, &p.use.k, &p.use.v, &p.use.out, &p.use.dout};
-  for (size_t i = 0; i < std::size(operands); ++i)
+  int* operands[] = {&p.use.q, &p.use.k, &p.use.v, &p.use.out, &p.use.dout, &p.use.other};
+  for (size_t i = 0; i < node.inputs.size(); ++i)
     *operands[i] = operand_buffer(region, node.inputs[i]);
   int* results[] = {&p.use.dv, &p.use.dk, &p.use.dq, &p.use.by_key, &p.use.by_query};
   const int base = static_cast<int>(region.inputs().size());

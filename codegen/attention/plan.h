@@ -3,6 +3,7 @@
 // scratch memory, and which results are wanted. Plans are values; emission does not change them.
 //
 // What lies in scratch memory is f32; its offsets and strides count elements.
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,18 +22,22 @@ struct AttentionPlan {
   int64_t key_block = 0;        ///< keys between two rescalings
   ScoreTransform transform = {};
   int row_numbers = 0;  ///< that `rows` holds of a row of scores
+  int sums = 0;         ///< of them, behind the reference
+  RowExtra extra = RowExtra::none;
   std::shared_ptr<const NormalizerCode> normalizer = nullptr;
   std::vector<Storage> elements = {};  ///< of the buffers, as they are stored
   int lanes = 1;
   int64_t tiles = 0, scratch_bytes = 0;
 
   int64_t group() const { return H / G; }
+  /// Of a row whose i-th number `number` gives.
+  RowState row_state(const std::function<llvm::Value*(int i)>& number) const;
   bool causal() const { return transform.causal; }
 };
 
 /// Positions of the region's inputs and outputs among the kernel's buffers; -1: not returned.
 struct ForwardBuffers {
-  int q = -1, k = -1, v = -1;
+  int q = -1, k = -1, v = -1, other = -1;
   int out = -1, rows = -1;
 };
 
@@ -79,7 +84,7 @@ struct BackwardScratch {
   // gradients.
   int64_t weights = 0, shares = 0, score_grads = 0;
   // By row of the task: <dout, out>; the factors of numerators to weights, and to shares of the
-  // row's sum; the logarithm to base 2 of the sum of numerators.
+  // row's sum (or that sum, where shares are divided); the logarithm to base 2 of the sum.
   int64_t deltas = 0, row_factors = 0, share_factors = 0, row_logs = 0;
   // By row, not scaled: the sum of the gradients of its scores, and that of their sizes. By block
   // of queries, and for the task: 1 where residuals count.
@@ -121,7 +126,7 @@ struct MapPlan : AttentionPlan {
 
 /// As above; -1: not wanted.
 struct IdentitiesBuffers {
-  int q = -1, k = -1, v = -1, out = -1, dout = -1;
+  int q = -1, k = -1, v = -1, out = -1, dout = -1, other = -1;
   int dv = -1, dk = -1, dq = -1, by_key = -1, by_query = -1;
 };
 

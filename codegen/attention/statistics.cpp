@@ -28,9 +28,11 @@ void AttentionStatistics::start_rows(const RowState& state, Emitted* divisor, Em
   if (use_.row_sum >= 0)
     task_.memory.store(e_.ir().CreateFDiv(state.numerators(), divisor), use_.row_sum, row, present);
   Emitted* share_divisor = p_.normalizer->share_divisor(e_, state);
-  if (p_.divides)
+  const bool by_factor = p_.normalizer->has_log2_numerator();
+  if (p_.divides && by_factor)
     keep(task_.at.share_factors, e_.ir().CreateFDiv(e_.f32(1, p_.lanes), share_divisor));
-  if (use_.entropy >= 0)
+  if (p_.divides && !by_factor) keep(task_.at.share_factors, share_divisor);
+  if (use_.entropy >= 0 && by_factor)
     keep(task_.at.row_logs,
          e_.ir().CreateFMul(emit_log(e_, share_divisor), e_.f32(kLog2E, p_.lanes)));
 }
@@ -39,10 +41,22 @@ AttentionStatistics::RowAccumulators AttentionStatistics::start_row() const {
   return {e_.f32(0, p_.lanes), e_.i32(0, p_.lanes)};
 }
 
-Emitted* AttentionStatistics::log2_share(Emitted* score, Emitted* reference, Emitted* in_task,
-                                         int lanes, Emitted* mask) const {
+Emitted* AttentionStatistics::share(Emitted* numerator, Emitted* in_task) const {
+  Emitted* kept = task_.by_row(task_.at.share_factors, in_task, Emitter::lanes_of(numerator));
+  return p_.normalizer->has_log2_numerator() ? e_.ir().CreateFMul(numerator, kept)
+                                             : e_.ir().CreateFDiv(numerator, kept);
+}
+
+Emitted* AttentionStatistics::log2_share(Emitted* share, Emitted* score, Emitted* reference,
+                                         Emitted* in_task, Emitted* mask) const {
+  const int lanes = Emitter::lanes_of(share);
   Emitted* zero = e_.f32(0, lanes);
   if (use_.entropy < 0) return zero;
+  if (!p_.normalizer->has_log2_numerator()) {
+    Emitted* least = e_.f32(0x1p-126, lanes);
+    Emitted* bounded = e_.select(e_.ir().CreateFCmpOLT(share, least), least, share);
+    return e_.ir().CreateFMul(emit_log(e_, bounded), e_.f32(kLog2E, lanes));
+  }
   Emitted* log2 = e_.ir().CreateFSub(p_.normalizer->log2_numerator(e_, score, reference),
                                      task_.by_row(task_.at.row_logs, in_task, lanes));
   return mask ? e_.select(mask, log2, zero) : log2;

@@ -27,9 +27,12 @@ class AttentionStatistics {
     llvm::Value *entropy_acc, *largest;
   };
   RowAccumulators start_row() const;
-  /// The logarithm to base 2 of shares; zero where entropy is not wanted.
-  llvm::Value* log2_share(llvm::Value* score, llvm::Value* reference, llvm::Value* in_task,
-                          int lanes, llvm::Value* mask) const;
+  /// Numerators to shares, where these are no weights.
+  llvm::Value* share(llvm::Value* numerator, llvm::Value* in_task) const;
+  /// The logarithm to base 2 of shares, finite where these are zero; zero where entropy is not
+  /// wanted.
+  llvm::Value* log2_share(llvm::Value* share, llvm::Value* score, llvm::Value* reference,
+                          llvm::Value* in_task, llvm::Value* mask) const;
   /// Adds shares and their logarithms, of one vector or more.
   void add(RowAccumulators& row, llvm::Value* share, llvm::Value* log2) const;
   /// Adds a row's block to the statistics at index `at`; `row` is its number in the block.

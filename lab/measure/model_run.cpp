@@ -9,6 +9,7 @@
 #include <set>
 
 #include "interpret/interpret.h"
+#include "ir/rewrite_state.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -211,7 +212,8 @@ void ModelRun::load() {
   const auto fill = [&](size_t i, float* data) {
     if (i < plan_->parameters.size()) return source_.read(plan_->parameters[i], data);
     if (!source_.read_added || !source_.read_added(states[i], data))
-      std::memset(data, 0, static_cast<size_t>(states[i].type.bytes()));
+      std::fill_n(data, states[i].type.elements(),
+                  static_cast<float>(first_value_of(states[i].name)));
   };
   if (settings_.interpret) {
     for (size_t i = 0; i < states.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "ir/rewrite_state.h"
 #include "models/stored_weights.h"
 #include "models/transformer.h"
 #include "passes/pipeline.h"
@@ -75,7 +76,8 @@ ModelSource stored_source(const ModelDefinition& model, const std::string& folde
   source.read_added = [read, folder](const AddedState& state, float* out) {
     const bool stored = read(state.name, state.type, out);
     if (!stored)
-      log_warning("{} has no {} {}, which begins at 0.", folder, state.name, to_string(state.type));
+      log_warning("{} has no {} {}, which begins at {}.", folder, state.name, to_string(state.type),
+                  first_value_of(state.name));
     return stored;
   };
   return source;
@@ -104,6 +106,16 @@ ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoin
 
 namespace {
 
+// The rewrite that adds a state, for people.
+std::string rewrite_of_state(const std::string& state, const Rewrites& rewrites) {
+  if (state.ends_with("output_gate.weight"))
+    return fmt::format("attention_gate {}", attention_gate_name(rewrites.attention_gate));
+  if (state.ends_with("qk_norm.query") || state.ends_with("qk_norm.key")) return "qk_norm";
+  if (state.ends_with("v_scale.theta"))
+    return fmt::format("V-scale {}", v_scale_variant_name(rewrites.v_scale.variant));
+  return fmt::format("attention {}", normalizer_name(rewrites.attention));
+}
+
 // Without them the model would be another than the one that was trained, in silence.
 void need_states(const Checkpoint& checkpoint, const Rewrites& rewrites) {
   const Model model = build_model(checkpoint.config(), 1, 1);
@@ -113,9 +125,9 @@ void need_states(const Checkpoint& checkpoint, const Rewrites& rewrites) {
   for (const AddedState& state : added_states(*model.graph, *rewritten))
     if (!checkpoint.has({state.name, state.type}))
       problems.add(fmt::format(
-          "{} says that it was trained with V-scale {}, but has no tensor {} {}. Give the whole "
+          "{} says that it was trained with {}, but has no tensor {} {}. Give the whole "
           "checkpoint, or correct weir_rewrites in its config.json.",
-          checkpoint.path(), v_scale_variant_name(rewrites.v_scale.variant), state.name,
+          checkpoint.path(), rewrite_of_state(state.name, rewrites), state.name,
           to_string(state.type)));
   problems.raise();
 }
@@ -130,7 +142,10 @@ Rewrites trained_rewrites(const Checkpoint& checkpoint) {
     user_error("checkpoint", "the rewrites that {} says it was trained with are wrong: {}",
                checkpoint.path(), error.what());
   }
-  if (rewrites.v_scale.variant == VScaleVariant::learned) need_states(checkpoint, rewrites);
+  const bool adds_states = rewrites.v_scale.variant == VScaleVariant::learned ||
+                           takes_other_score(rewrites.attention) ||
+                           rewrites.attention_gate != AttentionGate::none || rewrites.qk_norm;
+  if (adds_states) need_states(checkpoint, rewrites);
   return rewrites;
 }
 

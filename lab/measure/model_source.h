@@ -30,7 +30,8 @@ struct ModelSource : ModelDefinition {
   int64_t mapped_bytes = 0;
   /// Fills a weight of the model; called from several threads.
   std::function<void(const Parameter&, float*)> read;
-  /// Fills a state that a rewrite adds (theta of V-scale) and returns true, or leaves it at zero.
+  /// Fills a state that a rewrite adds (theta of V-scale) and returns true, or leaves it to its
+  /// first value (ir/rewrite_state.h).
   std::function<bool(const AddedState&, float*)> read_added = {};
   /// Called when all weights have been read: user error for values that no weight has.
   std::function<void()> check_weights = {};

@@ -174,6 +174,7 @@ std::vector<std::string> key_names() {
 struct ToJson {
   ConfigJson operator()(const VScaleVariant* v) const { return v_scale_variant_name(*v); }
   ConfigJson operator()(const AttentionNormalizer* v) const { return normalizer_name(*v); }
+  ConfigJson operator()(const AttentionGate* v) const { return attention_gate_name(*v); }
   ConfigJson operator()(const ValueSlot& slot) const {
     return std::visit([](const auto* v) -> ConfigJson { return *v; }, slot);
   }

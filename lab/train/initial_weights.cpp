@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "io/hash.h"
+#include "ir/rewrite_state.h"
 #include "lab/measure/model_source.h"
 #include "lab/train/trainer.h"
 #include "models/hugging_face_config.h"
@@ -81,7 +82,9 @@ InitialWeights::InitialWeights(const std::string& path, std::vector<Parameter> p
     const auto same = std::find_if(stored.begin(), stored.end(), [&](const Parameter& other) {
       return other.name == parameter.name;
     });
-    const bool added = same == stored.end() && parameter.initial == Initial::zeros;
+    const bool starts_anywhere =
+        parameter.initial == Initial::zeros || find_rewrite_state(parameter.name);
+    const bool added = same == stored.end() && starts_anywhere;
     if (same != stored.end() || (added && checkpoint_.has(parameter))) found_.push_back(parameter);
     if (same == stored.end() && !added)
       differences.push_back(

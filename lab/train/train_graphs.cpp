@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/rewrite_state.h"
 #include "lab/measure/attention_map.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
@@ -67,6 +68,16 @@ Model built_model(const RunConfig& config) {
   return model;
 }
 
+std::vector<Parameter> trained_parameters(const Model& model, const Graph& rewritten) {
+  std::vector<Parameter> parameters = model.parameters;
+  for (const AddedState& added : added_states(*model.graph, rewritten)) {
+    const RewriteState* row = find_rewrite_state(added.name);
+    const Initial initial = first_value_of(added.name) == 1 ? Initial::ones : Initial::zeros;
+    parameters.push_back({added.name, added.type, initial, 0, row && row->decays});
+  }
+  return parameters;
+}
+
 CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
                                 const Target& target) {
   return {.target = target,
@@ -100,7 +111,8 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   const GraphPtr graph = run_pipeline(model.graph, common).graph;
   result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(config.measure.probes)));
 
-  CompileOptions options = training_options(config, model.parameters, target);
+  result.parameters = trained_parameters(model, *graph);
+  CompileOptions options = training_options(config, result.parameters, target);
   options.decompose = DecomposeMode::none;  // whoever plans them has the rest of the passes
   result.plain = run_pipeline(graph, options).programs;
   options.probes = requests;
@@ -113,9 +125,6 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
                                                    .stop = Stage::instrumented})
                             .programs;
 
-  result.parameters = model.parameters;
-  for (const AddedState& added : added_states(*model.graph, *graph))
-    result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
   result.sizes = model_of(config).sizes;
   result.sizes.parameters = 0;
   for (const Parameter& parameter : result.parameters)

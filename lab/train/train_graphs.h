@@ -28,6 +28,9 @@ MetricSettings metric_settings(const RunConfig& config);
 OptimizerOptions optimizer_options(const RunConfig& config,
                                    const std::vector<Parameter>& parameters);
 
+/// The weights of a model, and those that its rewrites add (ir/rewrite_state.h).
+std::vector<Parameter> trained_parameters(const Model& model, const Graph& rewritten);
+
 /// What the pipeline is asked for: the step of a model of this configuration, without probes.
 CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
                                 const Target& target);

@@ -92,12 +92,16 @@ TEST(Reference, CrossEntropyAndItsFusedFormWithGradient) {
 
 TEST(Reference, AttentionItsGradientAndStatistics) {
   int checked = 0;
-  for (const auto& [name, c] : read_cases("attention")) {
+  std::map<std::string, ReferenceCase> cases = read_cases("attention");
+  cases.merge(read_cases("attention_normalisers"));
+  for (const auto& [name, c] : cases) {
     Attrs attrs{{"causal", c.attributes.at("causal").get<bool>()},
                 {"scale", c.attributes.at("scale").get<double>()}};
     set_normalizer(attrs, parse_normalizer(c.attributes.at("normaliser")));
     const HostTensor &q = c.in.at("q"), &k = c.in.at("k"), &v = c.in.at("v");
-    auto forward = run_op(Op::attention, {q, k, v}, attrs);
+    std::vector<HostTensor> operands = {q, k, v};
+    if (c.in.contains("other")) operands.push_back(c.in.at("other"));
+    auto forward = run_op(Op::attention, operands, attrs);
     EXPECT_TRUE(test::close(forward[0], c.out.at("out"))) << name;
     Attrs of_lse = attrs;
     of_lse.erase("causal");
@@ -124,7 +128,7 @@ TEST(Reference, AttentionItsGradientAndStatistics) {
     EXPECT_TRUE(test::close(pattern, c.out.at("pattern"), tolerance)) << name;
     ++checked;
   }
-  EXPECT_EQ(checked, 8);
+  EXPECT_EQ(checked, 8 + 16);
 }
 
 TEST(Reference, VScale) {

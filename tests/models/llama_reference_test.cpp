@@ -5,9 +5,11 @@
 
 #include "interpret/interpret.h"
 #include "models/llama.h"
+#include "passes/attention_gate.h"
 #include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
 #include "passes/decompose.h"
+#include "passes/qk_norm.h"
 #include "passes/simplify.h"
 #include "passes/v_scale.h"
 #include "testing/expect_close.h"
@@ -21,6 +23,8 @@ struct Case {
   std::string file;
   VScaleVariant variant = VScaleVariant::none;
   AttentionNormalizer attention = AttentionNormalizer::softmax;
+  AttentionGate gate = AttentionGate::none;
+  bool qk_norm = false;
 };
 // The name of a test ends with it.
 void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
@@ -36,6 +40,8 @@ class LlamaReference : public ::testing::TestWithParam<Case> {
     Model model = build_llama(test::reference_config(json), batch_, tokens_);
     graph_ = apply_v_scale(model.graph, {.variant = GetParam().variant,
                                          .sigma = json.at("v_scale_sigma").get<double>()});
+    if (GetParam().qk_norm) graph_ = apply_qk_norm(graph_);
+    graph_ = apply_attention_gate(graph_, GetParam().gate);
     graph_ = apply_attention_normalizer(graph_, GetParam().attention);
     HostTensor input = zeros(i32({batch_, tokens_})), target = input;
     for (int64_t b = 0; b < batch_; ++b)
@@ -102,7 +108,17 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"llama_v_scale_learned", VScaleVariant::learned},
                       Case{"llama_v_scale_backward_only", VScaleVariant::backward},
                       Case{"llama_v_scale_forward_only", VScaleVariant::forward},
-                      Case{"llama_softmax_1", VScaleVariant::none, AttentionNormalizer::softmax_1}),
+                      Case{"llama_softmax_1", VScaleVariant::none, AttentionNormalizer::softmax_1},
+                      Case{"llama_softpick", VScaleVariant::none, AttentionNormalizer::softpick,
+                           AttentionGate::head},
+                      Case{"llama_relu", VScaleVariant::none, AttentionNormalizer::relu,
+                           AttentionGate::none, true},
+                      Case{"llama_sigmoid", VScaleVariant::none, AttentionNormalizer::sigmoid,
+                           AttentionGate::element},
+                      Case{"llama_sink_logit", VScaleVariant::none, AttentionNormalizer::sink_logit,
+                           AttentionGate::head, true},
+                      Case{"llama_kv_bias", VScaleVariant::full, AttentionNormalizer::kv_bias,
+                           AttentionGate::element, true}),
     [](const auto& info) { return info.param.file.substr(6); });
 
 }  // namespace

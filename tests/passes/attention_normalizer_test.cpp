@@ -107,10 +107,11 @@ TEST(AttentionNormalizer, Errors) {
                 apply_attention_normalizer(with_stage(model, Stage::lowered), softmax_1);
               }),
               testing::HasSubstr("graph llama is lowered already"));
-  EXPECT_EQ(user_error_of([] { parse_normalizer("softmx-1"); }),
-            "[attention] unknown normaliser 'softmx-1'. Did you mean softmax-1 or softmax? The "
-            "normalisers "
-            "are softmax, softmax-1.");
+  EXPECT_EQ(
+      user_error_of([] { parse_normalizer("softmx-1"); }),
+      "[attention] unknown normaliser 'softmx-1'. Did you mean softmax-1, softmax or "
+      "softpick? The normalisers are softmax, softmax-1, softpick, relu, sigmoid, sink-logit, "
+      "kv-bias.");
   EXPECT_EQ(parse_normalizer("softmax_1"), softmax_1);
   const std::string text =
       "graph g (q: f32[1,2,1,4])\n"

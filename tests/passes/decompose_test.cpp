@@ -39,7 +39,9 @@ std::vector<Case> attention_cases() {
         set_normalizer(attrs, normalizer);
         set_normalizer(stats, normalizer);
         set_normalizer(lse, normalizer);
-        cases.push_back({Op::attention, attrs, {q, k, k}});
+        std::vector<Type> operands = {q, k, k};
+        if (takes_other_score(normalizer)) operands.push_back(f32({2, h.heads, h.queries}));
+        cases.push_back({Op::attention, attrs, operands});
         cases.push_back({Op::attention_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
         cases.push_back({Op::attention_stats, stats, {q, k, rows}, 0.1, 2});
         cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
@@ -49,7 +51,9 @@ std::vector<Case> attention_cases() {
           map.set("side", side);
           cases.push_back({Op::attention_map, map, {q, k, rows}, 0.1, 2});
         }
-        cases.push_back({Op::attention_identities, attrs, {q, k, k, q, q}});
+        std::vector<Type> of_identities = {q, k, k, q, q};
+        if (takes_other_score(normalizer)) of_identities.push_back(f32({2, h.heads, h.queries}));
+        cases.push_back({Op::attention_identities, attrs, of_identities});
         cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
       }
     }

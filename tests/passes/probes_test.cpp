@@ -113,13 +113,44 @@ TEST(Probes, WeightsThatAModelComputesItselfHaveTheAxesOfAPattern) {
   EXPECT_EQ(hooks[2].axes, (std::vector<std::string>{"batch", "token", "head", "feature"}));
 }
 
+// Masked scores [B,H,T,S] to weights by the formulas of ir/normalizers.def, as they stand there.
+Tensor weights_by_hand(Builder& b, const Tensor& scores, const Tensor& other,
+                       AttentionNormalizer normalizer) {
+  const Shape shape = scores.type().shape;
+  Tensor keys = convert(b.iota(2, i32({1, 1, shape[2], 1})), DType::f32) + 1;
+  switch (normalizer) {
+    case AttentionNormalizer::softmax:
+      return softmax(scores);
+    case AttentionNormalizer::softmax_1: {
+      Tensor zero = b.constant(0, f32({shape[0], shape[1], shape[2], 1}));
+      return slice(softmax(concat({scores, zero}, 3)), {0, 0, 0, 0}, shape);
+    }
+    case AttentionNormalizer::softpick: {
+      Tensor visible = gt(scores, b.constant(-std::numeric_limits<double>::infinity()));
+      Tensor excess = select(visible, exp(scores) - 1, b.constant(0));
+      return relu(excess) / (reduce_sum(abs(excess), {3}) + 1e-8);
+    }
+    case AttentionNormalizer::relu:
+      return relu(scores) / keys;
+    case AttentionNormalizer::sigmoid:
+      return sigmoid(scores - log(keys));
+    case AttentionNormalizer::sink_logit:
+    case AttentionNormalizer::kv_bias: {
+      Tensor column = reshape(other, {shape[0], shape[1], shape[2], 1});
+      return slice(softmax(concat({scores, column}, 3)), {0, 0, 0, 0}, shape);
+    }
+  }
+  internal_error_at("unknown normaliser");
+}
+
 // One attention of two query heads a key head, by its node or written out in primitives, where
 // gradients of scores and weights lie on the way to the loss.
 GraphPtr attention_graph(bool by_hand, AttentionNormalizer normalizer) {
   constexpr int64_t B = 2, T = 4, H = 4, G = 2, d = 3;
   Builder b("attention");
   Tensor q = b.input("q", f32({B, T, H, d})), k = b.input("k", f32({B, T, G, d})),
-         v = b.input("v", f32({B, T, G, d})), weights = b.input("weights", f32({B, T, H, d}));
+         v = b.input("v", f32({B, T, G, d})), weights = b.input("weights", f32({B, T, H, d})),
+         other = b.input("other", f32({B, H, T}));
   Tensor z;
   if (by_hand) {
     // [B,T,H,d] as [B,G,H/G,T,d], keys and values of a head repeated for its group.
@@ -134,16 +165,12 @@ GraphPtr attention_graph(bool by_hand, AttentionNormalizer normalizer) {
     Tensor visible = ge(b.iota(2, i32({1, 1, T, 1})), b.iota(3, i32({1, 1, 1, T})));
     scores = select(visible, scores, b.constant(-std::numeric_limits<double>::infinity()));
     scores.named("hook_attn_scores");
-    Tensor pattern;
-    if (normalizer == AttentionNormalizer::softmax) {
-      pattern = softmax(scores);
-    } else {
-      Tensor zero = b.constant(0, f32({B, H, T, 1}));
-      pattern = slice(softmax(concat({scores, zero}, 3)), {0, 0, 0, 0}, {B, H, T, T});
-    }
+    const Tensor pattern = weights_by_hand(b, scores, other, normalizer);
     z = transpose(matmul(pattern.named("hook_pattern"), keys(v)), {0, 2, 1, 3});
   } else {
-    auto [out, rows] = attention(q, k, v, true, 0.5, normalizer);
+    auto [out, rows] = takes_other_score(normalizer)
+                           ? attention(q, k, v, other, true, 0.5, normalizer)
+                           : attention(q, k, v, true, 0.5, normalizer);
     attention_scores(q, k, true, 0.5).named("hook_attn_scores");
     attention_pattern(q, k, rows, true, 0.5, normalizer).named("hook_pattern");
     z = out;
@@ -161,9 +188,10 @@ TEST(Probes, GradientsOfScoresAndPatternAreThoseOfAttentionWrittenOut) {
                   got = run(attention_graph(false, normalizer), texts, {}).probes;
     ASSERT_EQ(want.size(), 4);
     EXPECT_TRUE(close(got, want, {.relative = 1e-11, .absolute = 1e-14}));
-    // Scores of hidden keys have no gradient, their weights have one.
+    // Scores of hidden keys have no gradient, their weights have one if the head gives anything.
     EXPECT_EQ(want.at("hook_attn_scores.grad:raw").at({0, 1, 0, 3}), 0);
-    EXPECT_NE(want.at("hook_pattern.grad:raw").at({0, 1, 0, 3}), 0);
+    EXPECT_EQ(want.at("hook_pattern.grad:raw").at({0, 1, 0, 3}) != 0,
+              want.at("hook_pattern:raw").at({0, 1, 0, 0}) != 0);
     // The first query sees one key: under softmax nothing changes its weight.
     if (normalizer == AttentionNormalizer::softmax) {
       EXPECT_EQ(got.at("hook_attn_scores.grad:raw").at({1, 2, 0, 0}), 0);

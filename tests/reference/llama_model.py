@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 V_SCALE_VARIANTS = ("none", "full", "learned", "backward-only", "forward-only")
-NORMALISERS = ("softmax", "softmax-1")
+NORMALISERS = ("softmax", "softmax-1", "softpick", "relu", "sigmoid", "sink-logit", "kv-bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +100,34 @@ def rope(x: torch.Tensor, base: float) -> torch.Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def normalise(scores: torch.Tensor, normaliser: str) -> tuple[torch.Tensor, torch.Tensor]:
+def normalise(
+    scores: torch.Tensor, normaliser: str, other: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and the log of the denominator, over the last axis; -inf marks a masked entry.
 
-    softmax-1 has one more logit of zero in the denominator: e^x / (1 + sum e^x).
+    softmax-1 has one more logit of zero in the denominator: e^x / (1 + sum e^x); sink-logit and
+    kv-bias have the logits `other` [..., T], one a row. The rest is written as it is defined, with n
+    the number of entries that are not masked:
+
+        softpick  relu(e^x - 1) / (sum |e^x - 1| + 1e-8)
+        relu      relu(x) / n
+        sigmoid   sigmoid(x - log n)
     """
+    visible = ~torch.isneginf(scores)
+    n = visible.sum(-1, keepdim=True).to(scores.dtype)
+    if normaliser == "softpick":
+        excess = torch.where(visible, torch.expm1(scores), 0.0)
+        denominator = excess.abs().sum(-1, keepdim=True) + 1e-8
+        return torch.relu(excess) / denominator, torch.log(denominator)[..., 0]
+    if normaliser == "relu":
+        return torch.relu(scores) / n, torch.log(n)[..., 0]
+    if normaliser == "sigmoid":
+        return torch.sigmoid(scores - torch.log(n)), torch.zeros_like(n)[..., 0]
+    if normaliser in ("sink-logit", "kv-bias"):
+        if other is None:
+            raise ValueError(f"{normaliser} needs the other logits")
+        both = torch.cat([scores, other[..., None]], dim=-1)
+        return torch.softmax(both, dim=-1)[..., :-1], torch.logsumexp(both, dim=-1)
     top = scores.detach().amax(-1, keepdim=True)
     if normaliser == "softmax-1":
         top = torch.clamp(top, min=0.0)
@@ -162,6 +185,47 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return ((log_denominator - chosen) * valid).sum() / valid.sum()
 
 
+# What further weights of a layer change. They are known by their names.
+
+
+def queries_and_gate(w: dict, n: torch.Tensor, H: int, K: int, d: int) -> tuple:
+    """q [B,T,H,d] and the gate's logits [B,T,H,1 or d], or None.
+
+    The gate is a weight of its own, or its logits are packed in q_proj as qiuzh20/gated_attention has
+    it: for each key head the queries of its group, then their logits.
+    """
+    B, T, _ = n.shape
+    q = n @ w["self_attn.q_proj.weight"].T
+    packed = q.shape[-1] - H * d
+    if packed:
+        q, gate = q.reshape(B, T, K, -1).split([H // K * d, packed // K], dim=-1)
+        return q.reshape(B, T, H, d), gate.reshape(B, T, H, -1)
+    gate = None
+    if "self_attn.output_gate.weight" in w:
+        gate = (n @ w["self_attn.output_gate.weight"].T).reshape(B, T, H, -1)
+    return q.reshape(B, T, H, d), gate
+
+
+def qk_norm(w: dict, q: torch.Tensor, k: torch.Tensor, eps: float) -> tuple:
+    for names in (("qk_norm.query", "qk_norm.key"), ("q_norm.weight", "k_norm.weight")):
+        of_q, of_k = (w.get(f"self_attn.{name}") for name in names)
+        if of_q is not None:
+            return rms_norm(q, of_q, eps), rms_norm(k, of_k, eps)
+    return q, k
+
+
+def with_learned_key(w: dict, q: torch.Tensor, scores: torch.Tensor) -> tuple:
+    """Softmax over scores [B,H,T,S] and one more, of a learned key that is not rotated: the weights
+    of the tokens, and what the learned key's value adds [B,T,H,d]."""
+    group = q.shape[2] // w["self_attn.kv_bias.key"].shape[0]
+    key, value = (
+        w[f"self_attn.kv_bias.{part}"].repeat_interleave(group, dim=0) for part in ("key", "value")
+    )
+    first = torch.einsum("bthd,hd->bht", q, key)[..., None] / math.sqrt(q.shape[-1])
+    a = torch.softmax(torch.cat([first, scores], dim=-1), dim=-1)
+    return a[..., 1:], torch.einsum("bht,hd->bthd", a[..., 0], value)
+
+
 class Trace:
     """Values of one forward pass by (layer, name), each able to keep its gradient."""
 
@@ -211,16 +275,24 @@ def forward(
         x = keep("resid_pre", x)
         branch = keep("attn_branch", x * 1.0)
         n = keep("attn_in", rms_norm(branch, w["input_layernorm.weight"], config.rms_norm_eps))
-        q = (n @ w["self_attn.q_proj.weight"].T).reshape(B, T, H, d)
+        q, gate = queries_and_gate(w, n, H, K, d)
         k = (n @ w["self_attn.k_proj.weight"].T).reshape(B, T, K, d)
+        q, k = qk_norm(w, q, k, config.rms_norm_eps)
         v = keep("v", (n @ w["self_attn.v_proj.weight"].T).reshape(B, T, K, d))
         q, k = keep("q", rope(q, config.rope_theta)), keep("k", rope(k, config.rope_theta))
         if config.v_scale != "none":
             theta = w.get("self_attn.v_scale.theta")
             v = keep("v_scaled", v_scale(v, config.v_scale, config.v_scale_constant, theta))
         scores = keep("scores", attention_scores(q, k, causal=True))
-        pattern, _ = normalise(scores, config.attention)
-        z = keep("z", attention_mix(keep("pattern", pattern), v))
+        if config.attention == "kv-bias":
+            pattern, learned = with_learned_key(w, q, scores)
+            z = attention_mix(keep("pattern", pattern), v) + learned
+        else:
+            sinks = w.get("self_attn.sinks")
+            other = None if sinks is None else sinks[None, :, None].expand(B, H, T)
+            pattern, _ = normalise(scores, config.attention, other)
+            z = attention_mix(keep("pattern", pattern), v)
+        z = keep("z", z if gate is None else z * torch.sigmoid(gate))
         attn_out = keep("attn_out", z.reshape(B, T, H * d) @ w["self_attn.o_proj.weight"].T)
         x = keep("resid_mid", x + attn_out)
         branch = keep("mlp_branch", x * 1.0)

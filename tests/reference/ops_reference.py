@@ -224,22 +224,29 @@ def cross_entropy() -> Op:
     return op
 
 
-def attention() -> Op:
-    """out [B,T,H,d]; lse [B,H,T]; statistics of the weights a[B,H,T,S], none of them differentiated.
+def attention_op(name: str, seed: int):
+    """The op and what runs a case of it.
+
+    out [B,T,H,d]; lse [B,H,T]; statistics of the weights a[B,H,T,S], none of them differentiated.
 
     column_sum, column_square [B,H,S]; entropy (nats), sink_column a[:,:,:,sink], row_max, row_sum
-    [B,H,T]; those before row_sum are of a / row_sum for softmax-1, whose lse is log(1 + sum of exp).
+    [B,H,T]; those before row_sum are of a / row_sum but for softmax, and of zeros in a row of zeros.
+    lse is the log of what numerators are divided by; `other` [B,H,T], where there is one, the score
+    of one more key.
     """
-    op = Op("attention", 107)
+    op = Op(name, seed)
     statistics = (
         "lse", "pattern", "column_sum", "column_square", "entropy", "sink_column", "row_max", "row_sum",
     )
 
     def run(name, B, T, S, H, K, d, causal, normaliser="softmax", sink=0, std=1.0, shift=0.0):
-        def function(q, k, v):
-            pattern, lse = model.normalise(model.attention_scores(q, k, causal), normaliser)
+        def function(q, k, v, other=None):
+            scores = model.attention_scores(q, k, causal)
+            pattern, lse = model.normalise(scores, normaliser, other)
             row_sum = pattern.sum(-1)
-            a = pattern if normaliser == "softmax" else pattern / row_sum[..., None]
+            a = pattern
+            if normaliser != "softmax":
+                a = pattern / torch.where(row_sum == 0, 1.0, row_sum)[..., None]
             log_a = torch.log(torch.where(a > 0, a, 1.0))
             return {
                 "out": model.attention_mix(pattern, v),
@@ -261,10 +268,13 @@ def attention() -> Op:
         q, k = op.normal(B, T, H, d, std=std), op.normal(B, S, K, d, std=std)
         if shift:  # added to every score
             q[..., 0], k[..., 0] = 1.0, shift * math.sqrt(d)
+        operands = {"q": f32(q), "k": f32(k), "v": op.normal(B, S, K, d)}
+        if normaliser in ("sink-logit", "kv-bias"):
+            operands["other"] = op.normal(B, H, T, std=2.0)
         op.case(
             name,
             function,
-            {"q": f32(q), "k": f32(k), "v": op.normal(B, S, K, d)},
+            operands,
             theirs if normaliser == "softmax" else None,
             causal=causal,
             scale=1 / math.sqrt(d),
@@ -273,6 +283,11 @@ def attention() -> Op:
             no_gradient=statistics,
         )
 
+    return op, run
+
+
+def attention() -> Op:
+    op, run = attention_op("attention", 107)
     run("causal", 2, 7, 7, 4, 2, 3, True)
     run("causal_peaked", 1, 9, 9, 3, 1, 6, True, sink=2, std=4.0)
     run("bidirectional", 1, 5, 5, 2, 2, 3, False)
@@ -281,6 +296,18 @@ def attention() -> Op:
     run("softmax_1", 1, 5, 5, 4, 2, 4, True, normaliser="softmax-1")
     run("softmax_1_off", 1, 5, 5, 2, 1, 4, True, normaliser="softmax-1", sink=1, shift=-9.0)
     run("softmax_1_saturated", 1, 5, 5, 2, 1, 4, False, normaliser="softmax-1", shift=9.0)
+    return op
+
+
+def attention_normalisers() -> Op:
+    """The normalisers beside softmax and softmax-1; the keys of `_large` all have large scores."""
+    op, run = attention_op("attention_normalisers", 112)
+    for normaliser in ("softpick", "relu", "sigmoid", "sink-logit"):
+        case = normaliser.replace("-", "_")
+        run(case, 2, 6, 6, 4, 2, 4, True, normaliser=normaliser, std=1.5)
+        run(f"{case}_bidirectional", 1, 4, 7, 2, 1, 3, False, normaliser=normaliser, sink=2)
+        run(f"{case}_negative", 1, 5, 5, 2, 1, 4, True, normaliser=normaliser, shift=-9.0)
+        run(f"{case}_large", 1, 5, 5, 2, 1, 4, True, normaliser=normaliser, shift=40.0)
     return op
 
 
@@ -382,8 +409,8 @@ def clip() -> Op:
 
 
 OPS = (
-    rms_norm, layer_norm, activations, rope, softmax, cross_entropy, attention, v_scale, embedding,
-    adamw, clip,
+    rms_norm, layer_norm, activations, rope, softmax, cross_entropy, attention,
+    attention_normalisers, v_scale, embedding, adamw, clip,
 )
 
 

@@ -289,13 +289,19 @@ void GraphGenerator::make_attention(Op op) {
   Value v = resized(pick(3).value, {batch, keys, groups, width});
   Attrs attrs{{"causal", causal}, {"scale", 0.5}};
   const std::vector<AttentionNormalizer>& normalizers = all_normalizers();
-  set_normalizer(attrs, normalizers[static_cast<size_t>(
-                            random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))]);
+  const AttentionNormalizer normalizer = normalizers[static_cast<size_t>(
+      random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))];
+  set_normalizer(attrs, normalizer);
+  // Of a weight: relu's are as large as scores.
+  const double bound = normalizer == AttentionNormalizer::relu ? kLarge : 1;
   if (random_.chance(0.3)) attrs.set("cap", random_.chance(0.5) ? 0.7 : 5.0);
-  std::vector<Value> forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
+  std::vector<Value> operands = {q, k, v};
+  if (takes_other_score(normalizer))
+    operands.push_back(resized(pick(3).value, {batch, heads, queries}));
+  std::vector<Value> forward = editor_.add_node(Op::attention, operands, attrs);
   if (op == Op::attention) {
-    keep(forward[0], 3);
-    if (!options_.differentiable) keep(forward[1], 20);  // row statistics take no gradient
+    keep(forward[0], 3 * bound);
+    if (!options_.differentiable) keep(forward[1], 20 * bound);  // row statistics take no gradient
     return;
   }
   if (op == Op::attention_lse) {
@@ -313,18 +319,20 @@ void GraphGenerator::make_attention(Op op) {
     attrs.set("causal", false);  // no infinities
     return keep(add(op, {q, k}, attrs), kLarge);
   }
-  if (op == Op::attention_pattern) return keep(add(op, {q, k, forward[1]}, attrs), 1);
+  if (op == Op::attention_pattern) return keep(add(op, {q, k, forward[1]}, attrs), bound);
   if (op == Op::attention_map) {
     attrs.set("side", random_.integer(1, 7));
-    return keep(add(op, {q, k, forward[1]}, attrs), 1);
+    return keep(add(op, {q, k, forward[1]}, attrs), bound);
   }
   if (op == Op::attention_identities) {
     Value g = resized(pick(3).value, type(q).shape);
-    for (Value result : editor_.add_node(op, {q, k, v, forward[0], g}, attrs)) keep(result, kLarge);
+    std::vector<Value> of = {q, k, v, forward[0], g};
+    if (operands.size() > 3) of.push_back(operands[3]);
+    for (Value result : editor_.add_node(op, of, attrs)) keep(result, kLarge);
     return;
   }
   attrs.set("sink", random_.integer(0, keys - 1));
-  keep_all(editor_.add_node(op, {q, k, forward[1]}, attrs), {10, 10, 3, 1, 1, 1});
+  keep_all(editor_.add_node(op, {q, k, forward[1]}, attrs), {10, 10, 3, 1, 1, 10 * bound});
 }
 
 void GraphGenerator::make_loss(Op op) {

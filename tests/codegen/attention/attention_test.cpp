@@ -62,7 +62,10 @@ GraphPtr region_of(const Case& c, bool backward) {
     for (Value value : editor.add_node(Op::attention_stats, {vq, vk, r}, stats))
       results.push_back(value);
   } else {
-    results = editor.add_node(Op::attention, {vq, vk, vv}, attrs);
+    std::vector<Value> operands = {vq, vk, vv};
+    if (takes_other_score(c.normalizer))
+      operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
+    results = editor.add_node(Op::attention, operands, attrs);
   }
   for (size_t i = 0; i < results.size(); ++i)
     editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
@@ -211,6 +214,8 @@ TEST_P(Attention, IdentitiesMatchTheInterpreter) {
   if (c.cap != 0) attrs.set("cap", c.cap);
   std::vector<Value> operands = {editor.input("q", q), editor.input("k", k), editor.input("v", k),
                                  editor.input("out", q), editor.input("dout", q)};
+  const bool takes_other = takes_other_score(c.normalizer);
+  if (takes_other) operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
   const std::vector<Value> results = editor.add_node(Op::attention_identities, operands, attrs);
   for (size_t i = 0; i < results.size(); ++i)
     editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
@@ -218,6 +223,7 @@ TEST_P(Attention, IdentitiesMatchTheInterpreter) {
   Tensors inputs = random_inputs(*region, c);
   const Tensors forward_inputs = random_inputs(*region_of(c, false), c);
   for (const char* name : {"q", "k", "v"}) inputs[name] = forward_inputs.at(name);
+  if (takes_other) inputs["other"] = forward_inputs.at("other");
   inputs["out"] = forward.at("a");
   const Tensors want = interpret(*region, inputs);
   for (const Target& target : runnable_targets()) {
@@ -241,11 +247,16 @@ TEST_P(Attention, IdentitiesAreTheGradients) {
   if (c.cap != 0) attrs.set("cap", c.cap);
   const Value vq = editor.input("q", q), vk = editor.input("k", k), vv = editor.input("v", k);
   const Value dout = editor.input("dout", q);
-  const std::vector<Value> forward = editor.add_node(Op::attention, {vq, vk, vv}, attrs);
+  std::vector<Value> operands = {vq, vk, vv}, of_identities = {vq, vk, vv};
+  if (takes_other_score(c.normalizer))
+    operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
+  const std::vector<Value> forward = editor.add_node(Op::attention, operands, attrs);
+  of_identities.insert(of_identities.end(), {forward[0], dout});
+  if (operands.size() > 3) of_identities.push_back(operands[3]);
   const std::vector<Value> gradients =
       editor.add_node(Op::attention_grad, {vq, vk, vv, forward[0], forward[1], dout}, attrs);
   const std::vector<Value> identities =
-      editor.add_node(Op::attention_identities, {vq, vk, vv, forward[0], dout}, attrs);
+      editor.add_node(Op::attention_identities, of_identities, attrs);
   for (size_t i = 0; i < 3; ++i) {
     editor.output(fmt::format("gradient{}", i), gradients[i]);
     editor.output(fmt::format("identity{}", 2 - i), identities[i]);
@@ -280,6 +291,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, 9, 2, 1, 8, false, 32, 21}));
 
 constexpr auto kSoftmax1 = AttentionNormalizer::softmax_1;
+constexpr auto kSinkLogit = AttentionNormalizer::sink_logit;
 INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                          testing::Values(Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1},
                                          Case{1, 70, 2, 1, 20, true, 32, 0, kSoftmax1},
@@ -287,6 +299,33 @@ INSTANTIATE_TEST_SUITE_P(Softmax1, Attention,
                                          Case{1, 1, 1, 1, 2, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 13, 4, 2, 6, true, 16, 0, kSoftmax1, -30},
                                          Case{2, 9, 2, 1, 8, false, 32, 21, kSoftmax1, 40}));
+
+INSTANTIATE_TEST_SUITE_P(SinkLogit, Attention,
+                         testing::Values(Case{2, 13, 4, 2, 6, true, 16, 0, kSinkLogit},
+                                         Case{1, 70, 2, 1, 20, true, 32, 0, kSinkLogit},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit},
+                                         Case{2, 13, 4, 2, 6, true, 16, 0, kSinkLogit, -30},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit, 40},
+                                         Case{2, 9, 2, 1, 8, false, 32, 21, kSinkLogit, 0, 1e-31}));
+
+// Whose weights follow from the sign of a score, or from the score alone: scores of both signs, all
+// negative, and all large.
+std::vector<Case> by_sign() {
+  std::vector<Case> cases;
+  for (AttentionNormalizer normalizer :
+       {AttentionNormalizer::softpick, AttentionNormalizer::relu, AttentionNormalizer::sigmoid}) {
+    cases.push_back({1, 1, 1, 1, 2, true, 16, 0, normalizer});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer});
+    cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer});
+    cases.push_back({1, 130, 3, 3, 64, true, 64, 0, normalizer});
+    cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, -30});
+    cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 40});
+    cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, -0.4});
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(BySign, Attention, testing::ValuesIn(by_sign()));
 
 // Scores turned round, all equal, or so small that the kernels apply the scale elsewhere.
 std::vector<Case> unusual_scales() {
@@ -304,6 +343,7 @@ std::vector<Case> capped() {
   std::vector<Case> cases;
   for (double cap : {50.0, 1.0, 0.1})
     for (AttentionNormalizer normalizer : all_normalizers()) {
+      if (normalizer == AttentionNormalizer::kv_bias) continue;  // the kernels of sink_logit
       cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, {}, cap});
       cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 0, -0.4, cap});
       cases.push_back({1, 70, 2, 1, 20, true, 32, 0, normalizer, 0, 2.0, cap});
@@ -311,6 +351,47 @@ std::vector<Case> capped() {
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Caps, Attention, testing::ValuesIn(capped()));
+
+class AttentionOfAnyNormalizer : public testing::TestWithParam<AttentionNormalizer> {};
+
+// A query whose every score is minus infinity gives nothing, and takes part in no gradient; the
+// others are as they would be without the keys that have such scores.
+TEST_P(AttentionOfAnyNormalizer, RowsWithoutAnyScoreAreZero) {
+  Case c{1, 5, 2, 1, 4, true, 16, 0, GetParam()};
+  Target target = runnable_targets().back();
+  GraphPtr forward = region_of(c, false), backward = region_of(c, true);
+  Tensors inputs = random_inputs(*backward, c);
+  // Products with the first two keys are minus infinity.
+  for (int64_t t = 0; t < c.T; ++t)
+    for (int64_t h = 0; h < c.H; ++h)
+      inputs["q"].data[(t * c.H + h) * c.d] = std::abs(inputs["q"].data[(t * c.H + h) * c.d]);
+  for (int64_t s : {0, 1}) inputs["k"].data[s * c.d] = -std::numeric_limits<double>::infinity();
+  Tensors forward_inputs = random_inputs(*forward, c);
+  for (const char* name : {"q", "k", "v"}) forward_inputs[name] = inputs.at(name);
+  const Tensors want_forward = interpret(*forward, forward_inputs);
+  Tensors results = compiled(attention_kernel, forward, target)(forward_inputs);
+  expect_close(results.at("a"), want_forward.at("a"), c, "out");
+  for (int64_t i = 0; i < 2 * c.H * c.d; ++i) EXPECT_EQ(results.at("a").data[i], 0) << i;
+  for (const auto& [input, output] : {std::pair{"out", "a"}, {"rows", "b"}})
+    inputs[input].data = results.at(output).data;
+  const Tensors want = interpret(*backward, inputs);
+  results = compiled(attention_backward_kernel, backward, target)(inputs);
+  for (const auto& [name, values] : results) {
+    for (size_t i = 0; i < values.data.size(); ++i) {
+      // Products with a key that is infinite are no numbers, but for its own.
+      if (name == "a" && i % c.d == 0) continue;
+      EXPECT_TRUE(std::isfinite(values.data[i])) << name << " " << i;
+      EXPECT_NEAR(values.data[i], want.at(name).data[i], 1e-5) << name << " " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Normalizers, AttentionOfAnyNormalizer,
+                         testing::ValuesIn(all_normalizers()), [](const auto& p) {
+                           std::string name = normalizer_name(p.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 // Beside the zero that is added every exponential underflows: the head gives nothing and its
 // gradients are zero. What its weights are in relation to each other is still known.

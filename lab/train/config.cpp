@@ -161,6 +161,12 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
         c.data.triggers, c.data.symbols, c.data.symbols - 2));
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
+  const std::string& begin = c.data.begin_token;
+  if (c.data.kind == "backcopy" && begin != "auto" && begin != "none" && begin != kTokenizersOwn)
+    problems.add(fmt::format(
+        "data.begin_token is '{}', but sequences of backcopy begin with its own <s> (auto or "
+        "tokenizer) or without it (none).",
+        short_text(begin)));
   if (!c.data.validation.empty() && c.data.kind != "text")
     problems.add(
         "data.validation needs data.kind=text: of backcopy every sequence is new, so that the loss "

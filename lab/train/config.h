@@ -27,7 +27,8 @@ struct DataConfig {
                                     ///< vocab.json and merges.txt
   std::string text_key = "text";    ///< text: member of JSON Lines that is a document
   std::string separator = "auto";   ///< text: token between documents (io/text_tokens.h)
-  std::string begin_token = "auto";     ///< text: token at the begin of every sequence
+  /// Token at the begin of every sequence (io/text_tokens.h); of backcopy <s>, or none.
+  std::string begin_token = "auto";
   std::vector<std::string> validation;  ///< text: held out: a fraction, or files; none
 };
 

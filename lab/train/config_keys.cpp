@@ -67,7 +67,7 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("data.tokenizer", data.tokenizer, some_text(), "text: bytes, a tokenizer.json, or the folder of a tokenizer"),
       WEIR_KEY("data.text_key", data.text_key, some_text(), "text: member of a line of JSON Lines that is a document"),
       WEIR_KEY("data.separator", data.separator, some_text(), "text: token or id between documents; none; auto: as the tokenizer's files say"),
-      WEIR_KEY("data.begin_token", data.begin_token, some_text(), "text: token or id that begins every sequence; none; auto: as transformers adds it"),
+      WEIR_KEY("data.begin_token", data.begin_token, some_text(), "what begins every sequence: none; tokenizer: its begin token; a token or id; auto: as transformers adds it; of backcopy all but none are <s>"),
       WEIR_KEY("data.validation", data.validation, text_inputs(), "text: held out for a validation loss: a fraction such as 0.05 (the end of the text), or files"),
       WEIR_KEY("optimizer.kind", optimizer.kind, one_of({"adamw", "sgd"}), "the optimiser"),
       WEIR_KEY("optimizer.rate", optimizer.rate, within(0, 1e6), "peak learning rate"),

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <string_view>
 #include <system_error>
 
 #include "io/gguf_tokenizer.h"
@@ -30,8 +32,12 @@ std::string output_of(const ModelConfig& config) {
   return std::string(architecture_of(config).block.names.output) + ".weight";
 }
 
-// A weight that passes/v_scale adds to the model.
-bool is_rewrite_state(const std::string& name) { return name.ends_with("v_scale.theta"); }
+// A weight that a rewrite (passes/rewrites) adds to the model.
+bool is_rewrite_state(const std::string& name) {
+  constexpr std::array<std::string_view, 2> endings = {"v_scale.theta", "value_gate.weight"};
+  return std::any_of(endings.begin(), endings.end(),
+                     [&](std::string_view ending) { return name.ends_with(ending); });
+}
 
 // At most so many of a kind are listed one by one.
 std::string listed(const std::vector<std::string>& names) {

@@ -31,13 +31,17 @@ std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
 CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) const {
   CompileOptions options{.target = chosen_target(!interpret),
                          .rewrites = trained_rewrites(checkpoint)};
-  const VScaleVariant trained = options.rewrites.v_scale.variant;
+  const Rewrites trained = options.rewrites;
   rewrites.apply(options.rewrites, checkpoint.config().layers);
   if (options.rewrites.v_scale.variant == VScaleVariant::learned &&
-      trained != VScaleVariant::learned)
+      trained.v_scale.variant != VScaleVariant::learned)
     log_warning(
         "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
         checkpoint.path());
+  if (options.rewrites.value_gate.variant != ValueGate::none &&
+      trained.value_gate.variant == ValueGate::none)
+    log_warning("{} has no weights of a value gate, which begins at 1/2: values are halved.",
+                checkpoint.path());
   return options;
 }
 

@@ -5,7 +5,6 @@
 
 #include "lab/measure/model_source.h"
 #include "lab/train/train_graphs.h"
-#include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -25,13 +24,13 @@ GraphPtr graph_of(const ModelOptions& options) {
   constexpr int64_t batch = 4, length = 256;
   if (!options.names_checkpoint()) {
     const RunConfig config = options.config();
-    return apply_v_scale(built_model(config).graph, config.rewrites.v_scale);
+    return apply_rewrites(built_model(config).graph, config.rewrites);
   }
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   Rewrites rewrites = trained_rewrites(checkpoint);
   options.rewrites.apply(rewrites, checkpoint.config().layers);
-  return apply_v_scale(checkpoint.build(batch, std::min(length, checkpoint.config().context)).graph,
-                       rewrites.v_scale);
+  return apply_rewrites(
+      checkpoint.build(batch, std::min(length, checkpoint.config().context)).graph, rewrites);
 }
 
 int run_probes(const ProbesArguments& options) {

@@ -104,18 +104,24 @@ ModelSource checkpoint_source(const std::shared_ptr<const Checkpoint>& checkpoin
 
 namespace {
 
+// The rewrite that adds a state, for people.
+std::string rewrite_of_state(const std::string& state, const Rewrites& rewrites) {
+  if (state.ends_with("value_gate.weight")) return "a value gate";
+  return fmt::format("V-scale {}", v_scale_variant_name(rewrites.v_scale.variant));
+}
+
 // Without them the model would be another than the one that was trained, in silence.
-void need_states(const Checkpoint& checkpoint, const Rewrites& rewrites) {
+void need_states(const Checkpoint& checkpoint, Rewrites rewrites) {
+  rewrites.sink_gradient = {};  // adds no state, and its token may lie behind the one built here
   const Model model = build_model(checkpoint.config(), 1, 1);
-  const GraphPtr rewritten =
-      run_pipeline(model.graph, {.rewrites = rewrites, .stop = Stage::built}).graph;
+  const GraphPtr rewritten = apply_rewrites(model.graph, rewrites);
   Problems problems("checkpoint");
   for (const AddedState& state : added_states(*model.graph, *rewritten))
     if (!checkpoint.has({state.name, state.type}))
       problems.add(fmt::format(
-          "{} says that it was trained with V-scale {}, but has no tensor {} {}. Give the whole "
+          "{} says that it was trained with {}, but has no tensor {} {}. Give the whole "
           "checkpoint, or correct weir_rewrites in its config.json.",
-          checkpoint.path(), v_scale_variant_name(rewrites.v_scale.variant), state.name,
+          checkpoint.path(), rewrite_of_state(state.name, rewrites), state.name,
           to_string(state.type)));
   problems.raise();
 }
@@ -130,7 +136,9 @@ Rewrites trained_rewrites(const Checkpoint& checkpoint) {
     user_error("checkpoint", "the rewrites that {} says it was trained with are wrong: {}",
                checkpoint.path(), error.what());
   }
-  if (rewrites.v_scale.variant == VScaleVariant::learned) need_states(checkpoint, rewrites);
+  const bool adds_states = rewrites.v_scale.variant == VScaleVariant::learned ||
+                           rewrites.value_gate.variant != ValueGate::none;
+  if (adds_states) need_states(checkpoint, rewrites);
   return rewrites;
 }
 

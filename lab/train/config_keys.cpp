@@ -7,6 +7,7 @@
 #include <array>
 
 #include "io/text_source.h"
+#include "lab/measure/rewrite_json.h"
 #include "support/text.h"
 
 namespace weir {
@@ -161,6 +162,9 @@ const std::vector<Alias>& aliases() {
       {"data.separator", {"eos_token", "separator"}},
       {"attention", {"attn", "attn_implementation", "normalizer", "normaliser"}},
       {"v_scale.variant", {"v_scale", "vscale"}},
+      {"value_gate.variant", {"value_gate", "vga"}},
+      {"sink_gradient.gain", {"sink_gradient", "kappa"}},
+      {"norm_jacobian.variant", {"norm_jacobian"}},
   };
   return table;
 }
@@ -170,14 +174,6 @@ std::vector<std::string> key_names() {
   for (const ConfigKey& key : config_keys()) names.emplace_back(key.name);
   return names;
 }
-
-struct ToJson {
-  ConfigJson operator()(const VScaleVariant* v) const { return v_scale_variant_name(*v); }
-  ConfigJson operator()(const AttentionNormalizer* v) const { return normalizer_name(*v); }
-  ConfigJson operator()(const ValueSlot& slot) const {
-    return std::visit([](const auto* v) -> ConfigJson { return *v; }, slot);
-  }
-};
 
 }  // namespace
 
@@ -210,7 +206,7 @@ void set_config_key(RunConfig& config, const std::string& name, const std::strin
 }
 
 ConfigJson config_value(const ConfigKey& key, RunConfig& config) {
-  return std::visit(ToJson{}, key.slot(config));
+  return rewrite_json(key.slot(config));
 }
 
 std::string config_range(const ConfigKey& key) {

@@ -39,9 +39,8 @@ MetricSettings metric_settings(const RunConfig& config) {
                           .sink_threshold = m.sink_threshold,
                           .gradient_window = m.gradient_window,
                           .massive_absolute = m.massive_absolute,
-                          .massive_ratio = m.massive_ratio,
-                          .attention = config.rewrites.attention};
-  settings.set_v_scale(config.rewrites.v_scale);
+                          .massive_ratio = m.massive_ratio};
+  settings.set_rewrites(config.rewrites);
   return settings;
 }
 
@@ -65,6 +64,14 @@ Model built_model(const RunConfig& config) {
   Model model = model_of(config).build(rows, config.length);
   check_model(model, rows, config.length);
   return model;
+}
+
+std::vector<Parameter> trained_parameters(const Model& model, const Graph& rewritten) {
+  std::vector<Parameter> parameters = model.parameters;
+  for (const AddedState& added : added_states(*model.graph, rewritten))
+    parameters.push_back(
+        {added.name, added.type, Initial::zeros, 0, /*decay=*/added.type.rank() == 2});
+  return parameters;
 }
 
 CompileOptions training_options(const RunConfig& config, const std::vector<Parameter>& parameters,
@@ -100,7 +107,9 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   const GraphPtr graph = run_pipeline(model.graph, common).graph;
   result.kept_probes = ids_of(resolve_probes(graph, parse_probe_requests(config.measure.probes)));
 
-  CompileOptions options = training_options(config, model.parameters, target);
+  result.parameters = trained_parameters(model, *graph);
+
+  CompileOptions options = training_options(config, result.parameters, target);
   options.decompose = DecomposeMode::none;  // whoever plans them has the rest of the passes
   result.plain = run_pipeline(graph, options).programs;
   options.probes = requests;
@@ -113,9 +122,6 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
                                                    .stop = Stage::instrumented})
                             .programs;
 
-  result.parameters = model.parameters;
-  for (const AddedState& added : added_states(*model.graph, *graph))
-    result.parameters.push_back({added.name, added.type, Initial::zeros, 0, false});
   result.sizes = model_of(config).sizes;
   result.sizes.parameters = 0;
   for (const Parameter& parameter : result.parameters)

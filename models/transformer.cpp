@@ -33,6 +33,11 @@ class Weights {
   void matrix(const std::string& name, Shape shape) {
     declare({name + ".weight", f32(std::move(shape)), Initial::normal, deviation_, true});
   }
+  /// The same of rows for tokens or positions.
+  void table(const std::string& name, Shape shape) {
+    matrix(name, std::move(shape));
+    parameters_.back().table = true;
+  }
   void gain(const std::string& name, int64_t width, Initial initial) {
     declare({name + ".weight", f32({width}), initial, 0, false});
   }
@@ -73,12 +78,12 @@ class Transformer {
         weights_(b_, c_.init_deviation) {}
 
   Model build() {
-    weights_.matrix(names_.embedding, {c_.vocabulary, c_.d_model});
+    weights_.table(names_.embedding, {c_.vocabulary, c_.d_model});
     if (d_.positions == Positions::learned)
-      weights_.matrix(names_.positions, {c_.context, c_.d_model});
+      weights_.table(names_.positions, {c_.context, c_.d_model});
     for (int64_t l = 0; l < c_.layers; ++l) declare_layer(layer(l));
     declare_norm(names_.final_norm);
-    if (!c_.tied) weights_.matrix(names_.output, {c_.vocabulary, c_.d_model});
+    if (!c_.tied) weights_.table(names_.output, {c_.vocabulary, c_.d_model});
 
     Tensor x = embedded();
     for (int64_t l = 0; l < c_.layers; ++l) x = block(x, {layer(l), fmt::format("blocks.{}.", l)});

@@ -33,10 +33,10 @@ struct DataConfig {
 };
 
 struct OptimizerConfig {
-  std::string kind = "adamw";  ///< adamw or sgd
+  std::string kind = "adamw";  ///< adamw, sgd or muon
   double rate = 1e-2;          ///< peak learning rate
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double momentum = 0.9;            ///< sgd
+  double momentum = 0.9;            ///< sgd, muon
   double decay = 0.1;               ///< decoupled, on matrices and embeddings
   double clip = 1.0;                ///< global gradient norm; 0 switches clipping off
   int64_t warmup = 100;             ///< steps of linear warm-up

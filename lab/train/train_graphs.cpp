@@ -44,6 +44,10 @@ MetricSettings metric_settings(const RunConfig& config) {
   return settings;
 }
 
+OptimizerKind rule_for(OptimizerKind kind, const Parameter& parameter) {
+  return rule_of(kind, parameter.type.rank() == 2 && !parameter.table);
+}
+
 OptimizerOptions optimizer_options(const RunConfig& config,
                                    const std::vector<Parameter>& parameters) {
   const OptimizerConfig& o = config.optimizer;
@@ -54,8 +58,11 @@ OptimizerOptions optimizer_options(const RunConfig& config,
                            .momentum = o.momentum,
                            .weight_decay = o.decay,
                            .clip = o.clip};
-  for (const Parameter& parameter : parameters)
+  for (const Parameter& parameter : parameters) {
     if (parameter.decay) options.decay.push_back(parameter.name);
+    if (rule_for(options.kind, parameter) == OptimizerKind::muon)
+      options.orthogonal.push_back(parameter.name);
+  }
   return options;
 }
 

@@ -25,6 +25,8 @@ struct TrainingGraphs {
 };
 
 MetricSettings metric_settings(const RunConfig& config);
+/// How the optimiser moves a weight: Muon moves matrices but tables, AdamW moves the rest.
+OptimizerKind rule_for(OptimizerKind kind, const Parameter& parameter);
 OptimizerOptions optimizer_options(const RunConfig& config,
                                    const std::vector<Parameter>& parameters);
 

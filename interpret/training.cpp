@@ -132,4 +132,37 @@ Results sgd(const Call& call) {
   return results(std::move(p), std::move(m));
 }
 
+// Jordan et al. 2024, and the scale of the update by Liu et al. 2025 (arXiv 2502.16982): the
+// momentum is an average, the direction its Nesterov form after five steps of Newton and Schulz.
+Results muon(const Call& call) {
+  const double momentum = call.attrs().get_float("momentum");
+  const double decay = call.attrs().get_float("weight_decay");
+  const double rate = call.scalar(3), factor = call.scalar(4);
+  HostTensor p = call.in(0), m = call.in(2);
+  const int64_t rows = p.shape()[0], columns = p.shape()[1];
+  HostTensor direction = p;
+  for (size_t i = 0; i < p.data.size(); ++i) {
+    const double g = factor * call.in(1).data[i];
+    m.data[i] = momentum * m.data[i] + (1 - momentum) * g;
+    direction.data[i] = momentum * m.data[i] + (1 - momentum) * g;
+  }
+  Matrix x = view(direction, 0, rows, columns, columns);
+  if (rows > columns) x.transposeInPlace();
+  x /= std::max(x.norm(), 1e-7);
+  for (int step = 0; step < 5; ++step) {
+    const Matrix a = x * x.transpose();
+    const Matrix b = -4.7750 * a + 2.0315 * (a * a);
+    x = (3.4445 * x + b * x).eval();
+  }
+  if (rows > columns) x.transposeInPlace();
+  const double length = rate * call.attrs().get_float("scale") *
+                        std::sqrt(static_cast<double>(std::max(rows, columns)));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) {
+      double& weight = p.data[static_cast<size_t>(i * columns + j)];
+      weight -= rate * decay * weight + length * x(i, j);
+    }
+  return results(std::move(p), std::move(m));
+}
+
 }  // namespace weir::reference

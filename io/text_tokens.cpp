@@ -78,6 +78,17 @@ ChosenToken stated_begin(const Tokenizer& tokenizer) {
   return begin;
 }
 
+/// The begin token that the tokenizer has, whether or not it puts it before a text.
+ChosenToken own_begin(const Tokenizer& tokenizer, const std::string& name,
+                      UsageProblems& problems) {
+  if (const auto& begin = tokenizer.special_tokens().begin) return chosen(*begin);
+  problems.add(
+      fmt::format("{} is tokenizer, but the tokenizer ({}) names no begin token (bos_token of "
+                  "tokenizer_config.json). Give a token, an id, or none.",
+                  name, tokenizer.description()));
+  return {};
+}
+
 void spell(const Tokenizer& tokenizer, ChosenToken& token) {
   if (token.id && token.text.empty()) token.text = tokenizer.decode(std::span(&*token.id, 1));
 }
@@ -98,7 +109,9 @@ TextTokens choose_text_tokens(const Tokenizer& tokenizer, const std::string& wha
                               const TokenWishes& wishes) {
   UsageProblems problems("tokens");
   const auto separator = wished(tokenizer, wishes.separator, wishes.separator_name, problems);
-  const auto begin = wished(tokenizer, wishes.begin, wishes.begin_name, problems);
+  const auto begin = wishes.begin == kTokenizersOwn
+                         ? own_begin(tokenizer, wishes.begin_name, problems)
+                         : wished(tokenizer, wishes.begin, wishes.begin_name, problems);
   problems.raise();
   TextTokens tokens{separator ? *separator : stated_separator(tokenizer, what),
                     begin ? *begin : stated_begin(tokenizer), !separator};

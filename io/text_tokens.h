@@ -23,7 +23,11 @@ struct TextTokens {
   bool separator_required = true;
 };
 
-/// What a user may say: a token, its id, "none"; "" or "auto" leave it to the files.
+/// The wish for the tokenizer's begin token where `transformers` would not put it.
+inline constexpr const char* kTokenizersOwn = "tokenizer";
+
+/// What a user may say: a token, its id, "none"; "" or "auto" leave it to the files. For the begin
+/// token also "tokenizer".
 struct TokenWishes {
   std::string separator = {}, begin = {};
   /// What messages call the two.
@@ -36,10 +40,13 @@ struct TokenWishes {
 ///   tokenizer_config.json, then of special_tokens_map.json; tokenizer.ggml.eos_token_id of GGUF);
 ///   eos_token_id of config.json, then of generation_config.json beside it (the first of a list); a
 ///   token of a usual name (<|endoftext|>, <|end_of_text|>, </s>); byte 0 of the bytes.
-/// begin: the wish; the begin token of the tokenizer's files where `transformers` puts it before a
-///   text (add_bos_token, or the post-processor's template; tokenizer.ggml.add_bos_token); none.
+/// begin: the wish, where "tokenizer" is the begin token that the tokenizer's files name (bos_token
+///   of tokenizer_config.json, tokenizer.ggml.bos_token_id); the begin token of the tokenizer's
+///   files where `transformers` puts it before a text (add_bos_token, or the post-processor's
+///   template; tokenizer.ggml.add_bos_token); none.
 ///
-/// UserError: a wish that is no token of the vocabulary (all of them at once).
+/// UserError: a wish that is no token of the vocabulary, or a tokenizer without a begin token (all
+/// of them at once).
 TextTokens choose_text_tokens(const Tokenizer& tokenizer, const std::string& what,
                               const TokenWishes& wishes);
 

@@ -357,6 +357,9 @@ std::vector<Type> Inference::infer() {
       return optimiser(4);
     case Op::sgd:
       return optimiser(3);
+    case Op::muon:
+      need_rank(0, 2, "[M,N]");
+      return optimiser(3);
     case Op::probe:
       return {};
   }

@@ -23,10 +23,12 @@ constexpr WeightNames kLlamaNames = {.base = "model.",
                                      .q_norm = "self_attn.q_norm",
                                      .k_norm = "self_attn.k_norm",
                                      .attention_out = "self_attn.o_proj",
+                                     .attention_out_norm = "attention_out_layernorm",
                                      .mlp_norm = "post_attention_layernorm",
                                      .gate = "mlp.gate_proj",
                                      .up = "mlp.up_proj",
                                      .down = "mlp.down_proj",
+                                     .mlp_out_norm = "mlp_out_layernorm",
                                      .final_norm = "model.norm"};
 
 constexpr WeightNames kGemma2Names = {.base = "model.",
@@ -246,9 +248,23 @@ const Architecture& architecture_of(const ModelConfig& config) {
   internal_error_at("unknown architecture " + config.architecture);
 }
 
+namespace {
+
+NormPlace norm_place(const ModelConfig& config, NormPlace of_architecture) {
+  if (config.norm_place == "pre") return of_architecture;
+  if (config.norm_place == "post") return NormPlace::after;
+  if (config.norm_place == "sandwich") return NormPlace::around;
+  if (config.norm_place == "none") return NormPlace::none;
+  internal_error_at("unknown norm place " + config.norm_place);
+}
+
+}  // namespace
+
 BlockDescription block_description(const ModelConfig& config) {
   const Architecture& architecture = architecture_of(config);
   BlockDescription block = architecture.block;
+  block.norm_place = norm_place(config, block.norm_place);
+  block.norm_gate_rank = config.norm_gate;
   if (architecture.chooses_attention_bias && config.attention_bias)
     block.qkv_bias = block.attention_out_bias = true;
   if (architecture.chooses_mlp_bias && config.mlp_bias) block.mlp_bias = true;

@@ -14,7 +14,8 @@ enum class NormKind : uint8_t {
 enum class NormPlace : uint8_t {
   before,  ///< x + f(norm(x))
   after,   ///< norm(x + f(x))
-  around   ///< x + norm(f(norm(x))), the sandwich norm
+  around,  ///< x + norm(f(norm(x))), the sandwich norm
+  none     ///< x + f(x); the norm behind the last block stays
 };
 
 enum class MlpKind : uint8_t {
@@ -68,7 +69,13 @@ struct BlockDescription {
   Positions positions = Positions::rotary;
   Projections projections = Projections::separate;
   bool qkv_bias = false, attention_out_bias = false, mlp_bias = false;
-  bool qk_norm = false;           ///< RMSNorm over the features of each query and key head
+  bool qk_norm = false;  ///< RMSNorm over the features of each query and key head
+  /// Of the gate behind every norm of the residual stream, the last one included; 0: no gate. With
+  /// y the norm's output a branch reads sigmoid(W_up silu(W_down y)) y, W_down [rank, D], W_up
+  /// [D, rank]: GatedNorm of Qiu et al., "A Unified View of Attention and Residual Sinks" (arXiv
+  /// 2601.22966), section 3.4, rank 16 there. Both matrices start as all others do, so that a gate
+  /// starts near 1/2; the paper names no start.
+  int64_t norm_gate_rank = 0;
   bool scaled_embedding = false;  ///< the embedding is multiplied by sqrt(d_model)
   WeightNames names;
 };

@@ -7,6 +7,7 @@
 
 #include "models/architecture.h"
 #include "support/error.h"
+#include "support/value_rule.h"
 
 namespace weir {
 
@@ -22,6 +23,11 @@ int64_t stated_context(const ModelConfig& config) {
   const RopeScaling& s = config.rope_scaling;
   if (s.kind != RopeKind::yarn && s.kind != RopeKind::llama3) return config.context;
   return std::max(config.context, static_cast<int64_t>(s.factor * static_cast<double>(s.context)));
+}
+
+const std::vector<std::string>& norm_places() {
+  static const std::vector<std::string> names = {"pre", "post", "sandwich", "none"};
+  return names;
 }
 
 namespace {
@@ -84,6 +90,12 @@ void check_config(const ModelConfig& given) {
   positive("vocabulary", config.vocabulary);
   if (config.score_width < 0)
     problems.add(fmt::format("score_width is {}, but at least 1 is needed.", config.score_width));
+  const std::vector<std::string>& places = norm_places();
+  if (std::find(places.begin(), places.end(), config.norm_place) == places.end())
+    problems.add(no_choice("norm_place", config.norm_place, places));
+  if (config.norm_gate < 0)
+    problems.add(
+        fmt::format("norm_gate is {}, but a rank is needed, 0 for none.", config.norm_gate));
   check_heads(given, config, problems);
   if (!(config.rms_eps >= 0))
     problems.add(fmt::format("rms_eps is {}, but a number >= 0 is needed.", config.rms_eps));

@@ -34,6 +34,11 @@ struct ModelConfig {
   /// of architectures that leave it to the configuration.
   bool attention_bias = false, mlp_bias = false;
   OutputGate output_gate = OutputGate::none;
+  /// Where norms stand in a block: "pre", "post", "sandwich" or "none", as NormPlace of
+  /// models/block.h has them. "pre" leaves an architecture alone whose blocks have another place
+  /// (Gemma 2).
+  std::string norm_place = "pre";
+  int64_t norm_gate = 0;  ///< rank of the gate behind every norm (models/block.h); 0: none
   std::string architecture = "llama";  ///< a name in models/architectures.cpp
   RopeScaling rope_scaling = {};
   /// Keys that a query sees at most (sliding window); 0: all. No T above it is built.
@@ -50,6 +55,8 @@ ModelConfig resolved(ModelConfig config);
 /// Tokens of a text up to which the configuration says that the model works: `context`, or what it
 /// had in training times the factor of its rotary scaling, if that is more.
 int64_t stated_context(const ModelConfig& config);
+/// "pre", "post", "sandwich", "none".
+const std::vector<std::string>& norm_places();
 /// All that is wrong with a configuration, in one user error.
 void check_config(const ModelConfig& config);
 

@@ -142,6 +142,10 @@ std::string hugging_face_config(const ModelConfig& config, const std::string& dt
     if (*key.hugging_face != '\0')
       std::visit(MeaningWriter{c, library, key.hugging_face, json}, key.meaning);
   json["torch_dtype"] = dtype;
+  Json block = Json::object();
+  if (c.norm_place != ModelConfig().norm_place) block["norm_place"] = c.norm_place;
+  if (c.norm_gate != 0) block["norm_gate"] = c.norm_gate;
+  if (!block.empty()) json["weir_block"] = block;
   if (!c.rewrites.empty()) json["weir_rewrites"] = c.rewrites;
   return json.dump(2) + "\n";
 }

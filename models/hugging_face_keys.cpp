@@ -50,6 +50,19 @@ void read_rewrites(Reading& r, const std::string& key, const Json& value) {
   }
 }
 
+// Where Weir's own models differ from the blocks of their architecture.
+void read_block(Reading& r, const std::string& key, const Json& value) {
+  for (const auto& [name, setting] : value.items()) {
+    if (value.is_object() && name == "norm_place" && setting.is_string())
+      r.config.norm_place = setting.get<std::string>();
+    else if (value.is_object() && name == "norm_gate")
+      r.read_size(key + ".norm_gate", setting, kMostWidth, r.config.norm_gate);
+    else
+      r.problem("{}: {} is {}; norm_place, a text, and norm_gate, an integer, are known.", key,
+                name, setting.dump());
+  }
+}
+
 // ---- Keys of an architecture, by what they mean. ----
 
 struct MeaningReader {
@@ -131,6 +144,7 @@ const std::vector<Key>& harmless_keys() {
         {"quantization", absent_or({})}, {"pruned_heads", absent_or({Json::object()})},
         {"per_layer_config", absent_or({Json::object()})}, {"qkv_bias", passed_over},
         {"dual_chunk_attention_config", passed_over}, {"weir_rewrites", read_rewrites},
+        {"weir_block", read_block},
     };
     for (const char* name : {
         "model_type", "architectures", "auto_map", "custom_pipelines", "_name_or_path", "name_or_path",

@@ -17,6 +17,9 @@ struct Parameter {
   Initial initial = Initial::normal;
   double deviation = 0;  ///< standard deviation of a normal start, mean 0
   bool decay = false;    ///< matrices and embeddings; not gains, biases, theta
+  /// A matrix whose rows belong to tokens or positions: embedding, positions, output projection.
+  /// Muon leaves it to AdamW.
+  bool table = false;
 };
 
 /// Inputs of a language model's graph besides its weights: `tokens` and `targets` i32[B,T] (a

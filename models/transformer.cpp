@@ -34,6 +34,11 @@ class Weights {
   void matrix(const std::string& name, Shape shape) {
     declare({name + ".weight", f32(std::move(shape)), Initial::normal, deviation_, true});
   }
+  /// The same of rows for tokens or positions.
+  void table(const std::string& name, Shape shape) {
+    matrix(name, std::move(shape));
+    parameters_.back().table = true;
+  }
   void gain(const std::string& name, int64_t width, Initial initial) {
     declare({name + ".weight", f32({width}), initial, 0, false});
   }
@@ -56,6 +61,9 @@ class Weights {
   std::vector<Parameter> parameters_;
 };
 
+// The two matrices of a norm's gate, behind the norm's name.
+constexpr const char *kGateDown = ".gate_down", *kGateUp = ".gate_up";
+
 class Transformer {
  public:
   Transformer(const ModelConfig& config, const BlockDescription& block, int64_t B, int64_t T)
@@ -71,16 +79,16 @@ class Transformer {
         weights_(b_, c_.init_deviation) {}
 
   Model build() {
-    weights_.matrix(names_.embedding, {c_.vocabulary, c_.d_model});
+    weights_.table(names_.embedding, {c_.vocabulary, c_.d_model});
     if (d_.positions == Positions::learned)
-      weights_.matrix(names_.positions, {c_.context, c_.d_model});
+      weights_.table(names_.positions, {c_.context, c_.d_model});
     for (int64_t l = 0; l < c_.layers; ++l) declare_layer(layer(l));
     declare_norm(names_.final_norm);
-    if (!c_.tied) weights_.matrix(names_.output, {c_.vocabulary, c_.d_model});
+    if (!c_.tied) weights_.table(names_.output, {c_.vocabulary, c_.d_model});
 
     Tensor x = embedded();
     for (int64_t l = 0; l < c_.layers; ++l) x = block(x, {layer(l), fmt::format("blocks.{}.", l)});
-    return finish(norm(x, names_.final_norm));
+    return finish(norm(x, names_.final_norm, "ln_final."));
   }
 
  private:
@@ -90,6 +98,9 @@ class Transformer {
   };
   std::string layer(int64_t l) const { return fmt::format(fmt::runtime(names_.layer), l); }
   bool is_joint() const { return d_.projections == Projections::joint; }
+  bool reads_norm() const {
+    return d_.norm_place == NormPlace::before || d_.norm_place == NormPlace::around;
+  }
 
   // ---- weights ----
 
@@ -99,6 +110,9 @@ class Transformer {
   void declare_norm(const std::string& name) {
     declare_gain(name, c_.d_model);
     if (d_.norm == NormKind::layer) weights_.bias(name, c_.d_model);
+    if (d_.norm_gate_rank == 0) return;
+    weights_.matrix(name + kGateDown, {d_.norm_gate_rank, c_.d_model});
+    weights_.matrix(name + kGateUp, {c_.d_model, d_.norm_gate_rank});
   }
   void declare_matrix(const std::string& name, int64_t in, int64_t out) {
     weights_.matrix(name, is_joint() ? Shape{in, out} : Shape{out, in});
@@ -116,7 +130,7 @@ class Transformer {
 
   void declare_layer(const std::string& layer) {
     const int64_t D = c_.d_model, Q = c_.heads * c_.d_head, KV = c_.kv_heads * c_.d_head;
-    if (d_.norm_place != NormPlace::after) declare_norm(layer + names_.attention_norm);
+    if (reads_norm()) declare_norm(layer + names_.attention_norm);
     if (is_joint())
       declare_group({{layer + names_.qkv, D, Q + 2 * KV}}, d_.qkv_bias);
     else
@@ -131,7 +145,7 @@ class Transformer {
     declare_group({{layer + names_.attention_out, Q, D}}, d_.attention_out_bias);
     if (d_.norm_place == NormPlace::after) declare_norm(layer + names_.attention_norm);
     if (d_.norm_place == NormPlace::around) declare_norm(layer + names_.attention_out_norm);
-    if (d_.norm_place != NormPlace::after) declare_norm(layer + names_.mlp_norm);
+    if (reads_norm()) declare_norm(layer + names_.mlp_norm);
     switch (d_.mlp) {
       case MlpKind::swiglu:
       case MlpKind::geglu:
@@ -169,7 +183,15 @@ class Transformer {
     return d_.norm == NormKind::rms_plus_one ? weight + 1 : weight;
   }
 
-  Tensor norm(const Tensor& x, const std::string& name) const {
+  Tensor norm(const Tensor& x, const std::string& name, const std::string& hooks) const {
+    const Tensor y = plain_norm(x, name);
+    if (d_.norm_gate_rank == 0) return y;
+    const Tensor inner = silu(linear(y, weights_.weight(name + kGateDown)));
+    const Tensor gate = sigmoid(linear(inner, weights_.weight(name + kGateUp)));
+    return gate.named(hooks + "hook_gate") * y;
+  }
+
+  Tensor plain_norm(const Tensor& x, const std::string& name) const {
     switch (d_.norm) {
       case NormKind::rms:
       case NormKind::rms_plus_one:
@@ -187,7 +209,12 @@ class Transformer {
     Tensor spread = in;
     if (d_.norm == NormKind::layer) spread = in - reduce_mean(in, {-1});
     sqrt(reduce_mean(spread * spread, {-1}) + c_.rms_eps).named(hooks + "hook_scale");
-    return norm(in, name).named(hooks + "hook_normalized");
+    return norm(in, name, hooks).named(hooks + "hook_normalized");
+  }
+  // The same hooks where there is no norm.
+  Tensor unnormed(const Tensor& x, const std::string& hooks) const {
+    const Tensor in = identity(x).named(hooks + "hook_in");
+    return identity(in).named(hooks + "hook_normalized");
   }
 
   Tensor projection(const Tensor& x, const std::string& name, bool bias) const {
@@ -317,10 +344,20 @@ class Transformer {
   template <typename Branch>
   Tensor normed_branch(const Tensor& x, const Place& at, const char* ln, const char* norm_name,
                        const char* out_norm, const char* hook, Branch branch) const {
-    const bool reads_norm = d_.norm_place != NormPlace::after;
-    const Tensor in =
-        reads_norm ? named_norm(x, at.hooks + ln + ".", at.layer + norm_name) : identity(x);
-    Tensor out = branch(in);
+    const std::string hooks = at.hooks + ln + ".";
+    const auto input = [&] {
+      switch (d_.norm_place) {
+        case NormPlace::before:
+        case NormPlace::around:
+          return named_norm(x, hooks, at.layer + norm_name);
+        case NormPlace::after:  // whose hooks are those of the norm behind the branch
+          return identity(x);
+        case NormPlace::none:
+          return unnormed(x, hooks);
+      }
+      internal_error_at("unknown place of a norm");
+    };
+    Tensor out = branch(input());
     if (d_.norm_place == NormPlace::around)
       out = named_norm(out, at.hooks + ln + "_post.", at.layer + out_norm);
     return out.named(at.hooks + hook);

@@ -25,7 +25,8 @@ class OtherKey {
   OtherKey(Rewriter& rewriter, const Node& attention, int64_t layer, AttentionNormalizer normalizer)
       : rewriter_(rewriter), attention_(attention), normalizer_(normalizer) {
     const Graph& graph = rewriter.old();
-    const Projection projection = find_projection(graph, attention.inputs[2], {Op::v_scale});
+    const Projection projection =
+        find_projection(graph, attention.inputs[2], {Op::v_scale, Op::mul});
     const std::string prefix = state_prefix(projection, layer);
     const Type &q = graph.type(attention.inputs[0]), &v = graph.type(attention.inputs[2]);
     if (normalizer == AttentionNormalizer::sink_logit) {

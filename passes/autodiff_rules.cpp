@@ -169,6 +169,7 @@ GradientRule gradient_rule(Op op) {
     case Op::attention_pattern:
     case Op::adamw:
     case Op::sgd:
+    case Op::muon:
     case Op::kernel:
       return kMissing;
   }

@@ -208,6 +208,8 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
       return adamw(e, in, attrs);
     case Op::sgd:
       return sgd(e, in, attrs);
+    case Op::muon:
+      return decompose_muon(e, in, attrs);
   }
   internal_error_at("unknown op");
 }

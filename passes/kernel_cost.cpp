@@ -79,6 +79,7 @@ double products(const Graph& region, const Node& node, bool has_gradient) {
     case Op::cross_entropy:
     case Op::adamw:
     case Op::sgd:
+    case Op::muon:
 #define OP(name, ...) case Op::name:
 #define CONTRACTION(...)
 #define COMPOSITE(...)

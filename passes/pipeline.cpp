@@ -9,12 +9,15 @@
 #include "passes/identities.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
+#include "passes/norm_jacobian.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
 #include "passes/qk_norm.h"
 #include "passes/recompute.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
+#include "passes/sink_gradient.h"
+#include "passes/value_gate.h"
 
 namespace weir {
 namespace {
@@ -30,6 +33,13 @@ bool wants_gate(const CompileOptions& o) {
   return o.rewrites.attention_gate != AttentionGate::none;
 }
 bool wants_qk_norm(const CompileOptions& o) { return o.rewrites.qk_norm; }
+bool wants_value_gate(const CompileOptions& o) {
+  return o.rewrites.value_gate.variant != ValueGate::none;
+}
+bool wants_sink_gradient(const CompileOptions& o) { return o.rewrites.sink_gradient.gain != 1; }
+bool wants_norm_jacobian(const CompileOptions& o) {
+  return o.rewrites.norm_jacobian.variant != NormJacobian::exact;
+}
 bool wants_gradients(const CompileOptions& o) {
   return o.compose.purpose != Purpose::plain || !o.gradients.empty();
 }
@@ -91,8 +101,14 @@ const std::vector<Pass>& pipeline() {
        built, built, once, wants_qk_norm, "another change of the model"},
       {"attention_gate", [](G g, O o) { return apply_attention_gate(g, o.rewrites.attention_gate); },
        built, built, once, wants_gate, "another, which finds what the value projection reads"},
+      {"value_gate", [](G g, O o) { return apply_value_gate(g, o.rewrites.value_gate); },
+       built, built, once, wants_value_gate, "gates values, hence behind V-scale and before a learned value"},
       {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.rewrites.attention); },
        built, built, once, wants_normalizer, "the last of them: a learned key may change values and output"},
+      {"sink_gradient", [](G g, O o) { return apply_sink_gradient(g, o.rewrites.sink_gradient); },
+       built, built, once, wants_sink_gradient, "changes the gradient at what attention takes at last"},
+      {"norm_jacobian", [](G g, O o) { return apply_norm_jacobian(g, o.rewrites.norm_jacobian); },
+       built, built, once, wants_norm_jacobian, "changes the gradient of norms, and nothing forward"},
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
       {"tap_identities", [](G g, O o) { return tap_identities(g, o.loss); },

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "passes/attention_normalizer.h"
 #include "passes/qk_norm.h"
@@ -22,21 +23,18 @@ void add_underscored(const std::string& name, ShortForms& short_forms) {
   if (underscored != name) short_forms.emplace_back(underscored, name);
 }
 
-ValueRule normalizer_rule() {
+template <typename Choices, typename Name>
+ValueRule choice_rule(const Choices& choices, Name name) {
   std::vector<std::string> names;
   ShortForms short_forms;
-  for (AttentionNormalizer normalizer : all_normalizers()) {
-    names.emplace_back(normalizer_name(normalizer));
+  for (const auto& choice : choices) {
+    names.emplace_back(name(choice));
     add_underscored(names.back(), short_forms);
   }
   return one_of(names, short_forms);
 }
 
-ValueRule gate_rule() {
-  std::vector<std::string> names;
-  for (AttentionGate gate : attention_gates()) names.emplace_back(attention_gate_name(gate));
-  return one_of(names);
-}
+ValueRule normalizer_rule() { return choice_rule(all_normalizers(), normalizer_name); }
 
 ValueRule variant_rule() {
   std::vector<std::string> names;
@@ -49,6 +47,17 @@ ValueRule variant_rule() {
   return one_of(names, short_forms);
 }
 
+// Writes a choice by its name.
+struct ReadChoice {
+  const std::string& name;
+  void operator()(VScaleVariant* variant) const { *variant = parse_v_scale_variant(name); }
+  void operator()(AttentionNormalizer* variant) const { *variant = parse_normalizer(name); }
+  void operator()(AttentionGate* variant) const { *variant = parse_attention_gate(name); }
+  void operator()(ValueGate* variant) const { *variant = parse_value_gate(name); }
+  void operator()(NormJacobian* variant) const { *variant = parse_norm_jacobian(name); }
+  void operator()(const ValueSlot&) const { internal_error_at("a choice is no plain value"); }
+};
+
 }  // namespace
 
 const std::vector<RewriteKey>& rewrite_keys() {
@@ -57,7 +66,7 @@ const std::vector<RewriteKey>& rewrite_keys() {
   static const std::vector<RewriteKey> table = {
       {"attention", [](R& r) -> RewriteSlot { return &r.attention; }, normalizer_rule(),
        "how scores become weights (ir/normalizers.def has the formulas)"},
-      {"attention_gate", [](R& r) -> RewriteSlot { return &r.attention_gate; }, gate_rule(),
+      {"attention_gate", [](R& r) -> RewriteSlot { return &r.attention_gate; }, choice_rule(attention_gates(), attention_gate_name),
        "sigmoid gate on what attention gives, of the layer's normalised input: one a head or a feature"},
       {"qk_norm", [](R& r) -> RewriteSlot { return &r.qk_norm; }, {},
        "RMSNorm over the features of each query and key head"},
@@ -69,6 +78,20 @@ const std::vector<RewriteKey>& rewrite_keys() {
        "the initialiser's standard deviation in C"},
       {"v_scale.layers", [](R& r) -> RewriteSlot { return &r.v_scale.layers; }, within(0, 4095),
        "layers it applies to; empty: all"},
+      {"value_gate.variant", [](R& r) -> RewriteSlot { return &r.value_gate.variant; }, choice_rule(value_gates(), value_gate_name),
+       "head: values times a sigmoid of a trained map of the token's values, one a head"},
+      {"value_gate.layers", [](R& r) -> RewriteSlot { return &r.value_gate.layers; }, within(0, 4095),
+       "layers it applies to; empty: all"},
+      {"sink_gradient.gain", [](R& r) -> RewriteSlot { return &r.sink_gradient.gain; }, within(0, 1e6),
+       "factor of the gradient at one token's value; what is computed forward stays"},
+      {"sink_gradient.token", [](R& r) -> RewriteSlot { return &r.sink_gradient.token; }, within(0, 1 << 20),
+       "that token, from 0"},
+      {"sink_gradient.layers", [](R& r) -> RewriteSlot { return &r.sink_gradient.layers; }, within(0, 4095),
+       "layers it applies to; empty: all"},
+      {"norm_jacobian.variant", [](R& r) -> RewriteSlot { return &r.norm_jacobian.variant; }, choice_rule(norm_jacobians(), norm_jacobian_name),
+       "without-rms: gradients pass RMSNorm without being divided by the rms of its input"},
+      {"norm_jacobian.layers", [](R& r) -> RewriteSlot { return &r.norm_jacobian.layers; }, within(0, 4095),
+       "blocks it applies to; empty: all norms of the residual stream"},
   };
   // clang-format on
   return table;
@@ -81,12 +104,7 @@ std::string read_rewrite(const std::string& name, const std::string& text, const
   // An enumeration, whose names are the choices.
   std::string choice;
   if (std::string wrong = read_value(name, text, &choice, rule); !wrong.empty()) return wrong;
-  if (auto* const* variant = std::get_if<VScaleVariant*>(&slot))
-    **variant = parse_v_scale_variant(choice);
-  else if (auto* const* gate = std::get_if<AttentionGate*>(&slot))
-    **gate = parse_attention_gate(choice);
-  else
-    *std::get<AttentionNormalizer*>(slot) = parse_normalizer(choice);
+  std::visit(ReadChoice{choice}, slot);
   return "";
 }
 
@@ -94,14 +112,39 @@ GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
   GraphPtr result = apply_v_scale(graph, rewrites.v_scale);
   if (rewrites.qk_norm) result = apply_qk_norm(result);
   result = apply_attention_gate(result, rewrites.attention_gate);
+  result = apply_value_gate(result, rewrites.value_gate);
   if (rewrites.attention != AttentionNormalizer::softmax)
     result = apply_attention_normalizer(result, rewrites.attention);
-  return result;
+  result = apply_sink_gradient(result, rewrites.sink_gradient);
+  return apply_norm_jacobian(result, rewrites.norm_jacobian);
 }
 
-std::string check_v_scale_layers(const std::string& name, const Rewrites& rewrites,
-                                 int64_t layers_of_model) {
-  for (int64_t layer : rewrites.v_scale.layers)
+bool is_idle(const Rewrites& rewrites, const std::string& key) {
+  const auto constant_of = [&](const char* group, const char* main) {
+    return key.starts_with(group) && key != std::string(group) + main;
+  };
+  return (constant_of("v_scale.", "variant") && rewrites.v_scale.variant == VScaleVariant::none) ||
+         (constant_of("value_gate.", "variant") &&
+          rewrites.value_gate.variant == ValueGate::none) ||
+         (constant_of("sink_gradient.", "gain") && rewrites.sink_gradient.gain == 1) ||
+         (constant_of("norm_jacobian.", "variant") &&
+          rewrites.norm_jacobian.variant == NormJacobian::exact);
+}
+
+std::vector<std::pair<std::string, std::vector<int64_t>>> layers_by_key(const Rewrites& rewrites) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> lists;
+  Rewrites copy = rewrites;
+  for (const RewriteKey& key : rewrite_keys()) {
+    if (!std::string_view(key.name).ends_with(".layers")) continue;
+    const RewriteSlot slot = key.slot(copy);
+    lists.emplace_back(key.name, *std::get<std::vector<int64_t>*>(std::get<ValueSlot>(slot)));
+  }
+  return lists;
+}
+
+std::string check_layers(const std::string& name, const std::vector<int64_t>& layers,
+                         int64_t layers_of_model) {
+  for (int64_t layer : layers)
     if (layer < 0 || layer >= layers_of_model)
       return fmt::format("{} has {}, but the model has layers 0 to {}.", name, layer,
                          layers_of_model - 1);
@@ -123,7 +166,8 @@ Rewrites parse_rewrites(const std::map<std::string, std::string>& settings, int6
     else
       wrong.push_back(read_rewrite(name, text, key->slot(rewrites), key->rule));
   }
-  wrong.push_back(check_v_scale_layers("v_scale.layers", rewrites, layers_of_model));
+  for (const auto& [name, layers] : layers_by_key(rewrites))
+    wrong.push_back(check_layers(name, layers, layers_of_model));
   std::erase(wrong, "");
   if (!wrong.empty()) user_error(topic, "{}", join(wrong, " "));
   return rewrites;

@@ -4,13 +4,17 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "ir/graph.h"
 #include "ir/normalizer.h"
 #include "passes/attention_gate.h"
+#include "passes/norm_jacobian.h"
+#include "passes/sink_gradient.h"
 #include "passes/v_scale.h"
+#include "passes/value_gate.h"
 #include "support/value_rule.h"
 
 namespace weir {
@@ -21,9 +25,13 @@ struct Rewrites {
   AttentionNormalizer attention = AttentionNormalizer::softmax;
   AttentionGate attention_gate = AttentionGate::none;
   bool qk_norm = false;
+  ValueGateOptions value_gate = {};
+  SinkGradientOptions sink_gradient = {};
+  NormJacobianOptions norm_jacobian = {};
 };
 
-using RewriteSlot = std::variant<ValueSlot, VScaleVariant*, AttentionNormalizer*, AttentionGate*>;
+using RewriteSlot = std::variant<ValueSlot, VScaleVariant*, AttentionNormalizer*, AttentionGate*,
+                                 ValueGate*, NormJacobian*>;
 
 struct RewriteKey {
   const char* name;  ///< "attention", "v_scale.variant" ...
@@ -42,10 +50,18 @@ GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites);
 std::string read_rewrite(const std::string& name, const std::string& text, const RewriteSlot& slot,
                          const ValueRule& rule);
 
+/// The model with all of them, in the order of the pipeline, whose rows do the same one by one.
+GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites);
+
+/// Whether the key is a constant of a rewrite that is off, so that its value changes nothing.
+bool is_idle(const Rewrites& rewrites, const std::string& key);
+
+/// The keys that choose layers, with the layers chosen.
+std::vector<std::pair<std::string, std::vector<int64_t>>> layers_by_key(const Rewrites& rewrites);
 /// "" or the sentence about layers that a model of so many layers does not have; `name` is what the
 /// user knows the list by.
-std::string check_v_scale_layers(const std::string& name, const Rewrites& rewrites,
-                                 int64_t layers_of_model);
+std::string check_layers(const std::string& name, const std::vector<int64_t>& layers,
+                         int64_t layers_of_model);
 
 /// Settings by key, as a checkpoint states those that it was trained with. User error of `topic`
 /// that lists everything wrong: unknown keys, values out of range, layers that there are not.

@@ -2,10 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 
 #include "ir/edit.h"
+#include "passes/attention_layers.h"
+#include "passes/projection.h"
 #include "support/error.h"
 #include "support/log.h"
 #include "support/text.h"
@@ -13,49 +14,10 @@
 namespace weir {
 namespace {
 
-// The projection that makes a value operand: the product found by walking back through what only
-// moves, converts or shifts it.
-struct Projection {
-  int64_t d_model = 0;  ///< width of the product's input; 0 if there is no product
-  std::string weight;   ///< name of the input that it multiplies with, or ""
-};
-
-Projection find_projection(const Graph& graph, Value value) {
-  while (true) {
-    const Node& node = graph.node(value);
-    switch (info(node.op).op_class) {
-      case OpClass::Contraction:
-        if (node.op == Op::matmul) {
-          const Shape& rows = graph.type(node.inputs[0]).shape;
-          Projection found{rows[rows.size() - (node.attrs.get_bool("transpose_a") ? 2 : 1)], ""};
-          Value weight = node.inputs[1];
-          while (graph.node(weight).op == Op::convert || graph.node(weight).op == Op::transpose)
-            weight = graph.node(weight).inputs[0];
-          if (graph.is_input(weight)) found.weight = graph.input_name(weight.node);
-          return found;
-        }
-        return {};
-      case OpClass::Elementwise:
-        if (node.op != Op::identity && node.op != Op::convert && node.op != Op::add) return {};
-        break;
-      case OpClass::Movement:
-        break;
-      case OpClass::Source:
-      case OpClass::Reduction:
-      case OpClass::Composite:
-      case OpClass::Effect:
-      case OpClass::Kernel:
-        return {};
-    }
-    value = node.inputs[0];
-  }
-}
-
-// "model.layers.3.self_attn.v_proj.weight" gives "model.layers.3.self_attn.v_scale.theta".
-std::string theta_name(const std::string& weight, int64_t layer) {
-  constexpr std::string_view suffix = "v_proj.weight";
-  if (weight.size() >= suffix.size() && weight.ends_with(suffix))
-    return weight.substr(0, weight.size() - suffix.size()) + "v_scale.theta";
+// Beside the weight of the projection; of others a name of its own.
+std::string theta_name(const Projection& projection, int64_t layer) {
+  if (projection.weight.ends_with("v_proj.weight"))
+    return state_prefix(projection, layer) + "v_scale.theta";
   return fmt::format("v_scale.{}.theta", layer);
 }
 
@@ -98,11 +60,7 @@ class VScale {
 
  private:
   void check_options() const {
-    if (graph_->stage() != Stage::built)
-      user_error("v_scale",
-                 "graph {} is {} already; V-scale has a gradient, so it is applied to built "
-                 "graphs only.",
-                 graph_->name(), stage_name(graph_->stage()));
+    need_built_attention(*graph_, {"v_scale", "v_scale at none"});
     Problems problems("v_scale");
     if (!(options_.sigma > 0))
       problems.add(
@@ -116,34 +74,15 @@ class VScale {
   }
 
   void find_sites() {
-    std::vector<int32_t> attention;
-    for (int32_t id = 0; id < graph_->size(); ++id)
-      if (graph_->node(id).op == Op::attention) attention.push_back(id);
-    int64_t count = static_cast<int64_t>(attention.size());
-    if (count == 0)
-      user_error("v_scale",
-                 "graph {} has no attention node to rewrite. Use it on a model with attention, or "
-                 "leave v_scale at none.",
-                 graph_->name());
-    std::vector<int64_t> layers = options_.layers;
-    if (layers.empty())
-      for (int64_t layer = 0; layer < count; ++layer) layers.push_back(layer);
     Problems problems("v_scale");
-    for (int64_t layer : layers) {
-      if (layer < 0 || layer >= count) {
-        problems.add(
-            fmt::format("layer {} is asked for, but graph {} has {} attention layer{}, "
-                        "0 to {}.",
-                        layer, graph_->name(), count, count == 1 ? "" : "s", count - 1));
-        continue;
-      }
-      Value v = graph_->node(attention[layer]).inputs[2];
+    chosen_ = chosen_attention(*graph_, options_.layers, problems);
+    for (const auto& [node, layer] : chosen_) {
+      Value v = graph_->node(node).inputs[2];
       if (graph_->node(v).op == Op::v_scale)
         problems.add(
             fmt::format("the value of attention layer {} is scaled already. Apply V-scale "
                         "once.",
                         layer));
-      chosen_.emplace(attention[layer], layer);
       if (!sites_.contains(v)) sites_[v] = make_site(v, layer);
     }
     problems.raise();
@@ -151,7 +90,7 @@ class VScale {
 
   ValueSite make_site(Value v, int64_t layer) const {
     const Shape& shape = graph_->type(v).shape;
-    Projection projection = find_projection(*graph_, v);
+    const Projection projection = find_projection(*graph_, v);
     int64_t d_model = options_.d_model ? options_.d_model : projection.d_model;
     if (d_model == 0) {
       d_model = shape[2] * shape[3];
@@ -164,8 +103,7 @@ class VScale {
     site.layer = layer;
     site.c = static_cast<double>(d_model) * static_cast<double>(shape[3]) * options_.sigma *
              options_.sigma * options_.lambda;
-    if (options_.variant == VScaleVariant::learned)
-      site.theta = theta_name(projection.weight, layer);
+    if (options_.variant == VScaleVariant::learned) site.theta = theta_name(projection, layer);
     auto names = names_.find(v);
     if (names != names_.end())
       for (const std::string& name : names->second)

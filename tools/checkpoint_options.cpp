@@ -57,15 +57,16 @@ std::shared_ptr<const Checkpoint> CheckpointOptions::open() const {
 CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) const {
   CompileOptions options{.target = chosen_target(!interpret),
                          .rewrites = trained_rewrites(checkpoint)};
-  const VScaleVariant trained = options.rewrites.v_scale.variant;
+  const Rewrites trained = options.rewrites;
   rewrites.apply(options.rewrites, checkpoint.config().layers);
   if (options.rewrites.v_scale.variant == VScaleVariant::learned &&
-      trained != VScaleVariant::learned)
+      trained.v_scale.variant != VScaleVariant::learned)
     log_warning(
         "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
         checkpoint.path());
   const Rewrites& all = options.rewrites;
-  if (takes_other_score(all.attention) || all.attention_gate != AttentionGate::none || all.qk_norm)
+  if (takes_other_score(all.attention) || all.attention_gate != AttentionGate::none ||
+      all.qk_norm || all.value_gate.variant != ValueGate::none)
     warn_of_first_values(checkpoint, all);
   return options;
 }

@@ -33,9 +33,25 @@ std::string rewrites_problem(const Checkpoint& checkpoint) {
   return "";
 }
 
+// The weights of the model, and the states of the rewrites that it was trained with.
+Model with_states(const Checkpoint& checkpoint, Model model) {
+  Rewrites rewrites;
+  try {
+    rewrites = trained_rewrites(checkpoint);
+  } catch (const UserError&) {  // which rewrites_problem tells
+    return model;
+  }
+  rewrites.sink_gradient = {};  // adds no state, and its token may lie behind the one built here
+  const GraphPtr rewritten = apply_rewrites(model.graph, rewrites);
+  for (const AddedState& state : added_states(*model.graph, *rewritten))
+    if (const Parameter parameter{state.name, state.type}; checkpoint.has(parameter))
+      model.parameters.push_back(parameter);
+  return model;
+}
+
 int run_convert(const ConvertArguments& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.from);
-  const Model model = checkpoint.build(1, 1);
+  const Model model = with_states(checkpoint, checkpoint.build(1, 1));
   const TokenizerCopy tokenizer = copy_tokenizer(options.from);
   HuggingFaceOptions writing{.dtype = dtype_of(options.dtype),
                              .shard_bytes = static_cast<uint64_t>(options.shard_gigabytes * 1e9),

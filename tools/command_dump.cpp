@@ -88,7 +88,10 @@ GraphPtr from_model(const DumpArguments& options, const Target& target) {
                     options.program));
   const Model model = built_model(config);
   CompileOptions compile{.target = target, .gradients = {"*"}, .rewrites = config.rewrites};
-  if (options.train) compile = training_options(config, model.parameters, target);
+  if (options.train) {
+    const GraphPtr rewritten = apply_rewrites(model.graph, config.rewrites);
+    compile = training_options(config, trained_parameters(model, *rewritten), target);
+  }
   if (options.measure)
     compile.compose = {.purpose = Purpose::measure, .parts = config.micro_batches};
   if (!options.gradients.empty()) compile.gradients = options.gradients;

@@ -10,6 +10,7 @@
 #include "lab/measure/evaluate.h"
 #include "lab/measure/model_source.h"
 #include "lab/measure/nonfinite.h"
+#include "lab/measure/rewrite_json.h"
 #include "lab/measure/token_input.h"
 #include "support/text.h"
 #include "tools/checkpoint_options.h"
@@ -95,6 +96,7 @@ void write_record(const EvalArguments& options, const EvaluateTask& task, const 
                  {"attention", normalizer_name(task.options.rewrites.attention)},
                  {"loss", record_number(result.loss)},
                  {"perplexity", record_number(result.perplexity)}});
+  state_rewrites(task.options.rewrites, record);
   write_file(options.json, record.dump() + "\n");
   fmt::print("Record: {}\n", printable(options.json));
 }

@@ -5,7 +5,6 @@
 
 #include "lab/measure/model_source.h"
 #include "lab/train/train_graphs.h"
-#include "passes/pipeline.h"
 #include "passes/probes.h"
 #include "support/error.h"
 #include "support/text.h"

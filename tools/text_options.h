@@ -15,7 +15,9 @@ inline constexpr const char* kSeparatorMeaning =
     "tokenizer_config.json, "
     "config.json, generation_config.json or GGUF keys name (io/README.md)";
 inline constexpr const char* kBeginMeaning =
-    "token at the begin of every sequence: an id, a token, none, or auto: as transformers adds it";
+    "token at the begin of every sequence: an id, a token, none, tokenizer: its begin token, or "
+    "auto: "
+    "as transformers adds it";
 inline constexpr const char* kTextKeyMeaning = "member of a line of JSON Lines that is a document";
 
 /// The path of a model that exists, a folder or a file with the files that go with it.

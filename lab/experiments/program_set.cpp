@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "interpret/interpret.h"
+#include "ir/rewrite_state.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -119,7 +120,7 @@ void ProgramSet::load(const std::vector<Parameter>& parameters,
     const auto& [state, parameter] = states[i];
     if (parameter) return source_.read(*parameter, data);
     if (!source_.read_added || !source_.read_added(state, data))
-      std::memset(data, 0, static_cast<size_t>(state.type.bytes()));
+      std::fill_n(data, state.type.elements(), static_cast<float>(first_value_of(state.name)));
   };
   if (settings_.interpret) {
     for (size_t i = 0; i < states.size(); ++i) {

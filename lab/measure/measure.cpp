@@ -61,8 +61,7 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
   if (task_.metrics.sink_token < 0 || task_.metrics.sink_token >= batch.length)
     user_error("measure", "the sink token {} is not one of the {} of a sequence.",
                task_.metrics.sink_token, batch.length);
-  task_.metrics.set_v_scale(task.options.rewrites.v_scale);
-  task_.metrics.attention = task.options.rewrites.attention;
+  task_.metrics.set_rewrites(task.options.rewrites);
   RunRequest request{.batch = batch.batch, .length = batch.length, .options = task.options};
   kept_ids_ = probe_ids(source, request, task.probes, request.kept);
   plan_ = plan_metrics(rewritten(source, batch.length, task.options), task_.metrics,

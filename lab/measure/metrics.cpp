@@ -8,6 +8,7 @@
 #include "lab/measure/metric_probes.h"
 #include "lab/measure/nonfinite.h"
 #include "lab/measure/record_keys.h"
+#include "lab/measure/rewrite_json.h"
 #include "lab/measure/statistics.h"
 #include "lab/measure/token_input.h"
 #include "support/error.h"
@@ -44,6 +45,7 @@ Json settings_json(const MetricSettings& cut, const MeasuredModel& model) {
                    {"outlier_token_ratio", kOutlierTokenRatio},
                    {"v_scale", v_scale_variant_name(cut.v_scale)},
                    {"attention", normalizer_name(cut.attention)}};
+  state_rewrites(cut.rewrites, settings);
   if (cut.v_scale == VScaleVariant::none) return settings;
   settings["v_scale_lambda"] = cut.v_scale_lambda;
   settings["v_scale_sigma"] = cut.v_scale_sigma;
@@ -309,6 +311,12 @@ class LayerRecord {
 };
 
 }  // namespace
+
+void MetricSettings::set_rewrites(const Rewrites& all) {
+  set_v_scale(all.v_scale);
+  attention = all.attention;
+  rewrites = all;
+}
 
 void MetricSettings::set_v_scale(const VScaleOptions& options) {
   v_scale = options.variant;

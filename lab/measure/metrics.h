@@ -14,7 +14,7 @@
 #include "ir/normalizer.h"
 #include "lab/measure/outliers.h"
 #include "models/model.h"
-#include "passes/v_scale.h"
+#include "passes/rewrites.h"
 #include "runtime/threads.h"
 
 namespace weir {
@@ -34,8 +34,13 @@ struct MetricSettings {
   double v_scale_lambda = 1, v_scale_sigma = 0.02;
   std::vector<int64_t> v_scale_layers = {};  ///< empty: all
 
+  /// Further rewrites, which records state.
+  Rewrites rewrites = {};
+
   /// Takes variant and constants.
   void set_v_scale(const VScaleOptions& options);
+  /// The same of all rewrites.
+  void set_rewrites(const Rewrites& all);
 };
 
 /// The sizes that a record states, as the model's configuration has them.

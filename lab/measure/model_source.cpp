@@ -108,6 +108,7 @@ namespace {
 
 // The rewrite that adds a state, for people.
 std::string rewrite_of_state(const std::string& state, const Rewrites& rewrites) {
+  if (state.ends_with("value_gate.weight")) return "a value gate";
   if (state.ends_with("output_gate.weight"))
     return fmt::format("attention_gate {}", attention_gate_name(rewrites.attention_gate));
   if (state.ends_with("qk_norm.query") || state.ends_with("qk_norm.key")) return "qk_norm";
@@ -117,10 +118,10 @@ std::string rewrite_of_state(const std::string& state, const Rewrites& rewrites)
 }
 
 // Without them the model would be another than the one that was trained, in silence.
-void need_states(const Checkpoint& checkpoint, const Rewrites& rewrites) {
+void need_states(const Checkpoint& checkpoint, Rewrites rewrites) {
+  rewrites.sink_gradient = {};  // adds no state, and its token may lie behind the one built here
   const Model model = build_model(checkpoint.config(), 1, 1);
-  const GraphPtr rewritten =
-      run_pipeline(model.graph, {.rewrites = rewrites, .stop = Stage::built}).graph;
+  const GraphPtr rewritten = apply_rewrites(model.graph, rewrites);
   Problems problems("checkpoint");
   for (const AddedState& state : added_states(*model.graph, *rewritten))
     if (!checkpoint.has({state.name, state.type}))
@@ -144,7 +145,8 @@ Rewrites trained_rewrites(const Checkpoint& checkpoint) {
   }
   const bool adds_states = rewrites.v_scale.variant == VScaleVariant::learned ||
                            takes_other_score(rewrites.attention) ||
-                           rewrites.attention_gate != AttentionGate::none || rewrites.qk_norm;
+                           rewrites.attention_gate != AttentionGate::none || rewrites.qk_norm ||
+                           rewrites.value_gate.variant != ValueGate::none;
   if (adds_states) need_states(checkpoint, rewrites);
   return rewrites;
 }

@@ -45,8 +45,8 @@ std::string identities_html(const json& record, const CheckRows& exact, const Ch
                         {kind == "bound" ? "&le;" : "=", true},
                         {text("right"), true}});
       }
-  return number_table({{"identity", true}, {"theorem"}, {"left", true}, {"", true}, {"right", true}},
-                      rows);
+  return number_table(
+      {{"identity", true}, {"theorem"}, {"left", true}, {"", true}, {"right", true}}, rows);
 }
 
 std::string failures_html(const json& record) {
@@ -114,13 +114,13 @@ std::string check_page(const std::string& text, const std::string& command) {
       {"script", std::string(plots_script()) + std::string(check_script())},
       {"plotly", std::string(plotly_gz_base64())},
       {"data", script_json({{"figures", tightness(record)}})},
-      {"about", escaped(fmt::format("{} \u00d7 {} tokens \u00b7 {} \u00b7 attention {} \u00b7 "
-                                    "V-scale {}",
-                                    plain(record.at("tokens").at("batch")),
-                                    plain(record.at("tokens").at("length")),
-                                    settings.at("precision").get<std::string>(),
-                                    settings.at("attention").get<std::string>(),
-                                    settings.at("v_scale").get<std::string>()))},
+      {"about",
+       escaped(fmt::format(
+           "{} \u00d7 {} tokens \u00b7 {} \u00b7 attention {} \u00b7 "
+           "V-scale {}",
+           plain(record.at("tokens").at("batch")), plain(record.at("tokens").at("length")),
+           settings.at("precision").get<std::string>(), settings.at("attention").get<std::string>(),
+           settings.at("v_scale").get<std::string>()))},
       {"verdict", escaped(summary.verdict)},
       {"failures", failures_html(record)},
       {"exact", rows_html(summary.exact)},

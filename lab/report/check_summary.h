@@ -9,8 +9,8 @@ namespace weir {
 using CheckRows = std::vector<std::vector<std::string>>;
 
 struct CheckSummary {
-  CheckRows exact;   ///< largest error over its scale
-  CheckRows bounds;  ///< median and largest of left over right side
+  CheckRows exact;                          ///< largest error over its scale
+  CheckRows bounds;                         ///< median and largest of left over right side
   std::vector<std::string> not_applicable;  ///< "identities: reason"
   std::string verdict;
 };

@@ -26,8 +26,10 @@ int64_t parameters_of(const RunConfig& config) {
   if (config.own_model) return model_of(config).build(1, config.length).parameter_count();
   const ModelConfig c = resolved(config.model);
   const int64_t attention = c.d_model * c.d_head * 2 * (c.heads + c.kv_heads);
-  const int64_t block = 2 * c.d_model + attention + 3 * c.d_model * c.d_ff;
-  return (c.tied ? 1 : 2) * c.vocabulary * c.d_model + c.layers * block + c.d_model;
+  const int64_t norms = c.norm_place == "none" ? 0 : c.norm_place == "sandwich" ? 4 : 2;
+  const int64_t norm = c.d_model * (1 + 2 * c.norm_gate);
+  const int64_t block = norms * norm + attention + 3 * c.d_model * c.d_ff;
+  return (c.tied ? 1 : 2) * c.vocabulary * c.d_model + c.layers * block + norm;
 }
 
 // Weights and optimizer state are there whatever the plan is; a model beyond that is not planned,

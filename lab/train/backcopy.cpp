@@ -129,11 +129,12 @@ class Backcopy : public BatchSource {
 
   void fill(int64_t first, int64_t rows, int64_t T, int32_t* tokens,
             int32_t* targets) const override {
-    std::vector<int32_t> sequence(static_cast<size_t>(T) + 1);
+    std::vector<int32_t> sequence(static_cast<size_t>(T) + 1 + left_out());
     for (int64_t row = 0; row < rows; ++row) {
       generate(first + row, sequence, nullptr);
-      std::copy(sequence.begin(), sequence.end() - 1, tokens + row * T);
-      std::copy(sequence.begin() + 1, sequence.end(), targets + row * T);
+      const auto begin = sequence.begin() + static_cast<ptrdiff_t>(left_out());
+      std::copy(begin, sequence.end() - 1, tokens + row * T);
+      std::copy(begin + 1, sequence.end(), targets + row * T);
     }
   }
 
@@ -149,7 +150,8 @@ class Backcopy : public BatchSource {
 
   std::string describe() const override {
     return fmt::format(
-        "Bigram-Backcopy, {} triggers, {} symbols from {}", options_.triggers, names_.size(),
+        "Bigram-Backcopy{}, {} triggers, {} symbols from {}",
+        options_.begin ? "" : " without a begin token", options_.triggers, names_.size(),
         options_.text.empty()
             ? fmt::format("a synthetic Markov source (Zipf, concentration {}, seed {})",
                           options_.concentration, options_.seed)
@@ -157,7 +159,7 @@ class Backcopy : public BatchSource {
   }
 
   BackcopyOracle oracle(int64_t sequences, int64_t T) const {
-    std::vector<int32_t> sequence(static_cast<size_t>(T) + 1);
+    std::vector<int32_t> sequence(static_cast<size_t>(T) + 1 + left_out());
     double sum = 0;
     int64_t copied = 0;
     for (int64_t i = 0; i < sequences; ++i) {
@@ -177,6 +179,8 @@ class Backcopy : public BatchSource {
   };
 
   int32_t start() const { return static_cast<int32_t>(names_.size()); }
+  // Tokens of what is generated that a sequence does not have.
+  size_t left_out() const { return options_.begin ? 0 : 1; }
 
   void generate(int64_t index, std::vector<int32_t>& sequence, Tally* tally) const {
     Random random(options_.seed, static_cast<uint64_t>(index));
@@ -190,7 +194,7 @@ class Backcopy : public BatchSource {
       }
       bool at_start = current == start();
       sequence[t] = draw(at_start ? first_ : rows_[static_cast<size_t>(current)], random);
-      if (tally)
+      if (tally && t > left_out())  // the first token of a sequence is predicted from nothing
         tally->entropy += at_start ? first_entropy_ : entropies_[static_cast<size_t>(current)];
     }
   }

@@ -53,11 +53,15 @@ struct BackcopyOptions {
   uint64_t seed = 42;
   int64_t triggers = 3;
   /// Bytes whose bigrams are the Markov source; empty means the synthetic one below.
-  std::string text;
+  std::string text = {};
   /// Synthetic source: symbols with a Zipf unigram law p_i ~ 1 / (i + 1); each row is a Dirichlet
   /// draw around it with this concentration (small: rows far apart; large: rows near the law).
   int64_t symbols = 64;
   double concentration = 8;
+  /// Whether a sequence starts with <s>. Without it sequence n is the same but for that token: it
+  /// starts with the symbol that would follow, which is no trigger, and has one more at its end.
+  /// The vocabulary keeps <s>, so that models are of one size.
+  bool begin = true;
 };
 
 /// A user error lists every bad option.

@@ -146,8 +146,10 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
   below("measure.sink_token", c.measure.sink_token, "length", c.length);
   below("measure.map_layer", c.measure.map_layer, "model.layers", c.model.layers);
   below("measure.map_head", c.measure.map_head, "model.heads", c.model.heads);
-  for (int64_t layer : c.rewrites.v_scale.layers)
-    below("v_scale.layers", layer, "model.layers", c.model.layers);
+  for (const auto& [key, layers] : layers_by_key(c.rewrites))
+    for (int64_t layer : layers) below(key.c_str(), layer, "model.layers", c.model.layers);
+  if (c.rewrites.sink_gradient.gain != 1)
+    below("sink_gradient.token", c.rewrites.sink_gradient.token, "length", c.length);
   for (int64_t step : c.measure.steps)
     if (step < 0 || step > c.steps)
       problems.add(
@@ -159,6 +161,12 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
         "data.triggers is {}, but of data.symbols {} two at least are ordinary ones: 0 to {} are "
         "there.",
         c.data.triggers, c.data.symbols, c.data.symbols - 2));
+  const std::string& begin = c.data.begin_token;
+  if (c.data.kind == "backcopy" && begin != "auto" && begin != "none" && begin != kTokenizersOwn)
+    problems.add(fmt::format(
+        "data.begin_token is '{}', but sequences of backcopy begin with its own <s> (auto or "
+        "tokenizer) or without it (none).",
+        short_text(begin)));
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
   if (!c.data.validation.empty() && c.data.kind != "text")
@@ -297,9 +305,8 @@ std::string config_json(const RunConfig& config) {
 std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
   std::map<std::string, std::string> settings;
   RunConfig copy = config, defaults;
-  VScaleOptions& v_scale = copy.rewrites.v_scale;
-  if (v_scale.variant == VScaleVariant::none) v_scale = {};  // its other keys do nothing
   for (const RewriteKey& row : rewrite_keys()) {
+    if (is_idle(config.rewrites, row.name)) continue;
     const ConfigKey& key = *find_config_key(row.name);
     const Json value = config_value(key, copy);
     if (value != config_value(key, defaults)) settings[row.name] = text_of(value);

@@ -27,15 +27,16 @@ struct DataConfig {
                                     ///< vocab.json and merges.txt
   std::string text_key = "text";    ///< text: member of JSON Lines that is a document
   std::string separator = "auto";   ///< text: token between documents (io/text_tokens.h)
-  std::string begin_token = "auto";     ///< text: token at the begin of every sequence
+  /// Token at the begin of every sequence (io/text_tokens.h); of backcopy <s>, or none.
+  std::string begin_token = "auto";
   std::vector<std::string> validation;  ///< text: held out: a fraction, or files; none
 };
 
 struct OptimizerConfig {
-  std::string kind = "adamw";  ///< adamw or sgd
+  std::string kind = "adamw";  ///< adamw, sgd or muon
   double rate = 1e-2;          ///< peak learning rate
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double momentum = 0.9;            ///< sgd
+  double momentum = 0.9;            ///< sgd, muon
   double decay = 0.1;               ///< decoupled, on matrices and embeddings
   double clip = 1.0;                ///< global gradient norm; 0 switches clipping off
   int64_t warmup = 100;             ///< steps of linear warm-up

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "io/text_source.h"
+#include "lab/measure/rewrite_json.h"
 #include "support/text.h"
 
 namespace weir {
@@ -57,6 +58,8 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("model.rms_eps", model.rms_eps, within(0, 1), "added to the mean square in RMSNorm"),
       WEIR_KEY("model.rope_base", model.rope_base, within(1 + 1e-6, 1e12), "base of the rotary embedding"),
       WEIR_KEY("model.init_deviation", model.init_deviation, within(0, 1e3), "standard deviation of initial weights"),
+      WEIR_KEY("model.norm_place", model.norm_place, one_of(norm_places()), "where RMSNorm stands: before a branch, behind its sum with the stream, before and behind the branch, or nowhere but behind the last block"),
+      WEIR_KEY("model.norm_gate", model.norm_gate, within(0, 1 << 16), "rank of a trained gate behind every norm (GatedNorm; 16 in its paper); 0: none"),
       WEIR_KEY("model.tied", model.tied, {}, "whether the output projection is the embedding"),
       WEIR_KEY("data.kind", data.kind, one_of({"backcopy", "text"}), "where the tokens come from"),
       WEIR_KEY("data.triggers", data.triggers, within(0, 4096), "backcopy: symbols after which the one before is copied"),
@@ -67,14 +70,14 @@ const std::vector<ConfigKey>& config_keys() {
       WEIR_KEY("data.tokenizer", data.tokenizer, some_text(), "text: bytes, a tokenizer.json, or the folder of a tokenizer"),
       WEIR_KEY("data.text_key", data.text_key, some_text(), "text: member of a line of JSON Lines that is a document"),
       WEIR_KEY("data.separator", data.separator, some_text(), "text: token or id between documents; none; auto: as the tokenizer's files say"),
-      WEIR_KEY("data.begin_token", data.begin_token, some_text(), "text: token or id that begins every sequence; none; auto: as transformers adds it"),
+      WEIR_KEY("data.begin_token", data.begin_token, some_text(), "what begins every sequence: none; tokenizer: its begin token; a token or id; auto: as transformers adds it; of backcopy all but none are <s>"),
       WEIR_KEY("data.validation", data.validation, text_inputs(), "text: held out for a validation loss: a fraction such as 0.05 (the end of the text), or files"),
-      WEIR_KEY("optimizer.kind", optimizer.kind, one_of({"adamw", "sgd"}), "the optimiser"),
+      WEIR_KEY("optimizer.kind", optimizer.kind, one_of({"adamw", "sgd", "muon"}), "the optimiser; muon: orthogonal steps of matrices, AdamW for embedding, output projection and vectors"),
       WEIR_KEY("optimizer.rate", optimizer.rate, within(0, 1e6), "peak learning rate"),
-      WEIR_KEY("optimizer.beta1", optimizer.beta1, within(0, 1 - 1e-9), "adamw: decay of the first moment"),
-      WEIR_KEY("optimizer.beta2", optimizer.beta2, within(0, 1 - 1e-9), "adamw: decay of the second moment"),
-      WEIR_KEY("optimizer.eps", optimizer.eps, within(1e-30, 1), "adamw: added to the root of the second moment"),
-      WEIR_KEY("optimizer.momentum", optimizer.momentum, within(0, 0.999999999), "sgd: momentum"),
+      WEIR_KEY("optimizer.beta1", optimizer.beta1, within(0, 1 - 1e-9), "adamw and muon's AdamW: decay of the first moment"),
+      WEIR_KEY("optimizer.beta2", optimizer.beta2, within(0, 1 - 1e-9), "the same of the second moment"),
+      WEIR_KEY("optimizer.eps", optimizer.eps, within(1e-30, 1), "the same: added to the root of the second moment"),
+      WEIR_KEY("optimizer.momentum", optimizer.momentum, within(0, 0.999999999), "sgd, muon: momentum"),
       WEIR_KEY("optimizer.decay", optimizer.decay, within(0, 1e6), "decoupled weight decay of matrices and embeddings"),
       WEIR_KEY("optimizer.clip", optimizer.clip, within(0, 1e9), "largest global gradient norm; 0: no clipping"),
       WEIR_KEY("optimizer.warmup", optimizer.warmup, within(0, 1e9), "steps of linear warm-up"),
@@ -150,6 +153,8 @@ const std::vector<Alias>& aliases() {
        {"intermediate_size", "ffn_dim", "n_inner", "mlp_dim", "dim_feedforward", "ffn_hidden"}},
       {"model.vocabulary", {"vocab_size", "n_vocab", "vocab"}},
       {"model.rms_eps", {"rms_norm_eps", "norm_eps", "layer_norm_eps"}},
+      {"model.norm_place", {"norm", "norm_position", "norm_placement", "pre_norm", "norm_first"}},
+      {"model.norm_gate", {"gated_norm", "gate_rank"}},
       {"model.rope_base", {"rope_theta", "theta"}},
       {"model.init_deviation", {"initializer_range", "init_std"}},
       {"model.tied", {"tie_word_embeddings", "tie_embeddings", "weight_tying"}},
@@ -161,6 +166,9 @@ const std::vector<Alias>& aliases() {
       {"data.separator", {"eos_token", "separator"}},
       {"attention", {"attn", "attn_implementation", "normalizer", "normaliser"}},
       {"v_scale.variant", {"v_scale", "vscale"}},
+      {"value_gate.variant", {"value_gate", "vga"}},
+      {"sink_gradient.gain", {"sink_gradient", "kappa"}},
+      {"norm_jacobian.variant", {"norm_jacobian"}},
   };
   return table;
 }
@@ -170,15 +178,6 @@ std::vector<std::string> key_names() {
   for (const ConfigKey& key : config_keys()) names.emplace_back(key.name);
   return names;
 }
-
-struct ToJson {
-  ConfigJson operator()(const VScaleVariant* v) const { return v_scale_variant_name(*v); }
-  ConfigJson operator()(const AttentionNormalizer* v) const { return normalizer_name(*v); }
-  ConfigJson operator()(const AttentionGate* v) const { return attention_gate_name(*v); }
-  ConfigJson operator()(const ValueSlot& slot) const {
-    return std::visit([](const auto* v) -> ConfigJson { return *v; }, slot);
-  }
-};
 
 }  // namespace
 
@@ -211,7 +210,7 @@ void set_config_key(RunConfig& config, const std::string& name, const std::strin
 }
 
 ConfigJson config_value(const ConfigKey& key, RunConfig& config) {
-  return std::visit(ToJson{}, key.slot(config));
+  return rewrite_json(key.slot(config));
 }
 
 std::string config_range(const ConfigKey& key) {

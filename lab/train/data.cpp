@@ -48,7 +48,8 @@ RunData make_run_data(const DataConfig& data, uint64_t seed) {
                          .triggers = data.triggers,
                          .text = bigram_text(data.bigrams),
                          .symbols = data.symbols,
-                         .concentration = data.concentration}),
+                         .concentration = data.concentration,
+                         .begin = data.begin_token != "none"}),
           nullptr};
 }
 

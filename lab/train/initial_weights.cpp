@@ -41,6 +41,8 @@ RunConfig with_model_of(const std::string& path, RunConfig config) {
   model.rope_base = from.rope_base;
   model.init_deviation = from.init_deviation;
   model.tied = from.tied;
+  model.norm_place = from.norm_place;
+  model.norm_gate = from.norm_gate;
   config.rewrites = trained_rewrites(checkpoint);
   // What the keys do not say shows in the two configurations as others would read them.
   ModelConfig trained = model;

@@ -40,10 +40,13 @@ MetricSettings metric_settings(const RunConfig& config) {
                           .sink_threshold = m.sink_threshold,
                           .gradient_window = m.gradient_window,
                           .massive_absolute = m.massive_absolute,
-                          .massive_ratio = m.massive_ratio,
-                          .attention = config.rewrites.attention};
-  settings.set_v_scale(config.rewrites.v_scale);
+                          .massive_ratio = m.massive_ratio};
+  settings.set_rewrites(config.rewrites);
   return settings;
+}
+
+OptimizerKind rule_for(OptimizerKind kind, const Parameter& parameter) {
+  return rule_of(kind, parameter.type.rank() == 2 && !parameter.table);
 }
 
 OptimizerOptions optimizer_options(const RunConfig& config,
@@ -56,8 +59,11 @@ OptimizerOptions optimizer_options(const RunConfig& config,
                            .momentum = o.momentum,
                            .weight_decay = o.decay,
                            .clip = o.clip};
-  for (const Parameter& parameter : parameters)
+  for (const Parameter& parameter : parameters) {
     if (parameter.decay) options.decay.push_back(parameter.name);
+    if (rule_for(options.kind, parameter) == OptimizerKind::muon)
+      options.orthogonal.push_back(parameter.name);
+  }
   return options;
 }
 

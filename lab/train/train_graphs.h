@@ -13,7 +13,7 @@
 namespace weir {
 
 struct TrainingGraphs {
-  /// The weights, theta of the learned V-scale among them, in the order of the states.
+  /// The weights, those that rewrites add among them, in the order of the states.
   std::vector<Parameter> parameters;
   MeasuredModel sizes;
   /// Of stage instrumented, in running order: the step, the step with probes (none without probes),
@@ -25,10 +25,13 @@ struct TrainingGraphs {
 };
 
 MetricSettings metric_settings(const RunConfig& config);
+/// How the optimiser moves a weight: Muon moves matrices but tables, AdamW moves the rest.
+OptimizerKind rule_for(OptimizerKind kind, const Parameter& parameter);
 OptimizerOptions optimizer_options(const RunConfig& config,
                                    const std::vector<Parameter>& parameters);
 
-/// The weights of a model, and those that its rewrites add (ir/rewrite_state.h).
+/// The weights of a model, and those that its rewrites add (ir/rewrite_state.h). `rewritten` is the
+/// model's graph at any stage behind the rewrites.
 std::vector<Parameter> trained_parameters(const Model& model, const Graph& rewritten);
 
 /// What the pipeline is asked for: the step of a model of this configuration, without probes.

@@ -172,7 +172,7 @@ StepResult Trainer::run(int64_t step, size_t variant, const ValueSink& sink) {
   runner_->set_scalar("loss_scale", 1.0 / static_cast<double>(valid));
   const double rate = learning_rate(config_.optimizer, step, config_.steps);
   runner_->set_scalar("rate", rate);
-  if (config_.optimizer.kind == "adamw") {
+  if (scalars_of_step(optimizer_kind(config_.optimizer.kind)).size() > 1) {
     runner_->set_scalar("bias1", bias_correction(config_.optimizer.beta1, step + 1));
     runner_->set_scalar("bias2", bias_correction(config_.optimizer.beta2, step + 1));
   }
@@ -207,9 +207,9 @@ std::vector<StateArray> Trainer::weights() {
 
 std::vector<StateArray> Trainer::optimizer_state() {
   std::vector<StateArray> arrays;
-  const OptimizerSlots slots = slots_of(optimizer_kind(config_.optimizer.kind));
+  const OptimizerKind kind = optimizer_kind(config_.optimizer.kind);
   for (const Parameter& parameter : graphs_.parameters)
-    for (const char* moment : slots.moments) {
+    for (const char* moment : slots_of(rule_for(kind, parameter)).moments) {
       const std::string name = moment + parameter.name;
       arrays.push_back({name, parameter.type, runner_->session().data(name)});
     }

@@ -19,7 +19,12 @@ enum class Purpose : uint8_t {
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adamw;
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  ///< of adamw
-  double momentum = 0.9;                         ///< of sgd
+  double momentum = 0.9;                         ///< of sgd and muon
+  /// Of muon: the matrices that it moves, each by rate muon_scale sqrt(max(rows, columns)) times an
+  /// orthogonal matrix. 0.2 makes that step as large as one of AdamW usually is, so that both take
+  /// one rate and decay (Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982, 2.2).
+  std::vector<std::string> orthogonal = {};
+  double muon_scale = 0.2;
   double weight_decay = 0.1;
   std::vector<std::string> decay = {};  ///< the weights that decay; no other does
   double clip = 1.0;                    ///< bound of the global gradient norm; 0 is none

@@ -20,6 +20,7 @@ struct Weight {
   Type type;
   Value gradient;  ///< in the given graph
   bool decays = false;
+  OptimizerKind rule = OptimizerKind::adamw;
 };
 
 // What is optimised, in the order of the gradient outputs, after everything given was checked.
@@ -31,6 +32,7 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   if (!graph.find_output(options.loss))
     problems.add(fmt::format("the graph returns no {}.", options.loss));
   const std::set<std::string> decay(o.decay.begin(), o.decay.end());
+  const std::set<std::string> orthogonal(o.orthogonal.begin(), o.orthogonal.end());
   for (const Output& output : graph.outputs()) {
     const std::string prefix = gradient_output("");
     if (!output.name.starts_with(prefix)) continue;
@@ -44,16 +46,21 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
       continue;
     }
     const bool decays = decay.contains(name);
-    weights.push_back({name, graph.type(*input), output.value, decays});
+    const OptimizerKind rule = rule_of(o.kind, orthogonal.contains(name));
+    weights.push_back({name, graph.type(*input), output.value, decays, rule});
+    if (rule == OptimizerKind::muon && graph.type(*input).rank() != 2)
+      problems.add(fmt::format("{} is {}, but Muon moves matrices alone. Leave it to AdamW.", name,
+                               to_string(graph.type(*input))));
     names.push_back(name);
   }
   if (weights.empty() && problems.empty())
     problems.add("the graph returns no gradients. Differentiate it by its weights first.");
   const std::set<std::string> trained(names.begin(), names.end());
-  for (const std::string& name : o.decay)
-    if (!trained.contains(name))
-      problems.add(fmt::format("decay is asked of {}, which is not trained.{}", name,
-                               did_you_mean(name, names)));
+  for (const auto& [what, asked] : {std::pair("decay", &o.decay), {"Muon", &o.orthogonal}})
+    for (const std::string& name : *asked)
+      if (!trained.contains(name))
+        problems.add(fmt::format("{} is asked of {}, which is not trained.{}", what, name,
+                                 did_you_mean(name, names)));
   auto need = [&](bool holds, const char* key, double value, const char* wanted) {
     if (!holds) problems.add(fmt::format("{} is {}, but {} is needed.", key, value, wanted));
   };
@@ -62,6 +69,7 @@ std::vector<Weight> find_weights(const Graph& graph, const TrainingOptions& opti
   need(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "a number in [0, 1)");
   need(o.eps > 0, "eps", o.eps, "a number > 0 (a moment may be 0)");
   need(o.momentum >= 0 && o.momentum < 1, "momentum", o.momentum, "a number in [0, 1)");
+  need(o.muon_scale > 0, "muon_scale", o.muon_scale, "a number > 0");
   need(o.weight_decay >= 0, "weight_decay", o.weight_decay, "a number >= 0");
   need(options.micro_batches >= 1, "micro_batches", static_cast<double>(options.micro_batches),
        "a number >= 1");
@@ -77,17 +85,31 @@ std::set<std::string> names_of(const std::vector<Weight>& weights) {
 
 using State = ProgramState;
 
-std::vector<State> moments_of(const Weight& weight, OptimizerKind kind) {
+std::vector<State> moments_of(const Weight& weight) {
   std::vector<State> moments;
-  for (const char* moment : slots_of(kind).moments)
+  for (const char* moment : slots_of(weight.rule).moments)
     moments.push_back({moment + weight.name, weight.type});
   return moments;
 }
 
-std::vector<State> scalars_of(OptimizerKind kind) {
-  std::vector<State> scalars;
-  for (const char* scalar : slots_of(kind).scalars) scalars.push_back({scalar, f32({})});
-  return scalars;
+// The update of a weight: its new value, then its moments.
+std::vector<Value> updated(const OpBuilder& e, const Weight& weight, const OptimizerOptions& o,
+                           const std::vector<Value>& operands) {
+  const double decay = weight.decays ? o.weight_decay : 0;
+  switch (weight.rule) {
+    case OptimizerKind::adamw:
+      return e.editor().add_node(
+          Op::adamw, operands,
+          {{"beta1", o.beta1}, {"beta2", o.beta2}, {"eps", o.eps}, {"weight_decay", decay}});
+    case OptimizerKind::sgd:
+      return e.editor().add_node(Op::sgd, operands,
+                                 {{"momentum", o.momentum}, {"weight_decay", decay}});
+    case OptimizerKind::muon:
+      return e.editor().add_node(
+          Op::muon, operands,
+          {{"momentum", o.momentum}, {"weight_decay", decay}, {"scale", o.muon_scale}});
+  }
+  internal_error_at("unknown optimiser");
 }
 
 class TrainingStep {
@@ -209,8 +231,9 @@ class TrainingStep {
 
   void optimizer_inputs(ModelProgram& p) const {
     for (const Weight& weight : weights_)
-      for (const State& moment : moments_of(weight, options_.optimizer.kind)) p.state(moment);
-    for (const State& scalar : scalars_of(options_.optimizer.kind)) p.input(scalar, false);
+      for (const State& moment : moments_of(weight)) p.state(moment);
+    for (const char* scalar : scalars_of_step(options_.optimizer.kind))
+      p.input({scalar, f32({})}, false);
   }
 
   // The root of the sum of all squares, as f32[].
@@ -243,26 +266,17 @@ class TrainingStep {
     const Value finite = is_finite(e, norm, loss);
     for (size_t i = 0; i < weights_.size(); ++i) {
       const Weight& weight = weights_[i];
-      double decay = weight.decays ? o.weight_decay : 0;
-      std::vector<State> moments = moments_of(weight, o.kind);
+      const std::vector<State> moments = moments_of(weight);
       std::vector<Value> operands = {p.at(weight.name), gradients[i]};
       for (const State& moment : moments) operands.push_back(p.at(moment.name));
-      for (const State& scalar : scalars_of(o.kind)) operands.push_back(p.at(scalar.name));
+      for (const char* scalar : slots_of(weight.rule).scalars) operands.push_back(p.at(scalar));
       operands.push_back(factor);
-      std::vector<Value> updated =
-          o.kind == OptimizerKind::adamw
-              ? p.editor().add_node(Op::adamw, operands,
-                                    {{"beta1", o.beta1},
-                                     {"beta2", o.beta2},
-                                     {"eps", o.eps},
-                                     {"weight_decay", decay}})
-              : p.editor().add_node(Op::sgd, operands,
-                                    {{"momentum", o.momentum}, {"weight_decay", decay}});
+      const std::vector<Value> results = updated(e, weight, o, operands);
       const auto output = [&](const std::string& name, Value value) {
         p.editor().output(name, e.select(finite, value, p.at(name)));
       };
-      output(weight.name, updated[0]);
-      for (size_t m = 0; m < moments.size(); ++m) output(moments[m].name, updated[m + 1]);
+      output(weight.name, results[0]);
+      for (size_t m = 0; m < moments.size(); ++m) output(moments[m].name, results[m + 1]);
     }
   }
 

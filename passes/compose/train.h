@@ -23,8 +23,8 @@ using TrainingPrograms = BatchPrograms;
 
 /// `graph` (stage differentiated) returns the loss and `grad.<w>` for every trained state input w.
 ///
-/// Added inputs: the rank-0 f32 scalars of passes/optimizer_slots.h: `rate`, and for adamw `bias1`,
-/// `bias2` = 1 / (1 - beta^t).
+/// Added inputs: the rank-0 f32 scalars of passes/optimizer_slots.h: `rate`, and for adamw and muon
+/// `bias1`, `bias2` = 1 / (1 - beta^t).
 /// Added states: the moments of passes/optimizer_slots.h; with micro-batches the accumulators
 /// `grad.<w>`, `loss` and `probe.<id>`.
 /// Outputs: `loss`, `grad_norm` (before clipping) and every updated state under its own name.

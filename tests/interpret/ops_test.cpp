@@ -253,6 +253,24 @@ TEST(InterpretOps, SgdByHand) {
   EXPECT_NEAR(updated[1].data[0], 4.8, 1e-12);
 }
 
+TEST(InterpretOps, MuonByHand) {
+  // One row has one singular value: its length is 1 after division, then s -> a s + b s^3 + c s^5
+  // five times, whatever the gradient is. 0.2 sqrt(2) is the scale of a matrix of two columns.
+  double s = 1;
+  for (int i = 0; i < 5; ++i) s = 3.4445 * s - 4.7750 * s * s * s + 2.0315 * s * s * s * s * s;
+  const HostTensor p{f32({1, 2}), {10, 20}}, g{f32({1, 2}), {30, 40}}, m = zeros(f32({1, 2}));
+  const auto updated = run_op(Op::muon, {p, g, m, scalar(0.1), scalar(0.5)},
+                              {{"momentum", 0.75}, {"weight_decay", 0.1}, {"scale", 0.2}});
+  const double step = 0.1 * 0.2 * std::sqrt(2.0) * s;
+  EXPECT_NEAR(updated[0].data[0], 10 * 0.99 - step * 0.6, 1e-12);
+  EXPECT_NEAR(updated[0].data[1], 20 * 0.99 - step * 0.8, 1e-12);
+  EXPECT_NEAR(updated[1].data[0], 0.25 * 15, 1e-12);
+  // A gradient of zeros moves nothing.
+  const auto still = run_op(Op::muon, {p, m, m, scalar(0.1), scalar(1)},
+                            {{"momentum", 0.75}, {"weight_decay", 0.0}, {"scale", 0.2}});
+  EXPECT_EQ(still[0].data, p.data);
+}
+
 TEST(InterpretOps, CausalAttentionOfOneHeadByHand) {
   // Query 0 sees key 0 alone; query 1 sees scores 0 and ln 3, hence weights 1/4 and 3/4.
   HostTensor q{f32({1, 2, 1, 1}), {5, std::log(3.0)}}, k{f32({1, 2, 1, 1}), {0, 1}};

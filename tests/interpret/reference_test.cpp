@@ -169,5 +169,18 @@ TEST(Reference, AdamW) {
   }
 }
 
+TEST(Reference, Muon) {
+  for (const auto& [name, c] : read_cases("muon")) {
+    auto number = [&](const char* key) { return c.attributes.at(key).get<double>(); };
+    Attrs attrs;
+    for (const char* key : {"momentum", "weight_decay", "scale"}) attrs.set(key, number(key));
+    const std::vector<HostTensor> operands = {c.in.at("p"), c.in.at("g"), c.in.at("m"),
+                                              scalar(number("rate")), scalar(number("factor"))};
+    const auto updated = run_op(Op::muon, operands, attrs);
+    EXPECT_TRUE(test::close(updated[0], c.out.at("p"))) << name;
+    EXPECT_TRUE(test::close(updated[1], c.out.at("m"))) << name;
+  }
+}
+
 }  // namespace
 }  // namespace weir

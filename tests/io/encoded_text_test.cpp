@@ -57,6 +57,24 @@ TEST_F(ChoosesTokens, WishesComeFirst) {
   EXPECT_THAT(text, HasSubstr("\n  - --begin-token is 'x'; "));
 }
 
+// Whether or not the tokenizer puts its begin token before a text.
+TEST_F(ChoosesTokens, TheTokenizersOwnBeginToken) {
+  const std::string text = error_text([&] { choose({.separator = "9", .begin = "tokenizer"}); });
+  EXPECT_THAT(text,
+              HasSubstr("\n  - --begin-token is tokenizer, but the tokenizer (BPE, 3 entries"));
+  EXPECT_THAT(text, HasSubstr("names no begin token (bos_token of tokenizer_config.json). Give a "
+                              "token, an id, or none."));
+  BpeModel model;
+  model.source = "test";
+  model.tokens = {"h", "i", "[END]"};
+  model.added = {{.id = 2, .content = "[END]"}};
+  model.special.begin = NamedToken{2, "[END]", "tokenizer_config.json: bos_token"};
+  tokenizer_ = make_bpe_tokenizer(model);
+  EXPECT_EQ(choose({.begin = "auto"}).begin.id, std::nullopt);
+  EXPECT_EQ(to_string(choose({.begin = "tokenizer"}).begin),
+            "2 '[END]' (tokenizer_config.json: bos_token)");
+}
+
 TEST(EncodedText, SeparatorsStandBetweenDocumentsOnly) {
   TemporaryFolder folder;
   put_file(folder / "a.jsonl", "{\"text\":\"hi\"}\n{\"text\":\"\"}\n{\"text\":\"ih\"}\n");

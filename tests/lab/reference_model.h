@@ -41,8 +41,8 @@ struct ReferenceModel {
   ReferenceModel(const std::string& file, const std::string& record_name = "", int64_t sink = 0)
       : tensors(read_reference(file)),
         config(read_reference_metadata(file).at("config")),
-        record(nlohmann::json::parse(std::ifstream(fmt::format("{}/reference/{}.json", WEIR_TEST_DATA,
-                                                     record_name.empty() ? file : record_name)))),
+        record(nlohmann::json::parse(std::ifstream(fmt::format(
+            "{}/reference/{}.json", WEIR_TEST_DATA, record_name.empty() ? file : record_name)))),
         source(source_of(reference_config(config), tensors)) {
     source.sizes.name = record["model"]["name"].get<std::string>();
     const HostTensor& ids = tensors.at("tokens");

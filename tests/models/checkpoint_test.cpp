@@ -1,6 +1,7 @@
 // Checkpoints that are whole, and those that are not; the data are tests/data/models.
 #include "models/checkpoint.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -368,6 +369,34 @@ TEST_F(CheckpointFolder, IsWrittenAndReadBack) {
   EXPECT_EQ(message_of([&] { write_hugging_face(path(), config, model.parameters, weights); }),
             "[convert] " + path() +
                 " holds a model already (config.json). Give another folder, or remove it.");
+}
+
+TEST_F(CheckpointFolder, KeepsBlocksThatAreNotThoseOfTheArchitecture) {
+  for (const char* place : {"pre", "post", "sandwich", "none"})
+    for (int64_t rank : {0, 3}) {
+      fs::remove_all(path());
+      ModelConfig config{.layers = 2, .d_model = 8, .heads = 2, .vocabulary = 5};
+      config.norm_place = place;
+      config.norm_gate = rank;
+      const Model model = build_model(config, 1, 4);
+      write_hugging_face(path(), config, model.parameters, [](const Parameter& p, float* out) {
+        std::fill(out, out + p.type.elements(), 0.5f);
+      });
+      const Checkpoint read = Checkpoint::open(path());
+      EXPECT_EQ(read.config().norm_place, place);
+      EXPECT_EQ(read.config().norm_gate, rank);
+      EXPECT_EQ(read.build(1, 4).parameters.size(), model.parameters.size());
+      const std::string json = read_file(path("config.json"));
+      EXPECT_EQ(json.find("weir_block") == std::string::npos, place == std::string("pre") && !rank);
+    }
+  std::string json = read_file(path("config.json"));
+  const std::string place = "\"norm_place\": \"none\"";
+  write_file(path("config.json"),
+             json.replace(json.find(place), place.size(), "\"norm_place\": \"peri\", \"x\": 1"));
+  const std::string text = error();
+  EXPECT_THAT(text, ::testing::HasSubstr(
+                        "weir_block: x is 1; norm_place, a text, and norm_gate, an integer, "
+                        "are known."));
 }
 
 TEST_F(CheckpointFolder, KeepsTheStatesOfARewriteItWasTrainedWith) {

@@ -45,7 +45,8 @@ ModelConfig sizes() {
 std::vector<BlockDescription> all_descriptions() {
   std::vector<BlockDescription> all;
   for (NormKind norm : {NormKind::rms, NormKind::rms_plus_one, NormKind::layer})
-    for (NormPlace place : {NormPlace::before, NormPlace::after, NormPlace::around})
+    for (NormPlace place :
+         {NormPlace::before, NormPlace::after, NormPlace::around, NormPlace::none})
       for (bool parallel : {false, true})
         for (MlpKind mlp : {MlpKind::swiglu, MlpKind::geglu, MlpKind::gelu})
           for (Positions positions : {Positions::rotary, Positions::learned})
@@ -111,6 +112,8 @@ TEST(Transformer, TheStreamIsWhatTheDescriptionSays) {
         largest_difference(at("ln2.hook_in"), at(d.parallel ? "hook_resid_pre" : "hook_resid_mid")),
         tolerance);
     EXPECT_GT(largest_difference(at("hook_resid_pre"), at("hook_resid_mid")), 1e-3);
+    EXPECT_EQ(largest_difference(at("ln1.hook_in"), at("ln1.hook_normalized")) == 0,
+              d.norm_place == NormPlace::none);
     const bool sandwich = d.norm_place == NormPlace::around;
     EXPECT_EQ(model.graph->find(b + "ln1_post.hook_normalized").has_value(), sandwich);
     if (sandwich) {
@@ -162,6 +165,60 @@ TEST(Transformer, GainsOfOneAndMoreStartAtZeroAndTheEmbeddingIsScaled) {
       embed.at({0, 1, 3}),
       std::sqrt(static_cast<double>(sizes().d_model)) * inputs.at("embed.weight").at({token, 3}),
       1e-12);
+}
+
+TEST(Transformer, WithoutNormsOneStaysBehindTheLastBlock) {
+  const Model model =
+      build_transformer(sizes(), {.norm_place = NormPlace::none, .names = kNames}, 1, 4);
+  int norms = 0;
+  for (const Node& node : model.graph->nodes()) norms += node.op == Op::rms_norm;
+  EXPECT_EQ(norms, 1);
+  for (const Parameter& parameter : model.parameters)
+    if (parameter.type.rank() == 1) {
+      EXPECT_EQ(parameter.name, "n.weight");
+    }
+}
+
+// sigmoid(W_up silu(W_down y)) y behind every norm, by hand.
+TEST(Transformer, AGateBehindEveryNorm) {
+  const BlockDescription d{.norm_place = NormPlace::around, .norm_gate_rank = 3, .names = kNames};
+  const Model model = build_transformer(sizes(), d, 1, 4);
+  int64_t gates = 0;
+  for (const Parameter& parameter : model.parameters) {
+    if (!parameter.name.ends_with("gate_down.weight")) continue;
+    EXPECT_EQ(parameter.type, f32({3, sizes().d_model}));
+    EXPECT_TRUE(parameter.decay);
+    ++gates;
+  }
+  EXPECT_EQ(gates, 4 * 2 + 1);
+  const std::string ln = "blocks.1.ln1.";
+  const Tensors inputs = test::random_inputs(*model.graph, 3, -1, 1);
+  const Tensors v =
+      interpret_all(*model.graph, inputs,
+                    {ln + "hook_in", ln + "hook_scale", ln + "hook_gate", ln + "hook_normalized",
+                     "ln_final.hook_gate", "blocks.0.ln2_post.hook_gate"})
+          .values;
+  const auto width = static_cast<size_t>(sizes().d_model);
+  const auto& down = inputs.at("layers.1.n1.gate_down.weight").data;
+  const auto& up = inputs.at("layers.1.n1.gate_up.weight").data;
+  for (size_t t = 0; t < 4; ++t) {
+    std::vector<double> y(width), inner(3);
+    for (size_t i = 0; i < width; ++i)
+      y[i] = v.at(ln + "hook_in").data[t * width + i] / v.at(ln + "hook_scale").data[t] *
+             inputs.at("layers.1.n1.weight").data[i];
+    for (size_t r = 0; r < 3; ++r) {
+      double sum = 0;
+      for (size_t i = 0; i < width; ++i) sum += down[r * width + i] * y[i];
+      inner[r] = sum / (1 + std::exp(-sum));
+    }
+    for (size_t i = 0; i < width; ++i) {
+      double sum = 0;
+      for (size_t r = 0; r < 3; ++r) sum += up[i * 3 + r] * inner[r];
+      const double gate = 1 / (1 + std::exp(-sum));
+      EXPECT_NEAR(v.at(ln + "hook_gate").data[t * width + i], gate, 1e-12);
+      EXPECT_NEAR(v.at(ln + "hook_normalized").data[t * width + i], gate * y[i], 1e-12);
+    }
+  }
 }
 
 TEST(Transformer, SoftCapsBoundScoresAndLogits) {

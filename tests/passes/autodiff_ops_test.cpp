@@ -180,6 +180,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::linear_cross_entropy_grad:
     case Op::adamw:
     case Op::sgd:
+    case Op::muon:
     case Op::probe:
     case Op::kernel:
       return {};

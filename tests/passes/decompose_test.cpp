@@ -97,6 +97,9 @@ std::vector<Case> cases() {
     all.push_back({Op::adamw, adamw, {x, x, x, x, scalar, scalar, scalar, scalar}, 0.1, 2});
     Attrs sgd{{"momentum", 0.9}, {"weight_decay", decay}};
     all.push_back({Op::sgd, sgd, {x, x, x, scalar, scalar}});
+    Attrs muon{{"momentum", 0.9}, {"weight_decay", decay}, {"scale", 0.2}};
+    for (const Type& matrix : {f32({3, 7}), f32({8, 5}), f32({1, 4})})
+      all.push_back({Op::muon, muon, {matrix, matrix, matrix, scalar, scalar}});
   }
   for (Case& c : attention_cases()) all.push_back(c);
   return all;

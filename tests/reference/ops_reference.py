@@ -17,6 +17,7 @@ import json
 import math
 import pathlib
 import sys
+from unittest import mock
 
 import numpy as np
 import torch
@@ -393,6 +394,50 @@ def adamw() -> Op:
     return op
 
 
+def muon() -> Op:
+    """One step of Muon from a momentum in mid-training. The iteration is done on singular values,
+    s -> a s + b s^3 + c s^5 five times, which an implementation by products has to come to; theirs
+    is PyTorch's, in f64 instead of bf16."""
+    op, momentum, scale = Op("muon", 112), 0.95, 0.2
+    for name, shape, rate, decay, factor in (
+        ("wide", (3, 7), 1e-2, 0.1, 1.0),
+        ("tall_clipped", (9, 4), 3e-3, 0.1, 0.25),
+        ("square_no_decay", (5, 5), 1e-2, 0.0, 1.0),
+        ("one_row", (1, 6), 1e-2, 0.1, 1.0),
+    ):
+        p, g, m = op.normal(*shape), op.normal(*shape, std=0.1), op.normal(*shape, std=0.1)
+
+        def function(p, g, m, rate=rate, decay=decay, factor=factor):
+            g = g * factor
+            m = momentum * m + (1 - momentum) * g
+            direction = momentum * m + (1 - momentum) * g
+            u, s, vh = torch.linalg.svd(direction, full_matrices=False)
+            s = s / torch.clamp(torch.sqrt((direction * direction).sum()), min=1e-7)
+            for _ in range(5):
+                s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+            step = rate * scale * math.sqrt(max(p.shape)) * (u @ torch.diag(s) @ vh)
+            return {"p": p - rate * decay * p - step, "m": m}
+
+        def theirs(p, g, m, rate=rate, decay=decay, factor=factor):
+            parameter = torch.nn.Parameter(p.clone())
+            parameter.grad = g * factor
+            optimiser = torch.optim.Muon(
+                [parameter], lr=rate, momentum=momentum, weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            optimiser.state[parameter] = {"momentum_buffer": m.clone()}
+            with mock.patch.object(torch, "bfloat16", torch.float64):
+                optimiser.step()
+            return parameter.detach()
+
+        op.case(
+            name, function, {"p": p, "g": g, "m": m}, theirs,
+            momentum=momentum, rate=rate, weight_decay=decay, scale=scale, factor=factor,
+            no_gradient=("p", "m"),
+        )
+    return op
+
+
 def clip() -> Op:
     """One norm over all gradients together; factor = min(1, clip / norm)."""
     op = Op("clip", 111)
@@ -410,7 +455,7 @@ def clip() -> Op:
 
 OPS = (
     rms_norm, layer_norm, activations, rope, softmax, cross_entropy, attention,
-    attention_normalisers, v_scale, embedding, adamw, clip,
+    attention_normalisers, v_scale, embedding, adamw, muon, clip,
 )
 
 

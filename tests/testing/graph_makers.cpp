@@ -97,6 +97,7 @@ void GraphGenerator::make(Op op) {
       return make_loss(op);
     case Op::adamw:
     case Op::sgd:
+    case Op::muon:
       return make_optimiser(op);
     case Op::input:  // they come before everything else
     case Op::probe:  // later stages make these two
@@ -355,6 +356,10 @@ void GraphGenerator::make_optimiser(Op op) {
   auto tensor = [&] { return resized(pick(kLarge).value, shape); };
   Value p = tensor(), g = tensor(), m = tensor();
   Value rate = scalar_between(0.1, 0.5), factor = scalar_between(0.2, 1);
+  if (op == Op::muon)
+    return keep_all(editor_.add_node(op, {p, g, m, rate, factor},
+                                     {{"momentum", 0.9}, {"weight_decay", 0.1}, {"scale", 0.2}}),
+                    {2 * kLarge, 2 * kLarge});
   if (op == Op::sgd)
     return keep_all(
         editor_.add_node(op, {p, g, m, rate, factor}, {{"momentum", 0.9}, {"weight_decay", 0.1}}),

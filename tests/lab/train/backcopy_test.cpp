@@ -28,6 +28,26 @@ TEST(Backcopy, TriggersCopyTheTokenBefore) {
   EXPECT_GT(copies, rows * T / 10);
 }
 
+// Without <s> a sequence is the same from its second token on.
+TEST(Backcopy, WithoutABeginToken) {
+  auto with = make_backcopy({}), without = make_backcopy({.begin = false});
+  const int64_t rows = 3, T = 20;
+  std::vector<int32_t> tokens(rows * T), targets(rows * T), bare(rows * T), bare_targets(rows * T);
+  with->fill(5, rows, T, tokens.data(), targets.data());
+  without->fill(5, rows, T, bare.data(), bare_targets.data());
+  for (int64_t r = 0; r < rows; ++r) {
+    EXPECT_TRUE(
+        std::equal(targets.begin() + r * T, targets.begin() + (r + 1) * T, bare.begin() + r * T));
+    EXPECT_TRUE(std::equal(bare.begin() + r * T + 1, bare.begin() + (r + 1) * T,
+                           bare_targets.begin() + r * T));
+    EXPECT_GE(bare[r * T], 3) << "a trigger would have nothing to copy";
+  }
+  EXPECT_EQ(with->vocabulary(), without->vocabulary());
+  EXPECT_EQ(without->describe().find("Bigram-Backcopy without a begin token, 3 triggers"), 0u);
+  const BackcopyOracle oracle = backcopy_oracle({.begin = false}, 50, 100);
+  EXPECT_NEAR(oracle.bigram_loss, backcopy_oracle({}, 50, 100).bigram_loss, 0.05);
+}
+
 TEST(Backcopy, BatchesAreAFunctionOfTheirIndex) {
   auto source = make_backcopy({});
   std::vector<int32_t> a(40), b(20), y(40);

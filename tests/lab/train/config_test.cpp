@@ -58,7 +58,7 @@ TEST(Config, AllMistakesComeInOneMessage) {
       "  - unknown key 'model.layer'. Did you mean model.layers, model.name or model.tied? "
       "`weir train --help` lists all keys.\n"
       "  - steps is 'ten', but a whole number from 0 to 1000000000 is needed.\n"
-      "  - optimizer.kind is 'adam'. Use adamw or sgd. Did you mean adamw?\n"
+      "  - optimizer.kind is 'adam'. Use adamw, sgd or muon. Did you mean adamw?\n"
       "  - [model] heads 8 is no multiple of kv_heads 3. Each key head serves the same number "
       "of query heads.");
 }

@@ -88,7 +88,7 @@ TEST(Trainer, LossCurveFollowsTheInterpreter) {
 
 TEST(Trainer, AnUpdateThatIsNotFiniteIsLeftOut) {
   for (const char* parts : {"micro_batches=1", "micro_batches=2"})
-    for (const char* kind : {"optimizer.kind=adamw", "optimizer.kind=sgd"}) {
+    for (const char* kind : {"optimizer.kind=adamw", "optimizer.kind=sgd", "optimizer.kind=muon"}) {
       RunConfig config = tiny_run("unused", {parts, kind});
       auto source = make_batches(config.data, config.seed);
       config = resolve_vocabulary(config, *source);

@@ -1,0 +1,45 @@
+#include "passes/attention_layers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+namespace weir {
+
+void need_built_attention(const Graph& graph, const RewriteWords& words) {
+  if (graph.stage() != Stage::built)
+    user_error(words.topic,
+               "graph {} is {} already; the rewrite has a gradient, so it is applied to built "
+               "graphs only.",
+               graph.name(), stage_name(graph.stage()));
+  const auto& nodes = graph.nodes();
+  if (std::none_of(nodes.begin(), nodes.end(), [](const Node& n) { return n.op == Op::attention; }))
+    user_error(words.topic,
+               "graph {} has no attention node to rewrite. Use it on a model with attention, or "
+               "leave {}.",
+               graph.name(), words.off);
+}
+
+std::map<int32_t, int64_t> chosen_attention(const Graph& graph, const std::vector<int64_t>& layers,
+                                            Problems& problems) {
+  std::vector<int32_t> attention;
+  for (int32_t id = 0; id < graph.size(); ++id)
+    if (graph.node(id).op == Op::attention) attention.push_back(id);
+  const auto count = static_cast<int64_t>(attention.size());
+  std::map<int32_t, int64_t> chosen;
+  if (layers.empty())
+    for (int64_t layer = 0; layer < count; ++layer)
+      chosen.emplace(attention[static_cast<size_t>(layer)], layer);
+  for (int64_t layer : layers)
+    if (layer < 0 || layer >= count)
+      problems.add(
+          fmt::format("layer {} is asked for, but graph {} has {} attention layer{}, 0 to "
+                      "{}.",
+                      layer, graph.name(), count, count == 1 ? "" : "s", count - 1));
+    else
+      chosen.emplace(attention[static_cast<size_t>(layer)], layer);
+  return chosen;
+}
+
+}  // namespace weir

@@ -160,6 +160,9 @@ const std::vector<Alias>& aliases() {
       {"data.begin_token", {"bos_token", "prepend_bos", "add_bos_token"}},
       {"data.separator", {"eos_token", "separator"}},
       {"attention", {"attn", "attn_implementation", "normalizer", "normaliser"}},
+      {"attention_gate",
+       {"gate", "output_gate", "headwise_attn_output_gate", "elementwise_attn_output_gate"}},
+      {"qk_norm", {"use_qk_norm", "qk_layernorm"}},
       {"v_scale.variant", {"v_scale", "vscale"}},
   };
   return table;

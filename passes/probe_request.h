@@ -25,7 +25,7 @@
 // take memory, part of the stated peak; slice(head,...) and slice(batch,...) as the first
 // reductions compute the part asked for alone. All of these but row_sum and map are of normalised
 // weights, a / row_sum, where the attention's normaliser has rows that do not sum to one
-// (softmax-1). The pattern itself is raw: hook_pattern : sum(query) is the column mass of the
+// (all but softmax). The pattern itself is raw: hook_pattern : sum(query) is the column mass of the
 // weights as they are.
 #include <cstdint>
 #include <string>

@@ -65,7 +65,7 @@ const std::vector<RewriteKey>& rewrite_keys() {
   // clang-format off
   static const std::vector<RewriteKey> table = {
       {"attention", [](R& r) -> RewriteSlot { return &r.attention; }, normalizer_rule(),
-       "how scores become weights (ir/normalizers.def has the formulas)"},
+       "how scores become weights; README.md has the formulas"},
       {"attention_gate", [](R& r) -> RewriteSlot { return &r.attention_gate; }, choice_rule(attention_gates(), attention_gate_name),
        "sigmoid gate on what attention gives, of the layer's normalised input: one a head or a feature"},
       {"qk_norm", [](R& r) -> RewriteSlot { return &r.qk_norm; }, {},

@@ -97,6 +97,37 @@ TEST_F(MeasureCommand, AppliesRewritesToAnyModel) {
                     HasSubstr("\"row_sum\":[[")));
 }
 
+// Weights that a checkpoint does not have begin at stated values.
+TEST_F(MeasureCommand, AppliesNormalisersWithWeightsOfTheirOwn) {
+  for (const char* name : {"llama", "gpt2", "gemma2"}) {
+    write_reference_ids(name);
+    const std::string measure =
+        "measure --no-report --json m.json --tokens ids.npy --model " + model(name);
+    const auto loss_with = [&](const std::string& options, const std::string& warning) {
+      const Result result = weir(measure + options);
+      EXPECT_EQ(result.status, 0) << result.err;
+      EXPECT_THAT(result.err, HasSubstr(warning));
+      return json_of("m.json")["loss"].get<double>();
+    };
+    const double softmax = loss_with("", ""), softmax_1 = loss_with(" --attention softmax-1", "");
+    EXPECT_NE(softmax, softmax_1);
+    EXPECT_EQ(loss_with(" --attention sink-logit",
+                        "sinks, which begins at 0: the result is that of softmax-1."),
+              softmax_1);
+    EXPECT_NEAR(loss_with(" --attention kv-bias", "kv_bias.key, which begins at 0: with such"),
+                softmax_1, 1e-5);
+    EXPECT_EQ(json_of("m.json")["settings"]["attention"], "kv-bias");
+    for (const char* attention : {"softpick", "relu", "sigmoid"})
+      EXPECT_NE(loss_with(std::string(" --attention ") + attention, ""), softmax) << attention;
+    EXPECT_NE(loss_with(" --attention-gate element",
+                        "output_gate.weight, which begins at 0: all gates are 1/2."),
+              softmax);
+    EXPECT_NE(loss_with(" --qk-norm true",
+                        "qk_norm.query, which begins at 1: the norm of queries has no gain."),
+              softmax);
+  }
+}
+
 TEST_F(MeasureCommand, TakesGgufMemoryAndTheInterpreter) {
   write_reference_ids("qwen3");
   const std::string tokens = " --tokens ids.npy --no-report --json ";

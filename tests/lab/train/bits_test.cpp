@@ -8,12 +8,14 @@
 #include <cstring>
 
 #include "engine/executable.h"
+#include "ir/rewrite_state.h"
 #include "lab/measure/metrics.h"
 #include "models/llama.h"
 #include "passes/autodiff.h"
 #include "passes/compose/train.h"
 #include "passes/loss_head.h"
 #include "passes/pipeline.h"
+#include "passes/rewrites.h"
 #include "passes/v_scale.h"
 #include "runtime/random.h"
 
@@ -37,6 +39,24 @@ Model model() {
   return model;
 }
 
+// The same with other attention, whose weights of its own are among the parameters.
+Model changed_model(const Rewrites& rewrites) {
+  Model changed = model();
+  const GraphPtr before = changed.graph;
+  changed.graph = apply_rewrites(before, rewrites);
+  for (const AddedState& state : added_states(*before, *changed.graph)) {
+    const bool one = first_value_of(state.name) == 1;
+    changed.parameters.push_back({state.name, state.type, one ? Initial::ones : Initial::zeros});
+  }
+  return changed;
+}
+
+AttentionNormalizer normalizer_in(const Graph& graph) {
+  for (const Node& node : graph.nodes())
+    if (node.op == Op::attention) return normalizer_of(node.attrs);
+  return AttentionNormalizer::softmax;
+}
+
 struct Variant {
   std::string name;
   bool probes = false;
@@ -56,6 +76,7 @@ GraphPtr training_step(const Model& model, bool with_probes, int64_t memory = 0)
     std::vector<ProbeRequest> requests;
     MetricSettings metrics;
     metrics.v_scale = VScaleVariant::full;
+    metrics.attention = normalizer_in(*model.graph);
     for (const std::string& text : metric_requests(metrics, kT))
       requests.push_back(parse_probe_request(text));
     requests.push_back(parse_probe_request("blocks.*.attn.hook_{q,k,v,z,result} : norm(feature)"));
@@ -183,6 +204,37 @@ TEST(Bits, AreTheSameWithProbesThreadsAndBlockSizes) {
       EXPECT_TRUE(got.at(name) == bits) << variant.name << ": " << name;
   }
 }
+
+class BitsOfAttention : public testing::TestWithParam<AttentionNormalizer> {};
+
+TEST_P(BitsOfAttention, AreTheSameWithProbesAndThreads) {
+  Rewrites rewrites;
+  rewrites.attention = GetParam();
+  const bool odd = static_cast<int>(GetParam()) % 2 == 1;
+  rewrites.attention_gate = odd ? AttentionGate::head : AttentionGate::element;
+  rewrites.qk_norm = odd;
+  const Model the_model = changed_model(rewrites);
+  const GraphPtr plain = training_step(the_model, false), probed = training_step(the_model, true);
+  const auto want = train(the_model, plain, {"plain, 1 thread"});
+  for (const Variant& variant : {Variant{"plain, 2 threads", false, 2}, {"probed", true, 2}}) {
+    const auto got = train(the_model, variant.probes ? probed : plain, variant);
+    for (const auto& [name, bits] : want)
+      EXPECT_TRUE(got.at(name) == bits) << variant.name << ": " << name;
+  }
+  // Every weight of its own has moved.
+  for (const Parameter& parameter : the_model.parameters) {
+    if (!find_rewrite_state(parameter.name)) continue;
+    EXPECT_TRUE(has_nonzero(want.at("adam.m." + parameter.name).data(), parameter.type.bytes()))
+        << parameter.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Normalizers, BitsOfAttention, testing::ValuesIn(all_normalizers()),
+                         [](const auto& p) {
+                           std::string name = normalizer_name(p.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace weir

@@ -46,8 +46,8 @@ TEST(Config, NormaliserOfAttention) {
   EXPECT_NE(config_json(arm).find("\"attention\": \"softmax-1\""), std::string::npos);
   EXPECT_EQ(parse_config(config_json(arm), {}).rewrites.attention, AttentionNormalizer::softmax_1);
   EXPECT_EQ(error_of("", {"attention=sofmax"}),
-            "[config] attention is 'sofmax'. Use softmax or softmax-1. Did you mean softmax or "
-            "softmax-1?");
+            "[config] attention is 'sofmax'. Use softmax, softmax-1, softpick, relu, sigmoid, "
+            "sink-logit or kv-bias. Did you mean softmax or softmax-1?");
 }
 
 TEST(Config, AllMistakesComeInOneMessage) {

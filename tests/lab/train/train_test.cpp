@@ -5,13 +5,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "io/npy.h"
+#include "ir/rewrite_state.h"
+#include "lab/fill_weight.h"
 #include "lab/lab_test_util.h"
+#include "lab/measure/model_source.h"
 #include "lab/report/report.h"
 #include "lab/train/check_run.h"
 #include "lab/train/run_folder.h"
@@ -100,6 +104,35 @@ TEST(Train, WritesWhatAReportNeeds) {
   write_report(run, folder.path() / "report.html");
   EXPECT_THAT(read_all(folder.path() / "report.html"), HasSubstr("v-scale"));
   EXPECT_THAT(summary_table(run), HasSubstr("baseline"));
+}
+
+// Weights that rewrites bring are trained from their first values, stored, and read again.
+TEST(Train, WeightsOfRewritesArePartOfTheModel) {
+  test::TemporaryFolder folder;
+  train(tiny_run(folder / "run", {"attention=kv-bias", "attention_gate=element", "qk_norm=true"}),
+        quietly());
+  const fs::path last = folder.path() / "run" / "run" / "checkpoints" / "step000006";
+  const Checkpoint checkpoint = Checkpoint::open(last.string());
+  EXPECT_EQ(checkpoint.config().rewrites,
+            (std::map<std::string, std::string>{
+                {"attention", "kv-bias"}, {"attention_gate", "element"}, {"qk_norm", "true"}}));
+  const Rewrites rewrites = trained_rewrites(checkpoint);
+  const Model model = checkpoint.build(1, 12);
+  const std::vector<AddedState> states =
+      added_states(*model.graph, *apply_rewrites(model.graph, rewrites));
+  EXPECT_EQ(states.size(), 5U * 2);
+  for (const AddedState& state : states) {
+    std::vector<float> values(static_cast<size_t>(state.type.elements()));
+    checkpoint.read({state.name, state.type}, values.data());
+    const auto first = static_cast<float>(first_value_of(state.name));
+    for (float value : values) EXPECT_NEAR(value, first, 0.1) << state.name;
+    EXPECT_TRUE(std::any_of(values.begin(), values.end(), [&](float x) { return x != first; }))
+        << state.name;
+  }
+  test::remove_weight(last, "model.layers.1.self_attn.kv_bias.value");
+  EXPECT_THAT(error_of([&] { trained_rewrites(Checkpoint::open(last.string())); }),
+              HasSubstr("says that it was trained with attention kv-bias, but has no tensor "
+                        "model.layers.1.self_attn.kv_bias.value"));
 }
 
 TEST(Train, AProfileIsWrittenWhenAskedForAndChangesNothing) {

@@ -33,9 +33,10 @@ std::map<int32_t, int64_t> chosen_attention(const Graph& graph, const std::vecto
       chosen.emplace(attention[static_cast<size_t>(layer)], layer);
   for (int64_t layer : layers)
     if (layer < 0 || layer >= count)
-      problems.add(fmt::format("layer {} is asked for, but graph {} has {} attention layer{}, 0 to "
-                               "{}.",
-                               layer, graph.name(), count, count == 1 ? "" : "s", count - 1));
+      problems.add(
+          fmt::format("layer {} is asked for, but graph {} has {} attention layer{}, 0 to "
+                      "{}.",
+                      layer, graph.name(), count, count == 1 ? "" : "s", count - 1));
     else
       chosen.emplace(attention[static_cast<size_t>(layer)], layer);
   return chosen;
@@ -48,7 +49,8 @@ ValueProjection find_value_projection(const Graph& graph, Value value) {
       case OpClass::Contraction:
         if (node.op == Op::matmul) {
           const Shape& rows = graph.type(node.inputs[0]).shape;
-          ValueProjection found{rows[rows.size() - (node.attrs.get_bool("transpose_a") ? 2 : 1)], ""};
+          ValueProjection found{rows[rows.size() - (node.attrs.get_bool("transpose_a") ? 2 : 1)],
+                                ""};
           Value weight = node.inputs[1];
           while (graph.node(weight).op == Op::convert || graph.node(weight).op == Op::transpose)
             weight = graph.node(weight).inputs[0];

@@ -21,8 +21,7 @@ Value newton_schulz(const OpBuilder& e, Value g) {
   const bool tall = shape[0] > shape[1];
   for (int step = 0; step < kSteps; ++step) {
     const Value a = e.matmul(x, x, /*transpose_a=*/tall, /*transpose_b=*/!tall);
-    const Value polynomial =
-        e.add(e.mul(a, kB), e.mul(e.matmul(a, a), kC));
+    const Value polynomial = e.add(e.mul(a, kB), e.mul(e.matmul(a, a), kC));
     const Value turned = tall ? e.matmul(x, polynomial) : e.matmul(polynomial, x);
     x = e.add(e.mul(x, kA), turned);
   }
@@ -39,8 +38,8 @@ std::vector<Value> decompose_muon(const OpBuilder& e, const std::vector<Value>& 
   const Value moment = e.add(e.mul(in[2], momentum), fresh);
   const Value direction = newton_schulz(e, e.add(e.mul(moment, momentum), fresh));
   const Shape shape = e.shape(p);
-  const double scale = attrs.get_float("scale") *
-                       std::sqrt(static_cast<double>(std::max(shape[0], shape[1])));
+  const double scale =
+      attrs.get_float("scale") * std::sqrt(static_cast<double>(std::max(shape[0], shape[1])));
   const Value kept = decay == 0 ? p : e.sub(p, e.mul(p, e.mul(rate, decay)));
   return {e.sub(kept, e.mul(direction, e.mul(rate, scale))), moment};
 }

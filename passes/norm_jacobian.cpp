@@ -62,11 +62,11 @@ std::set<int32_t> chosen_norms(const Graph& graph, const NormJacobianOptions& op
   for (int64_t block : blocks) lacking.erase(block);
   Problems problems("norm_jacobian");
   for (int64_t block : lacking)
-    problems.add(fmt::format("layer {} is asked for, but graph {} has no RMSNorm whose input is "
-                             "named blocks.{}.*.hook_in.{}",
-                             block, graph.name(), block,
-                             blocks.empty() ? "" : fmt::format(" Blocks that have one: {}.",
-                                                               fmt::join(blocks, ", "))));
+    problems.add(fmt::format(
+        "layer {} is asked for, but graph {} has no RMSNorm whose input is "
+        "named blocks.{}.*.hook_in.{}",
+        block, graph.name(), block,
+        blocks.empty() ? "" : fmt::format(" Blocks that have one: {}.", fmt::join(blocks, ", "))));
   problems.raise();
   return chosen;
 }

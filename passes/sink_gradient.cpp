@@ -31,9 +31,10 @@ std::map<int32_t, int64_t> chosen_layers(const Graph& graph, const SinkGradientO
   for (const auto& [node, layer] : chosen) {
     const int64_t keys = graph.type(graph.node(node).inputs[2]).shape[1];
     if (options.token < 0 || options.token >= keys)
-      problems.add(fmt::format("token {} is asked for, but attention layer {} of graph {} has keys "
-                               "0 to {}.",
-                               options.token, layer, graph.name(), keys - 1));
+      problems.add(
+          fmt::format("token {} is asked for, but attention layer {} of graph {} has keys "
+                      "0 to {}.",
+                      options.token, layer, graph.name(), keys - 1));
   }
   problems.raise();
   return chosen;
@@ -56,8 +57,7 @@ GraphPtr apply_sink_gradient(const GraphPtr& graph, const SinkGradientOptions& o
       const Value old = inputs[2];
       const Value key = rewriter.iota(1, i32({1, e.shape(old)[1], 1, 1}));
       const Value sink = rewriter.constant(static_cast<double>(options.token), i32({}));
-      const Value gain =
-          e.select(e.eq(key, sink), e.scalar(options.gain, old), e.scalar(1, old));
+      const Value gain = e.select(e.eq(key, sink), e.scalar(options.gain, old), e.scalar(1, old));
       v = e.straight_through(old, e.mul(old, gain));
       if (auto found = names.find(node.inputs[2]); found != names.end())
         for (const std::string& name : found->second)

@@ -107,8 +107,7 @@ TEST(NormJacobian, Errors) {
             "[norm_jacobian] graph mlp has no RMSNorm on its residual stream. Use it on a model "
             "that has one, or leave norm_jacobian at exact.");
   EXPECT_EQ(user_error_of([&] {
-              apply_norm_jacobian(model,
-                                  {.variant = NormJacobian::without_rms, .layers = {0, 2}});
+              apply_norm_jacobian(model, {.variant = NormJacobian::without_rms, .layers = {0, 2}});
             }),
             "[norm_jacobian] layer 2 is asked for, but graph llama has no RMSNorm whose input is "
             "named blocks.2.*.hook_in. Blocks that have one: 0, 1.");

@@ -55,11 +55,10 @@ TEST(SinkGradient, LeavesTheForwardPassBitForBit) {
   for (const auto& [name, value] : before->names()) EXPECT_TRUE(after->find(name)) << name;
   EXPECT_TRUE(added_states(*before, *after).empty());
   // Once gradients are taken the value is v itself: the same node, hence the same code.
-  const GraphPtr differentiated =
-      run_pipeline(before, {.gradients = {"*"},
-                            .rewrites = {.sink_gradient = {.gain = 0}},
-                            .stop = Stage::differentiated})
-          .graph;
+  const GraphPtr differentiated = run_pipeline(before, {.gradients = {"*"},
+                                                        .rewrites = {.sink_gradient = {.gain = 0}},
+                                                        .stop = Stage::differentiated})
+                                      .graph;
   EXPECT_EQ(count_ops(*differentiated, Op::straight_through), 0);
   EXPECT_EQ(differentiated->find("blocks.0.attn.hook_v_attended"),
             differentiated->find("blocks.0.attn.hook_v"));
@@ -72,10 +71,11 @@ TEST(SinkGradient, ChosenLayersAndWithVScale) {
   EXPECT_FALSE(one->find("blocks.0.attn.hook_v_attended"));
   EXPECT_TRUE(one->find("blocks.1.attn.hook_v_attended"));
   // Behind V-scale, whose theta gets the gain for that token, too.
-  const GraphPtr both = run_pipeline(model, {.rewrites = {.v_scale = {VScaleVariant::full},
-                                                          .sink_gradient = {.gain = 2}},
-                                             .stop = Stage::built})
-                            .graph;
+  const GraphPtr both =
+      run_pipeline(model,
+                   {.rewrites = {.v_scale = {VScaleVariant::full}, .sink_gradient = {.gain = 2}},
+                    .stop = Stage::built})
+          .graph;
   const Value scaled = *both->find("blocks.0.attn.hook_v_scaled");
   const Value attended = *both->find("blocks.0.attn.hook_v_attended");
   EXPECT_EQ(both->node(attended).inputs[0], scaled);
@@ -101,10 +101,9 @@ TEST(SinkGradient, Errors) {
               HasSubstr("layer 7 is asked for, but graph llama has 2 attention layers, 0 to 1."));
   EXPECT_THAT(user_error_of([&] { apply_sink_gradient(model, {.gain = 1 / 0.0}); }),
               HasSubstr("the gain is inf, but a finite number is needed"));
-  EXPECT_THAT(user_error_of([&] {
-                apply_sink_gradient(with_stage(model, Stage::lowered), {.gain = 2});
-              }),
-              HasSubstr("graph llama is lowered already"));
+  EXPECT_THAT(
+      user_error_of([&] { apply_sink_gradient(with_stage(model, Stage::lowered), {.gain = 2}); }),
+      HasSubstr("graph llama is lowered already"));
 }
 
 }  // namespace

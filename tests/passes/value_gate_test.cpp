@@ -78,8 +78,7 @@ TEST(ValueGate, StartsAtOneHalf) {
   for (const AddedState& state : added_states(*before, *after))
     zero[state.name] = zeros(state.type);
   for (const char* layer : {"0", "1"})
-    for (double& w :
-         inputs["model.layers." + std::string(layer) + ".self_attn.v_proj.weight"].data)
+    for (double& w : inputs["model.layers." + std::string(layer) + ".self_attn.v_proj.weight"].data)
       w /= 2;
   EXPECT_TRUE(
       test::close(interpret(*after, zero), interpret(*before, inputs), {.relative = 1e-13}));
@@ -87,12 +86,11 @@ TEST(ValueGate, StartsAtOneHalf) {
 
 TEST(ValueGate, StandsBehindVScaleAndAtChosenLayers) {
   const GraphPtr model = small_llama();
-  const GraphPtr both =
-      run_pipeline(model, {.rewrites = {.v_scale = {VScaleVariant::full},
-                                        .value_gate = {ValueGate::head, {1}},
-                                        .sink_gradient = {.gain = 2}},
-                           .stop = Stage::built})
-          .graph;
+  const GraphPtr both = run_pipeline(model, {.rewrites = {.v_scale = {VScaleVariant::full},
+                                                          .value_gate = {ValueGate::head, {1}},
+                                                          .sink_gradient = {.gain = 2}},
+                                             .stop = Stage::built})
+                            .graph;
   ASSERT_EQ(added_states(*model, *both).size(), 1u);
   EXPECT_EQ(added_states(*model, *both)[0].name, "model.layers.1.self_attn.value_gate.weight");
   EXPECT_FALSE(both->find("blocks.0.attn.hook_v_gated"));

@@ -64,119 +64,22 @@ class Weights {
 // The two matrices of a norm's gate, behind the norm's name.
 constexpr const char *kGateDown = ".gate_down", *kGateUp = ".gate_up";
 
-class Transformer {
+// The norms of the stream: what they are made of and their hooks.
+class Norms {
  public:
-  Transformer(const ModelConfig& config, const BlockDescription& block, int64_t B, int64_t T)
-      : c_(checked(config, block, T)),
-        d_(block),
-        names_(d_.names),
-        B_(B),
-        T_(T),
-        b_(config.name),
-        tokens_(b_.input("tokens", i32({B_, T_}))),
-        targets_(b_.input("targets", i32({B_, T_}))),
-        loss_scale_(b_.input("loss_scale", f32({}))),
-        weights_(b_, c_.init_deviation) {}
-
-  Model build() {
-    weights_.table(names_.embedding, {c_.vocabulary, c_.d_model});
-    if (d_.positions == Positions::learned)
-      weights_.table(names_.positions, {c_.context, c_.d_model});
-    for (int64_t l = 0; l < c_.layers; ++l) declare_layer(layer(l));
-    declare_norm(names_.final_norm);
-    if (!c_.tied) weights_.table(names_.output, {c_.vocabulary, c_.d_model});
-
-    Tensor x = embedded();
-    for (int64_t l = 0; l < c_.layers; ++l) x = block(x, {layer(l), fmt::format("blocks.{}.", l)});
-    return finish(norm(x, names_.final_norm, "ln_final."));
-  }
-
- private:
-  // Prefixes of one block: of its weights and of its hooks.
-  struct Place {
-    std::string layer, hooks;
-  };
-  std::string layer(int64_t l) const { return fmt::format(fmt::runtime(names_.layer), l); }
-  bool is_joint() const { return d_.projections == Projections::joint; }
-  bool reads_norm() const {
-    return d_.norm_place == NormPlace::before || d_.norm_place == NormPlace::around;
-  }
-
-  // ---- weights ----
+  Norms(const ModelConfig& config, const BlockDescription& block, Weights& weights)
+      : c_(config), d_(block), weights_(weights) {}
 
   void declare_gain(const std::string& name, int64_t width) {
     weights_.gain(name, width, d_.norm == NormKind::rms_plus_one ? Initial::zeros : Initial::ones);
   }
-  void declare_norm(const std::string& name) {
+  void declare(const std::string& name) {
     declare_gain(name, c_.d_model);
     if (d_.norm == NormKind::layer) weights_.bias(name, c_.d_model);
     if (d_.norm_gate_rank == 0) return;
     weights_.matrix(name + kGateDown, {d_.norm_gate_rank, c_.d_model});
     weights_.matrix(name + kGateUp, {c_.d_model, d_.norm_gate_rank});
   }
-  void declare_matrix(const std::string& name, int64_t in, int64_t out) {
-    weights_.matrix(name, is_joint() ? Shape{in, out} : Shape{out, in});
-  }
-  // Of joint projections every matrix is followed by its bias, of others those of a group are.
-  void declare_group(const std::vector<std::tuple<std::string, int64_t, int64_t>>& group,
-                     bool bias) {
-    for (const auto& [name, in, out] : group) {
-      declare_matrix(name, in, out);
-      if (bias && is_joint()) weights_.bias(name, out);
-    }
-    if (bias && !is_joint())
-      for (const auto& [name, in, out] : group) weights_.bias(name, out);
-  }
-
-  void declare_layer(const std::string& layer) {
-    const int64_t D = c_.d_model, Q = c_.heads * c_.d_head, KV = c_.kv_heads * c_.d_head;
-    if (reads_norm()) declare_norm(layer + names_.attention_norm);
-    if (is_joint())
-      declare_group({{layer + names_.qkv, D, Q + 2 * KV}}, d_.qkv_bias);
-    else
-      declare_group({{layer + names_.q, D, Q + gate_width()},
-                     {layer + names_.k, D, KV},
-                     {layer + names_.v, D, KV}},
-                    d_.qkv_bias);
-    if (d_.qk_norm) {
-      declare_gain(layer + names_.q_norm, c_.d_head);
-      declare_gain(layer + names_.k_norm, c_.d_head);
-    }
-    declare_group({{layer + names_.attention_out, Q, D}}, d_.attention_out_bias);
-    if (d_.norm_place == NormPlace::after) declare_norm(layer + names_.attention_norm);
-    if (d_.norm_place == NormPlace::around) declare_norm(layer + names_.attention_out_norm);
-    if (reads_norm()) declare_norm(layer + names_.mlp_norm);
-    switch (d_.mlp) {
-      case MlpKind::swiglu:
-      case MlpKind::geglu:
-        declare_group({{layer + names_.gate, D, c_.d_ff},
-                       {layer + names_.up, D, c_.d_ff},
-                       {layer + names_.down, c_.d_ff, D}},
-                      d_.mlp_bias);
-        break;
-      case MlpKind::gelu:
-        declare_group({{layer + names_.up, D, c_.d_ff}, {layer + names_.down, c_.d_ff, D}},
-                      d_.mlp_bias);
-        break;
-    }
-    if (d_.norm_place == NormPlace::after) declare_norm(layer + names_.mlp_norm);
-    if (d_.norm_place == NormPlace::around) declare_norm(layer + names_.mlp_out_norm);
-  }
-
-  // Logits of the gate that the projection to q makes beside the queries.
-  int64_t gate_width() const {
-    switch (c_.output_gate) {
-      case OutputGate::none:
-        return 0;
-      case OutputGate::head:
-        return c_.heads;
-      case OutputGate::element:
-        return c_.heads * c_.d_head;
-    }
-    internal_error_at("unknown gate");
-  }
-
-  // ---- parts ----
 
   Tensor gain(const std::string& name) const {
     const Tensor& weight = weights_.weight(name);
@@ -189,17 +92,6 @@ class Transformer {
     const Tensor inner = silu(linear(y, weights_.weight(name + kGateDown)));
     const Tensor gate = sigmoid(linear(inner, weights_.weight(name + kGateUp)));
     return gate.named(hooks + "hook_gate") * y;
-  }
-
-  Tensor plain_norm(const Tensor& x, const std::string& name) const {
-    switch (d_.norm) {
-      case NormKind::rms:
-      case NormKind::rms_plus_one:
-        return rms_norm(x, gain(name), c_.rms_eps);
-      case NormKind::layer:
-        return layer_norm(x, weights_.weight(name), weights_.bias(name), c_.rms_eps);
-    }
-    internal_error_at("unknown norm");
   }
 
   // A norm with its hooks. `hook_in` is the branch's own use of the stream, so that its gradient is
@@ -217,6 +109,127 @@ class Transformer {
     return identity(in).named(hooks + "hook_normalized");
   }
 
+ private:
+  Tensor plain_norm(const Tensor& x, const std::string& name) const {
+    switch (d_.norm) {
+      case NormKind::rms:
+      case NormKind::rms_plus_one:
+        return rms_norm(x, gain(name), c_.rms_eps);
+      case NormKind::layer:
+        return layer_norm(x, weights_.weight(name), weights_.bias(name), c_.rms_eps);
+    }
+    internal_error_at("unknown norm");
+  }
+
+  const ModelConfig& c_;
+  const BlockDescription& d_;
+  Weights& weights_;
+};
+
+class Transformer {
+ public:
+  Transformer(const ModelConfig& config, const BlockDescription& block, int64_t B, int64_t T)
+      : c_(checked(config, block, T)),
+        d_(block),
+        names_(d_.names),
+        B_(B),
+        T_(T),
+        b_(config.name),
+        tokens_(b_.input("tokens", i32({B_, T_}))),
+        targets_(b_.input("targets", i32({B_, T_}))),
+        loss_scale_(b_.input("loss_scale", f32({}))),
+        weights_(b_, c_.init_deviation),
+        norms_(c_, d_, weights_) {}
+
+  Model build() {
+    weights_.table(names_.embedding, {c_.vocabulary, c_.d_model});
+    if (d_.positions == Positions::learned)
+      weights_.table(names_.positions, {c_.context, c_.d_model});
+    for (int64_t l = 0; l < c_.layers; ++l) declare_layer(layer(l));
+    norms_.declare(names_.final_norm);
+    if (!c_.tied) weights_.table(names_.output, {c_.vocabulary, c_.d_model});
+
+    Tensor x = embedded();
+    for (int64_t l = 0; l < c_.layers; ++l) x = block(x, {layer(l), fmt::format("blocks.{}.", l)});
+    return finish(norms_.norm(x, names_.final_norm, "ln_final."));
+  }
+
+ private:
+  // Prefixes of one block: of its weights and of its hooks.
+  struct Place {
+    std::string layer, hooks;
+  };
+  std::string layer(int64_t l) const { return fmt::format(fmt::runtime(names_.layer), l); }
+  bool is_joint() const { return d_.projections == Projections::joint; }
+
+  // ---- weights ----
+
+  void declare_matrix(const std::string& name, int64_t in, int64_t out) {
+    weights_.matrix(name, is_joint() ? Shape{in, out} : Shape{out, in});
+  }
+  // Of joint projections every matrix is followed by its bias, of others those of a group are.
+  void declare_group(const std::vector<std::tuple<std::string, int64_t, int64_t>>& group,
+                     bool bias) {
+    for (const auto& [name, in, out] : group) {
+      declare_matrix(name, in, out);
+      if (bias && is_joint()) weights_.bias(name, out);
+    }
+    if (bias && !is_joint())
+      for (const auto& [name, in, out] : group) weights_.bias(name, out);
+  }
+
+  // Logits of the gate that the projection to q makes beside the queries.
+  int64_t gate_width() const {
+    switch (c_.output_gate) {
+      case OutputGate::none:
+        return 0;
+      case OutputGate::head:
+        return c_.heads;
+      case OutputGate::element:
+        return c_.heads * c_.d_head;
+    }
+    internal_error_at("unknown gate");
+  }
+
+  void declare_layer(const std::string& layer) {
+    const int64_t D = c_.d_model, Q = c_.heads * c_.d_head, KV = c_.kv_heads * c_.d_head;
+    const bool reads_norm =
+        d_.norm_place == NormPlace::before || d_.norm_place == NormPlace::around;
+    if (reads_norm) norms_.declare(layer + names_.attention_norm);
+    if (is_joint())
+      declare_group({{layer + names_.qkv, D, Q + 2 * KV}}, d_.qkv_bias);
+    else
+      declare_group({{layer + names_.q, D, Q + gate_width()},
+                     {layer + names_.k, D, KV},
+                     {layer + names_.v, D, KV}},
+                    d_.qkv_bias);
+    if (d_.qk_norm) {
+      norms_.declare_gain(layer + names_.q_norm, c_.d_head);
+      norms_.declare_gain(layer + names_.k_norm, c_.d_head);
+    }
+    declare_group({{layer + names_.attention_out, Q, D}}, d_.attention_out_bias);
+    if (d_.norm_place == NormPlace::after) norms_.declare(layer + names_.attention_norm);
+    if (d_.norm_place == NormPlace::around) norms_.declare(layer + names_.attention_out_norm);
+    if (reads_norm) norms_.declare(layer + names_.mlp_norm);
+    switch (d_.mlp) {
+      case MlpKind::swiglu:
+      case MlpKind::geglu:
+        declare_group({{layer + names_.gate, D, c_.d_ff},
+                       {layer + names_.up, D, c_.d_ff},
+                       {layer + names_.down, c_.d_ff, D}},
+                      d_.mlp_bias);
+        break;
+      case MlpKind::gelu:
+        declare_group({{layer + names_.up, D, c_.d_ff}, {layer + names_.down, c_.d_ff, D}},
+                      d_.mlp_bias);
+        break;
+    }
+    if (d_.norm_place == NormPlace::after) norms_.declare(layer + names_.mlp_norm);
+    if (d_.norm_place == NormPlace::around) norms_.declare(layer + names_.mlp_out_norm);
+  }
+
+  // ---- parts ----
+
   Tensor projection(const Tensor& x, const std::string& name, bool bias) const {
     Tensor y = is_joint() ? matmul(x, weights_.weight(name)) : linear(x, weights_.weight(name));
     return bias ? y + weights_.bias(name) : y;
@@ -232,7 +245,7 @@ class Transformer {
                     const char* hook) const {
     Tensor n = x;
     if (d_.qk_norm)
-      n = rms_norm(x, gain(at.layer + norm_name), c_.rms_eps)
+      n = rms_norm(x, norms_.gain(at.layer + norm_name), c_.rms_eps)
               .named(at.hooks + "attn." + hook + ".hook_normalized");
     return d_.positions == Positions::rotary ? rope(n, c_.rope_base, c_.rope_scaling) : n;
   }
@@ -349,17 +362,17 @@ class Transformer {
       switch (d_.norm_place) {
         case NormPlace::before:
         case NormPlace::around:
-          return named_norm(x, hooks, at.layer + norm_name);
+          return norms_.named_norm(x, hooks, at.layer + norm_name);
         case NormPlace::after:  // whose hooks are those of the norm behind the branch
           return identity(x);
         case NormPlace::none:
-          return unnormed(x, hooks);
+          return norms_.unnormed(x, hooks);
       }
       internal_error_at("unknown place of a norm");
     };
     Tensor out = branch(input());
     if (d_.norm_place == NormPlace::around)
-      out = named_norm(out, at.hooks + ln + "_post.", at.layer + out_norm);
+      out = norms_.named_norm(out, at.hooks + ln + "_post.", at.layer + out_norm);
     return out.named(at.hooks + hook);
   }
   // The stream behind a branch.
@@ -367,7 +380,7 @@ class Transformer {
                const char* norm_name) const {
     const Tensor sum = x + branch;
     if (d_.norm_place != NormPlace::after) return sum;
-    return named_norm(sum, at.hooks + ln + ".", at.layer + norm_name);
+    return norms_.named_norm(sum, at.hooks + ln + ".", at.layer + norm_name);
   }
 
   Tensor block(const Tensor& x, const Place& at) const {
@@ -410,6 +423,7 @@ class Transformer {
   Builder b_;
   const Tensor tokens_, targets_, loss_scale_;
   Weights weights_;
+  Norms norms_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "lab/report/page_text.h"
 #include "lab/report/profile_json.h"
 #include "lab/report/report_assets.h"
+#include "lab/report/report_dose.h"
 #include "lab/report/report_summary.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -237,6 +238,7 @@ std::string report_page(const ReportRun& run) {
       {"rate_caveat", escaped(arms[0].rate_caveat)},
       {"effect_title", effect_title(run)},
       {"effect", effect_html(arms)},
+      {"dose", dose_section(run, dose_of(run), arms)},
       {"configuration", key_table(run.config)},
       {"versions", key_table(run.run.value("versions", ordered_json::object()))},
       {"command", escaped(run.run.value("command", std::string("weir train config.json")))},

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "lab/measure/attention_map.h"
+#include "lab/report/report_dose.h"
 #include "lab/report/report_page.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -256,7 +257,9 @@ PageData page_data(const ReportRun& run) {
       entry["maps"].push_back(attention_map(map, side, arm.name, writer));
     arms.push_back(std::move(entry));
   }
-  return {{{"arms", std::move(arms)}}, writer.notes()};
+  json data = {{"arms", std::move(arms)}};
+  if (const Dose dose = dose_of(run)) data["dose"] = {{"key", dose.key}, {"values", dose.values}};
+  return {std::move(data), writer.notes()};
 }
 
 }  // namespace weir

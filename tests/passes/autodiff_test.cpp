@@ -8,9 +8,11 @@
 #include "interpret/interpret.h"
 #include "ir/builder.h"
 #include "ir/print.h"
+#include "models/model.h"
 #include "support/error.h"
 #include "testing/finite_difference.h"
 #include "testing/random_tensor.h"
+#include "testing/small_model.h"
 
 namespace weir {
 namespace {
@@ -269,6 +271,27 @@ TEST(Autodiff, TheLossIsOneNumber) {
   EXPECT_EQ(error_of(b.finish(), {.wrt = {"x"}}),
             "[autodiff] the loss loss is f32[2,3], but one floating-point number is needed. Reduce "
             "it with reduce_sum or reduce_mean.");
+}
+
+// Every placement of norms, with the gates behind them, through a whole model.
+TEST(Autodiff, ModelsOfEveryNormPlace) {
+  for (const std::string& place : norm_places()) {
+    SCOPED_TRACE(place);
+    ModelConfig config = test::tiny_model();
+    config.norm_place = place;
+    config.norm_gate = 3;
+    const GraphPtr model = build_model(config, 1, 4).graph;
+    std::vector<std::string> weights = {"model.embed_tokens.weight",
+                                        "model.layers.0.self_attn.v_proj.weight",
+                                        "model.norm.weight", "model.norm.gate_down.weight"};
+    if (place != "none") weights.emplace_back("model.layers.0.input_layernorm.gate_up.weight");
+    if (place == "sandwich") weights.emplace_back("model.layers.1.mlp_out_layernorm.weight");
+    std::map<std::string, std::string> gradients;
+    for (const std::string& weight : weights) gradients[weight] = "grad." + weight;
+    const GraphPtr graph = differentiate(model, {.wrt = weights});
+    EXPECT_TRUE(
+        gradients_match(*graph, random_inputs(*graph, 3, -0.8, 0.8), gradients, {.elements = 12}));
+  }
 }
 
 }  // namespace

@@ -451,6 +451,56 @@ TEST_F(EvalCommand, VScaleConstantsAreGivenAndRecorded) {
   EXPECT_EQ(weir("probes --layers 3 " + scaled).status, 2);
 }
 
+// Interventions are options of a measurement, travel with a checkpoint and its copies, and are
+// stated.
+TEST_F(EvalCommand, InterventionsAreGivenKeptAndRecorded) {
+  const std::string measure = "measure --no-report --text b.txt --batch 1 --length 16 --json ";
+  Result result = weir(measure + "plain.json --model " + model_);
+  ASSERT_EQ(result.status, 0) << result.err;
+  result =
+      weir(measure + "gain.json --sink-gradient-gain 4 --sink-gradient-token 2 --model " + model_);
+  ASSERT_EQ(result.status, 0) << result.err;
+  Json settings = json_of("gain.json")["settings"];
+  EXPECT_EQ(settings["sink_gradient_gain"], 4);
+  EXPECT_EQ(settings["sink_gradient_token"], 2);
+  EXPECT_FALSE(json_of("plain.json")["settings"].contains("sink_gradient_gain"));
+  EXPECT_EQ(json_of("gain.json")["loss"], json_of("plain.json")["loss"]) << "to the bit";
+  EXPECT_NE(json_of("gain.json")["layers"][0]["grad_norm"]["v"],
+            json_of("plain.json")["layers"][0]["grad_norm"]["v"]);
+  result = weir(measure + "gate.json --value-gate head --model " + model_);
+  EXPECT_THAT(result.err, HasSubstr("has no weights of a value gate, which begins at 1/2"));
+  EXPECT_EQ(json_of("gate.json")["settings"]["value_gate"], "head");
+  for (const auto& [options, message] : std::vector<std::pair<std::string, std::string>>{
+           {"--sink-gradient-token 3",
+            "[measure] --sink-gradient-token changes nothing without the rewrite that it belongs "
+            "to. Give it, too, e.g. --sink-gradient-gain 0."},
+           {"--value-gate head --value-gate-layers 9",
+            "[measure] --value-gate-layers has 9, but the model has layers 0 to "},
+           {"--norm-jacobian other", "--norm-jacobian is 'other'. Use exact or without-rms."}}) {
+    result = weir(measure + "x.json " + options + " --model " + model_);
+    EXPECT_EQ(result.status, 2) << options;
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+  result = weir(
+      "train out=gated steps=1 batch=2 length=8 model.layers=2 model.d_model=16 model.heads=2 "
+      "model.d_ff=24 data.kind=text data.files=a.txt value_gate.variant=head "
+      "model.norm_place=sandwich model.norm_gate=2 measure.metrics=false");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const std::string gated = "gated/run/checkpoints/step000001";
+  ASSERT_EQ(weir("convert " + gated + " copy").status, 0);
+  for (const char* folder : {gated.c_str(), "copy"}) {
+    result =
+        weir(fmt::format("measure --no-report --text b.txt --batch 1 --length 8 --json {}.json "
+                         "--model {}",
+                         folder == gated ? "first" : "second", folder));
+    ASSERT_EQ(result.status, 0) << result.err;
+  }
+  EXPECT_EQ(json_of("first.json")["loss"], json_of("second.json")["loss"]);
+  EXPECT_EQ(json_of("second.json")["settings"]["value_gate"], "head");
+  EXPECT_THAT(weir("probes '*.hook_v_gate' --model copy").out,
+              HasSubstr("blocks.1.attn.hook_v_gate"));
+}
+
 TEST_F(EvalCommand, RecordsSayWhatTheyComeFrom) {
   const std::string measure =
       fmt::format("measure --model {} --text b.txt --batch 2 --length 16 --no-report", model_);

@@ -6,6 +6,7 @@
 //     head:   {steps[], series: {key: [step][layer][head]}}
 //     token:  {steps[], tokens[], series: {key: [step][layer][token]}}
 //     maps[]: {step, layer, head, start[] (first token of a group), length, labels[], weights[][]}
+//   dose: {key, values[] by arm}, of a run whose arms give one key at least three numbers
 // A null is a number that is NaN or infinite: a gap.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -166,6 +167,37 @@ function tokenTraces(panel) {
   return traces;
 }
 
+/** The values of a dose, ascending; they stand at equal distances. */
+const doses = data.dose ? [...new Set(data.dose.values)].sort((a, b) => a - b) : [];
+
+/** A mark for each arm at the chosen step, and a line through the mean of the arms of one value. */
+function doseTraces(panel) {
+  return panel.lines.flatMap((line) => {
+    const points = shownArms().flatMap((arm) => {
+      const rows = layerSeries(arm, line.key);
+      if (!rows) return [];
+      const index = indexOfStep(arm.layer.steps, state.step), value = data.dose.values[arm.index];
+      return [{ x: doses.indexOf(value), y: overLayers(rows[index]), text: `${escapeHtml(arm.name)}, ${
+        escapeHtml(data.dose.key)} ${value}, step ${arm.layer.steps[index]}` }];
+    });
+    const means = doses.map((value, x) => {
+      const group = points.filter((point) => point.x === x && finite(point.y));
+      return group.length ? group.reduce((sum, point) => sum + point.y, 0) / group.length : null;
+    });
+    const colour = css("--arm0"), style = line.style ?? "solid", name = line.label ?? "";
+    const shared = { type: "scatter", hovertemplate: "%{text}: %{customdata:.4~g}<extra></extra>" };
+    return [
+      { ...shared, mode: "lines", x: doses.map((_, x) => x), y: means, customdata: means,
+        text: doses.map((value) => `mean at ${value}`), name: [name, "mean"].filter(Boolean).join(", "),
+        line: { color: colour, width: 2, dash: dashOf[style] } },
+      { ...shared, mode: "markers", x: points.map((p) => p.x), y: points.map((p) => p.y),
+        customdata: points.map((p) => p.y), text: points.map((p) => p.text),
+        name: [name, "arms"].filter(Boolean).join(", "),
+        marker: { size: 7, color: style === "dotted" ? css("--card") : withOpacity(colour, 0.55),
+          line: { color: colour, width: 1.2 } } }];
+  });
+}
+
 function validationTraces(panel) {
   if (panel.lines[0].key !== "loss") return [];
   return shownArms().filter((arm) => arm.validation).map((arm) => trace(arm,
@@ -208,6 +240,13 @@ const kinds = {
     },
     traces: tokenTraces,
     axis: (panel) => countAxis(arms.flatMap((arm) => arm.token.tokens), "token position", panel, true),
+  },
+  dose: {
+    about: () => [`at step ${state.step}`, layerName()].filter(Boolean).join(", "),
+    traces: doseTraces,
+    axis: () => ({ title: { text: data.dose.key }, range: [-0.3, doses.length - 0.7],
+      tickvals: doses.map((_, x) => x), ticktext: doses.map((value) => tickText(value)) }),
+    span: () => [-0.3, doses.length - 0.7],
   },
 };
 
@@ -306,7 +345,17 @@ const branchPanels = (kind, branch) => ["bloat", "compress", "change"].map((name
   kind, wide: 2, log: true, title: `${name}, ${branch === "attn" ? "attention" : "MLP"} branch`,
   unit: "ratio", lines: pair(`${name}_${branch}`), styles: solidDotted }));
 
+const dosePanels = () => [
+  { title: `Norm of token ${sink}, resid_post`, unit: "norm", log: true, lines: pair("norm.resid_post"),
+    styles: solidDotted },
+  { title: `Value norm, token ${sink} over others`, unit: "ratio", log: true, lines: [{ key: "norm.value.ratio" }] },
+  { title: "Sink score", unit: "score", fromZero: true, lines: [{ key: "sink_score" }], nulls: ["sink_score_null"],
+    styles: ["grey: uniform attention"] },
+  { title: "Gradient-sink ratio", unit: "R_GS", log: true, lines: [{ key: "gradient_sink_ratio" }] },
+].map((panel) => ({ ...panel, kind: "dose", wide: 3, unnamed: true }));
+
 const figures = [
+  ...(data.dose ? [{ id: "dose", panels: dosePanels }] : []),
   { id: "loss", choices: ["loss", "gradient norm", "learning rate", "tokens per second"],
     panels: (choice) => {
       const key = ["loss", "grad_norm", "lr", "tokens_per_second"][choice];
@@ -386,7 +435,7 @@ function buildFigure(figure) {
     panel.box = box;
     panel.heading = element("h4", "", box);
     const key = element("div", "key", box);
-    if (arms.length > 1 && !panel.arm) panel.names = element("span", "names", key);
+    if (arms.length > 1 && !panel.arm && !panel.unnamed) panel.names = element("span", "names", key);
     panel.about = element("span", "about", key);
     panel.plot = element("div", "plot", box);
   }
@@ -446,7 +495,7 @@ function buildControls() {
   step.addEventListener("input", () => {
     state.step = allSteps[Number(step.value)];
     shown.textContent = state.step;
-    drawAll((panel) => panel.draw === drawHeads || panel.kind === "layers" || panel.kind === "tokens");
+    drawAll((panel) => panel.draw === drawHeads || ["layers", "tokens", "dose"].includes(panel.kind));
   });
   const axis = document.getElementById("axis");
   axis.addEventListener("change", () => {

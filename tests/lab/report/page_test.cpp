@@ -78,9 +78,9 @@ class Page : public testing::TestWithParam<const char*> {
     if (is_measurement()) {
       write_measure_report(html_.string(), measurement());
     } else {
-      const test::SampleSize size = has_one_layer()
-                                        ? test::SampleSize{.length = 64, .last_step = 100}
-                                        : test::SampleSize{.arms = 3, .layers = 4, .heads = 3};
+      const test::SampleSize size =
+          has_one_layer() ? test::SampleSize{.length = 64, .last_step = 100}
+                          : test::SampleSize{.arms = 4, .layers = 4, .heads = 3, .dose = true};
       test::write_sample_run(folder_ / "run", size);
       write_report(folder_ / "run", html_);
     }
@@ -197,7 +197,9 @@ void Page::keyboard_and_readers_are_served() {
     EXPECT_THAT(figure[1].get<std::string>(), Not(HasSubstr("undefined")));
   }
   if (!is_measurement()) {
-    EXPECT_THAT(figures[1][1].get<std::string>(),
+    const json sink =
+        browser_->evaluate(checked("all('#sink .plot')[0].getAttribute('aria-label')"));
+    EXPECT_THAT(sink.get<std::string>(),
                 testing::AllOf(StartsWith("Sink score, over training"),
                                HasSubstr("uniform causal attention: 0.074. baseline"),
                                HasSubstr(" at step 0, ")));
@@ -207,8 +209,8 @@ void Page::keyboard_and_readers_are_served() {
 void Page::figures_are_saved_with_title_and_legend() {
   const std::string name = is_measurement() ? "Gradient at the attention input" : "Sink score";
   const std::string plot = fmt::format(
-      "[...document.querySelectorAll('.panel')].find((e) => e.querySelector('h4').textContent === "
-      "'{}').querySelector('.plot')",
+      "[...document.querySelectorAll('.figure:not(#dose) .panel')].find((e) => "
+      "e.querySelector('h4').textContent === '{}').querySelector('.plot')",
       name);
   const auto svg =
       browser_

@@ -103,6 +103,27 @@ TEST_F(Report, HasEverySection) {
   EXPECT_THAT(html, Not(HasSubstr("{{")));
 }
 
+TEST_F(Report, ArmsWithThreeNumbersForAKeyAreDoseAndResponse) {
+  test::write_sample_run(folder_, {.arms = 5, .length = 16, .last_step = 8, .dose = true});
+  const std::string html = own_page();
+  EXPECT_THAT(html, HasSubstr("<h2>Dose and response: sink_gradient.gain</h2>"));
+  EXPECT_THAT(html, HasSubstr("A mark is one of the 5 arms at the chosen step"));
+  const json dose = data_of(html).at("dose");
+  EXPECT_EQ(dose.at("key"), "sink_gradient.gain");
+  EXPECT_EQ(dose.at("values"), json::parse("[1.0, 2.0, 2.0, 4.0, 4.0]"));
+  // A row a value: the mean over its arms, and how far they lie apart.
+  EXPECT_THAT(html, HasSubstr("<th scope=\"row\" data-label=\"sink_gradient.gain\">1</th>"));
+  EXPECT_THAT(html, HasSubstr("<td data-label=\"arms\">2</td><td data-label=\"sink score\">0."));
+  fs::remove_all(folder_);
+  // Two numbers are a comparison, and seeds are repetitions.
+  test::write_sample_run(folder_, {.arms = 3, .length = 16, .last_step = 8, .dose = true});
+  EXPECT_THAT(own_page(), Not(HasSubstr("Dose and response")));
+  json run = json::parse(read_text(folder_ / "run.json"));
+  for (size_t a = 0; a < 3; ++a) run["arms"][a]["overrides"] = {{"seed", a}, {"task", "words"}};
+  test::write_text(folder_ / "run.json", run.dump());
+  EXPECT_THAT(own_page(), Not(HasSubstr("Dose and response")));
+}
+
 TEST_F(Report, ShowsWhereTheTimeGoesWhereThereIsAProfile) {
   test::write_sample_run(folder_, {.length = 16, .last_step = 8});
   EXPECT_THAT(own_page(), Not(HasSubstr("id=\"profile\"")));

@@ -11,6 +11,8 @@ namespace weir::test {
 
 struct SampleSize {
   int arms = 2, layers = 1, heads = 1, length = 128, last_step = 500;
+  bool dose =
+      false;  ///< whether arms give sink_gradient.gain a number each, in pairs of equal ones
 };
 
 /// Numbers that follow a forming sink: `progress` runs from 0 to 1 over training.
@@ -166,6 +168,7 @@ inline void write_sample_run(const std::filesystem::path& folder, const SampleSi
                nlohmann::json::array({sample_map(size.length, size.last_step)}).dump());
     nlohmann::ordered_json overrides = nlohmann::ordered_json::object();
     if (a > 0) overrides["model"]["v_scale"] = "full";
+    if (size.dose && a > 0) overrides["sink_gradient.gain"] = std::to_string((a + 1) / 2 * 2);
     arms.push_back({{"name", names[a]}, {"folder", names[a]}, {"overrides", overrides}});
   }
   const nlohmann::ordered_json run = {
@@ -181,6 +184,7 @@ inline void write_sample_run(const std::filesystem::path& folder, const SampleSi
       {"model",
        {{"name", "llama"}, {"layers", size.layers}, {"heads", size.heads}, {"d_model", 128}}},
       {"optimizer", {{"name", "adamw"}, {"beta", {0.9, 0.95}}, {"rate", 0.01}}},
+      {"sink_gradient", {{"gain", 1.0}}},
       {"steps", size.last_step}};
   write_text(folder / "run.json", run.dump());
   write_text(folder / "config.json", config.dump());

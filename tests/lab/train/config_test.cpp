@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
+#include <iterator>
 
 #include "lab/train/config_keys.h"
 #include "support/text.h"
@@ -48,6 +50,65 @@ TEST(Config, NormaliserOfAttention) {
   EXPECT_EQ(error_of("", {"attention=sofmax"}),
             "[config] attention is 'sofmax'. Use softmax, softmax-1, softpick, relu, sigmoid, "
             "sink-logit or kv-bias. Did you mean softmax or softmax-1?");
+}
+
+TEST(Config, InterventionsRoundTripAndAreStated) {
+  const RunConfig config = parse_config(
+      "", {"model.layers=2", "value_gate.variant=head", "value_gate.layers=1",
+           "sink_gradient.gain=0.5", "sink_gradient.token=3", "norm_jacobian.variant=without_rms",
+           "model.norm_place=sandwich", "model.norm_gate=16", "optimizer.kind=muon",
+           "data.begin_token=none", "v_scale.lambda=2", "sink_gradient.layers=0,1"});
+  EXPECT_EQ(config.rewrites.sink_gradient.gain, 0.5);
+  EXPECT_EQ(config.rewrites.sink_gradient.token, 3);
+  EXPECT_EQ(config.rewrites.norm_jacobian.variant, NormJacobian::without_rms);
+  EXPECT_EQ(config.rewrites.value_gate.layers, std::vector<int64_t>{1});
+  EXPECT_EQ(config.model.norm_place, "sandwich");
+  EXPECT_EQ(config_json(parse_config(config_json(config), {})), config_json(config));
+  // What a checkpoint keeps; a constant of V-scale without V-scale is nothing.
+  EXPECT_EQ(rewrite_settings(config),
+            (std::map<std::string, std::string>{{"value_gate.variant", "head"},
+                                                {"value_gate.layers", "1"},
+                                                {"sink_gradient.gain", "0.5"},
+                                                {"sink_gradient.token", "3"},
+                                                {"sink_gradient.layers", "0,1"},
+                                                {"norm_jacobian.variant", "without-rms"}}));
+  const Rewrites read = parse_rewrites(rewrite_settings(config), 2, "test");
+  EXPECT_EQ(read.sink_gradient.layers, (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(read.norm_jacobian.variant, NormJacobian::without_rms);
+  const RunConfig arms = parse_config("", {"arms=one; four: sink_gradient.gain=4"});
+  EXPECT_EQ(with_arm(arms, arms.arms[1]).rewrites.sink_gradient.gain, 4);
+}
+
+TEST(Config, TheExampleOfADoseIsAConfiguration) {
+  std::ifstream file(std::string(WEIR_TEST_DATA) + "/../../examples/dose_response.json");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  const RunConfig config = parse_config(text, {});
+  ASSERT_EQ(config.arms.size(), 15u);
+  EXPECT_EQ(config.steps, 1000);
+  EXPECT_EQ(with_arm(config, config.arms[14]).rewrites.sink_gradient.gain, 4);
+  EXPECT_EQ(with_arm(config, config.arms[14]).seed, 3u);
+}
+
+TEST(Config, WrongInterventions) {
+  EXPECT_EQ(error_of("", {"value_gate.variant=heads"}),
+            "[config] value_gate.variant is 'heads'. Use none or head. Did you mean head?");
+  EXPECT_EQ(error_of("", {"norm_jacobian.variant=unscaled"}),
+            "[config] norm_jacobian.variant is 'unscaled'. Use exact or without-rms.");
+  EXPECT_EQ(error_of("", {"sink_gradient.gain=-1"}),
+            "[config] sink_gradient.gain is '-1', but a number from 0 to 1000000 is needed.");
+  EXPECT_EQ(error_of("", {"sink_gradient.gain=2", "sink_gradient.token=128"}),
+            "[config] sink_gradient.token is 128, but length is 128: 0 to 127 are there.");
+  EXPECT_EQ(error_of("", {"sink_gradient.token=128"}), "") << "without a gain it is not used";
+  EXPECT_EQ(error_of("", {"norm_jacobian.layers=1"}),
+            "[config] norm_jacobian.layers is 1, but model.layers is 1: 0 to 0 are there.");
+  EXPECT_EQ(error_of("", {"model.norm_place=peri"}),
+            "[config] model.norm_place is 'peri'. Use pre, post, sandwich or none.");
+  EXPECT_EQ(error_of("", {"data.begin_token=[BOS]"}),
+            "[config] data.begin_token is '[BOS]', but sequences of backcopy begin with its own "
+            "<s> (auto or tokenizer) or without it (none).");
+  EXPECT_EQ(error_of("", {"kappa=2"}),
+            "[config] unknown key 'kappa'. Did you mean sink_gradient.gain? `weir train --help` "
+            "lists all keys.");
 }
 
 TEST(Config, AllMistakesComeInOneMessage) {

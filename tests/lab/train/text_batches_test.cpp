@@ -94,6 +94,38 @@ TEST_F(TextBatches, ABeginTokenBeginsEverySequence) {
   EXPECT_THAT(batches->describe(), HasSubstr("separator 0 (byte 0), begin 255"));
 }
 
+// One that the tokenizer's files name, though transformers would not put it before a text.
+TEST_F(TextBatches, TheTokenizersBeginTokenBeginsTrainingAndValidation) {
+  EXPECT_THAT(
+      error_of([&] {
+        make_text_batches({.files = {folder_ / "a.txt"},
+                           .wishes = {.begin = "tokenizer", .begin_name = "data.begin_token"}});
+      }),
+      HasSubstr("data.begin_token is tokenizer, but the tokenizer (bytes, 256 entries) "
+                "names no begin token"));
+  std::ofstream(folder_ / "tokenizer.json")
+      << R"({"model": {"type": "BPE", "vocab": {"A": 0, "B": 1, "C": 2, "[BOS]": 3}, "merges": []},
+            "added_tokens": [{"id": 3, "content": "[BOS]", "special": true}],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+            "decoder": {"type": "ByteLevel"}})";
+  std::ofstream(folder_ / "tokenizer_config.json") << R"({"bos_token": "[BOS]"})";
+  std::ofstream(folder_ / "abc.txt") << "ABCABCABCABCABCABCABCABC";
+  const TextBatchPair data =
+      make_text_batches({.files = {folder_ / "abc.txt"},
+                         .tokenizer = folder_ / "tokenizer.json",
+                         .wishes = {.separator = "none", .begin = "tokenizer"},
+                         .validation = {"0.25"}});
+  for (const BatchSource* source : {data.training.get(), data.validation.get()}) {
+    const int64_t T = 3, rows = source->sequences(T);
+    ASSERT_GT(rows, 0);
+    std::vector<int32_t> tokens(static_cast<size_t>(rows * T)), targets(tokens.size());
+    source->fill(0, rows, T, tokens.data(), targets.data());
+    for (size_t i = 0; i < tokens.size(); ++i)
+      EXPECT_EQ(tokens[i], i % 3 == 0 ? 3 : targets[i - 1]);
+    EXPECT_EQ(source->facts().around->begin.id, 3);
+  }
+}
+
 TEST_F(TextBatches, AFractionHoldsOutTheEnd) {
   const TextBatchPair data = pair({folder_ / "a.txt"}, {"0.25"});  // 10 of 41 ids
   const auto trained = all_targets(*data.training, 5), held = all_targets(*data.validation, 3);

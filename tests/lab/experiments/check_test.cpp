@@ -65,6 +65,42 @@ INSTANTIATE_TEST_SUITE_P(Cases, CheckedModel,
                                            "llama_v_scale_forward_only"),
                          [](const auto& info) { return std::string(info.param).substr(6); });
 
+class CheckedNormalizer : public ::testing::TestWithParam<AttentionNormalizer> {};
+
+TEST_P(CheckedNormalizer, HoldsWithGatesToo) {
+  ReferenceModel model("llama_base");
+  for (bool gated : {false, true})
+    for (bool interpret : {false, true}) {
+      CheckTask task = task_of(model);
+      task.options.rewrites.attention = GetParam();
+      if (gated) {
+        task.options.rewrites.attention_gate = AttentionGate::head;
+        task.options.rewrites.qk_norm = true;
+        task.options.rewrites.value_gate.variant = ValueGate::head;
+        task.options.rewrites.v_scale.variant = VScaleVariant::full;
+      }
+      task.run.interpret = interpret;
+      expect_all_hold(Checker(model.source, model.batch, task).check(), model.source.sizes.layers,
+                      model.batch.length);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CheckedNormalizer, ::testing::ValuesIn(all_normalizers()),
+                         [](const auto& info) {
+                           std::string name = normalizer_name(info.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+// Interventions change gradients on their way, not what an attention or a norm computes.
+TEST(Check, HoldsWithInterventions) {
+  ReferenceModel model("llama_base");
+  CheckTask task = task_of(model);
+  task.options.rewrites.sink_gradient.gain = 4;
+  task.options.rewrites.norm_jacobian.variant = NormJacobian::without_rms;
+  EXPECT_THAT(Checker(model.source, model.batch, task).check().failures, ::testing::IsEmpty());
+}
+
 TEST(Check, SequenceBySequenceGivesTheSameNumbers) {
   ReferenceModel model("llama_odd");
   CheckTask task = task_of(model);

@@ -52,6 +52,12 @@ void check_heads(const ModelConfig& given, const ModelConfig& config, Problems& 
         "heads {}, kv_heads {} and d_head {}: {} needs as many key heads as heads, "
         "and d_model {} / heads features in each.",
         config.heads, config.kv_heads, config.d_head, architecture.title, config.d_model));
+  if (config.output_gate != OutputGate::none &&
+      architecture.block.projections == Projections::joint)
+    problems.add(fmt::format(
+        "output_gate is chosen, but {} has no projection to q of its own that could make the "
+        "gate's logits. The rewrite attention_gate takes any model.",
+        architecture.title));
   if (architecture.block.positions == Positions::rotary && config.d_head % 2 != 0)
     problems.add(
         fmt::format("d_head is {}, but rotary embedding pairs features, so an even number "

@@ -126,6 +126,39 @@ class Norms {
   Weights& weights_;
 };
 
+// What a block's projections make.
+struct Heads {
+  Tensor q, k, v;                     ///< [B,T,heads,d]
+  std::optional<Tensor> gate_logits;  ///< [B,T,heads,1 or d]
+};
+
+// Logits of the gate that the projection to q makes beside the queries.
+int64_t gate_width(const ModelConfig& config) {
+  switch (config.output_gate) {
+    case OutputGate::none:
+      return 0;
+    case OutputGate::head:
+      return config.heads;
+    case OutputGate::element:
+      return config.heads * config.d_head;
+  }
+  internal_error_at("unknown gate");
+}
+
+// Queries and gates of a projection [B,T,.] that makes both, by key head: the queries of its group,
+// then their gates.
+void split_gate(const Tensor& both, const ModelConfig& config, Heads& h) {
+  const int64_t B = both.type().shape[0], T = both.type().shape[1], G = config.kv_heads;
+  const int64_t H = config.heads, Q = H * config.d_head / G, gates = gate_width(config) / G;
+  const Tensor by_group = reshape(both, {B, T, G, Q + gates});
+  const auto part = [&](int64_t first, int64_t last) {
+    return reshape(slice(by_group, {0, 0, 0, first}, {B, T, G, last}),
+                   {B, T, H, (last - first) * G / H});
+  };
+  h.q = part(0, Q);
+  h.gate_logits = part(Q, Q + gates);
+}
+
 class Transformer {
  public:
   Transformer(const ModelConfig& config, const BlockDescription& block, int64_t B, int64_t T)
@@ -178,19 +211,6 @@ class Transformer {
       for (const auto& [name, in, out] : group) weights_.bias(name, out);
   }
 
-  // Logits of the gate that the projection to q makes beside the queries.
-  int64_t gate_width() const {
-    switch (c_.output_gate) {
-      case OutputGate::none:
-        return 0;
-      case OutputGate::head:
-        return c_.heads;
-      case OutputGate::element:
-        return c_.heads * c_.d_head;
-    }
-    internal_error_at("unknown gate");
-  }
-
   void declare_layer(const std::string& layer) {
     const int64_t D = c_.d_model, Q = c_.heads * c_.d_head, KV = c_.kv_heads * c_.d_head;
     const bool reads_norm =
@@ -199,7 +219,7 @@ class Transformer {
     if (is_joint())
       declare_group({{layer + names_.qkv, D, Q + 2 * KV}}, d_.qkv_bias);
     else
-      declare_group({{layer + names_.q, D, Q + gate_width()},
+      declare_group({{layer + names_.q, D, Q + gate_width(c_)},
                      {layer + names_.k, D, KV},
                      {layer + names_.v, D, KV}},
                     d_.qkv_bias);
@@ -252,21 +272,6 @@ class Transformer {
 
   // ---- branches ----
 
-  struct Heads {
-    Tensor q, k, v;                     ///< [B,T,heads,d]
-    std::optional<Tensor> gate_logits;  ///< [B,T,heads,1 or d]
-  };
-
-  // Of a projection that makes both, by key head: queries of its group, then their gates.
-  void split_gate(const Tensor& both, Heads& h, const std::string& hooks) const {
-    const int64_t G = c_.kv_heads, Q = c_.heads * c_.d_head / G, gates = gate_width() / G;
-    const Tensor by_group = reshape(both, {B_, T_, G, Q + gates});
-    h.q = split_heads(slice(by_group, {0, 0, 0, 0}, {B_, T_, G, Q}), c_.heads);
-    h.q.named(hooks + "hook_q");
-    const Tensor logits = slice(by_group, {0, 0, 0, Q}, {B_, T_, G, Q + gates});
-    h.gate_logits = reshape(logits, {B_, T_, c_.heads, gate_width() / c_.heads});
-  }
-
   Heads heads_of(const Tensor& x, const Place& at) const {
     Heads h;
     if (is_joint()) {
@@ -287,10 +292,12 @@ class Transformer {
       return split_heads(projection(x, at.layer + name, d_.qkv_bias), heads)
           .named(at.hooks + "attn." + hook);
     };
-    if (gate_width() > 0)
-      split_gate(projection(x, at.layer + names_.q, d_.qkv_bias), h, at.hooks + "attn.");
-    else
+    if (gate_width(c_) > 0) {
+      split_gate(projection(x, at.layer + names_.q, d_.qkv_bias), c_, h);
+      h.q.named(at.hooks + "attn.hook_q");
+    } else {
       h.q = made(names_.q, c_.heads, "hook_q");
+    }
     h.k = made(names_.k, c_.kv_heads, "hook_k");
     h.v = made(names_.v, c_.kv_heads, "hook_v");
     return h;

@@ -103,6 +103,14 @@ std::string message_of(const std::string& config) {
 }
 
 TEST(GatedConfig, Errors) {
+  ModelConfig gpt2{.heads = 2, .output_gate = OutputGate::head, .architecture = "gpt2"};
+  try {
+    check_config(gpt2);
+    ADD_FAILURE() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("output_gate is chosen, but GPT-2 has no "
+                                                 "projection to q of its own"));
+  }
   EXPECT_THAT(message_of(R"({"model_type": "qwen3", "headwise_attn_output_gate": true,
                              "elementwise_attn_output_gate": true})"),
               testing::HasSubstr("elementwise_attn_output_gate is true beside another gate"));

@@ -93,6 +93,7 @@ bool has_softmax_gradient(AttentionNormalizer normalizer) {
 
 struct Layer {
   HostTensor a, q, k, v, y, g, dq, dk, dv, x, gain, dn, dx;
+  HostTensor learned_key = {};  ///< of kv-bias [G,d]
 };
 
 Layer layer_values(const Fixture& f, int64_t l) {
@@ -110,8 +111,9 @@ Layer layer_values(const Fixture& f, int64_t l) {
       at(10), at(11)};
   if (f.normalizer == AttentionNormalizer::kv_bias) {
     // Values and outputs as the attention node has them: relative to the learned value.
-    const HostTensor& learned =
-        f.inputs.at("model.layers." + std::to_string(l) + ".self_attn.kv_bias.value");
+    const std::string prefix = "model.layers." + std::to_string(l) + ".self_attn.kv_bias.";
+    const HostTensor& learned = f.inputs.at(prefix + "value");
+    layer.learned_key = f.inputs.at(prefix + "key");
     for (HostTensor* x : {&layer.v, &layer.y}) {
       const int64_t heads = x->shape()[2], group = heads / kG;
       for (size_t i = 0; i < x->data.size(); ++i) {
@@ -164,9 +166,8 @@ void check_values_and_keys(const Layer& layer, int64_t b, int64_t group, bool ke
         }
       }
       EXPECT_NEAR(layer.dv.at({b, s, group, i}), dv, kTolerance * dv_scale + 1e-300);
-      if (keys) {
-        EXPECT_NEAR(layer.dk.at({b, s, group, i}), dk, kTolerance * dk_scale + 1e-300);
-      }
+      if (!keys) continue;
+      EXPECT_NEAR(layer.dk.at({b, s, group, i}), dk, kTolerance * dk_scale + 1e-300);
     }
     double norm = 0;
     for (int64_t i = 0; i < kD; ++i) norm += std::pow(layer.dv.at({b, s, group, i}), 2);
@@ -191,6 +192,13 @@ void check_queries(const Layer& layer, int64_t b, int64_t h) {
       for (int64_t s = 0; s <= t; ++s) {
         dq += head.a(t, s) * head.beta(t, s) * head.row(layer.k, s, i) / std::sqrt(kD);
         dq_scale += head.a(t, s) * head.scale(t, s) * head.norm(layer.k, s) / std::sqrt(kD);
+      }
+      if (!layer.learned_key.data.empty()) {
+        // The weight that is left is on the learned key, whose value is zero here.
+        const double key = layer.learned_key.at({h / (kH / kG), i}) / std::sqrt(kD);
+        const double beta = -head.dot(layer.g, t, layer.y, t);
+        dq += (1 - weight) * beta * key;
+        dq_scale += head.norm(layer.g, t) * head.norm(layer.y, t) * std::abs(key);
       }
       EXPECT_NEAR(layer.dq.at({b, t, h, i}), dq, kTolerance * dq_scale + 1e-300);
     }

@@ -104,10 +104,10 @@ std::string read_rewrite(const std::string& name, const std::string& text, const
 
 GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
   GraphPtr result = apply_v_scale(graph, rewrites.v_scale);
-  if (rewrites.attention != AttentionNormalizer::softmax)
-    result = apply_attention_normalizer(result, rewrites.attention);
   result = apply_value_gate(result, rewrites.value_gate);
   result = apply_sink_gradient(result, rewrites.sink_gradient);
+  if (rewrites.attention != AttentionNormalizer::softmax)
+    result = apply_attention_normalizer(result, rewrites.attention);
   return apply_norm_jacobian(result, rewrites.norm_jacobian);
 }
 

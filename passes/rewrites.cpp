@@ -116,6 +116,8 @@ GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
   if (rewrites.attention != AttentionNormalizer::softmax)
     result = apply_attention_normalizer(result, rewrites.attention);
   result = apply_sink_gradient(result, rewrites.sink_gradient);
+  if (rewrites.attention != AttentionNormalizer::softmax)
+    result = apply_attention_normalizer(result, rewrites.attention);
   return apply_norm_jacobian(result, rewrites.norm_jacobian);
 }
 

@@ -1,5 +1,7 @@
 #include "lab/report/report_dose.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -51,17 +53,27 @@ std::vector<double> values_of(const ReportRun& run, const std::string& key) {
 
 struct Response {
   const char* title;
-  std::function<double(const ArmSummary&)> of;
+  std::function<double(const ReportArm&, const ArmSummary&)> of;
 };
 
+// The median over layers at the last measured step; NaN where hooks do not carry it.
+double entering_norm_ratio(const ReportArm& arm) {
+  const auto& by_layer = arm.measured.back().by_layer;
+  const auto found = by_layer.find("norm.resid_pre.ratio");
+  return found == by_layer.end() ? kNaN : median_of(found->second);
+}
+
 const std::vector<Response>& responses() {
+  using A = const ReportArm&;
+  using S = const ArmSummary&;
   static const std::vector<Response> all = {
-      {"sink score", [](const ArmSummary& a) { return a.sink_score.last; }},
-      {"norm ratio", [](const ArmSummary& a) { return a.norm_ratio.last; }},
-      {"value ratio", [](const ArmSummary& a) { return a.value_ratio.last; }},
-      {"R_GS, last", [](const ArmSummary& a) { return a.gradient_sink_ratio.last; }},
-      {"R_GS, median", [](const ArmSummary& a) { return a.gradient_sink_ratio.median; }},
-      {"final loss", [](const ArmSummary& a) { return a.final_loss; }},
+      {"sink score", [](A, S s) { return s.sink_score.last; }},
+      {"norm ratio, entering", [](A arm, S) { return entering_norm_ratio(arm); }},
+      {"norm ratio", [](A, S s) { return s.norm_ratio.last; }},
+      {"value ratio", [](A, S s) { return s.value_ratio.last; }},
+      {"R_GS, last", [](A, S s) { return s.gradient_sink_ratio.last; }},
+      {"R_GS, median", [](A, S s) { return s.gradient_sink_ratio.median; }},
+      {"final loss", [](A, S s) { return s.final_loss; }},
   };
   return all;
 }
@@ -98,8 +110,8 @@ Dose dose_of(const ReportRun& run) {
 std::string dose_section(const ReportRun& run, const Dose& dose,
                          const std::vector<ArmSummary>& arms) {
   if (!dose) return "";
-  std::map<double, std::vector<const ArmSummary*>> by_value;
-  for (size_t a = 0; a < arms.size(); ++a) by_value[dose.values[a]].push_back(&arms[a]);
+  std::map<double, std::vector<size_t>> by_value;
+  for (size_t a = 0; a < arms.size(); ++a) by_value[dose.values[a]].push_back(a);
   std::vector<Cell> header = {{escaped(dose.key)}, {"arms"}};
   for (const Response& response : responses()) header.push_back({response.title});
   std::vector<std::vector<Cell>> rows;
@@ -109,7 +121,7 @@ std::string dose_section(const ReportRun& run, const Dose& dose,
     row.push_back({std::to_string(group.size())});
     for (const Response& response : responses()) {
       std::vector<double> numbers;
-      for (const ArmSummary* arm : group) numbers.push_back(response.of(*arm));
+      for (size_t a : group) numbers.push_back(response.of(run.arms[a], arms[a]));
       const bool is_loss = &response == &responses().back();
       row.push_back({escaped(spread(numbers, is_loss))});
     }
@@ -122,7 +134,8 @@ std::string dose_section(const ReportRun& run, const Dose& dose,
       "the mean over the arms of one value. Values of {0} stand at equal distances. The table is "
       "of the last measured step: the mean over the arms of a "
       "value, and in brackets the least and the largest; its columns are defined under the "
-      "summary.</p></div>\n</section>",
+      "summary, but <b>norm ratio, entering</b>: the same of the residual stream before a layer, "
+      "median over layers.</p></div>\n</section>",
       escaped(dose.key), number_table(header, rows), run.arms.size());
 }
 

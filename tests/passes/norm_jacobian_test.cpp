@@ -30,8 +30,9 @@ TEST(NormJacobian, IsTheProjectionWithoutTheDivision) {
   const GraphPtr plain = b.finish();
   const std::vector<std::string> wrt = {"x", "gamma", "w"};
   Tensors inputs = test::random_inputs(*plain, 3, -1, 1);
-  for (size_t i = 0; i < rows * width; ++i)
-    inputs["x"].data[i] *= std::pow(30.0, static_cast<double>(i / width) - 1);
+  for (size_t row = 0; row < rows; ++row)
+    for (size_t i = 0; i < width; ++i)
+      inputs["x"].data[row * width + i] *= std::pow(30.0, static_cast<double>(row) - 1);
   const Tensors exact = interpret(*differentiate(plain, {.wrt = wrt}), inputs);
   const Tensors got =
       interpret(*differentiate(apply_norm_jacobian(plain, kControl), {.wrt = wrt}), inputs);

@@ -346,13 +346,16 @@ const branchPanels = (kind, branch) => ["bloat", "compress", "change"].map((name
   unit: "ratio", lines: pair(`${name}_${branch}`), styles: solidDotted }));
 
 const dosePanels = () => [
-  { title: `Norm of token ${sink}, resid_post`, unit: "norm", log: true, lines: pair("norm.resid_post"),
-    styles: solidDotted },
+  { title: `Norm of token ${sink} entering a layer`, unit: "norm of resid_pre", log: true,
+    lines: pair("norm.resid_pre"), styles: solidDotted },
+  { title: `Norm of token ${sink} leaving it`, unit: "norm of resid_post", log: true,
+    lines: pair("norm.resid_post"), styles: solidDotted },
   { title: `Value norm, token ${sink} over others`, unit: "ratio", log: true, lines: [{ key: "norm.value.ratio" }] },
   { title: "Sink score", unit: "score", fromZero: true, lines: [{ key: "sink_score" }], nulls: ["sink_score_null"],
     styles: ["grey: uniform attention"] },
   { title: "Gradient-sink ratio", unit: "R_GS", log: true, lines: [{ key: "gradient_sink_ratio" }] },
-].map((panel) => ({ ...panel, kind: "dose", wide: 3, unnamed: true }));
+  { title: "Compress, attention branch", unit: "ratio", log: true, lines: pair("compress_attn"), styles: solidDotted },
+].map((panel) => ({ ...panel, kind: "dose", wide: 2, unnamed: true }));
 
 const figures = [
   ...(data.dose ? [{ id: "dose", panels: dosePanels }] : []),

@@ -113,8 +113,6 @@ GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
   if (rewrites.qk_norm) result = apply_qk_norm(result);
   result = apply_attention_gate(result, rewrites.attention_gate);
   result = apply_value_gate(result, rewrites.value_gate);
-  if (rewrites.attention != AttentionNormalizer::softmax)
-    result = apply_attention_normalizer(result, rewrites.attention);
   result = apply_sink_gradient(result, rewrites.sink_gradient);
   if (rewrites.attention != AttentionNormalizer::softmax)
     result = apply_attention_normalizer(result, rewrites.attention);

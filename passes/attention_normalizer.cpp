@@ -26,7 +26,7 @@ class OtherKey {
       : rewriter_(rewriter), attention_(attention), normalizer_(normalizer) {
     const Graph& graph = rewriter.old();
     const Projection projection =
-        find_projection(graph, attention.inputs[2], {Op::v_scale, Op::mul});
+        find_projection(graph, attention.inputs[2], {Op::v_scale, Op::mul, Op::straight_through});
     const std::string prefix = state_prefix(projection, layer);
     const Type &q = graph.type(attention.inputs[0]), &v = graph.type(attention.inputs[2]);
     if (normalizer == AttentionNormalizer::sink_logit) {

@@ -83,7 +83,7 @@ std::string spread(const std::vector<double>& values, bool is_loss) {
   const auto text = [&](double value) { return is_loss ? loss_text(value) : short_number(value); };
   double sum = 0;
   for (double value : values) sum += value;
-  const std::string mean = text(sum / static_cast<double>(values.size()));
+  std::string mean = text(sum / static_cast<double>(values.size()));
   if (values.size() == 1) return mean;
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   return fmt::format("{} ({} to {})", mean, text(*low), text(*high));

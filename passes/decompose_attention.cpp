@@ -297,7 +297,7 @@ std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std:
   const ScoreTransform transform = score_transform(attrs);
   std::vector<Value> operands = {in[0], in[1], in[2]};
   if (in.size() > 5) operands.push_back(in[5]);
-  const Value rows = e.editor().add_node(Op::attention, operands, attrs)[1];
+  const Value rows = decompose_attention(e, operands, attrs)[1];
   const Value a = weights_of(e, in[0], in[1], rows, s, attrs).a;
   const Value one = e.scalar(1, a);
   const auto seen = [&](Value x) { return masked(e, x, s, transform.causal, 0); };

@@ -209,7 +209,7 @@ TEST(LearnedKeys, Errors) {
   Builder b("g");
   Tensor q = b.input("q", f32({1, 2, 1, 4}));
   EXPECT_THAT(user_error_of([&] { attention(q, q, q, true, 1, sink_logit); }),
-              HasSubstr("the normaliser sink-logit needs a fourth operand, the score of another "
+              HasSubstr("the normaliser sink-logit needs operand 3, the score of another "
                         "key f32[1,1,2]."));
   EXPECT_THAT(
       user_error_of([&] { attention(q, q, q, b.input("z", f32({1, 1, 2})), true, 1, softmax); }),

@@ -239,7 +239,8 @@ TEST_P(Attention, IdentitiesMatchTheInterpreter) {
 // Its gradients are those of the backward kernel, summed over the heads of a group.
 TEST_P(Attention, IdentitiesAreTheGradients) {
   const Case& c = GetParam();
-  if (!info(c.normalizer).exponential) GTEST_SKIP() << "another derivative";
+  // Of other normalisers dk and dq have another derivative, dv has not.
+  const int compared = info(c.normalizer).exponential ? 3 : 1;
   GraphEditor editor("both");
   const Type q = f32({c.B, c.T, c.H, c.d}), k = f32({c.B, c.S ? c.S : c.T, c.G, c.d});
   Attrs attrs{{"causal", c.causal}, {"scale", c.score_scale()}};
@@ -263,7 +264,7 @@ TEST_P(Attention, IdentitiesAreTheGradients) {
   }
   const GraphPtr graph = editor.finish();
   const Tensors results = interpret(*graph, random_inputs(*graph, c));
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 2; i > 2 - compared; --i) {
     const HostTensor& gradient = results.at(fmt::format("gradient{}", i));
     HostTensor identity = results.at(fmt::format("identity{}", i));
     double largest = 0;

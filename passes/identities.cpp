@@ -231,7 +231,7 @@ std::vector<IdentitySite> identity_sites(const GraphPtr& built, const std::strin
   for (const auto& [id, name] : candidates) {
     if (!reached.contains(name)) continue;
     IdentitySite site;
-    site.kind = *kind_of(built->node(id).op);
+    site.kind = expect(kind_of(built->node(id).op));
     site.index = counts[site.kind]++;
     site.node = id;
     if (const auto found = names.find({id, 0}); found != names.end())

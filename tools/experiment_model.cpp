@@ -23,7 +23,7 @@ bool is_configuration(const std::string& model) {
 std::optional<std::filesystem::path> configuration_of(const std::string& checkpoint) {
   std::filesystem::path folder = std::filesystem::absolute(checkpoint).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();  // of a path that ends in a slash
-  const std::filesystem::path file = folder.parent_path().parent_path() / "config.json";
+  std::filesystem::path file = folder.parent_path().parent_path() / "config.json";
   std::error_code error;
   if (folder.parent_path().filename() != "checkpoints" ||
       !std::filesystem::is_regular_file(file, error))

@@ -280,15 +280,16 @@ void ArmRun::watch_for_not_finite() {
 }
 
 std::string ArmRun::first_not_finite(int64_t step) {
-  // The step has left the state as it was, so that it can be computed once more.
-  if (!finite_) {
-    watch_for_not_finite();
+  std::optional<NotFinite> found;
+  if (finite_) {
+    found = finite_->first();
+  } else {
+    // The step has left the state as it was, so that it can be computed once more.
+    FiniteCheck check(trainer_->programs(), config_.batch / config_.micro_batches);
+    trainer_->set_kernel_sink(check.sink());
     trainer_->step(step);
-  }
-  const std::optional<NotFinite> found = finite_->first();
-  if (!options_.check_finite) {
     trainer_->set_kernel_sink({});
-    finite_.reset();
+    found = check.first();
   }
   // Sums over kernels' results, such as the gradient norm, may alone be beyond 32-bit numbers; they
   // are results, too, so that something is always found.

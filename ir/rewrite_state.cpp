@@ -11,7 +11,7 @@ const std::vector<RewriteState>& rewrite_states() {
       {"qk_norm.query", 1, false, "the norm of queries has no gain"},
       {"qk_norm.key", 1, false, "the norm of keys has no gain"},
       {"output_gate.weight", 0, true, "all gates are 1/2"},
-      {"value_gate.weight", 0, true, "all gates are 1/2: values are halved"},
+      {"value_gate.weight", 0, true, "all gates are 1/2, values are halved"},
   };
   return table;
 }

@@ -468,7 +468,7 @@ TEST_F(EvalCommand, InterventionsAreGivenKeptAndRecorded) {
   EXPECT_NE(json_of("gain.json")["layers"][0]["grad_norm"]["v"],
             json_of("plain.json")["layers"][0]["grad_norm"]["v"]);
   result = weir(measure + "gate.json --value-gate head --model " + model_);
-  EXPECT_THAT(result.err, HasSubstr("has no weights of a value gate, which begins at 1/2"));
+  EXPECT_THAT(result.err, HasSubstr("which begins at 0: all gates are 1/2, values are halved"));
   EXPECT_EQ(json_of("gate.json")["settings"]["value_gate"], "head");
   for (const auto& [options, message] : std::vector<std::pair<std::string, std::string>>{
            {"--sink-gradient-token 3",

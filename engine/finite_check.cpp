@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <set>
 
 #include "ir/alias.h"
+#include "ir/hook_name.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -56,21 +56,13 @@ bool all_finite(const Type& type, const void* data, const Workers& workers) {
   return finite;
 }
 
-int64_t layer_of(const std::string& name) {
-  constexpr std::string_view prefix = "blocks.";
-  int64_t layer = -1;
-  if (name.starts_with(prefix))
-    std::from_chars(name.data() + prefix.size(), name.data() + name.size(), layer);
-  return layer;
-}
-
 // The name of a value, if it has one: of several one with a layer, of those the shortest.
 std::map<Value, std::string> names_of(const Graph& graph) {
   std::map<Value, std::string> names;
   for (const auto& [name, value] : graph.names()) {
     std::string& known = names[strip_reshapes(graph, value)];
     const auto rank = [](const std::string& text) {
-      return std::pair(layer_of(text) < 0, text.size());
+      return std::pair(!block_of(text), text.size());
     };
     if (known.empty() || rank(name) < rank(known)) known = name;
   }
@@ -159,7 +151,7 @@ NotFinite FiniteCheck::describe(const Call& call, Value result, const KernelCall
   found.type = graph.type(result);
   if (const auto name = names.find(result); name != names.end()) found.value = name->second;
   found.near = nearest_name(graph, names, call.node);
-  found.layer = layer_of(found.value.empty() ? found.near : found.value);
+  found.layer = block_of(found.value.empty() ? found.near : found.value).value_or(-1);
   const Node& made =
       node.region->node(node.region->outputs()[static_cast<size_t>(result.result)].value);
   found.op = op_name(made.op);

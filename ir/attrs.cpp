@@ -32,6 +32,17 @@ bool same(const AttrValue& a, const AttrValue& b) {
   return std::isnan(*x) ? std::isnan(*y) : *x == *y && std::signbit(*x) == std::signbit(*y);
 }
 
+// Into its place by name, or over the value that it had.
+void put(std::vector<Attrs::Entry>& entries, const std::string& name, AttrValue value) {
+  const auto place =
+      std::lower_bound(entries.begin(), entries.end(), name,
+                       [](const auto& entry, const auto& n) { return entry.first < n; });
+  if (place != entries.end() && place->first == name)
+    place->second = std::move(value);
+  else
+    entries.insert(place, {name, std::move(value)});
+}
+
 }  // namespace
 
 const AttrKindText& text_of(AttrKind kind) {
@@ -66,22 +77,24 @@ bool Attrs::operator==(const Attrs& other) const {
       [](const auto& a, const auto& b) { return a.first == b.first && same(a.second, b.second); });
 }
 
-Attrs::Attrs(std::initializer_list<std::pair<std::string, AttrValue>> entries) {
-  for (const auto& [name, value] : entries) set(name, value);
+Attrs::Attrs(std::initializer_list<Entry> entries) {
+  std::vector<Entry> sorted;
+  sorted.reserve(entries.size());
+  for (const auto& [name, value] : entries) put(sorted, name, value);
+  entries_ = std::move(sorted);
 }
 
 void Attrs::set(const std::string& name, AttrValue value) {
-  auto position =
-      std::lower_bound(entries_.begin(), entries_.end(), name,
-                       [](const auto& entry, const auto& n) { return entry.first < n; });
-  if (position != entries_.end() && position->first == name)
-    position->second = std::move(value);
-  else
-    entries_.insert(position, {name, std::move(value)});
+  std::vector<Entry> entries = entries_;
+  put(entries, name, std::move(value));
+  entries_ = std::move(entries);
 }
 
 void Attrs::erase(std::string_view name) {
-  std::erase_if(entries_, [&](const auto& entry) { return entry.first == name; });
+  if (!has(name)) return;
+  std::vector<Entry> entries = entries_;
+  std::erase_if(entries, [&](const Entry& entry) { return entry.first == name; });
+  entries_ = std::move(entries);
 }
 
 const AttrValue* Attrs::find(std::string_view name) const {

@@ -9,6 +9,7 @@
 
 #include "ir/op.h"
 #include "ir/type.h"
+#include "support/shared.h"
 
 namespace weir {
 
@@ -18,10 +19,13 @@ using AttrValue = std::variant<int64_t, double, bool, std::string, std::vector<i
 /// Text of earlier versions calls it `place`, which is read as well.
 inline constexpr std::string_view kOffset = "offset";
 
+/// Copies share their entries until one is changed.
 class Attrs {
  public:
+  using Entry = std::pair<std::string, AttrValue>;
+
   Attrs() = default;
-  Attrs(std::initializer_list<std::pair<std::string, AttrValue>> entries);
+  Attrs(std::initializer_list<Entry> entries);
 
   void set(const std::string& name, AttrValue value);
   void erase(std::string_view name);
@@ -39,12 +43,12 @@ class Attrs {
   int64_t get_int_or(std::string_view name, int64_t otherwise) const;
 
   bool empty() const { return entries_.empty(); }
-  const std::vector<std::pair<std::string, AttrValue>>& entries() const { return entries_; }
+  const std::vector<Entry>& entries() const { return entries_; }
   /// Numbers are equal if they print the same: NaN equals itself, -0 differs from 0.
   bool operator==(const Attrs& other) const;
 
  private:
-  std::vector<std::pair<std::string, AttrValue>> entries_;
+  SharedList<Entry> entries_;
 };
 
 /// "{eps=1e-05, causal=true}", or "" when empty.

@@ -101,7 +101,7 @@ Value GraphEditor::iota(int64_t axis, const Type& type) {
   return add_source(Op::iota, type, {{"axis", axis}});
 }
 
-Value GraphEditor::add_source(Op op, const Type& type, Attrs attrs, std::string where) {
+Value GraphEditor::add_source(Op op, const Type& type, Attrs attrs, SharedText where) {
   WEIR_CHECK(info(op).op_class == OpClass::Source, "{} is no source", op_name(op));
   check_attributes(op, attrs);
   check_source(op, type, attrs);
@@ -110,26 +110,26 @@ Value GraphEditor::add_source(Op op, const Type& type, Attrs attrs, std::string 
 }
 
 std::vector<Value> GraphEditor::add_node(Op op, std::vector<Value> inputs, Attrs attrs,
-                                         std::string where) {
+                                         SharedText where) {
   check_attributes(op, attrs);
   // One form, so that equal nodes are equal.
   if (attrs.has(kNormalizer)) set_normalizer(attrs, normalizer_of(attrs));
-  std::vector<Type> types;
+  std::vector<const Type*> types;
   types.reserve(inputs.size());
-  for (Value input : inputs) types.push_back(graph_->type(input));
+  for (Value input : inputs) types.push_back(&graph_->type(input));
   std::vector<Type> results = infer_types(op, types, attrs);
   return append(
       {op, std::move(attrs), std::move(inputs), std::move(results), nullptr, std::move(where)});
 }
 
-Value GraphEditor::add(Op op, std::vector<Value> inputs, Attrs attrs, std::string where) {
+Value GraphEditor::add(Op op, std::vector<Value> inputs, Attrs attrs, SharedText where) {
   std::vector<Value> results = add_node(op, std::move(inputs), std::move(attrs), std::move(where));
   WEIR_CHECK(results.size() == 1, "{} has {} results", op_name(op), results.size());
   return results[0];
 }
 
 std::vector<Value> GraphEditor::add_kernel(std::vector<Value> inputs, Attrs attrs, GraphPtr region,
-                                           std::string where) {
+                                           SharedText where) {
   check_attributes(Op::kernel, attrs);
   if (region->inputs().size() != inputs.size())
     user_error("kernel", "the region has {} inputs, but {} operands are given.",
@@ -244,16 +244,24 @@ GraphPtr GraphEditor::finish() {
   return result;
 }
 
-Rewriter::Rewriter(const Graph& old)
-    : GraphEditor(old.name(), old.stage()), old_(old), map_(old.nodes().size()) {
+Rewriter::Rewriter(const Graph& old) : GraphEditor(old.name(), old.stage()), old_(old) {
+  reserve(old.nodes().size());
+  first_.reserve(old.nodes().size());
+  size_t results = 0;
+  for (const Node& node : old.nodes()) {
+    first_.push_back(static_cast<int32_t>(results));
+    results += node.types.size();
+  }
+  map_.resize(results);
   for (const auto& [name, value] : old.attrs().entries()) set_attribute(name, value);
   for (int32_t id : old.inputs()) copy(id);
 }
 
 Value Rewriter::operator[](Value old_value) const {
-  WEIR_CHECK(old_value.valid() && !map_[old_value.node].empty(), "node {} is not mapped yet",
-             old_value.node);
-  return map_[old_value.node][old_value.result];
+  WEIR_CHECK(old_value.valid(), "no value is asked for");
+  const Value value = find(old_value);
+  WEIR_CHECK(value.valid(), "node {} is not mapped yet", old_value.node);
+  return value;
 }
 
 std::vector<Value> Rewriter::operator[](const std::vector<Value>& old_values) const {
@@ -272,7 +280,7 @@ std::vector<Value> Rewriter::copy(int32_t old_node) {
 void Rewriter::replace(int32_t old_node, const std::vector<Value>& results) {
   WEIR_CHECK(results.size() == old_.node(old_node).types.size(), "{} results for node {}",
              results.size(), old_node);
-  map_[old_node] = results;
+  std::copy(results.begin(), results.end(), map_.begin() + first_[old_node]);
 }
 
 GraphPtr Rewriter::finish_copy() {

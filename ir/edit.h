@@ -21,17 +21,17 @@ class GraphEditor {
   /// Appends a node of any op but sources; types are inferred, user errors name the op. An equal
   /// pure node that exists already is returned instead.
   std::vector<Value> add_node(Op op, std::vector<Value> inputs, Attrs attrs = {},
-                              std::string where = "");
+                              SharedText where = {});
   /// The same for the ops of one result.
-  Value add(Op op, std::vector<Value> inputs, Attrs attrs = {}, std::string where = "");
+  Value add(Op op, std::vector<Value> inputs, Attrs attrs = {}, SharedText where = {});
   /// Appends a kernel; the region's inputs and outputs correspond to operands and results.
   std::vector<Value> add_kernel(std::vector<Value> inputs, Attrs attrs, GraphPtr region,
-                                std::string where = "");
+                                SharedText where = {});
   /// Appends node `id` of another graph with the operands given. One whose operands have the types
   /// that it had is not checked and inferred again.
   std::vector<Value> add_like(const Graph& from, int32_t id, std::vector<Value> inputs);
   /// Appends a source with its given type.
-  Value add_source(Op op, const Type& type, Attrs attrs, std::string where = "");
+  Value add_source(Op op, const Type& type, Attrs attrs, SharedText where = {});
 
   /// Gives a value a further name; a user error if another value has it.
   void name(Value value, const std::string& name);
@@ -43,6 +43,8 @@ class GraphEditor {
 
   const Graph& graph() const { return *graph_; }
   const Type& type(Value value) const { return graph_->type(value); }
+  /// Room for so many nodes.
+  void reserve(size_t nodes) { graph_->nodes_.reserve(nodes); }
   /// Sets an attribute that says where or how a node runs, never what it computes (`offset`).
   void annotate(int32_t node, const std::string& name, AttrValue value);
 
@@ -81,6 +83,8 @@ class Rewriter : public GraphEditor {
   const Graph& old() const { return old_; }
   /// The new value that stands for an old one.
   Value operator[](Value old_value) const;
+  /// The same; an invalid value where nothing stands for it.
+  Value find(Value old_value) const { return map_[first_[old_value.node] + old_value.result]; }
   std::vector<Value> operator[](const std::vector<Value>& old_values) const;
   /// Copies the old node as it is.
   std::vector<Value> copy(int32_t old_node);
@@ -92,7 +96,9 @@ class Rewriter : public GraphEditor {
 
  private:
   const Graph& old_;
-  std::vector<std::vector<Value>> map_;
+  // The results of all nodes, those of node n from first_[n] on; invalid where none is known.
+  std::vector<Value> map_;
+  std::vector<int32_t> first_;
 };
 
 /// For each node of `graph` in order, `rule` returns what replaces its results, or nothing to copy

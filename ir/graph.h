@@ -12,6 +12,7 @@
 #include "ir/attrs.h"
 #include "ir/op.h"
 #include "ir/type.h"
+#include "support/shared.h"
 
 namespace weir {
 
@@ -38,9 +39,9 @@ struct Node {
   Op op = Op::input;
   Attrs attrs;
   std::vector<Value> inputs;
-  std::vector<Type> types;  ///< one a result
-  GraphPtr region;          ///< of a kernel; its inputs and outputs correspond by position
-  std::string where;        ///< "file.cpp:line" of the builder call, or ""
+  SharedList<Type> types;  ///< one a result
+  GraphPtr region;         ///< of a kernel; its inputs and outputs correspond by position
+  SharedText where;        ///< "file.cpp:line" of the builder call, or ""
 };
 
 struct Output {

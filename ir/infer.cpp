@@ -368,7 +368,7 @@ std::vector<Type> Inference::infer() {
 
 }  // namespace
 
-std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs) {
+std::vector<Type> infer_types(Op op, const std::vector<const Type*>& inputs, const Attrs& attrs) {
   return Inference(op, inputs, attrs).run();
 }
 

@@ -10,7 +10,7 @@ namespace weir {
 
 /// The types of the results. A user error names the op, what was given and what is needed.
 /// Sources and kernels carry their types and are not inferred.
-std::vector<Type> infer_types(Op op, const std::vector<Type>& inputs, const Attrs& attrs);
+std::vector<Type> infer_types(Op op, const std::vector<const Type*>& inputs, const Attrs& attrs);
 
 /// Checks the type that a source is given: positive extents, at most kMaxElements elements, an axis
 /// of iota that exists, a constant that its integer type can hold.

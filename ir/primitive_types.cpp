@@ -32,7 +32,7 @@ Type PrimitiveTypes::elementwise() {
 
 std::string PrimitiveTypes::all_operands() const {
   std::vector<std::string> parts;
-  for (const Type& type : inputs_) parts.push_back(to_string(type));
+  for (const Type* type : inputs_) parts.push_back(to_string(*type));
   return join(parts, " and ");
 }
 

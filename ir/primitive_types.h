@@ -10,7 +10,7 @@ namespace weir {
 /// One call of infer_types: the operands of an op, and user errors that name it.
 class OperandChecks {
  public:
-  OperandChecks(Op op, const std::vector<Type>& inputs, const Attrs& attrs)
+  OperandChecks(Op op, const std::vector<const Type*>& inputs, const Attrs& attrs)
       : op_(op), inputs_(inputs), attrs_(attrs) {}
 
  protected:
@@ -18,8 +18,8 @@ class OperandChecks {
   [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
     user_error(op_name(op_), "{}", fmt::format(format, std::forward<Args>(args)...));
   }
-  const Type& in(size_t i) const { return inputs_[i]; }
-  std::string text(size_t i) const { return to_string(inputs_[i]); }
+  const Type& in(size_t i) const { return *inputs_[i]; }
+  std::string text(size_t i) const { return to_string(in(i)); }
 
   void need_float(size_t i) {
     if (!is_float(in(i).dtype))
@@ -47,7 +47,7 @@ class OperandChecks {
   }
 
   Op op_;
-  const std::vector<Type>& inputs_;
+  const std::vector<const Type*>& inputs_;
   const Attrs& attrs_;
 };
 

@@ -159,10 +159,11 @@ class StageRules {
     if (n.op == Op::kernel) return;
     try {
       if (info(n.op).op_class == OpClass::Source) return check_source(n.op, n.types.at(0), n.attrs);
-      std::vector<Type> operands;
-      for (Value input : n.inputs) operands.push_back(graph_.type(input));
+      std::vector<const Type*> operands;
+      operands.reserve(n.inputs.size());
+      for (Value input : n.inputs) operands.push_back(&graph_.type(input));
       std::vector<Type> inferred = infer_types(n.op, operands, n.attrs);
-      if (inferred == n.types) return;
+      if (inferred == n.types.list()) return;
       std::vector<std::string> texts;
       for (const Type& type : inferred) texts.push_back(to_string(type));
       report_(id, "types are as inferred: " + (texts.empty() ? "none" : join(texts, ", ")));

@@ -36,7 +36,7 @@ Gate add_gate(Rewriter& rewriter, const Node& attention, int64_t layer, Attentio
 
 // Multiplies the output of an attention; `names` are its own.
 Value gated(Rewriter& rewriter, const Gate& gate, Value out, const std::vector<std::string>& names,
-            const std::string& where) {
+            const SharedText& where) {
   const OpBuilder e(rewriter, where);
   const Shape shape = e.shape(out);
   const int64_t width = e.shape(gate.weight)[0] / shape[2];

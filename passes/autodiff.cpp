@@ -65,7 +65,7 @@ std::string described(const Graph& graph, Value value) {
       text += " (" + name + ")";
       break;
     }
-  return node.where.empty() ? text : text + " built at " + node.where;
+  return node.where.empty() ? text : text + " built at " + node.where.text();
 }
 
 // From the wanted values to the loss.
@@ -211,7 +211,7 @@ class Differentiation {
     gradient_rule(node.op).pull_back(pullback);
   }
 
-  void accumulate(Value target, Value contribution, const std::string& where) {
+  void accumulate(Value target, Value contribution, const SharedText& where) {
     if (!path_.depends(target)) return;
     std::optional<Value>& sum = gradient(target);
     sum = sum ? to_.add(Op::add, {*sum, contribution}, {}, where) : contribution;

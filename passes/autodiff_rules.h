@@ -16,8 +16,7 @@ namespace weir {
 /// operand implies anyway are left out as they arise, so that plain losses give plain graphs.
 class GradientMath {
  public:
-  GradientMath(GraphEditor& editor, std::string where)
-      : editor_(editor), where_(std::move(where)) {}
+  GradientMath(GraphEditor& editor, SharedText where) : editor_(editor), where_(std::move(where)) {}
 
   GraphEditor& editor() { return editor_; }
   const Type& type(Value x) const { return editor_.type(x); }
@@ -56,7 +55,7 @@ class GradientMath {
  private:
   Value without_broadcast(Value x, Value other);
   GraphEditor& editor_;
-  std::string where_;
+  SharedText where_;
 };
 
 /// One node on the way back.

@@ -144,7 +144,7 @@ Values sgd(const OpBuilder& e, const Values& in, const Attrs& attrs) {
 }  // namespace
 
 Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Values& in,
-                      const std::string& where) {
+                      const SharedText& where) {
   OpBuilder e(editor, where);
   switch (op) {
     // clang-format off

@@ -11,7 +11,7 @@ namespace weir {
 /// gradient too (row maxima are frozen, the variants of v_scale use straight_through); later it has
 /// its value alone. Internal error if `op` is no composite.
 std::vector<Value> decompose_node(GraphEditor& editor, Op op, const Attrs& attrs,
-                                  const std::vector<Value>& inputs, const std::string& where = "");
+                                  const std::vector<Value>& inputs, const SharedText& where = {});
 
 enum class DecomposeMode : uint8_t {
   none,   ///< all stay

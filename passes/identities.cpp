@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
 
 #include "ir/attention_identities.h"
 #include "ir/edit.h"
+#include "ir/hook_name.h"
 #include "passes/autodiff.h"
 #include "passes/identity_formulas.h"
 #include "support/error.h"
@@ -30,14 +30,6 @@ std::string hook_of(const std::vector<std::string>& names) {
     if (const size_t dot = name.rfind(".hook_"); dot != std::string::npos)
       return name.substr(0, dot);
   return names.empty() ? "" : names.front();
-}
-
-int64_t layer_of(const std::string& hook) {
-  constexpr std::string_view prefix = "blocks.";
-  int64_t layer = -1;
-  if (hook.starts_with(prefix))
-    std::from_chars(hook.data() + prefix.size(), hook.data() + hook.size(), layer);
-  return layer;
 }
 
 std::optional<IdentitySiteKind> kind_of(Op op) {
@@ -236,7 +228,7 @@ std::vector<IdentitySite> identity_sites(const GraphPtr& built, const std::strin
     site.node = id;
     if (const auto found = names.find({id, 0}); found != names.end())
       site.hook = hook_of(found->second);
-    site.layer = layer_of(site.hook);
+    site.layer = block_of(site.hook).value_or(-1);
     describe(*built, built->node(id), site);
     sites.push_back(std::move(site));
   }

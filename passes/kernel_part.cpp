@@ -102,7 +102,7 @@ GraphPtr without_unread_results(const GraphPtr& fused) {
   if (!changed) return fused;
   for (const Output& output : graph.outputs()) rewriter.output(output.name, rewriter[output.value]);
   for (const auto& [text, value] : graph.names())
-    if (const Value now = rewriter[value]; now.valid()) rewriter.name(now, text);
+    if (const Value now = rewriter.find(value); now.valid()) rewriter.name(now, text);
   return rewriter.finish();
 }
 

@@ -2,27 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <map>
 #include <set>
 
+#include "ir/hook_name.h"
 #include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-// 3 of "blocks.3.ln1.hook_in", nothing of other names.
-std::optional<int64_t> block_of(const std::string& name) {
-  constexpr std::string_view blocks = "blocks.";
-  if (!name.starts_with(blocks)) return std::nullopt;
-  int64_t block = 0;
-  const char* end = name.data() + name.size();
-  const auto [stop, error] = std::from_chars(name.data() + blocks.size(), end, block);
-  if (error != std::errc() || stop == end || *stop != '.') return std::nullopt;
-  return block;
-}
 
 // The norms of the stream, with their block where they belong to one: a value that is the output of
 // one block and the input of the last norm is named by the former, hence `.hook_in` decides.

@@ -11,7 +11,7 @@ namespace weir {
 class OpBuilder {
  public:
   /// New nodes carry `where`, the source place of the node that they stand for.
-  explicit OpBuilder(GraphEditor& editor, std::string where = "")
+  explicit OpBuilder(GraphEditor& editor, SharedText where = {})
       : editor_(editor), where_(std::move(where)) {}
 
   GraphEditor& editor() const { return editor_; }
@@ -108,7 +108,7 @@ class OpBuilder {
 
  private:
   GraphEditor& editor_;
-  std::string where_;
+  SharedText where_;
 };
 
 }  // namespace weir

@@ -1,7 +1,5 @@
 #include "passes/pipeline.h"
 
-#include "passes/attention_gate.h"
-#include "passes/attention_normalizer.h"
 #include "passes/autodiff.h"
 #include "passes/compose/compose.h"
 #include "passes/compose/measure.h"
@@ -9,37 +7,16 @@
 #include "passes/identities.h"
 #include "passes/loss_head.h"
 #include "passes/lower.h"
-#include "passes/norm_jacobian.h"
 #include "passes/plan_memory.h"
 #include "passes/probes.h"
-#include "passes/qk_norm.h"
 #include "passes/recompute.h"
 #include "passes/select_inputs.h"
 #include "passes/simplify.h"
-#include "passes/sink_gradient.h"
-#include "passes/value_gate.h"
 
 namespace weir {
 namespace {
 
 bool always(const CompileOptions&) { return true; }
-bool wants_v_scale(const CompileOptions& o) {
-  return o.rewrites.v_scale.variant != VScaleVariant::none;
-}
-bool wants_normalizer(const CompileOptions& o) {
-  return o.rewrites.attention != AttentionNormalizer::softmax;
-}
-bool wants_gate(const CompileOptions& o) {
-  return o.rewrites.attention_gate != AttentionGate::none;
-}
-bool wants_qk_norm(const CompileOptions& o) { return o.rewrites.qk_norm; }
-bool wants_value_gate(const CompileOptions& o) {
-  return o.rewrites.value_gate.variant != ValueGate::none;
-}
-bool wants_sink_gradient(const CompileOptions& o) { return o.rewrites.sink_gradient.gain != 1; }
-bool wants_norm_jacobian(const CompileOptions& o) {
-  return o.rewrites.norm_jacobian.variant != NormJacobian::exact;
-}
 bool wants_gradients(const CompileOptions& o) {
   return o.compose.purpose != Purpose::plain || !o.gradients.empty();
 }
@@ -83,32 +60,27 @@ GraphPtr differentiate_for(const GraphPtr& graph, const CompileOptions& o) {
   return differentiate(graph, options);
 }
 
-}  // namespace
+// The model as defined is rewritten. Nothing is simplified here: two values that are equal may have
+// different gradients to a probe.
+std::vector<Pass> rewrite_passes() {
+  std::vector<Pass> passes;
+  for (const RewriteRow& row : rewrite_rows())
+    passes.push_back(
+        {row.name,
+         [&row](const GraphPtr& g, const CompileOptions& o) { return row.apply(g, o.rewrites); },
+         Stage::built, Stage::built, HowOften::once,
+         [&row](const CompileOptions& o) { return row.wanted(o.rewrites); }, row.reason});
+  return passes;
+}
 
-const std::vector<Pass>& pipeline() {
+std::vector<Pass> passes_behind_rewrites() {
   using enum Stage;
   using enum HowOften;
   using G = const GraphPtr&;
   using O = const CompileOptions&;
   // clang-format off
   // A row runs when the graph is at its first stage and its second is not beyond the wanted one.
-  static const std::vector<Pass> rows = {
-      // The model as defined. Nothing is simplified here: two values that are equal may have
-      // different gradients to a probe.
-      {"v_scale", [](G g, O o) { return apply_v_scale(g, o.rewrites.v_scale); },
-       built, built, once, wants_v_scale, "a change of the model comes before its gradient"},
-      {"qk_norm", [](G g, O) { return apply_qk_norm(g); },
-       built, built, once, wants_qk_norm, "another change of the model"},
-      {"attention_gate", [](G g, O o) { return apply_attention_gate(g, o.rewrites.attention_gate); },
-       built, built, once, wants_gate, "another, which finds what the value projection reads"},
-      {"value_gate", [](G g, O o) { return apply_value_gate(g, o.rewrites.value_gate); },
-       built, built, once, wants_value_gate, "gates values, hence behind V-scale and before a learned value"},
-      {"sink_gradient", [](G g, O o) { return apply_sink_gradient(g, o.rewrites.sink_gradient); },
-       built, built, once, wants_sink_gradient, "changes the gradient at the values that these make"},
-      {"attention_normalizer", [](G g, O o) { return apply_attention_normalizer(g, o.rewrites.attention); },
-       built, built, once, wants_normalizer, "the last of them: a learned key may change values and output"},
-      {"norm_jacobian", [](G g, O o) { return apply_norm_jacobian(g, o.rewrites.norm_jacobian); },
-       built, built, once, wants_norm_jacobian, "changes the gradient of norms, and nothing forward"},
+  return {
       {"loss_head", [](G g, O) { return fuse_loss_head(g); },
        built, built, once, always, "no array of logits in memory, neither forward nor backward"},
       {"tap_identities", [](G g, O o) { return tap_identities(g, o.loss); },
@@ -146,6 +118,16 @@ const std::vector<Pass>& pipeline() {
        fused, planned, once, always, "the peak is known before anything runs"},
   };
   // clang-format on
+}
+
+}  // namespace
+
+const std::vector<Pass>& pipeline() {
+  static const std::vector<Pass> rows = [] {
+    std::vector<Pass> all = rewrite_passes();
+    for (Pass& pass : passes_behind_rewrites()) all.push_back(std::move(pass));
+    return all;
+  }();
   return rows;
 }
 

@@ -108,15 +108,42 @@ std::string read_rewrite(const std::string& name, const std::string& text, const
   return "";
 }
 
+const std::vector<RewriteRow>& rewrite_rows() {
+  using G = const GraphPtr&;
+  using R = const Rewrites&;
+  // clang-format off
+  static const std::vector<RewriteRow> rows = {
+      {"v_scale", [](R r) { return r.v_scale.variant != VScaleVariant::none; },
+       [](G g, R r) { return apply_v_scale(g, r.v_scale); },
+       "a change of the model comes before its gradient"},
+      {"qk_norm", [](R r) { return r.qk_norm; },
+       [](G g, R) { return apply_qk_norm(g); },
+       "another change of the model"},
+      {"attention_gate", [](R r) { return r.attention_gate != AttentionGate::none; },
+       [](G g, R r) { return apply_attention_gate(g, r.attention_gate); },
+       "another, which finds what the value projection reads"},
+      {"value_gate", [](R r) { return r.value_gate.variant != ValueGate::none; },
+       [](G g, R r) { return apply_value_gate(g, r.value_gate); },
+       "gates values, hence behind V-scale and before a learned value"},
+      {"sink_gradient", [](R r) { return r.sink_gradient.gain != 1; },
+       [](G g, R r) { return apply_sink_gradient(g, r.sink_gradient); },
+       "changes the gradient at the values that these make"},
+      {"attention_normalizer", [](R r) { return r.attention != AttentionNormalizer::softmax; },
+       [](G g, R r) { return apply_attention_normalizer(g, r.attention); },
+       "the last that changes values: a learned key may change values and output"},
+      {"norm_jacobian", [](R r) { return r.norm_jacobian.variant != NormJacobian::exact; },
+       [](G g, R r) { return apply_norm_jacobian(g, r.norm_jacobian); },
+       "changes the gradient of norms, and nothing forward"},
+  };
+  // clang-format on
+  return rows;
+}
+
 GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites) {
-  GraphPtr result = apply_v_scale(graph, rewrites.v_scale);
-  if (rewrites.qk_norm) result = apply_qk_norm(result);
-  result = apply_attention_gate(result, rewrites.attention_gate);
-  result = apply_value_gate(result, rewrites.value_gate);
-  result = apply_sink_gradient(result, rewrites.sink_gradient);
-  if (rewrites.attention != AttentionNormalizer::softmax)
-    result = apply_attention_normalizer(result, rewrites.attention);
-  return apply_norm_jacobian(result, rewrites.norm_jacobian);
+  GraphPtr result = graph;
+  for (const RewriteRow& row : rewrite_rows())
+    if (row.wanted(rewrites)) result = row.apply(result, rewrites);
+  return result;
 }
 
 bool is_idle(const Rewrites& rewrites, const std::string& key) {

@@ -43,14 +43,22 @@ struct RewriteKey {
 /// In the order of a resolved configuration.
 const std::vector<RewriteKey>& rewrite_keys();
 
-/// The model with all of them, in the order of the pipeline, whose rows do the same one by one.
-GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites);
+/// A rewrite as a row of the pipeline, which begins with these.
+struct RewriteRow {
+  const char* name;
+  bool (*wanted)(const Rewrites&);
+  GraphPtr (*apply)(const GraphPtr&, const Rewrites&);
+  const char* reason;  ///< for its place in the order
+};
+
+/// In the order in which they are applied.
+const std::vector<RewriteRow>& rewrite_rows();
 
 /// Reads a value into its place: "", or the whole sentence about what is wrong with it.
 std::string read_rewrite(const std::string& name, const std::string& text, const RewriteSlot& slot,
                          const ValueRule& rule);
 
-/// The model with all of them, in the order of the pipeline, whose rows do the same one by one.
+/// The model with all that are wanted, as the pipeline applies them.
 GraphPtr apply_rewrites(const GraphPtr& graph, const Rewrites& rewrites);
 
 /// Whether the key is a constant of a rewrite that is off, so that its value changes nothing.

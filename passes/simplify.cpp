@@ -373,12 +373,15 @@ class Simplifier {
     stats_.hits.resize(std::size(kRules), 0);
   }
 
-  /// What stands for the node of this form and type, after all rules.
-  Value settle(GraphEditor& editor, Form form, const Type& type, const std::string& where) {
+  /// What stands for the node of this form and type, after all rules; nothing if none applies.
+  std::optional<Value> settle(GraphEditor& editor, Form form, const Type& type,
+                              const SharedText& where) {
     for (int step = 0; step < kMaximumSteps; ++step) {
       Outcome outcome = first_rule({editor, form, type});
-      if (std::holds_alternative<std::monostate>(outcome))
+      if (std::holds_alternative<std::monostate>(outcome)) {
+        if (step == 0) return std::nullopt;
         return editor.add(form.op, form.in, form.attrs, where);
+      }
       if (Form* changed = std::get_if<Form>(&outcome)) {
         form = std::move(*changed);
         continue;
@@ -431,8 +434,10 @@ GraphPtr simplify(const GraphPtr& graph, SimplifyStats* stats) {
         const Node& node = graph->node(id);
         if (!has_rules(node.op) || fixed.contains(id)) return std::nullopt;
         Form form{node.op, node.attrs, rewriter[node.inputs]};
-        return std::vector<Value>{
-            simplifier.settle(rewriter, std::move(form), node.types[0], node.where)};
+        const std::optional<Value> settled =
+            simplifier.settle(rewriter, std::move(form), node.types[0], node.where);
+        if (!settled) return std::nullopt;
+        return std::vector<Value>{*settled};
       });
   return live_graph(result, /*keep_named=*/true);
 }

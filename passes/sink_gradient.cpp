@@ -5,21 +5,13 @@
 #include <cmath>
 #include <map>
 
+#include "ir/hook_name.h"
 #include "passes/attention_layers.h"
 #include "passes/op_builder.h"
 #include "support/text.h"
 
 namespace weir {
 namespace {
-
-// "blocks.0.attn.hook_v_scaled" gives "blocks.0.attn.hook_v_attended"; "" for other names.
-std::string attended_name(const std::string& name) {
-  constexpr std::string_view hook = "hook_v";
-  const size_t dot = name.rfind('.');
-  const size_t start = dot == std::string::npos ? 0 : dot + 1;
-  if (!std::string_view(name).substr(start).starts_with(hook)) return "";
-  return name.substr(0, start) + "hook_v_attended";
-}
 
 std::map<int32_t, int64_t> chosen_layers(const Graph& graph, const SinkGradientOptions& options) {
   need_built_attention(graph, {"sink_gradient", "sink_gradient.gain at 1"});
@@ -61,8 +53,8 @@ GraphPtr apply_sink_gradient(const GraphPtr& graph, const SinkGradientOptions& o
       v = e.straight_through(old, e.mul(old, gain));
       if (auto found = names.find(node.inputs[2]); found != names.end())
         for (const std::string& name : found->second)
-          if (const std::string hook = attended_name(name); !hook.empty()) {
-            rewriter.name(v, hook);
+          if (const auto hook = value_hook(name, "attended")) {
+            rewriter.name(v, *hook);
             break;
           }
     }

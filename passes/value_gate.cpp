@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "ir/hook_name.h"
 #include "passes/attention_layers.h"
 #include "passes/op_builder.h"
 #include "passes/projection.h"
@@ -11,14 +12,6 @@
 
 namespace weir {
 namespace {
-
-// "blocks.0.attn." of "blocks.0.attn.hook_v_scaled", nothing of other names.
-std::optional<std::string> hook_prefix(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  const size_t start = dot == std::string::npos ? 0 : dot + 1;
-  if (!std::string_view(name).substr(start).starts_with("hook_v")) return std::nullopt;
-  return name.substr(0, start);
-}
 
 class Gates {
  public:
@@ -71,9 +64,9 @@ class Gates {
     const Value gated = e.mul(v, gates);
     if (auto found = names_.find(old); found != names_.end())
       for (const std::string& name : found->second)
-        if (const auto prefix = hook_prefix(name)) {
-          rewriter.name(gates, *prefix + "hook_v_gate");
-          rewriter.name(gated, *prefix + "hook_v_gated");
+        if (const auto hook = value_hook(name, "gated")) {
+          rewriter.name(gates, *value_hook(name, "gate"));
+          rewriter.name(gated, *hook);
           break;
         }
     return gated;

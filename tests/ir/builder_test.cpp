@@ -104,6 +104,21 @@ TEST(Editor, ANodeLikeAnotherHasTheTypesOfItsOperands) {
   EXPECT_THROW(to.add_like(from.graph(), product.node, {same}), UserError);
 }
 
+// Nodes are copied by every pass: attributes, types and place share their memory until they change.
+TEST(Editor, ACopiedNodeSharesWhatDoesNotChange) {
+  GraphEditor from("from"), to("to");
+  const Value x = from.input("x", f32({4, 8})), y = to.input("y", f32({4, 8}));
+  const Value sum = from.add(Op::reduce_sum, {x}, {{"axes", std::vector<int64_t>{1}}}, "a.cpp:1");
+  const Value copy = to.add_like(from.graph(), sum.node, {y})[0];
+  const Node &old = from.graph().node(sum), &now = to.graph().node(copy);
+  EXPECT_EQ(&old.types[0], &now.types[0]);
+  EXPECT_EQ(&old.attrs.get_ints("axes"), &now.attrs.get_ints("axes"));
+  EXPECT_EQ(&old.where.text(), &now.where.text());
+  to.annotate(copy.node, "lanes", int64_t{8});
+  EXPECT_EQ(now.attrs.get_int("lanes"), 8);
+  EXPECT_FALSE(old.attrs.has("lanes"));
+}
+
 TEST(Editor, AnotherStageChangesNothingElse) {
   Builder b("g");
   Tensor x = b.input("x", f32({4}));

@@ -13,7 +13,7 @@ namespace {
 using ::testing::HasSubstr;
 
 std::string error_with(const Type& type, const Attrs& attrs) {
-  return test::error_of([&] { infer_types(Op::rope, {type}, attrs); });
+  return test::error_of([&] { infer_types(Op::rope, {&type}, attrs); });
 }
 
 // Attributes beside a base.
@@ -29,7 +29,7 @@ const int64_t kContext = 64;
 
 TEST(InferRope, TakesEveryScaling) {
   const Type type = f32({2, 5, 3, 8});
-  EXPECT_EQ(infer_types(Op::rope, {type}, {{"base", 1e4}}), std::vector<Type>{type});
+  EXPECT_EQ(infer_types(Op::rope, {&type}, {{"base", 1e4}}), std::vector<Type>{type});
   EXPECT_EQ(error_of({{"factor", 2.0}}), "no error");
   EXPECT_EQ(error_of({{"factor", 2.0}, {"low", 1.0}, {"high", 4.0}, {"context", kContext}}),
             "no error");

@@ -60,7 +60,7 @@ TEST(Verify, ASoundGraphPasses) {
 
 TEST(Verify, TheMessageNamesGraphStageRuleNodeAndLine) {
   GraphPtr graph = two_nodes();
-  node_of(graph, 1).types[0] = f32({4, 9});
+  node_of(graph, 1).types = {f32({4, 9})};
   EXPECT_EQ(broken(graph),
             "internal error: graph g breaks a rule of stage built:\n"
             "  - types are as inferred: f32[4,8], unlike node 1:\n"
@@ -109,14 +109,13 @@ TEST(Verify, Structure) {
       {[](const GraphPtr& g) { node_of(g, 1) = node_of(g, 0); },
        "inputs come first, unlike node 1 (input)"},
       {[](const GraphPtr& g) { node_of(g, 0).attrs = {}; }, "input 0 has a name"},
-      {[](const GraphPtr& g) { node_of(g, 0).types.clear(); },
+      {[](const GraphPtr& g) { node_of(g, 0).types = {}; },
        "a source has one type, unlike node 0 (input)"},
       {[](const GraphPtr& g) { const_cast<Output&>(g->outputs()[0]).value = {7, 0}; },
        "output \"y\" refers to a value that exists"},
       {[](const GraphPtr& g) { const_cast<Value&>(g->names().at("h")) = {-1, 0}; },
        "name \"h\" refers to a value that exists"},
-      {[](const GraphPtr& g) { node_of(g, 0).types[0] = f32({0}); },
-       "operands fit the op: [input]"},
+      {[](const GraphPtr& g) { node_of(g, 0).types = {f32({0})}; }, "operands fit the op: [input]"},
       {[](const GraphPtr& g) { node_of(g, 1).op = Op::matmul; },
        "operands fit the op: [matmul] 1 operands given, but 2 to 3 needed."},
       {[](const GraphPtr& g) { node_of(g, 1).attrs.set("offset", std::vector<int64_t>{0}); },
@@ -239,7 +238,7 @@ TEST(Verify, RegionsFitTheirKernels) {
   node_of(graph, 1).inputs.push_back({0, 0});
   EXPECT_NE(broken(graph).find("the region's inputs have the types of the operands"),
             std::string::npos);
-  node_of(graph, 1).types[0] = f32({4});
+  node_of(graph, 1).types = {f32({4})};
   EXPECT_NE(broken(graph).find("the region's outputs have the types of the results"),
             std::string::npos);
   node_of(graph, 1).region = with_stage(node_of(graph, 1).region, Stage::built);

@@ -37,6 +37,7 @@ struct Intervention {
 
 const std::vector<Intervention>& interventions() {
   static const std::vector<Intervention> all = {
+      {"LearnedVScale", {"v_scale.variant=learned"}},
       {"SinkGradient", {"sink_gradient.gain=4", "sink_gradient.token=1"}},
       {"NoSinkGradientInOneLayer", {"sink_gradient.gain=0", "sink_gradient.layers=1"}},
       {"NormJacobian", {"norm_jacobian.variant=without-rms"}},

@@ -1,5 +1,5 @@
-// One arm's steps: against the interpreter, and the same bits whatever is probed and however many
-// threads there are.
+// One arm's steps: the same bits whatever is probed and however many threads there are.
+// interventions_test.cpp has them beside the interpreter.
 #include "lab/train/trainer.h"
 
 #include <gmock/gmock.h>
@@ -48,42 +48,6 @@ Trained run_steps(RunConfig config, int64_t steps, bool probed,
     result.weights.append(static_cast<const char*>(array.data),
                           static_cast<size_t>(array.type.bytes()));
   return result;
-}
-
-TEST(Trainer, LossCurveFollowsTheInterpreter) {
-  RunConfig config = tiny_run("unused", {"v_scale.variant=learned"});
-  auto source = make_batches(config.data, config.seed);
-  config = resolve_vocabulary(config, *source);
-  const int64_t steps = 5;
-  Trained compiled = run_steps(config, steps, false);
-
-  TrainingGraphs graphs = make_training_graphs(config, host_target(), false);
-  const Graph& step_graph = *graphs.plain.front();
-  Tensors inputs;
-  for (int32_t id : step_graph.inputs())
-    inputs[step_graph.input_name(id)] = zeros(step_graph.node(id).types[0]);
-  for (const Parameter& parameter : graphs.parameters) {
-    std::vector<float> start(static_cast<size_t>(parameter.type.elements()));
-    initialise_parameter(parameter, config.seed, start.data());
-    inputs[parameter.name].data.assign(start.begin(), start.end());
-  }
-  const auto count = static_cast<size_t>(config.batch * config.length);
-  std::vector<int32_t> tokens(count), targets(count);
-  for (int64_t step = 0; step < steps; ++step) {
-    source->fill(step * config.batch, config.batch, config.length, tokens.data(), targets.data());
-    inputs["tokens"].data.assign(tokens.begin(), tokens.end());
-    inputs["targets"].data.assign(targets.begin(), targets.end());
-    inputs["loss_scale"] = scalar(1.0 / static_cast<double>(count));
-    inputs["rate"] = scalar(learning_rate(config.optimizer, step, config.steps));
-    inputs["bias1"] = scalar(1 / (1 - std::pow(0.9, step + 1.0)));
-    inputs["bias2"] = scalar(1 / (1 - std::pow(0.95, step + 1.0)));
-    Tensors outputs = interpret(step_graph, inputs);
-    EXPECT_NEAR(compiled.losses[static_cast<size_t>(step)], outputs.at("loss").data[0], 2e-4)
-        << "step " << step;
-    for (auto& [name, value] : outputs)
-      if (inputs.contains(name)) inputs[name] = value;
-  }
-  EXPECT_NE(compiled.losses.front(), compiled.losses.back());
 }
 
 TEST(Trainer, AnUpdateThatIsNotFiniteIsLeftOut) {

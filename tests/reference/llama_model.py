@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -249,12 +250,16 @@ class Trace:
 
 
 def forward(
-    config: Config, weights: dict[str, torch.Tensor], tokens: torch.Tensor
+    config: Config,
+    weights: dict[str, torch.Tensor],
+    tokens: torch.Tensor,
+    edit: Callable[[int, str, torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Trace]:
     """tokens [B,T+1] to logits [B,T,V], the loss over all B*T targets, and the trace.
 
     `attn_branch` and `mlp_branch` are copies of the residual stream that only the branch reads:
-    their gradients are the branch's own part, which `compress` needs.
+    their gradients are the branch's own part, which `compress` needs. `edit` puts another value in
+    the place of one that is kept, for all that reads it.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     B, T = inputs.shape
@@ -270,7 +275,7 @@ def forward(
         }
 
         def keep(name: str, value: torch.Tensor, layer: int = layer) -> torch.Tensor:
-            return trace.keep(layer, name, value)
+            return trace.keep(layer, name, edit(layer, name, value) if edit else value)
 
         x = keep("resid_pre", x)
         branch = keep("attn_branch", x * 1.0)
@@ -292,6 +297,7 @@ def forward(
             other = None if sinks is None else sinks[None, :, None].expand(B, H, T)
             pattern, _ = normalise(scores, config.attention, other)
             z = attention_mix(keep("pattern", pattern), v)
+        z = keep("mix", z)
         z = keep("z", z if gate is None else z * torch.sigmoid(gate))
         attn_out = keep("attn_out", z.reshape(B, T, H * d) @ w["self_attn.o_proj.weight"].T)
         x = keep("resid_mid", x + attn_out)

@@ -8,6 +8,8 @@
 
 #include "lab/measure/nonfinite.h"
 #include "lab/measure/progress.h"
+#include "lab/measure/rewrite_json.h"
+#include "lab/measure/token_input.h"
 #include "passes/pipeline.h"
 #include "support/error.h"
 
@@ -170,7 +172,6 @@ CheckOutcome Checker::check() {
   run_->unload();
   outcome.run_seconds = seconds_since(start);
 
-  const Rewrites& rewrites = task_.options.rewrites;
   Json record = {{"format", "weir.check/1"}};
   if (!task_.provenance.empty()) record["provenance"] = Json::parse(task_.provenance);
   const MeasuredModel& model = source_.sizes;
@@ -179,12 +180,12 @@ CheckOutcome Checker::check() {
       {"heads", model.heads}, {"kv_heads", model.kv_heads},     {"d_head", model.d_head},
       {"d_ff", model.d_ff},   {"vocabulary", model.vocabulary}, {"parameters", run_->parameters()}};
   record["tokens"] = {{"batch", batch_.batch}, {"length", batch_.length}};
+  if (batch_.around) record["tokens"].update(Json::parse(tokens_json(*batch_.around)));
   record["settings"] = {{"precision", run_->interpreted() ? "f64" : "f32"},
                         {"tolerance", values.limits().tolerance},
                         {"slack", values.limits().slack},
-                        {"sink_token", task_.sink},
-                        {"attention", normalizer_name(rewrites.attention)},
-                        {"v_scale", v_scale_variant_name(rewrites.v_scale.variant)}};
+                        {"sink_token", task_.sink}};
+  state_all_rewrites(task_.options.rewrites, record["settings"]);
   record["loss"] = json_number(loss);
   record["identities"] = identities_json();
   Json failed = Json::array(), sites = Json::array();

@@ -2,6 +2,7 @@
 
 #include "lab/experiments/dial.h"
 #include "lab/measure/nonfinite.h"
+#include "lab/measure/rewrite_json.h"
 #include "lab/measure/token_input.h"
 #include "support/error.h"
 
@@ -97,9 +98,7 @@ Json settings_json(const DialTask& task, const DialResult& result) {
   }
   json["confidence"] = task.confidence;
   if (task.dial == Dial::norm) json["fit_above_eps_times"] = kEpsShare;
-  const Rewrites& rewrites = task.options.rewrites;
-  json["v_scale"] = v_scale_variant_name(rewrites.v_scale.variant);
-  json["attention"] = normalizer_name(rewrites.attention);
+  state_all_rewrites(task.options.rewrites, json);
   json["arithmetic"] = task.run.interpret ? "f64" : "f32";
   return json;
 }

@@ -36,4 +36,15 @@ void state_rewrites(const Rewrites& rewrites, nlohmann::ordered_json& settings) 
   }
 }
 
+void state_all_rewrites(const Rewrites& rewrites, nlohmann::ordered_json& settings) {
+  settings["attention"] = normalizer_name(rewrites.attention);
+  settings["v_scale"] = v_scale_variant_name(rewrites.v_scale.variant);
+  if (rewrites.v_scale.variant != VScaleVariant::none) {
+    settings["v_scale_lambda"] = rewrites.v_scale.lambda;
+    settings["v_scale_sigma"] = rewrites.v_scale.sigma;
+    settings["v_scale_layers"] = rewrites.v_scale.layers;
+  }
+  state_rewrites(rewrites, settings);
+}
+
 }  // namespace weir

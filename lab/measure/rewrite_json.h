@@ -13,4 +13,8 @@ nlohmann::ordered_json rewrite_json(const RewriteSlot& slot);
 /// "value_gate.variant" as `value_gate`.
 void state_rewrites(const Rewrites& rewrites, nlohmann::ordered_json& settings);
 
+/// The same behind `attention` and `v_scale`, which are always stated, and the constants of
+/// V-scale, which are stated if it is on: all that changes what the model computes.
+void state_all_rewrites(const Rewrites& rewrites, nlohmann::ordered_json& settings);
+
 }  // namespace weir

@@ -101,6 +101,50 @@ TEST(Check, HoldsWithInterventions) {
   EXPECT_THAT(Checker(model.source, model.batch, task).check().failures, ::testing::IsEmpty());
 }
 
+// All that changes what the model computes is in the record, and nothing that is off.
+TEST(Check, RecordStatesAllRewrites) {
+  ReferenceModel model("llama_base");
+  const auto settings_with = [&](const Rewrites& rewrites) {
+    CheckTask task = task_of(model);
+    task.options.rewrites = rewrites;
+    return Json::parse(Checker(model.source, model.batch, task).check().record).at("settings");
+  };
+  Json plain = settings_with({});
+  for (const char* key : {"precision", "tolerance", "slack", "sink_token"}) plain.erase(key);
+  EXPECT_EQ(plain, (Json{{"attention", "softmax"}, {"v_scale", "none"}}));
+  Rewrites rewrites;
+  rewrites.attention = AttentionNormalizer::sink_logit;
+  rewrites.attention_gate = AttentionGate::head;
+  rewrites.qk_norm = true;
+  rewrites.value_gate = {.variant = ValueGate::head, .layers = {1}};
+  rewrites.v_scale = {.variant = VScaleVariant::full, .layers = {0}, .lambda = 2};
+  rewrites.sink_gradient.gain = 4;
+  rewrites.norm_jacobian.variant = NormJacobian::without_rms;
+  Json settings = settings_with(rewrites);
+  for (const char* key : {"precision", "tolerance", "slack", "sink_token"}) settings.erase(key);
+  EXPECT_EQ(settings, (Json{{"attention", "sink-logit"},
+                            {"attention_gate", "head"},
+                            {"qk_norm", true},
+                            {"value_gate", "head"},
+                            {"value_gate_layers", {1}},
+                            {"v_scale", "full"},
+                            {"v_scale_lambda", 2},
+                            {"v_scale_sigma", 0.02},
+                            {"v_scale_layers", {0}},
+                            {"sink_gradient_gain", 4},
+                            {"norm_jacobian", "without-rms"}}));
+}
+
+// What stands before a sequence belongs to what was checked.
+TEST(Check, RecordNamesTheTokensAroundText) {
+  ReferenceModel model("llama_base");
+  model.batch.around = TextTokens{};
+  model.batch.around->begin = {.id = 5, .text = "", .source = "a key"};
+  const Json record =
+      Json::parse(Checker(model.source, model.batch, task_of(model)).check().record);
+  EXPECT_EQ(record.at("tokens").at("begin_token"), (Json{{"id", 5}, {"source", "a key"}}));
+}
+
 TEST(Check, SequenceBySequenceGivesTheSameNumbers) {
   ReferenceModel model("llama_odd");
   CheckTask task = task_of(model);

@@ -286,6 +286,36 @@ TEST(DialRecord, HasWhatWasMeasured) {
   EXPECT_EQ(record["checks"].size(), 4u);
 }
 
+// All that changes what the model computes, and nothing that is off.
+TEST(DialRecord, StatesAllRewrites) {
+  const Experiment experiment;
+  DialTask task = experiment.task(Dial::value);
+  task.layers = {0};
+  task.values = {{"2", 2, {}}};
+  const auto settings = [&] {
+    Dialler dialler(experiment.source, experiment.batch, task);
+    const DialResult result = dialler.run();
+    return json::parse(
+        dial_record(experiment.source.sizes, experiment.batch, dialler.task(), result))["settings"];
+  };
+  const json plain = settings();
+  EXPECT_EQ(plain["v_scale"], "none");
+  for (const char* key : {"attention_gate", "qk_norm", "value_gate", "v_scale_lambda"})
+    EXPECT_FALSE(plain.contains(key)) << key;
+  Rewrites& rewrites = task.options.rewrites;
+  rewrites.attention = AttentionNormalizer::softmax_1;
+  rewrites.attention_gate = AttentionGate::element;
+  rewrites.qk_norm = true;
+  rewrites.value_gate.variant = ValueGate::head;
+  rewrites.v_scale = {.variant = VScaleVariant::full, .lambda = 3};
+  const json stated = settings();
+  EXPECT_EQ(stated["attention"], "softmax-1");
+  EXPECT_EQ(stated["attention_gate"], "element");
+  EXPECT_EQ(stated["qk_norm"], true);
+  EXPECT_EQ(stated["value_gate"], "head");
+  EXPECT_EQ(stated["v_scale_lambda"], 3);
+}
+
 TEST(Dial, Errors) {
   const Experiment experiment;
   DialTask task = experiment.task(Dial::mass);

@@ -33,8 +33,31 @@ std::string output_of(const ModelConfig& config) {
   return std::string(architecture_of(config).block.names.output) + ".weight";
 }
 
-// A weight that a rewrite adds to the model.
-bool is_rewrite_state(const std::string& name) { return find_rewrite_state(name) != nullptr; }
+// What a rewrite adds to the model, as config.json names it: "weir_rewrites": {"qk_norm": "true"}.
+std::string rewrites_text(const std::map<std::string, std::string>& rewrites) {
+  std::vector<std::string> settings;
+  for (const auto& [key, value] : rewrites)
+    settings.push_back(fmt::format("\"{}\": \"{}\"", key, value));
+  return fmt::format("\"weir_rewrites\": {{{}}}", join(settings, ", "));
+}
+
+// What tensors say that architectures do not have: other model types do.
+struct KnownElsewhere {
+  const char *suffix, *hint;
+};
+constexpr KnownElsewhere kElsewhere[] = {
+    {"self_attn.q_norm.weight", "q_norm and k_norm are those of the model_type qwen3"},
+    {"self_attn.k_norm.weight", "q_norm and k_norm are those of the model_type qwen3"},
+};
+
+// " ..." about what the tensors may be, "" where nothing is known.
+std::string hint_of(const std::vector<std::string>& tensors) {
+  for (const std::string& tensor : tensors)
+    for (const KnownElsewhere& known : kElsewhere)
+      if (tensor.ends_with(known.suffix))
+        return fmt::format(" {}; if that is what the model is, say so in config.json.", known.hint);
+  return "";
+}
 
 // At most so many of a kind are listed one by one.
 std::string listed(const std::vector<std::string>& names) {
@@ -230,6 +253,7 @@ void Checkpoint::locate(bool gguf) {
 
 void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& problems) {
   std::vector<std::string> extra;
+  std::map<std::string, size_t> unsaid;  // states of rewrites that the configuration does not name
   const std::string embedding = embedding_of(config_), output = output_of(config_);
   for (size_t i = 0; i < used.size(); ++i) {
     const StoredTensor& tensor = weights_->tensors()[i];
@@ -249,15 +273,49 @@ void Checkpoint::check_rest(const std::vector<bool>& used, bool gguf, Problems& 
                       path_, output));
       continue;
     }
-    if (is_rewrite_state(tensor.name) && !config_.rewrites.empty()) {
+    const RewriteState* state = find_rewrite_state(tensor.name);
+    if (state && is_chosen(*state, config_.rewrites))
       places_[tensor.name] = {i, StoredAs::same};
-      continue;
-    }
-    extra.push_back(tensor.name);
+    else if (state && !config_.rewrites.contains(state->key))
+      unsaid[tensor.name] = i;
+    else
+      extra.push_back(tensor.name);
   }
+  if (!unsaid.empty()) settle_states(unsaid, problems);
   if (!extra.empty())
-    problems.add(fmt::format("{}: tensors that {} does not have: {}.", path_, config_.architecture,
-                             listed(extra)));
+    problems.add(fmt::format(
+        "{}: tensors that {} does not have: {}.{}", path_,
+        config_.rewrites.empty()
+            ? config_.architecture
+            : fmt::format("{} with {}", config_.architecture, rewrites_text(config_.rewrites)),
+        listed(extra), hint_of(extra)));
+}
+
+void Checkpoint::settle_states(const std::map<std::string, size_t>& unsaid, Problems& problems) {
+  std::vector<std::string> names;
+  std::map<std::string, std::string> needed = config_.rewrites;
+  bool published = true;
+  for (const auto& [name, index] : unsaid) {
+    const RewriteState& state = *find_rewrite_state(name);
+    const std::vector<int64_t>& shape = weights_->tensors()[index].shape;
+    names.push_back(name);
+    needed.emplace(state.key, setting_of(state, shape, config_.heads));
+    published = published && state.published && shape == std::vector{config_.heads};
+  }
+  if (!published || std::ssize(unsaid) != config_.layers) {
+    problems.add(fmt::format(
+        "{}: tensors of a rewrite that config.json does not speak of: {}. If the model was trained "
+        "with it, put {} into config.json; every layer needs them. Otherwise take them out.",
+        path_, listed(names), rewrites_text(needed)));
+    return;
+  }
+  for (const auto& [name, index] : unsaid) places_[name] = {index, StoredAs::same};
+  config_.rewrites = needed;
+  config_.notes.push_back(
+      fmt::format("{}: every layer has {}, of which config.json does not speak: the model is taken "
+                  "for one that "
+                  "was trained with {}.",
+                  path_, find_rewrite_state(names[0])->suffix, rewrites_text(needed)));
 }
 
 const Checkpoint::Place& Checkpoint::place_of(const Parameter& parameter) const {

@@ -21,7 +21,9 @@ class Checkpoint {
   /// `path` is a folder with config.json and safetensors (single or by shards), a .gguf file (of
   /// several, any), or a folder with exactly one such model. User errors list all at once:
   /// configuration keys or values that are not supported; then tensors that are missing, misshapen,
-  /// or not of the model. Warns of what was decided about the configuration (its notes).
+  /// or not of the model. Weights that a rewrite adds (ir/rewrite_state.h) need the rewrite in the
+  /// configuration (weir_rewrites); learned sinks as gpt-oss has them, in every layer, speak for
+  /// themselves. Warns of what was decided about the configuration (its notes).
   static Checkpoint open(const std::string& path);
 
   /// What the user gave, and what the model is called: the folder's or the file's own name.
@@ -66,6 +68,9 @@ class Checkpoint {
   /// Finds the stored tensor of every weight, or lists what does not fit.
   void locate(bool gguf);
   void check_rest(const std::vector<bool>& used, bool gguf, Problems& problems);
+  /// States of rewrites that the configuration does not name, by their names: taken with a note
+  /// where the tensors alone say which rewrite it is, else a problem that says what is to be done.
+  void settle_states(const std::map<std::string, size_t>& unsaid, Problems& problems);
   const Place& place_of(const Parameter& parameter) const;
   /// Elements of the stored tensor as the file has them.
   void read_stored(size_t index, float* out) const;

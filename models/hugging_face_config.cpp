@@ -22,7 +22,7 @@ std::string why_not(const std::string& model_type) {
   if (model_type != "gpt_oss") return "";
   return " gpt_oss is a mixture of experts, which is not implemented. Its sinks are: a model of "
          "an implemented type whose checkpoint has self_attn.sinks in every layer is read with "
-         "\"weir_rewrites\": {\"attention\": \"sink-logit\"} in config.json.";
+         "attention sink-logit.";
 }
 
 struct Found {

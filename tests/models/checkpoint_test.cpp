@@ -1,6 +1,7 @@
 // Checkpoints that are whole, and those that are not; the data are tests/data/models.
 #include "models/checkpoint.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +10,7 @@
 #include <limits>
 
 #include "io/file.h"
+#include "ir/rewrite_state.h"
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
 #include "testing/reference_data.h"
@@ -415,8 +417,10 @@ TEST_F(CheckpointFolder, KeepsTheStatesOfARewriteItWasTrainedWith) {
   };
   write_hugging_face(path(), config, parameters, weights);
   EXPECT_EQ(error(),
-            "[checkpoint] DIR: tensors that llama does not have: "
-            "model.layers.1.self_attn.v_scale.theta.");
+            "[checkpoint] DIR: tensors of a rewrite that config.json does not speak of: "
+            "model.layers.1.self_attn.v_scale.theta. If the model was trained with it, put "
+            "\"weir_rewrites\": {\"v_scale.variant\": \"learned\"} into config.json; every layer "
+            "needs them. Otherwise take them out.");
   fs::remove_all(path());
   config.rewrites = {{"v_scale.variant", "learned"}};
   write_hugging_face(path(), config, parameters, weights);
@@ -424,6 +428,108 @@ TEST_F(CheckpointFolder, KeepsTheStatesOfARewriteItWasTrainedWith) {
   EXPECT_TRUE(written.has(theta));
   EXPECT_FALSE(original.has(theta));
   EXPECT_EQ(read(written, theta), (std::vector<float>{3, 4}));
+}
+
+// Weights that a rewrite adds, in a checkpoint whose config.json does not name the rewrite.
+class UnsaidRewrite : public CheckpointFolder {
+ protected:
+  void SetUp() override {
+    CheckpointFolder::SetUp();
+    copy("llama", {"config.json"});
+  }
+  // The model of 2 layers with 4 heads and these tensors of zeros in some layers.
+  void write_with(const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+                  const std::vector<int>& layers = {0, 1}) {
+    write_changed("llama", [&](std::vector<SafetensorsItem>& items) {
+      for (int layer : layers)
+        for (const auto& [name, shape] : tensors)
+          items.push_back(zeros(fmt::format("model.layers.{}.self_attn.{}", layer, name), shape));
+    });
+  }
+  void copy_plain_config() const {
+    fs::copy_file(fs::path(folder_of("llama")) / "config.json", path("config.json"),
+                  fs::copy_options::overwrite_existing);
+  }
+  void say(const std::string& rewrites) const {
+    std::string config = read_file(folder_of("llama") + "/config.json");
+    write_file(path("config.json"),
+               config.replace(config.rfind('}'), 1, ", \"weir_rewrites\": " + rewrites + "}"));
+  }
+};
+
+TEST_F(UnsaidRewrite, MessageSaysWhatToPutIntoTheConfiguration) {
+  // Every row of the table, so that a new one has its message too.
+  for (const RewriteState& state : rewrite_states()) {
+    if (state.published) continue;
+    for (const std::string value : {state.value, state.wide_value}) {
+      if (value.empty()) continue;
+      const std::vector<int64_t> shape = {value == "element" ? 24 : 4, 16};
+      fs::remove(path("model.safetensors"));
+      copy_plain_config();
+      write_with({{state.suffix, shape}});
+      const std::string needed = fmt::format("{{\"{}\": \"{}\"}}", state.key, value);
+      EXPECT_EQ(error(),
+                fmt::format("[checkpoint] DIR: tensors of a rewrite that config.json does not "
+                            "speak of: model.layers.0.self_attn.{0}, model.layers.1.self_attn.{0}. "
+                            "If the model was trained with it, put \"weir_rewrites\": {1} into "
+                            "config.json; every layer needs them. Otherwise take them out.",
+                            state.suffix, needed));
+      say(needed);
+      const Checkpoint checkpoint = Checkpoint::open(path());
+      EXPECT_TRUE(checkpoint.has(
+          {fmt::format("model.layers.1.self_attn.{}", state.suffix), f32(Shape(shape))}));
+    }
+  }
+}
+
+TEST_F(UnsaidRewrite, SeveralAreNamedTogether) {
+  write_with({{"kv_bias.key", {2, 6}},
+              {"kv_bias.value", {2, 6}},
+              {"qk_norm.query", {6}},
+              {"qk_norm.key", {6}}});
+  say(R"({"v_scale.variant": "full"})");
+  EXPECT_THAT(error(), ::testing::HasSubstr(
+                           R"(put "weir_rewrites": {"attention": "kv-bias", "qk_norm": "true", )"
+                           R"("v_scale.variant": "full"} into config.json)"));
+}
+
+TEST_F(UnsaidRewrite, LearnedSinksSpeakForThemselves) {
+  write_with({{"sinks", {4}}});
+  ::testing::internal::CaptureStderr();
+  const Checkpoint checkpoint = Checkpoint::open(path());
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            "warning: " + path() +
+                ": every layer has sinks, of which config.json does not speak: the model is taken "
+                "for one that was trained with \"weir_rewrites\": {\"attention\": "
+                "\"sink-logit\"}.\n");
+  EXPECT_EQ(checkpoint.config().rewrites,
+            (std::map<std::string, std::string>{{"attention", "sink-logit"}}));
+  EXPECT_TRUE(checkpoint.has({"model.layers.1.self_attn.sinks", f32({4})}));
+}
+
+TEST_F(UnsaidRewrite, SinksThatDoNotFitAreRefused) {
+  const char* needed = R"(put "weir_rewrites": {"attention": "sink-logit"} into config.json)";
+  write_with({{"sinks", {4}}}, {1});
+  EXPECT_THAT(error(), ::testing::HasSubstr(needed));
+  fs::remove(path("model.safetensors"));
+  write_with({{"sinks", {2}}});
+  EXPECT_THAT(error(), ::testing::HasSubstr(needed));
+  // Another normaliser is said: they are not ignored in silence.
+  say(R"({"attention": "softpick"})");
+  EXPECT_EQ(error(),
+            "[checkpoint] DIR: tensors that llama with \"weir_rewrites\": {\"attention\": "
+            "\"softpick\"} does not have: model.layers.0.self_attn.sinks, "
+            "model.layers.1.self_attn.sinks.");
+}
+
+TEST_F(UnsaidRewrite, ANormOfQueriesAndKeysIsThatOfAnotherModelType) {
+  write_with({{"q_norm.weight", {6}}, {"k_norm.weight", {6}}}, {0});
+  EXPECT_EQ(
+      error(),
+      "[checkpoint] DIR: tensors that llama does not have: "
+      "model.layers.0.self_attn.k_norm.weight, model.layers.0.self_attn.q_norm.weight. q_norm "
+      "and k_norm are those of the model_type qwen3; if that is what the model is, say so in "
+      "config.json.");
 }
 
 }  // namespace

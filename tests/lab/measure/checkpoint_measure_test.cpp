@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -13,6 +14,7 @@
 #include "lab/measure/token_input.h"
 #include "lab/reference_case.h"
 #include "support/error.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -83,6 +85,44 @@ TEST(MeasuredWeights, AreCheckedOnceTheyAreRead) {
       EXPECT_EQ(std::string(error.what()), fmt::format("[test] {0} of {0} were read", parameters));
     }
   }
+}
+
+// A model with learned sinks, as gpt-oss names them, is measured with them: with sinks of zero it
+// is softmax-1, and others make another model.
+TEST(MeasuredSinks, AreUsedWithoutBeingNamedInTheConfiguration) {
+  const fs::path llama = fs::path(WEIR_TEST_DATA) / "models/llama";
+  const auto record_with = [&](const std::vector<float>& sinks, AttentionNormalizer normalizer) {
+    const test::TemporaryFolder folder;
+    fs::copy_file(llama / "config.json", folder / "config.json");
+    const SafetensorsFile weights((llama / "model.safetensors").string());
+    std::vector<SafetensorsItem> items;
+    for (const SafetensorsEntry& entry : weights.entries())
+      items.push_back({entry.name, entry.dtype, entry.shape, weights.bytes(entry)});
+    for (const char* layer : {"0", "1"})
+      if (!sinks.empty())
+        items.push_back({fmt::format("model.layers.{}.self_attn.sinks", layer),
+                         FileDtype::f32,
+                         {std::ssize(sinks)},
+                         std::as_bytes(std::span(sinks))});
+    write_safetensors(folder / "model.safetensors", items);
+    const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder.path()));
+    MeasureTask task;
+    task.options.rewrites = trained_rewrites(*checkpoint);
+    EXPECT_EQ(task.options.rewrites.attention,
+              sinks.empty() ? AttentionNormalizer::softmax : AttentionNormalizer::sink_logit);
+    if (sinks.empty()) task.options.rewrites.attention = normalizer;
+    task.run = {.threads = 2, .cache = WEIR_TEST_CACHE "/objects", .interpret = true};
+    const TokenBatch batch = token_batch(1, 4, std::vector<int32_t>{1, 2, 3, 4, 5});
+    const ModelSource source = checkpoint_source(checkpoint);
+    return Json::parse(Measurer(source, batch, task).measure().record);
+  };
+  const Json zero = record_with({0, 0, 0, 0}, {});
+  const Json without = record_with({}, AttentionNormalizer::softmax_1);
+  EXPECT_NEAR(zero["loss"].get<double>(), without["loss"].get<double>(), 1e-12);
+  const Json learned = record_with({0.5F, -1, 2, 0}, {});
+  EXPECT_GT(std::abs(learned["loss"].get<double>() - zero["loss"].get<double>()), 1e-4);
+  EXPECT_LT(learned["layers"][0]["row_sum"][2].get<double>(),
+            zero["layers"][0]["row_sum"][2].get<double>());
 }
 
 INSTANTIATE_TEST_SUITE_P(Records, MeasuredCheckpoint, ::testing::ValuesIn(record_files()),

@@ -34,6 +34,17 @@ ValueRule choice_rule(const Choices& choices, Name name) {
   return one_of(names, short_forms);
 }
 
+ValueRule token_rule() {
+  ValueRule rule = within(0, 1 << 20);
+  rule.refusals = {
+      {"auto",
+       "The heaviest key cannot be looked for: it may differ from layer to layer and from step to "
+       "step, and at the start of a training attention is nearly uniform, under which token 0 has "
+       "the largest mean mass in every causal model. `weir measure --sink-token auto` finds it in "
+       "a trained model."}};
+  return rule;
+}
+
 ValueRule normalizer_rule() { return choice_rule(all_normalizers(), normalizer_name); }
 
 ValueRule variant_rule() {
@@ -84,7 +95,7 @@ const std::vector<RewriteKey>& rewrite_keys() {
        "layers it applies to; empty: all"},
       {"sink_gradient.gain", [](R& r) -> RewriteSlot { return &r.sink_gradient.gain; }, within(0, 1e6),
        "factor of the gradient at one token's value; what is computed forward stays"},
-      {"sink_gradient.token", [](R& r) -> RewriteSlot { return &r.sink_gradient.token; }, within(0, 1 << 20),
+      {"sink_gradient.token", [](R& r) -> RewriteSlot { return &r.sink_gradient.token; }, token_rule(),
        "that token, from 0"},
       {"sink_gradient.layers", [](R& r) -> RewriteSlot { return &r.sink_gradient.layers; }, within(0, 4095),
        "layers it applies to; empty: all"},

@@ -205,8 +205,11 @@ std::string read_value(const std::string& name, const std::string& text, const V
                        const ValueRule& rule) {
   if (std::visit(Read{text, rule}, slot)) return "";
   if (!rule.choices.empty()) return no_choice(name, text, rule.choices);
-  return fmt::format("{} is '{}', but {} is needed.", name, short_text(text),
-                     std::visit(Needed{rule}, slot));
+  std::string wrong = fmt::format("{} is '{}', but {} is needed.", name, short_text(text),
+                                  std::visit(Needed{rule}, slot));
+  for (const auto& [refused, why] : rule.refusals)
+    if (refused == text) wrong += " " + why;
+  return wrong;
 }
 
 std::string range_text(const ValueSlot& slot, const ValueRule& rule) {

@@ -36,6 +36,8 @@ struct ValueRule {
   std::vector<std::string> choices = {};  ///< the texts there are; empty: any
   /// Other spellings that are accepted, each with the choice that it stands for.
   std::vector<std::pair<std::string, std::string>> short_forms = {};
+  /// Values that people ask for and that there are not, each with a sentence that says why.
+  std::vector<std::pair<std::string, std::string>> refusals = {};
   bool may_be_empty = true;  ///< of a text
   std::string form = {};     ///< what `fits` asks for, e.g. "a size such as 2GiB"
   std::function<bool(const std::string&)> fits = {};

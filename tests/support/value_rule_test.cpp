@@ -31,6 +31,17 @@ TEST(ValueRule, NumbersHaveABothSidedRange) {
             "seed is '-1', but a whole number of at least 0 is needed.");
 }
 
+TEST(ValueRule, ARefusalSaysWhy) {
+  int64_t token = 3;
+  ValueRule rule = within(0, 9);
+  rule.refusals = {{"auto", "It is not known yet."}};
+  EXPECT_EQ(read_value("token", "auto", &token, rule),
+            "token is 'auto', but a whole number from 0 to 9 is needed. It is not known yet.");
+  EXPECT_EQ(read_value("token", "aut", &token, rule),
+            "token is 'aut', but a whole number from 0 to 9 is needed.");
+  EXPECT_EQ(token, 3);
+}
+
 TEST(ValueRule, ChoicesFormsAndLists) {
   std::string text = "cosine";
   EXPECT_EQ(read_value("schedule", "cosin", &text, one_of({"cosine", "constant"})),

@@ -99,6 +99,13 @@ TEST(Config, WrongInterventions) {
   EXPECT_EQ(error_of("", {"sink_gradient.gain=2", "sink_gradient.token=128"}),
             "[config] sink_gradient.token is 128, but length is 128: 0 to 127 are there.");
   EXPECT_EQ(error_of("", {"sink_gradient.token=128"}), "") << "without a gain it is not used";
+  EXPECT_EQ(
+      error_of("", {"sink_gradient.gain=2", "sink_gradient.token=auto"}),
+      "[config] sink_gradient.token is 'auto', but a whole number from 0 to 1048576 is needed. "
+      "The heaviest key cannot be looked for: it may differ from layer to layer and from step "
+      "to step, and at the start of a training attention is nearly uniform, under which token "
+      "0 has the largest mean mass in every causal model. `weir measure --sink-token auto` "
+      "finds it in a trained model.");
   EXPECT_EQ(error_of("", {"norm_jacobian.layers=1"}),
             "[config] norm_jacobian.layers is 1, but model.layers is 1: 0 to 0 are there.");
   EXPECT_EQ(error_of("", {"model.norm_place=peri"}),

@@ -7,6 +7,10 @@
 #include <fstream>
 #include <regex>
 
+#include "ir/edit.h"
+#include "lab/experiments/check.h"
+#include "lab/reference_model.h"
+#include "lab/report/check_report.h"
 #include "lab/report/dial_report.h"
 #include "lab/report/measure_report.h"
 #include "lab/report/report.h"
@@ -300,6 +304,112 @@ TEST_P(DialPageLooks, IsSeenPrintedAndReadWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
                          testing::Values("mass", "norm", "value", "position", "mask"));
+
+// The report of a check, of a record that a check has made.
+class CheckPageLooks : public Page {
+ protected:
+  bool is(const char* name) const { return std::string(GetParam()) == name; }
+
+  void write_page() const override {
+    const test::ReferenceModel model(is("check-one-layer") ? "llama_long" : "llama_massive");
+    CheckTask task{.options = model.task.options, .run = model.task.run};
+    task.options.rewrites.v_scale.variant = VScaleVariant::full;
+    if (is("check-fails")) {
+      task.options.rewrites.attention = AttentionNormalizer::softmax_1;
+      task.run.plant_fault = wrong_values;
+    }
+    const CheckOutcome outcome = Checker(model.source, model.batch, task).check();
+    EXPECT_EQ(outcome.failures.empty(), !is("check-fails"));
+    json record = json::parse(outcome.record);
+    if (is("check-deep")) deepen(record);
+    write_check_report(html_.string(), record.dump(), "weir check --model m --text book.txt");
+  }
+
+  // Gradients at values of the first backward kernel, twice as large.
+  static GraphPtr wrong_values(const GraphPtr& program) {
+    bool done = false;
+    return rewrite(program, [&](Rewriter& to, int32_t id) -> std::optional<std::vector<Value>> {
+      const Node& node = program->node(id);
+      if (node.op != Op::attention_grad || std::exchange(done, true)) return std::nullopt;
+      std::vector<Value> results = to.add_node(node.op, to[node.inputs], node.attrs, node.where);
+      results[2] = to.add(Op::add, {results[2], results[2]});
+      return results;
+    });
+  }
+
+  // Eight times as many layers, with sixteen times as many heads.
+  static void deepen(json& record) {
+    json sites = json::array();
+    const int64_t layers = record["model"]["layers"];
+    for (int64_t copy = 0; copy < 8; ++copy)
+      for (json site : record["sites"]) {
+        if (site["layer"].is_number()) {
+          const int64_t layer = site["layer"].get<int64_t>() + copy * layers;
+          const std::string label = site["label"];
+          site["label"] = fmt::format("blocks.{}{}", layer, label.substr(label.find('.', 7)));
+          site["layer"] = layer;
+        } else if (copy > 0) {
+          continue;
+        }
+        for (auto& [key, result] : site["identities"].items())
+          for (const char* numbers : {"error", "largest", "median"}) {
+            if (!result.contains(numbers)) continue;
+            const json few = result[numbers];
+            for (int i = 1; i < 16; ++i)
+              for (const json& value : few) result[numbers].push_back(value);
+          }
+        sites.push_back(site);
+      }
+    record["sites"] = sites;
+  }
+
+  // The numbers that a figure shows.
+  json drawn(const char* figure) const {
+    return browser_->evaluate(
+        checked(fmt::format("all('#tightness .plot')[{}].data[0].z", figure)));
+  }
+};
+
+TEST_P(CheckPageLooks, IsSeenPrintedAndReadWhole) {
+  open(1300, 900);
+  boxes_are_right("desk");
+  const json figures = browser_->evaluate(
+      checked("all('.plot').map((e) => [e.getAttribute('role'), e.getAttribute('aria-label')])"));
+  ASSERT_GT(figures.size(), 3u);
+  EXPECT_EQ(figures.size(), browser_->evaluate("data.figures.length").get<size_t>());
+  for (const json& figure : figures) {
+    EXPECT_EQ(figure[0], "img");
+    EXPECT_THAT(figure[1].get<std::string>(),
+                testing::AllOf(Not(IsEmpty()), Not(HasSubstr("undefined"))));
+  }
+  // What is chosen is drawn.
+  EXPECT_EQ(drawn("0"), browser_->evaluate("data.figures[0].median"));
+  browser_->evaluate(
+      "(() => { const which = document.getElementById('which'); which.value = 'largest'; "
+      "which.dispatchEvent(new Event('change')); })()");
+  settle();
+  EXPECT_EQ(drawn("0"), browser_->evaluate("data.figures[0].largest"));
+  EXPECT_NE(drawn("0"), browser_->evaluate("data.figures[0].median"));
+  const auto text = browser_->evaluate("document.body.innerText").get<std::string>();
+  EXPECT_THAT(text, HasSubstr("weir check --model m --text book.txt"));
+  if (is("check-fails"))
+    EXPECT_THAT(text, testing::AllOf(HasSubstr("value_gradient of blocks.2.attn fails at"),
+                                     HasSubstr("Not applicable: first_query")));
+  else
+    EXPECT_THAT(text, HasSubstr("Every identity and every bound holds."));
+  it_is_printed_whole();
+  open(390, 844, true);
+  boxes_are_right("phone");
+  EXPECT_THAT(browser_->uncaught(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Checks, CheckPageLooks,
+                         testing::Values("check-one-layer", "check-deep", "check-fails"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 INSTANTIATE_TEST_SUITE_P(Reports, Page,
                          testing::Values("train-one-layer", "train-deep", "measure-one-layer",

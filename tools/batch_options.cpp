@@ -10,8 +10,9 @@ namespace weir {
 
 void BatchOptions::add_to(OptionTable& table) {
   table.add("--tokens", &tokens, token_file_rule(),
-            "NumPy array [batch, length + 1] of token ids, int8 to uint64; or FILE:uint16, ids "
-            "without a header of that type, cut by --batch and --length");
+            "NumPy array [batch, length + 1] of token ids, int8 to uint64, [batch, length] behind "
+            "a --begin-token; or FILE:uint16, ids without a header of that type, cut by --batch "
+            "and --length");
   text.add_to(table);
   table.add("--batch", &batch, within(1, 1 << 20), "sequences of --text").with_default();
   table.add("--length", &length, within(1, kMaxLength), "tokens of a sequence").with_default();
@@ -39,16 +40,28 @@ void BatchOptions::open(const std::string& model, std::optional<TextInput>& inpu
   if (!text.text.empty()) input.emplace(text, model);
 }
 
-TokenBatch BatchOptions::read(int64_t vocabulary, const std::optional<TextInput>& input,
-                              Provenance& provenance) const {
-  if (!input) {
-    const TokenFile file = token_file(tokens);
-    provenance.input_kind = "tokens";
-    provenance.input_files = {file.path};
-    if (!file.headerless()) return read_token_array(tokens, vocabulary);
-    const size_t wanted = ids_of_windows(batch, length, {});
-    return first_windows(read_token_ids(tokens, vocabulary, wanted).ids, batch, length);
+TokenBatch BatchOptions::read_ids(const std::string& model, int64_t vocabulary,
+                                  Provenance& provenance) const {
+  const TokenFile file = token_file(tokens);
+  const TextTokens around = text.around_ids(model, vocabulary);
+  provenance.input_kind = "tokens";
+  provenance.input_files = {file.path};
+  provenance.begin_token = around.begin.id;
+  TokenBatch result;
+  if (file.headerless()) {
+    const size_t wanted = ids_of_windows(batch, length, around);
+    const TokenArray array = read_token_ids(tokens, vocabulary, wanted);
+    result = first_windows(array.ids, batch, length, around);
+  } else {
+    result = read_token_array(tokens, vocabulary, around.begin.id);
   }
+  if (around.begin.id) result.around = around;  // else nobody knows what stands there
+  return result;
+}
+
+TokenBatch BatchOptions::read(const std::string& model, int64_t vocabulary,
+                              const std::optional<TextInput>& input, Provenance& provenance) const {
+  if (!input) return read_ids(model, vocabulary, provenance);
   add_text(provenance, text, *input);
   const TextTokens& around = input->tokens();
   const EncodedText encoded = input->encode(vocabulary, ids_of_windows(batch, length, around));

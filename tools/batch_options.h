@@ -27,9 +27,13 @@ struct BatchOptions {
   /// Opens the text and its tokenizer; leaves nothing for token ids. User errors: those of
   /// TextInput.
   void open(const std::string& model, std::optional<TextInput>& input) const;
-  /// The batch; what it was made of goes into `provenance`. User errors: those of the files.
-  TokenBatch read(int64_t vocabulary, const std::optional<TextInput>& input,
-                  Provenance& provenance) const;
+  /// The batch; what it was made of goes into `provenance`. User errors: those of the files and of
+  /// TextOptions::around_ids.
+  TokenBatch read(const std::string& model, int64_t vocabulary,
+                  const std::optional<TextInput>& input, Provenance& provenance) const;
+
+ private:
+  TokenBatch read_ids(const std::string& model, int64_t vocabulary, Provenance& provenance) const;
 };
 
 }  // namespace weir

@@ -33,6 +33,7 @@ struct EvalArguments {
 struct EvalInput {
   EvaluationIds ids;
   std::optional<TextInput> text;
+  TextTokens around_ids = {};  // where there is no text
 
   // Ids of one text that have a token before them.
   int64_t targets() const {
@@ -41,15 +42,18 @@ struct EvalInput {
   }
 };
 
-EvaluationIds array_ids(const std::string& file, int64_t vocabulary) {
+EvaluationIds array_ids(const std::string& file, int64_t vocabulary, std::optional<int32_t> begin) {
   TokenArray array = read_token_ids(file, vocabulary);
   const std::vector<int64_t>& shape = array.shape;
-  if (shape.empty() || shape.size() > 2 || shape.back() < 2)
+  const int64_t least = begin ? 1 : 2;
+  if (shape.empty() || shape.size() > 2 || shape.back() < least)
     user_error("tokens",
-               "{} has the shape {}, but [tokens] or [texts, tokens] is needed, with at least 2 "
-               "tokens.",
-               file, shape_text(shape));
-  return {.ids = std::move(array.ids), .text_length = static_cast<size_t>(shape.back())};
+               "{} has the shape {}, but [tokens] or [texts, tokens] is needed, with at least {} "
+               "token{}.",
+               file, shape_text(shape), least, least == 1 ? "" : "s");
+  return {.ids = std::move(array.ids),
+          .text_length = static_cast<size_t>(shape.back()),
+          .begin = begin};
 }
 
 // A window beyond the text would be computed on padding.
@@ -87,6 +91,8 @@ void write_record(const EvalArguments& options, const EvaluateTask& task, const 
     record.update(nlohmann::ordered_json::parse(tokens_json(input.text->tokens())));
   } else {
     record["token_array"] = options.tokens;
+    if (input.ids.begin)
+      record.update(nlohmann::ordered_json::parse(tokens_json(input.around_ids)));
   }
   record.update({{"context", task.context},
                  {"stride", task.stride},
@@ -120,7 +126,9 @@ int run_eval(const EvalArguments& options) {
                  .uncounted = std::move(text.separators),
                  .begin = input.text->tokens().begin.id};
   } else {
-    input.ids = array_ids(options.tokens, checkpoint->config().vocabulary);
+    const int64_t vocabulary = checkpoint->config().vocabulary;
+    input.around_ids = options.text.around_ids(options.checkpoint.model, vocabulary);
+    input.ids = array_ids(options.tokens, vocabulary, input.around_ids.begin.id);
   }
   if (task.context == 0)
     task.context = std::min(
@@ -148,6 +156,7 @@ int run_eval(const EvalArguments& options) {
     } else {
       provenance.input_kind = "tokens";
       provenance.input_files = {token_file(options.tokens).path};
+      provenance.begin_token = input.ids.begin;
     }
     write_record(options, task, input, source.sizes.name, provenance, result);
   }
@@ -170,7 +179,7 @@ void add_eval(Commands& commands) {
   table.add(
       "--tokens", &options->tokens, token_file_rule(),
       "NumPy array of token ids, [tokens] or [texts, tokens], int8 to uint64, instead of text; or "
-      "FILE:uint16, ids without a header of that type");
+      "FILE:uint16, ids without a header of that type; each text behind --begin-token, if given");
   table.add("--context", &options->context, within(1, kMaxLength),
             "tokens of a window; 1024, or what the model has if that is less, if not given");
   table.add("--stride", &options->stride, within(1, kMaxLength),

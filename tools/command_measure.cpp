@@ -184,8 +184,10 @@ int run_measure(const MeasureArguments& options) {
   };
   const bool shaped = options.input.is_shaped();
   if (!shaped) check(options.input.length);  // text may be long
-  problems.collect(
-      [&] { batch = options.input.read(checkpoint->config().vocabulary, input, provenance); });
+  problems.collect([&] {
+    batch = options.input.read(options.checkpoint.model, checkpoint->config().vocabulary, input,
+                               provenance);
+  });
   if (shaped && batch.length > 0) {
     check(batch.length);
     check_sink(options, batch.length, problems);

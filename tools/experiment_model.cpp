@@ -101,7 +101,8 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
   });
   problems.collect([&] {
     if (!own_data) {
-      experiment.batch = options.input.read(experiment.source.sizes.vocabulary, input, provenance);
+      experiment.batch =
+          options.input.read(model, experiment.source.sizes.vocabulary, input, provenance);
       return;
     }
     provenance.input_kind = "data of the run";

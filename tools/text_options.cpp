@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 
 #include "io/file.h"
@@ -81,14 +82,17 @@ void TextOptions::add_to(OptionTable& table) {
   table.add("--tokenizer", &tokenizer, tokenizer_path_rule(),
             "bytes, or the file or folder of a tokenizer; the model's own if not given");
   table.add("--separator", &separator, some_text(), kSeparatorMeaning).with_default();
-  table.add("--begin-token", &begin_token, some_text(), kBeginMeaning).with_default();
+  table
+      .add("--begin-token", &begin_token, some_text(),
+           std::string(kBeginMeaning) + "; before ids of --tokens none, unless one is named")
+      .with_default();
   table.add("--text-key", &key, some_text(), kTextKeyMeaning).with_default();
 }
 
 void TextOptions::check(const OptionTable& table, UsageProblems& problems) const {
   if (table.given("--tokens") == table.given("--text"))
     problems.add("give either --tokens FILE.npy or --text FILE.");
-  for (const char* name : {"--separator", "--begin-token", "--text-key"})
+  for (const char* name : {"--separator", "--text-key"})
     if (table.given("--tokens") && table.given(name))
       problems.add(fmt::format("{} is of --text; the array of --tokens is taken as it is.", name));
   if (!text.empty()) problems.collect([&] { TextSource source(files(), key); });
@@ -99,6 +103,27 @@ std::vector<std::string> TextOptions::files() const {
   for (const std::string& word : text)
     for (std::string& input : split_inputs(word)) files.push_back(std::move(input));
   return files;
+}
+
+TextTokens TextOptions::around_ids(const std::string& model, int64_t vocabulary) const {
+  const char* as_they_are = "ids are taken as they are";
+  TextTokens around;
+  around.separator.source = around.begin.source = as_they_are;
+  if (begin_token == "auto" || begin_token == "none" || begin_token.empty()) return around;
+  int32_t id = -1;
+  const char* end = begin_token.data() + begin_token.size();
+  const auto [stop, error] = std::from_chars(begin_token.data(), end, id);
+  if (stop == end && error == std::errc()) {  // needs no tokenizer
+    around.begin = {id, "", "--begin-token"};
+  } else {
+    const std::string& what = tokenizer.empty() ? model : tokenizer;
+    around.begin = choose_text_tokens(*load_tokenizer(what), what, {.begin = begin_token}).begin;
+  }
+  if (const int32_t chosen = around.begin.id.value_or(-1); chosen < 0 || chosen >= vocabulary)
+    user_error("tokens",
+               "--begin-token is {}, the id {}, but the model has a vocabulary of {}: ids 0 to {}.",
+               begin_token, chosen, vocabulary, vocabulary - 1);
+  return around;
 }
 
 TextInput::TextInput(const TextOptions& options, const std::string& model) : options_(&options) {

@@ -37,6 +37,11 @@ struct TextOptions {
   /// Adds what is wrong between options and with the files of text, before they are read.
   void check(const OptionTable& table, UsageProblems& problems) const;
   std::vector<std::string> files() const;
+  /// Of ids that are given instead of text: the begin token that --begin-token names, by its id
+  /// without any tokenizer, else by the tokenizer given or the model's own. Nothing for auto, since
+  /// ready-made ids may begin with one already. User errors: those of load_tokenizer and
+  /// choose_text_tokens; an id beyond the vocabulary.
+  TextTokens around_ids(const std::string& model, int64_t vocabulary) const;
   TokenWishes wishes() const { return {.separator = separator, .begin = begin_token}; }
 };
 

@@ -203,14 +203,23 @@ TokenArray read_token_ids(const std::string& word, int64_t vocabulary, size_t wa
   return {array.shape, ids};
 }
 
-TokenBatch read_token_array(const std::string& path, int64_t vocabulary) {
+TokenBatch read_token_array(const std::string& path, int64_t vocabulary,
+                            std::optional<int32_t> begin) {
   const TokenArray array = read_token_ids(path, vocabulary);
-  if (array.shape.size() != 2 || array.shape[0] < 1 || array.shape[1] < 2)
-    user_error("tokens",
-               "{} has the shape {}, but [batch, length + 1] is needed: the input and, one "
-               "further, the targets.",
-               path, shape_text(array.shape));
-  return token_batch(array.shape[0], array.shape[1] - 1, array.ids);
+  if (array.shape.size() != 2 || array.shape[0] < 1 || array.shape[1] < (begin ? 1 : 2))
+    user_error("tokens", "{} has the shape {}, but {} is needed: {}.", path,
+               shape_text(array.shape), begin ? "[batch, length]" : "[batch, length + 1]",
+               begin ? "the targets, before which the begin token stands"
+                     : "the input and, one further, the targets");
+  const int64_t columns = array.shape[1];
+  if (!begin) return token_batch(array.shape[0], columns - 1, array.ids);
+  std::vector<int32_t> ids;
+  for (int64_t row = 0; row < array.shape[0]; ++row) {
+    ids.push_back(*begin);
+    const auto first = array.ids.begin() + row * columns;
+    ids.insert(ids.end(), first, first + columns);
+  }
+  return token_batch(array.shape[0], columns, ids);
 }
 
 size_t ids_of_windows(int64_t batch, int64_t length, const TextTokens& tokens) {

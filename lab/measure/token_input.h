@@ -1,5 +1,6 @@
 #pragma once
 // Token ids to be measured or evaluated: from a NumPy array, or from text and a tokenizer.
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,9 +38,11 @@ std::string token_types();
 /// every second id 0, as where the type is twice as wide.
 TokenArray read_token_ids(const std::string& word, int64_t vocabulary, size_t wanted = 0);
 
-/// An array [B, T+1]: columns 0..T-1 are the input, 1..T the targets. User errors: those of
+/// An array [B, T+1]: columns 0..T-1 are the input, 1..T the targets. With a begin token [B, T]:
+/// all columns are targets, and the input is this token and columns 0..T-2. User errors: those of
 /// read_token_ids; another shape.
-TokenBatch read_token_array(const std::string& path, int64_t vocabulary);
+TokenBatch read_token_array(const std::string& path, int64_t vocabulary,
+                            std::optional<int32_t> begin = std::nullopt);
 
 /// Ids that are read, with a begin token before them if there is one, to fill `batch` windows of
 /// `length`.

@@ -38,6 +38,10 @@ class TextCommand : public weir::test::Command {
     write("model/tokenizer_config.json", R"({"eos_token": {"content": "[END]"}})");
   }
   Json json_of(const std::string& name) const { return Json::parse(text_of(folder_ / name)); }
+  void write_ids(const std::vector<int64_t>& shape, const std::vector<int32_t>& ids) const {
+    weir::write_npy((folder_ / "ids.npy").string(),
+                    weir::NpyView{weir::FileDtype::i32, shape, std::as_bytes(std::span(ids))});
+  }
 };
 
 TEST_F(TextCommand, AUsageErrorComesBeforeAnyOutput) {
@@ -120,6 +124,63 @@ TEST_F(TextCommand, ABeginTokenIsTheTokenizersOrTheUsers) {
               1e-5);
   EXPECT_FALSE(json_of("m.json")["tokens"].contains("begin_token"))
       << "of an array it is not known";
+}
+
+// Ids without a begin token, with one on the command line, are the text with it.
+TEST_F(TextCommand, ABeginTokenMayStandBeforeReadyMadeIds) {
+  const std::string text = text_of(folder_ / "a.txt");
+  const std::vector<int32_t> ids(text.begin(), text.begin() + 52);
+  write_ids({2, 26}, ids);
+  const std::vector<uint16_t> halves(text.begin(), text.begin() + 52);
+  write("ids.bin", std::string(reinterpret_cast<const char*>(halves.data()), 104));
+  const std::string cut = " --batch 2 --length 26 ";
+  for (const std::string command :
+       {"measure --no-report", "check", "dial --dial value --values 2 --no-report"}) {
+    const std::string on = command + " --model model --json m.json --overwrite ";
+    Result result = weir(on + "--text a.txt --begin-token 256" + cut);
+    ASSERT_EQ(result.status, 0) << result.err;
+    const Json of_text = json_of("m.json");
+    for (const std::string& input : {std::string("--tokens ids.npy --begin-token 256"),
+                                     std::string("--tokens ids.npy --begin-token [END]"),
+                                     "--tokens ids.bin:uint16 --begin-token 256" + cut}) {
+      result = weir(on + input);
+      ASSERT_EQ(result.status, 0) << result.err;
+      const Json record = json_of("m.json");
+      EXPECT_EQ(record["loss"], of_text["loss"]) << input;
+      EXPECT_EQ(record["provenance"]["tokens"]["xxh3_128"],
+                of_text["provenance"]["tokens"]["xxh3_128"]);
+      EXPECT_EQ(record["provenance"]["tokens"]["begin_token"], 256);
+      EXPECT_EQ(record["tokens"]["begin_token"]["id"], 256);
+      EXPECT_EQ(record["tokens"]["begin_token"]["source"], "--begin-token");
+    }
+    ASSERT_EQ(weir(on + "--tokens ids.npy").status, 0);
+    EXPECT_NE(json_of("m.json")["loss"], of_text["loss"]);
+  }
+  ASSERT_EQ(weir("eval --model model --tokens ids.npy --begin-token 256 --json e.json").status, 0);
+  EXPECT_EQ(json_of("e.json")["tokens"], 52) << "all of them are targets";
+  EXPECT_EQ(json_of("e.json")["begin_token"]["id"], 256);
+  EXPECT_EQ(json_of("e.json")["provenance"]["tokens"]["begin_token"], 256);
+}
+
+TEST_F(TextCommand, ABeginTokenOfIdsHasToBeOne) {
+  const std::vector<int32_t> ids = {1, 2, 3};
+  write_ids({1, 3}, ids);
+  for (const char* command : {"measure", "check", "dial --dial value", "eval"}) {
+    const std::string on = std::string(command) + " --model model --tokens ids.npy ";
+    Result result = weir(on + "--begin-token 257");
+    EXPECT_NE(result.status, 0);
+    EXPECT_THAT(result.err, HasSubstr("--begin-token is 257, the id 257, but the model has a "
+                                      "vocabulary of 257: ids 0 to 256."))
+        << command;
+    result = weir(on + "--begin-token [BOS]");
+    EXPECT_NE(result.status, 0);
+    EXPECT_THAT(result.err, HasSubstr("--begin-token is '[BOS]'; none, auto, a token or an id "
+                                      "below 257 is needed"))
+        << command;
+    result = weir(on + "--separator 3");
+    EXPECT_THAT(result.err,
+                HasSubstr("--separator is of --text; the array of --tokens is taken as it is."));
+  }
 }
 
 TEST_F(TextCommand, ATokenizerMayBeGivenByItself) {

@@ -269,6 +269,27 @@ TEST(TokenInput, ABeginTokenBeginsEveryWindow) {
               HasSubstr("has 5 tokens, which make 2 sequences of 2, but 3 are asked for"));
 }
 
+TEST(TokenInput, ABeginTokenStandsBeforeEveryRowOfAnArray) {
+  test::TemporaryFolder folder;
+  const std::string file = folder / "ids.npy";
+  const auto write = [&](std::vector<int64_t> shape, std::vector<int64_t> ids) {
+    write_npy(file, NpyView{FileDtype::i64, shape, std::as_bytes(std::span(ids))});
+  };
+  write({2, 3}, {0, 1, 2, 3, 4, 5});
+  const TokenBatch batch = read_token_array(file, 10, 9);
+  EXPECT_EQ(batch.batch, 2);
+  EXPECT_EQ(batch.length, 3);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{9, 0, 1, 9, 3, 4}));
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
+  write({2, 1}, {0, 1});
+  EXPECT_EQ(read_token_array(file, 10, 9).tokens, (std::vector<int32_t>{9, 9}));
+  write({3}, {0, 1, 2});
+  EXPECT_THAT(
+      error_of([&] { read_token_array(file, 10, 9); }),
+      HasSubstr("has the shape [3], but [batch, length] is needed: the targets, before which "
+                "the begin token stands."));
+}
+
 TEST(TokenInput, RecordsSayWhichTokensStandAroundText) {
   TextTokens tokens;
   tokens.separator = {2, "<|im_end|>", "config.json: eos_token_id"};

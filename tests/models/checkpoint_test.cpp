@@ -527,7 +527,7 @@ TEST_F(UnsaidRewrite, ANormOfQueriesAndKeysIsThatOfAnotherModelType) {
   EXPECT_EQ(
       error(),
       "[checkpoint] DIR: tensors that llama does not have: "
-      "model.layers.0.self_attn.k_norm.weight, model.layers.0.self_attn.q_norm.weight. q_norm "
+      "model.layers.0.self_attn.q_norm.weight, model.layers.0.self_attn.k_norm.weight. q_norm "
       "and k_norm are those of the model_type qwen3; if that is what the model is, say so in "
       "config.json.");
 }

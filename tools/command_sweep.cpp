@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "io/file.h"
 #include "lab/sweep/sweep.h"
@@ -61,10 +62,18 @@ SweepPlan plan_of(const SweepArguments& options, const Source& source, const std
   if (count > 0 && options.index >= count)
     problems.add(fmt::format("--index is {}, but the sweep has {} entries: 0 to {} are there.",
                              options.index, count, count - 1));
-  for (SweepEntry& entry : plan.entries) check_data(entry.config.data, problems);
+  std::set<std::string> checked;  // entries mostly have the same data
+  for (const SweepEntry& entry : plan.entries) {
+    const DataConfig& data = entry.config.data;
+    if (checked
+            .insert(data.kind + "\n" + join(data.files, "\n") + "\n" + data.tokenizer + "\n" +
+                    data.bigrams)
+            .second)
+      check_data(data, problems);
+  }
   if (!options.list)
     if (const std::string wrong = output_problem(out, true); !wrong.empty())
-      problems.add_failure("out: " + wrong);
+      problems.add_failure("--out: " + wrong);
   if (!plan.entries.empty())
     problems.collect([&] { SweepFolder(out).check(plan, options.overwrite); });
   problems.raise();

@@ -11,10 +11,10 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <fstream>
-#include <limits>
 #include <random>
 #include <sstream>
 #include <utility>
@@ -52,44 +52,64 @@ std::string host_name() {
   return host.empty() ? "unknown" : host;
 }
 
+std::string random_number() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
 // Processes of one machine can be asked whether they live. Containers of one host may have process
-// numbers of their own.
+// numbers of their own. Of a system that does not say which boot this is, every process counts as a
+// machine of its own.
 const std::string& this_machine() {
   static const std::string machine = [] {
+    const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
     std::array<char, 64> space = {};
     const ssize_t length = readlink("/proc/self/ns/pid", space.data(), space.size() - 1);
-    return fmt::format("{:016x}", hash_64(first_line_of("/proc/sys/kernel/random/boot_id") + " " +
-                                          std::string(space.data(), length > 0 ? length : 0)));
+    if (boot.empty() || length <= 0) return random_number();
+    return fmt::format("{:016x}", hash_64(boot + " " + host_name() + " " +
+                                          std::string(space.data(), static_cast<size_t>(length))));
   }();
   return machine;
 }
 
-// When a process started, in the kernel's ticks; none if it is gone. One that has ended and that
-// nobody has waited for is gone.
-std::optional<int64_t> start_of(int64_t process) {
+constexpr int64_t kUnknownStart = 0, kEnded = -1;
+
+// When a process started, in the kernel's ticks. One that has ended and that nobody has waited for
+// is gone.
+int64_t start_of(int64_t process) {
   std::ifstream file(fmt::format("/proc/{}/stat", process));
   std::string text;
-  if (!std::getline(file, text)) return std::nullopt;
+  if (!std::getline(file, text)) return kUnknownStart;
   // The name of the program, in brackets, may hold anything.
   std::istringstream rest(text.substr(std::min(text.size(), text.rfind(')') + 1)));
   std::string word, state;
   rest >> state;
-  if (state == "Z" || state == "X") return std::nullopt;
+  if (state == "Z" || state == "X") return kEnded;
   constexpr int words_between = 18;  // proc(5): from state, the third, to starttime, the 22nd
   for (int i = 0; i < words_between; ++i) rest >> word;
-  int64_t ticks = -1;
-  return rest >> ticks ? std::optional(ticks) : std::nullopt;
+  int64_t ticks = kUnknownStart;
+  return rest >> ticks ? ticks : kUnknownStart;
 }
 
-int64_t boot_seconds() {
-  struct timespec now = {};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return now.tv_sec;
+// Whether a process of this machine has ended, by all that can be known: those of other users may
+// be hidden, but not from kill().
+bool has_ended(const ClaimOwner& owner) {
+  if (kill(static_cast<pid_t>(owner.process), 0) != 0 && errno == ESRCH) return true;
+  const int64_t start = start_of(owner.process);
+  return start != kUnknownStart && owner.ticks != kUnknownStart && start != owner.ticks;
 }
 
 double seconds_of(const struct timespec& time) {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
+
+// A clock that goes on while the machine sleeps, and that nobody sets.
+double precise_boot_seconds() {
+  struct timespec now = {};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return seconds_of(now);
+}
+int64_t boot_seconds() { return static_cast<int64_t>(precise_boot_seconds()); }
 
 // Sets the time of a file to now, by the clock of its file system.
 bool touch(const fs::path& file) { return utimensat(AT_FDCWD, file.c_str(), nullptr, 0) == 0; }
@@ -218,16 +238,9 @@ Claims::Claims(fs::path folder, int64_t stale_after)
     : folder_(std::move(folder)), stale_after_(stale_after) {}
 
 ClaimOwner Claims::new_owner() const {
-  std::random_device random;
-  const uint64_t number = static_cast<uint64_t>(random()) << 32 | random();
   const int64_t process = getpid();
-  return {host_name(),
-          process,
-          std::time(nullptr),
-          stale_after_,
-          this_machine(),
-          start_of(process).value_or(0),
-          fmt::format("{:016x}", number)};
+  return {host_name(),    process,           std::time(nullptr), stale_after_,
+          this_machine(), start_of(process), random_number()};
 }
 
 void Claims::open() {
@@ -242,18 +255,29 @@ void Claims::open() {
   }
 }
 
+double Claims::file_system_now() const {
+  constexpr double asked_every = 10;  // seconds; between them both clocks go alike
+  const double boot = precise_boot_seconds();
+  if (!ahead_ || boot - asked_at_ > asked_every) {
+    const fs::path clock = folder_ / ("." + new_owner().file_name());
+    if (!make_file(clock)) return 0;  // nobody counts as gone by a clock that cannot be read
+    const auto now = touched(clock);
+    unlink(clock.c_str());
+    if (!now) return 0;
+    ahead_ = *now - boot;
+    asked_at_ = boot;
+  }
+  return boot + *ahead_;
+}
+
 bool Claims::is_alive(const ClaimOwner& owner, const fs::path& file, double* silent) const {
+  const bool ended = owner.machine == this_machine() && has_ended(owner);
+  if (ended && !silent) return false;
   // A process that is there may still have been stopped for good.
-  const bool is_gone = owner.machine == this_machine() && start_of(owner.process) != owner.ticks;
-  // What time is it on the file system? A file that is made now says so.
-  const fs::path clock = folder_ / ("." + new_owner().file_name());
-  const bool made = make_file(clock);
-  const auto now = made ? touched(clock) : std::nullopt;
-  if (made) unlink(clock.c_str());
   const auto last = touched(file);
-  const double seconds = now && last ? std::max(0.0, *now - *last) : 0;
+  const double seconds = last ? std::max(0.0, file_system_now() - *last) : 0;
   if (silent) *silent = seconds;
-  return !is_gone && seconds < static_cast<double>(owner.stale_after);
+  return !ended && seconds < static_cast<double>(owner.stale_after);
 }
 
 // The folder of a run that nobody has claimed before, with the claim in it. Whether that worked is
@@ -264,10 +288,11 @@ bool Claims::make(const std::string& run, const ClaimOwner& owner) {
   if (!make_file(made / owner.file_name())) cannot("write", made / owner.file_name());
   const bool renamed = rename(made.c_str(), place.c_str()) == 0;
   const int reason = errno;
-  if (renamed || state_in(place) == owner.file_name()) return true;
+  const std::optional<std::string> state = state_in(place);
+  if (renamed || state == owner.file_name()) return true;
   std::error_code ignored;
   fs::remove_all(made, ignored);
-  if (reason != ENOTEMPTY && reason != EEXIST && reason != ENOENT) {
+  if (!state && reason != ENOTEMPTY && reason != EEXIST && reason != ENOENT) {
     errno = reason;
     cannot("make the folder", place);
   }

@@ -91,10 +91,15 @@ class Claims {
  private:
   bool is_alive(const ClaimOwner& owner, const std::filesystem::path& file, double* silent) const;
   ClaimOwner new_owner() const;
+  /// Seconds since 1970 by the clock that sets the times of the folder's files: a file that is made
+  /// now tells.
+  double file_system_now() const;
   bool make(const std::string& run, const ClaimOwner& owner);
 
   std::filesystem::path folder_;
   int64_t stale_after_;
+  mutable std::optional<double> ahead_;  ///< that clock less CLOCK_BOOTTIME, as of `asked_at_`
+  mutable double asked_at_ = 0;
 };
 
 }  // namespace weir

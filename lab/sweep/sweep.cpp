@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 #include <set>
@@ -44,16 +45,17 @@ class Worker {
   Worker(const SweepPlan& plan, SweepFolder& folder, const SweepOptions& options)
       : plan_(plan), folder_(folder), options_(options), results_(folder) {
     runs_ = plan.runs();
-    if (options.index) runs_ = {plan.entries.at(static_cast<size_t>(*options.index)).run};
+    if (options.index) runs_ = {&plan.entries.at(static_cast<size_t>(*options.index))};
   }
 
   SweepOutcome work() {
     SweepOutcome outcome;
+    double pause = kSweepPause;
     while (true) {
       bool busy = false, moved = false;
-      for (const std::string& run : runs_) {
+      for (const SweepEntry* run : runs_) {
         if (signals_.signal() != 0) break;
-        switch (advance(run)) {
+        switch (advance(*run)) {
           case Step::nothing_to_do:
             break;
           case Step::busy:
@@ -65,18 +67,22 @@ class Worker {
         }
       }
       if (signals_.signal() != 0 || (!busy && !moved)) break;
-      if (moved) continue;
+      if (moved) {
+        pause = kSweepPause;
+        continue;
+      }
       if (!options_.waits) break;
       if (!std::exchange(said_waiting_, true))
         log_info("the runs that are left are made by other processes; waiting for them");
-      std::this_thread::sleep_for(std::chrono::duration<double>(kSweepPause));
+      std::this_thread::sleep_for(std::chrono::duration<double>(pause));
+      pause = std::min(kLongestSweepPause, 1.5 * pause);
     }
     results_.write(plan_now());
     outcome.signal = signals_.signal();
-    for (const std::string& run : runs_)
-      ++(folder_.is_done(run)   ? outcome.done
-         : folder_.failure(run) ? outcome.failed
-                                : outcome.unfinished);
+    for (const SweepEntry* run : runs_)
+      ++(folder_.is_done(run->run)   ? outcome.done
+         : folder_.failure(run->run) ? outcome.failed
+                                     : outcome.unfinished);
     return outcome;
   }
 
@@ -85,27 +91,26 @@ class Worker {
 
   // Whether this process has nothing to do for a run. Of one that is done its lines are checked
   // once.
-  bool is_settled(const std::string& run) {
-    if (folder_.failure(run)) return !options_.retries || tried_.contains(run);
-    if (!folder_.is_done(run)) return false;
-    return whole_.contains(run) ||
-           (folder_.is_whole(plan_.entry_of(run)) && whole_.insert(run).second);
+  bool is_settled(const SweepEntry& entry) {
+    if (folder_.failure(entry.run)) return !options_.retries || tried_.contains(entry.run);
+    if (!folder_.is_done(entry.run)) return false;
+    return whole_.contains(entry.run) ||
+           (folder_.is_whole(entry) && whole_.insert(entry.run).second);
   }
 
-  Step advance(const std::string& run) {
-    if (is_settled(run)) return Step::nothing_to_do;
-    const std::unique_ptr<RunClaim> claim = folder_.claims().take(run);
+  Step advance(const SweepEntry& entry) {
+    if (is_settled(entry)) return Step::nothing_to_do;
+    const std::unique_ptr<RunClaim> claim = folder_.claims().take(entry.run);
     if (!claim) return Step::busy;
     // Another process may have ended it before it gave back its claim.
-    if (is_settled(run)) return Step::moved;
-    const SweepEntry& entry = plan_.entry_of(run);
+    if (is_settled(entry)) return Step::moved;
     if (claim->taken_from) {
       log_info("entry {}: {} is gone, its run is taken over", entry.index,
                claim->taken_from->text());
-      RunLock::forget(folder_.run(run), claim->taken_from->host);
+      RunLock::forget(folder_.run(entry.run), claim->taken_from->host);
     }
-    folder_.forget_failure(run);
-    tried_.insert(run);
+    folder_.forget_failure(entry.run);
+    tried_.insert(entry.run);
     const Step step = make(entry, *claim);
     if (step == Step::moved && signals_.signal() == 0) results_.write(plan_now());
     return step;
@@ -169,7 +174,7 @@ class Worker {
   const SweepOptions& options_;
   SignalWatch signals_;
   SweepResults results_;
-  std::vector<std::string> runs_;
+  std::vector<const SweepEntry*> runs_;
   std::set<std::string> tried_;  ///< runs that this process has begun
   std::set<std::string> whole_;  ///< runs that are done and whose lines are all there
   std::set<std::string> said_in_use_;

@@ -29,7 +29,7 @@ struct SweepOutcome {
 /// results.json is written after every run. User errors: those of SweepFolder::open.
 SweepOutcome run_sweep(const SweepPlan& plan, SweepFolder& folder, const SweepOptions& options);
 
-/// Seconds between two looks at runs at which other processes are.
-constexpr double kSweepPause = 0.5;
+/// Seconds between two looks at runs at which other processes are, at first and after some time.
+constexpr double kSweepPause = 0.2, kLongestSweepPause = 2;
 
 }  // namespace weir

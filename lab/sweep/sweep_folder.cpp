@@ -45,8 +45,8 @@ std::vector<std::string> runs_left_out(const fs::path& plan_file, const SweepPla
                "{} is damaged. Put the file back, or remove it: the runs beside it are found again "
                "by their names.",
                plan_file.string());
-  const std::vector<std::string> runs = plan.runs();
-  const std::set<std::string> planned(runs.begin(), runs.end());
+  std::set<std::string> planned;
+  for (const SweepEntry& entry : plan.entries) planned.insert(entry.run);
   std::vector<std::string> left_out;
   for (const Json& entry : there["entries"]) {
     if (!entry.is_object() || planned.contains(entry.value("run", ""))) continue;

@@ -301,18 +301,12 @@ std::string entry_text(const SweepEntry& entry) {
                      point);
 }
 
-std::vector<std::string> SweepPlan::runs() const {
-  std::vector<std::string> names;
+std::vector<const SweepEntry*> SweepPlan::runs() const {
+  std::vector<const SweepEntry*> first;
   std::set<std::string> seen;
   for (const SweepEntry& entry : entries)
-    if (seen.insert(entry.run).second) names.push_back(entry.run);
-  return names;
-}
-
-const SweepEntry& SweepPlan::entry_of(const std::string& run) const {
-  for (const SweepEntry& entry : entries)
-    if (entry.run == run) return entry;
-  internal_error_at(fmt::format("a sweep without the run {}", run));
+    if (seen.insert(entry.run).second) first.push_back(&entry);
+  return first;
 }
 
 SweepPlan read_sweep(const ConfigText& text, UsageProblems& problems) {

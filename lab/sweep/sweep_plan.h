@@ -30,10 +30,8 @@ struct SweepPlan {
   /// Arms outermost, then seeds, then the grid with its last key innermost.
   std::vector<SweepEntry> entries;
 
-  /// The hashes of all runs, each once, in the order of their first entries.
-  std::vector<std::string> runs() const;
-  /// The first entry of a run.
-  const SweepEntry& entry_of(const std::string& run) const;
+  /// The first entry of each run.
+  std::vector<const SweepEntry*> runs() const;
 };
 
 /// Reads {"base", "arms", "seeds", "grid"}, of which each may be missing: then there is the one arm
@@ -57,6 +55,6 @@ std::string sweep_json(const SweepPlan& plan);
 std::string hash_of_settings(const RunConfig& config);
 
 /// The most entries of a sweep.
-constexpr int64_t kMaxSweepEntries = 100000;
+constexpr int64_t kMaxSweepEntries = 10000;
 
 }  // namespace weir

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -104,10 +105,9 @@ class Worker {
     if (!claim) return Step::busy;
     // Another process may have ended it before it gave back its claim.
     if (is_settled(entry)) return Step::moved;
-    if (claim->taken_from) {
-      log_info("entry {}: {} is gone, its run is taken over", entry.index,
-               claim->taken_from->text());
-      RunLock::forget(folder_.run(entry.run), claim->taken_from->host);
+    if (const std::optional<ClaimOwner>& before = claim->taken_from) {
+      log_info("entry {}: {} is gone, its run is taken over", entry.index, before->text());
+      RunLock::forget(folder_.run(entry.run), before->host);
     }
     folder_.forget_failure(entry.run);
     tried_.insert(entry.run);

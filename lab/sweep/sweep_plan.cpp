@@ -218,8 +218,8 @@ RunConfig base_config(const Json& base, UsageProblems& problems) {
   RunConfig config;
   config.checkpoint_every = config.keep_checkpoints = -1;
   problems.collect([&] {
-    if (base.contains("init") && base["init"].is_string() && base["init"] != "")
-      config = with_model_of(base["init"].get<std::string>(), config);
+    const std::string init = base.contains("init") ? text_of_value(base["init"]) : "";
+    if (!init.empty()) config = with_model_of(init, config);
   });
   apply_settings(config, texts_of(base), problems);
   return config;

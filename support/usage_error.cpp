@@ -14,6 +14,11 @@ void UsageProblems::add(std::string message) {
   add_failure(std::move(message));
 }
 
+void UsageProblems::add_all(const UsageProblems& others, const std::string& where) {
+  usage_ = usage_ || others.usage_;
+  for (const std::string& message : others.messages_) add_failure(where + message);
+}
+
 void UsageProblems::raise() const {
   if (messages_.empty()) return;
   std::string text;

@@ -34,6 +34,9 @@ class UsageProblems {
       add_failure(error.what());
     }
   }
+  /// Adds the messages of others, each behind `where` ("arm a: ").
+  void add_all(const UsageProblems& others, const std::string& where);
+  const std::vector<std::string>& messages() const { return messages_; }
   bool empty() const { return messages_.empty(); }
   /// Throws one error that lists all messages, if there are any: a UsageError if one of them is.
   void raise() const;

@@ -7,6 +7,7 @@
 
 #include "lab/train/config.h"
 #include "support/target.h"
+#include "support/usage_error.h"
 #include "tools/options.h"
 
 namespace weir {
@@ -15,6 +16,7 @@ using Commands = std::vector<std::unique_ptr<OptionTable>>;
 
 void add_demo(Commands& commands);
 void add_train(Commands& commands);
+void add_sweep(Commands& commands);
 void add_tune(Commands& commands);
 void add_report(Commands& commands);
 void add_dump(Commands& commands);
@@ -47,6 +49,8 @@ int chosen_threads(int given);
 /// lists everything wrong with it, the files that it names and, if `writes`, the folder `out`.
 RunConfig config_of_words(const std::string& command, const std::vector<std::string>& words,
                           const RunConfig& base = {}, bool writes = false);
+/// Adds files that the data of a run need and that are not there.
+void check_data(const DataConfig& data, UsageProblems& problems);
 /// A hint for a word such as --steps, which is a key.
 std::string key_of_option(const std::string& name);
 /// Why the interpreter and --memory exclude each other.

@@ -59,7 +59,8 @@ int run_train(TrainArguments& options) {
   return finish_run(config, train(config, train_options));
 }
 
-// Files that the data of a run or an arm needs.
+}  // namespace
+
 void check_data(const DataConfig& data, UsageProblems& problems) {
   std::error_code error;
   const auto exists = [&](const std::string& path) { return std::filesystem::exists(path, error); };
@@ -73,8 +74,6 @@ void check_data(const DataConfig& data, UsageProblems& problems) {
     problems.add_failure(fmt::format("data.bigrams: there is no {}.", data.bigrams));
   }
 }
-
-}  // namespace
 
 std::string key_of_option(const std::string& name) {
   std::string key = name.substr(std::min(name.size(), name.find_first_not_of('-')));

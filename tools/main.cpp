@@ -1,4 +1,5 @@
-// The `weir` command: exit status 0 success, 1 failure, 2 usage, 128 + n ended by signal n.
+// The `weir` command: exit status 0 success, 1 failure, 2 usage, 75 start a sweep again, 128 + n
+// ended by signal n.
 #include <fmt/format.h>
 
 #include <algorithm>

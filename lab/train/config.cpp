@@ -27,15 +27,16 @@ constexpr std::array<std::string_view, 6> kFilesOfARun = {
 
 // Marks the resolved configuration of a run whose model no key describes.
 constexpr const char* kOwnModel = "own_model";
-using Assignments = std::vector<std::pair<std::string, std::string>>;
+using Assignments = Settings;
 
-// The text form of a JSON value, so that both sources are read by the same rules.
-std::string text_of(const Json& value) {
+}  // namespace
+
+std::string text_of_value(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return value.dump();
   std::vector<std::string> parts;
   bool texts = std::any_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); });
-  for (const Json& element : value) parts.push_back(text_of(element));
+  for (const Json& element : value) parts.push_back(text_of_value(element));
   if (!texts) return join(parts, ",");
   const bool has_semicolon = std::any_of(parts.begin(), parts.end(), [](const std::string& part) {
     return part.find(';') != std::string::npos;
@@ -43,6 +44,8 @@ std::string text_of(const Json& value) {
   const std::string mark = has_semicolon ? "\n" : ";";
   return join(parts, mark) + mark;
 }
+
+namespace {
 
 // The sizes of a named model; what is no size stays.
 void set_named_model(RunConfig& config, const std::string& name, UsageProblems& problems) {
@@ -62,8 +65,9 @@ void check_repeated(const Assignments& assignments, UsageProblems& problems) {
       problems.add(fmt::format("{} is given as {}; give it once.", key, join(given, " and as ")));
 }
 
-// Assignments of one source, whose order does not matter: a named model first, then single keys.
-void assign(RunConfig& config, const Assignments& assignments, UsageProblems& problems) {
+}  // namespace
+
+void apply_settings(RunConfig& config, const Settings& assignments, UsageProblems& problems) {
   const auto named = [](const auto& assignment) { return assignment.first == "model"; };
   check_repeated(assignments, problems);
   for (const auto& [key, value] : assignments)
@@ -71,6 +75,8 @@ void assign(RunConfig& config, const Assignments& assignments, UsageProblems& pr
   for (const auto& assignment : assignments)
     if (!named(assignment)) set_config_key(config, assignment.first, assignment.second, problems);
 }
+
+namespace {
 
 // "baseline; v-scale-full: v_scale.variant=full optimizer.rate=0.01"
 std::vector<ArmConfig> arms_from_text(const std::string& text, UsageProblems& problems) {
@@ -107,29 +113,38 @@ std::vector<ArmConfig> arms_from_json(const Json& json, UsageProblems& problems)
     }
     ArmConfig arm{entry["name"].get<std::string>(), {}};
     for (const auto& [key, value] : entry.items())
-      if (key != "name") arm.overrides.emplace_back(key, text_of(value));
+      if (key != "name") arm.overrides.emplace_back(key, text_of_value(value));
     arms.push_back(std::move(arm));
   }
   return arms;
 }
 
-void read_json(RunConfig& config, const Json& json, const std::string& prefix,
-               Assignments& assignments, UsageProblems& problems) {
+void add_members(const Json& json, const std::string& prefix,
+                 std::vector<std::pair<std::string, Json>>& members) {
   for (const auto& [key, value] : json.items()) {
-    std::string name = prefix + key;
+    const std::string name = prefix + key;
+    if (value.is_object() && !find_config_key(name) && name != "arms" && name != kOwnModel)
+      add_members(value, name + ".", members);
+    else
+      members.emplace_back(name, value);
+  }
+}
+
+void read_json(RunConfig& config, const Json& json, Assignments& assignments,
+               UsageProblems& problems) {
+  for (const auto& [name, value] : members_by_key(json)) {
     if (name == "arms")
       config.arms = arms_from_json(value, problems);
     else if (name == kOwnModel)  // which no file can describe
       config.own_model = config.own_model ? config.own_model : std::make_shared<ModelDefinition>();
-    else if (value.is_object() && !find_config_key(name))
-      read_json(config, value, name + ".", assignments, problems);
     else
-      assignments.emplace_back(name, text_of(value));
+      assignments.emplace_back(name, text_of_value(value));
   }
 }
 
-// What ranges of single keys cannot say.
-void check_together(const RunConfig& c, UsageProblems& problems) {
+}  // namespace
+
+void check_settings_together(const RunConfig& c, UsageProblems& problems) {
   if (c.micro_batches > 0 && c.batch % c.micro_batches != 0)
     problems.add(
         fmt::format("batch {} is no multiple of micro_batches {}.", c.batch, c.micro_batches));
@@ -187,6 +202,8 @@ void check_together(const RunConfig& c, UsageProblems& problems) {
     }
 }
 
+namespace {
+
 void check_arm_names(const RunConfig& config, UsageProblems& problems) {
   std::set<std::string> names;
   for (const ArmConfig& arm : config.arms)
@@ -216,6 +233,12 @@ void check_label(const Assignments& words, UsageProblems& problems) {
 
 RunConfig::RunConfig() { model.vocabulary = 0; }
 
+std::vector<std::pair<std::string, Json>> members_by_key(const Json& json) {
+  std::vector<std::pair<std::string, Json>> members;
+  add_members(json, "", members);
+  return members;
+}
+
 bool is_folder_name(const std::string& name) {
   const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
     return c != '/' && static_cast<unsigned char>(c) >= 32 && c != 127;
@@ -231,8 +254,8 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
     const Json parsed = parse_json<Json>(json.text, "config", json.source);
     if (!parsed.is_object())
       user_error("config", "{} is no JSON object. Give {{\"steps\": 100, ...}}.", json.source);
-    read_json(config, parsed, "", assignments, problems);
-    assign(config, assignments, problems);
+    read_json(config, parsed, assignments, problems);
+    apply_settings(config, assignments, problems);
   }
   Assignments assignments;
   for (const std::string& word : words) {
@@ -250,14 +273,14 @@ RunConfig parse_config(const ConfigText& json, const std::vector<std::string>& w
     return true;
   });
   check_label(assignments, problems);
-  assign(config, assignments, problems);
+  apply_settings(config, assignments, problems);
   check_arm_names(config, problems);
   for (const ArmConfig& arm : config.arms) {
     RunConfig trial = config;
-    assign(trial, arm.overrides, problems);
-    if (problems.empty()) check_together(trial, problems);
+    apply_settings(trial, arm.overrides, problems);
+    if (problems.empty()) check_settings_together(trial, problems);
   }
-  check_together(config, problems);
+  check_settings_together(config, problems);
   return config;
 }
 
@@ -273,9 +296,9 @@ RunConfig parse_config(const std::string& json, const std::vector<std::string>& 
 RunConfig with_arm(const RunConfig& config, const ArmConfig& arm) {
   RunConfig result = config;
   UsageProblems problems("config");
-  assign(result, arm.overrides, problems);
+  apply_settings(result, arm.overrides, problems);
   result.arms.clear();
-  check_together(result, problems);
+  check_settings_together(result, problems);
   problems.raise();
   return result;
 }
@@ -309,7 +332,7 @@ std::map<std::string, std::string> rewrite_settings(const RunConfig& config) {
     if (is_idle(config.rewrites, row.name)) continue;
     const ConfigKey& key = *find_config_key(row.name);
     const Json value = config_value(key, copy);
-    if (value != config_value(key, defaults)) settings[row.name] = text_of(value);
+    if (value != config_value(key, defaults)) settings[row.name] = text_of_value(value);
   }
   return settings;
 }

@@ -99,17 +99,17 @@ RunLock::RunLock(const fs::path& folder, const std::string& command) : file_(fol
   std::string holder;
   const int descriptor = locked_file(file_, holder);
   if (descriptor < 0)
-    user_error("train",
-               "{} is in use by {}. Wait until that has ended, or choose another folder with "
-               "out=FOLDER.",
-               folder.string(), holder);
+    throw RunInUse(
+        fmt::format("[train] {} is in use by {}. Wait until that has ended, or choose another "
+                    "folder with out=FOLDER.",
+                    folder.string(), holder));
   const Holder before = holder_of(descriptor);
   if (!before.host.empty() && before.host != host_name() && !locks_are_for_all(descriptor)) {
     close(descriptor);
-    user_error("train",
-               "{} seems to be in use by {}, which cannot be seen from here. If that process has "
-               "ended, remove {}.",
-               folder.string(), before.who, file_.string());
+    throw RunInUse(fmt::format(
+        "[train] {} seems to be in use by {}, which cannot be seen from here. If that process has "
+        "ended, remove {}.",
+        folder.string(), before.who, file_.string()));
   }
   descriptor_ = descriptor;
   const std::string text = Json{{"process", static_cast<int64_t>(getpid())},
@@ -125,6 +125,16 @@ RunLock::RunLock(const fs::path& folder, const std::string& command) : file_(fol
     close(descriptor);
     user_error("train", "cannot write {}: {}.", file_.string(), std::strerror(reason));
   }
+}
+
+void RunLock::forget(const fs::path& folder, const std::string& host) {
+  const fs::path file = folder / kName;
+  const int descriptor = open(file.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return;
+  if (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && is_file_of(descriptor, file) &&
+      holder_of(descriptor).host == host)
+    unlink(file.c_str());
+  close(descriptor);
 }
 
 RunLock::~RunLock() {

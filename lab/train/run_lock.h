@@ -3,7 +3,15 @@
 #include <filesystem>
 #include <string>
 
+#include "support/error.h"
+
 namespace weir {
+
+/// Another process writes in the folder of a run.
+class RunInUse : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 /// Held while it lives, by an exclusive flock() on FOLDER/lock; the file says {"process", "host",
 /// "started", "command"}. The system drops the lock of a process that ends in whatever way, so that
@@ -13,11 +21,15 @@ class RunLock {
  public:
   static constexpr const char* kName = "lock";
 
-  /// User error if another process has the lock: which, where, since when, and what to do.
+  /// RunInUse if another process has the lock: which, where, since when, and what to do.
   RunLock(const std::filesystem::path& folder, const std::string& command);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
+
+  /// Removes the file that a process of `host` has left, which is known to have ended. A file that
+  /// is locked, or of another host, stays.
+  static void forget(const std::filesystem::path& folder, const std::string& host);
 
  private:
   std::filesystem::path file_;

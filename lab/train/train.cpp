@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "io/file.h"
@@ -119,7 +120,8 @@ TrainOutcome train(const RunConfig& given, const TrainOptions& options) {
       prepared(make_arms(config, options, facts), options, facts);
   TrainOutcome outcome{0, config.arms.back().name, config.steps};
   if (arms.empty()) return outcome;
-  SignalWatch signals;
+  std::optional<SignalWatch> own_signals;
+  const SignalWatch& signals = options.signals ? *options.signals : own_signals.emplace();
   place.open(utc_now());
   const double seconds_before = std::exchange(facts.seconds, 0);
   place.manifest().add("report.html");

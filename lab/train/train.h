@@ -12,6 +12,8 @@
 
 namespace weir {
 
+class SignalWatch;
+
 struct TrainOptions {
   Target target = host_target();
   std::string command = "weir train";  ///< as given, for run.json
@@ -25,6 +27,9 @@ struct TrainOptions {
   bool check_finite = false;
   /// Called after every optimiser step with the number of steps done.
   std::function<void(const std::string& arm, int64_t done)> on_step = {};
+  /// The watch of a caller who makes several runs, so that a signal that comes before or between
+  /// them counts, too; null: the run has one of its own.
+  const SignalWatch* signals = nullptr;
 };
 
 struct TrainOutcome {

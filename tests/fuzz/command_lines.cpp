@@ -112,6 +112,20 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
   if (name == "file")
     return {in("g.weir"), in("planned.weir"), in("big.weir"), in("a.txt"), in("bad.weir"), fixture};
   if (name == "run") return {in("run"), in("run/run"), in("model"), in("absent"), in("a.txt")};
+  if (name == "sweep") {
+    const std::string small =
+        R"({"base": {"steps": 2, "batch": 2, "length": 12, "model": "demo"}, )";
+    return {small + R"("arms": {"a": {}, "b": {"v_scale.variant": "full"}}})",
+            small + R"("seeds": [1, 2], "grid": {"optimizer.rate": [0.1]}})",
+            small + R"("seeds": [1, 1], "grid": {"lr": 3}, "gird": []})",
+            R"({"base": {"steps": "x", "out": "o"}, "arms": {"..": 1}})",
+            "{",
+            "[1]",
+            in("a.txt"),
+            in("binary"),
+            in("absent"),
+            fixture};
+  }
   if (name == "--map")
     return {"0.0", "0.1", "1.0", "9.9", "0", "0.-1", "a.b", "0.0.0", "99999999999.0"};
   if (name == "--sink-token") return {"0", "1", "auto", "7", "99999", "first", "-1"};
@@ -145,6 +159,8 @@ int64_t cheap_limit(const std::string& name) {
       {"threads", 3},
       {"micro_batches", 2},
       {"--steps", 2},
+      {"--index", 1},
+      {"--stale", 5},
       {"--batch", 3},
       {"--length", 24},
       {"--layers", 2},

@@ -9,6 +9,7 @@
 #include "lab/train/run_place.h"
 #include "support/text.h"
 #include "tools/command.h"
+#include "tools/onset_options.h"
 #include "tools/outputs.h"
 
 namespace weir {
@@ -16,6 +17,7 @@ namespace {
 
 struct ReportArguments {
   std::string run, out;
+  OnsetSettings onset;
   bool overwrite = false;
 };
 
@@ -27,7 +29,7 @@ std::string report_path(const ReportArguments& options) {
 int run_report(const ReportArguments& options) {
   if (is_run(options.run)) check_run(options.run);
   const std::filesystem::path html = report_path(options);
-  write_report(options.run, html);
+  write_report(options.run, html, options.onset);
   fmt::print("{}\nReport: {}\n", summary_table(options.run),
              printable(std::filesystem::absolute(html).lexically_normal().string()));
   return 0;
@@ -42,6 +44,7 @@ void add_report(Commands& commands) {
   table.add("run", &options->run, input_path(), "the run's folder").needed();
   Option& out = table.add("--out", &options->out, report_file(),
                           "the HTML file; RUN/report.html if not given");
+  add_onset_options(table, options->onset);
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
   table.check([options, &out](UsageProblems&) {
     if (options->out.empty() && std::filesystem::is_directory(options->run))

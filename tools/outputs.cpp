@@ -50,6 +50,13 @@ bool is_probes(const std::string& path) {
   return name.ends_with(".npy") && name.find(':') != std::string::npos;
 }
 
+// The first line of a table of `weir compare`: arm, the keys of a grid, then these.
+bool is_compare_csv(const std::string& path) {
+  const std::string head = head_of(path);
+  const std::string line = head.substr(0, head.find('\n'));
+  return line.starts_with("arm,") && line.ends_with(",seed,run,at,step,tokens,quantity,value");
+}
+
 bool is_token_array(const std::string& path) {
   if (!head_of(path).starts_with(kNpyMagic)) return false;
   try {
@@ -68,6 +75,10 @@ ValueRule record_file(const std::string& format) {
 }
 
 ValueRule report_file() { return own_file("a report of Weir's", is_report); }
+
+ValueRule compare_csv_file() {
+  return own_file("a table of `weir compare` as CSV", is_compare_csv);
+}
 
 ValueRule probes_file() { return own_file("an archive of probes", is_probes); }
 

@@ -11,6 +11,8 @@ namespace weir {
 ValueRule record_file(const std::string& format);
 /// A report as HTML, of a run or a measurement.
 ValueRule report_file();
+/// The table of `weir compare` as CSV.
+ValueRule compare_csv_file();
 /// Values of probes as .npz, under their names.
 ValueRule probes_file();
 /// Token ids as .npy.

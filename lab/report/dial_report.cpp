@@ -18,18 +18,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-// Numbers with the digits that a figure shows; null where there is none.
-json for_figures(const json& value) {
-  if (value.is_number_float())
-    return std::strtod(fmt::format("{:.6g}", value.get<double>()).c_str(), nullptr);
-  if (value.is_string() && (value == "NaN" || value == "Infinity" || value == "-Infinity"))
-    return nullptr;
-  if (!value.is_structured()) return value;
-  json result = value;
-  for (auto& element : result) element = for_figures(element);
-  return result;
-}
-
 struct Section {
   const char *id, *title, *lead, *definition;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "support/error.h"
 
@@ -45,6 +46,17 @@ std::string script_json(const json& value) {
     else
       result += c;
   }
+  return result;
+}
+
+json for_figures(const json& value) {
+  if (value.is_number_float())
+    return std::strtod(fmt::format("{:.6g}", value.get<double>()).c_str(), nullptr);
+  if (value.is_string() && (value == "NaN" || value == "Infinity" || value == "-Infinity"))
+    return nullptr;
+  if (!value.is_structured()) return value;
+  json result = value;
+  for (auto& element : result) element = for_figures(element);
   return result;
 }
 

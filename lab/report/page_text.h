@@ -13,6 +13,8 @@ namespace weir {
 std::string escaped(std::string_view text);
 /// JSON that may stand inside a script element: no "<" can end it or open a comment.
 std::string script_json(const nlohmann::json& value);
+/// Numbers with the six digits that a figure shows; null where there is none.
+nlohmann::json for_figures(const nlohmann::json& value);
 /// A string as it is, anything else as JSON.
 std::string plain(const nlohmann::ordered_json& value);
 /// Calls use("a.b[0].c", leaf) for every leaf of nested objects and arrays of objects, in order.

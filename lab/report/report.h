@@ -15,11 +15,14 @@
 #include <filesystem>
 #include <string>
 
+#include "lab/report/onset_settings.h"
+
 namespace weir {
 
 /// Writes the report of a run. The file is written whole or not at all. User errors: a missing or
-/// damaged file of the run, named with its line.
-void write_report(const std::filesystem::path& run_directory, const std::filesystem::path& html);
+/// damaged file of the run, named with its line. `onset`: how its timeline defines an onset.
+void write_report(const std::filesystem::path& run_directory, const std::filesystem::path& html,
+                  const OnsetSettings& onset = {});
 
 /// One row an arm: final loss, sink score (mean and largest head), sink mass against its null, the
 /// gradient-sink ratio (last, and median over measured steps), and the norm of the sink token over

@@ -14,6 +14,8 @@ std::string_view check_template();    ///< page/check.html
 std::string_view check_script();      ///< page/check.js
 std::string_view dial_template();     ///< page/dial.html
 std::string_view dial_script();       ///< page/dial.js
+std::string_view compare_template();  ///< page/compare.html
+std::string_view compare_script();    ///< page/compare.js
 std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

@@ -187,6 +187,7 @@ class RecordReader {
       if (there(norm, stream.key)) tokens(norm, stream.key, "norm.", first, last, step);
     if (there(norm, "value")) tokens(norm, "value", "norm.", first, last, step);
     if (norm.has("value_scaled")) tokens(norm, "value_scaled", "norm.", first, last, step);
+    if (layer.has("value_norm_by_head")) value_heads(layer["value_norm_by_head"], step);
     for (const char* key : path_keys)
       if (there(gradient, key)) tokens(gradient, key, "grad.", 0, window_, step);
     if (gradient.has("v_scaled")) tokens(gradient, "v_scaled", "grad.", 0, window_, step);
@@ -200,6 +201,20 @@ class RecordReader {
     const bool shows_largest = key == "sink_score" || key == "sink_mass";
     if (shows_largest) step.by_layer[key + "_max"].push_back(largest(values));
     if (shows_largest || key == "row_sum") step.by_head[key].push_back(std::move(values));
+  }
+
+  // The ratio of the value norm of each key and value head: rows of one number a token.
+  void value_heads(const Field& norms, MeasuredStep& step) {
+    const auto [first, last] = kOtherTokens;
+    std::vector<double> ratios;
+    for (size_t h = 0; h < norms.elements().size(); ++h) {
+      const std::vector<double> values = norms[h].numbers();
+      if (values.size() != length_)
+        norms[h].fail(fmt::format("{} tokens are needed, found {}", length_, values.size()));
+      const double others = mean_others(values, sink_, first, last);
+      ratios.push_back(others == 0 ? kNaN : values[static_cast<size_t>(sink_)] / others);
+    }
+    step.by_head["norm.value.ratio"].push_back(std::move(ratios));
   }
 
   void tokens(const Field& parent, const char* key, const std::string& prefix, int64_t first,
@@ -314,6 +329,14 @@ void check_maps(const ReportArm& arm, const fs::path& file) {
   }
 }
 
+void read_metrics(const fs::path& folder, ReportArm& arm) {
+  RecordReader reader(arm);
+  for_each_line(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
+  if (arm.measured.empty())
+    user_error("report", "{} holds no measured step; a report needs at least one",
+               (folder / "metrics.jsonl").string());
+}
+
 ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& overrides) {
   ReportArm arm;
   arm.name = entry["name"].text();
@@ -325,11 +348,7 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
   arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"}, true);
   if (fs::exists(folder / "validation.jsonl"))
     arm.validation = read_losses(folder / "validation.jsonl", {"tokens"}, false);
-  RecordReader reader(arm);
-  for_each_line(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
-  if (arm.measured.empty())
-    user_error("report", "{} holds no measured step; a report needs at least one",
-               (folder / "metrics.jsonl").string());
+  read_metrics(folder, arm);
   if (fs::exists(folder / "maps.json")) {
     arm.maps = read_json<json>(folder / "maps.json");
     check_maps(arm, folder / "maps.json");
@@ -363,6 +382,13 @@ ReportArm arm_of_record(const json& record, const std::string& name) {
   json line = record;
   if (!line.contains("step")) line["step"] = 0;
   RecordReader(arm).read(Field(line, name));
+  return arm;
+}
+
+ReportArm read_measured(const fs::path& arm_folder, const std::string& name) {
+  ReportArm arm;
+  arm.name = name;
+  read_metrics(arm_folder, arm);
   return arm;
 }
 

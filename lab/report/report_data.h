@@ -25,8 +25,10 @@ struct LossCurve {
 struct MeasuredStep {
   int64_t step = 0;
   double loss = 0;
-  std::map<std::string, std::vector<double>> by_layer;               ///< [layers]
-  std::map<std::string, std::vector<std::vector<double>>> by_head;   ///< [layers][heads]
+  std::map<std::string, std::vector<double>> by_layer;  ///< [layers]
+  /// [layers][heads]; "norm.value.ratio", by_layer's of each key and value head, [layers][kv
+  /// heads].
+  std::map<std::string, std::vector<std::vector<double>>> by_head;
   std::map<std::string, std::vector<std::vector<double>>> by_token;  ///< [layers][kept tokens]
 };
 
@@ -55,6 +57,10 @@ std::vector<int> kept_tokens(int length);
 
 /// A single record of `weir.measure/1` as an arm of one measured step, 0.
 ReportArm arm_of_record(const nlohmann::json& record, const std::string& name);
+
+/// Of an arm's folder its metrics.jsonl alone. User errors name the file and the line; a file
+/// without a measured step is one.
+ReportArm read_measured(const std::filesystem::path& arm_folder, const std::string& name);
 
 /// Reads and checks a run's folder. User errors name the file and the line.
 ReportRun read_run(const std::filesystem::path& folder);

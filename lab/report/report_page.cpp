@@ -8,6 +8,7 @@
 #include "lab/report/report_assets.h"
 #include "lab/report/report_dose.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/report_timeline.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -217,8 +218,8 @@ std::string not_finite_html(const ReportRun& run) {
 
 }  // namespace
 
-std::string report_page(const ReportRun& run) {
-  const PageData data = page_data(run);
+std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
+  const PageData data = page_data(run, onset);
   const std::vector<ArmSummary> arms = summarise(run);
   const ReportArm& first = run.arms[0];
   const std::string name = std::filesystem::weakly_canonical(run.folder).filename().string();
@@ -239,6 +240,7 @@ std::string report_page(const ReportRun& run) {
       {"effect_title", effect_title(run)},
       {"effect", effect_html(arms)},
       {"dose", dose_section(run, dose_of(run), arms)},
+      {"timeline", timeline_section(run, onset)},
       {"configuration", key_table(run.config)},
       {"versions", key_table(run.run.value("versions", ordered_json::object()))},
       {"command", escaped(run.run.value("command", std::string("weir train config.json")))},

@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "lab/report/report_data.h"
+#include "lab/report/timeline.h"
 
 namespace weir {
 
 /// The whole page. Internal error if the template asks for a text that is not filled in.
-std::string report_page(const ReportRun& run);
+std::string report_page(const ReportRun& run, const OnsetSettings& onset = {});
 
 /// The numbers a page carries, rounded to five significant digits and thinned to a few megabytes;
 /// non-numbers are null. Shape: the comment in page/report.js.
@@ -17,7 +18,7 @@ struct PageData {
   nlohmann::json data;
   std::vector<std::string> notes;  ///< what was left out or cannot be drawn, in words
 };
-PageData page_data(const ReportRun& run);
+PageData page_data(const ReportRun& run, const OnsetSettings& onset = {});
 
 /// At most `count` indices into ascending `steps`: first, last, half of them even in the index and
 /// half even in log2(step + 1), so that neither the dense start nor the long end is lost.

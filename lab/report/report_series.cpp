@@ -6,6 +6,7 @@
 #include "lab/measure/attention_map.h"
 #include "lab/report/report_dose.h"
 #include "lab/report/report_page.h"
+#include "lab/report/report_timeline.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -211,7 +212,7 @@ std::vector<size_t> thin_steps(const std::vector<int64_t>& steps, size_t count) 
   return {kept.begin(), kept.end()};
 }
 
-PageData page_data(const ReportRun& run) {
+PageData page_data(const ReportRun& run, const OnsetSettings& onset) {
   Writer writer;
   json arms = json::array();
   size_t maps = 0;
@@ -257,7 +258,7 @@ PageData page_data(const ReportRun& run) {
       entry["maps"].push_back(attention_map(map, side, arm.name, writer));
     arms.push_back(std::move(entry));
   }
-  json data = {{"arms", std::move(arms)}};
+  json data = {{"arms", std::move(arms)}, {"timeline", json(timeline_data(run, onset))}};
   if (const Dose dose = dose_of(run)) data["dose"] = {{"key", dose.key}, {"values", dose.values}};
   return {std::move(data), writer.notes()};
 }

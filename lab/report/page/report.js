@@ -7,6 +7,8 @@
 //     token:  {steps[], tokens[], series: {key: [step][layer][token]}}
 //     maps[]: {step, layer, head, start[] (first token of a group), length, labels[], weights[][]}
 //   dose: {key, values[] by arm}, of a run whose arms give one key at least three numbers
+//   timeline: {settings: {event: {quantity, beyond, threshold}, measurements},
+//     arms[]: {events: {event: {first, places[]}}, growth[] by layer}}; a place is {layer, head, state, step}
 // A null is a number that is NaN or infinite: a gap.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -308,6 +310,92 @@ function drawHeads(panel) {
       yaxis: { title: { text: "layer" }, dtick: rows.length > 8 ? 2 : 1, showgrid: false } });
 }
 
+// ---- timeline ----
+
+// Colours that a run of three arms or fewer does not use.
+const events = [
+  { key: "sink", title: "attention sink", colour: "--arm7", symbol: "circle", heads: "sink_score" },
+  { key: "value_drain", title: "value drain", colour: "--arm4", symbol: "square", heads: "norm.value.ratio", series: "norm.value.ratio" },
+  { key: "gradient_sink", title: "gradient sink", colour: "--arm3", symbol: "diamond", series: "gradient_sink_ratio" },
+  { key: "norm_growth", title: "norm growth", colour: "--arm5", symbol: "triangle-up", series: "norm.resid_post.ratio" },
+];
+const timelineOf = (arm) => data.timeline.arms[arm.index];
+const stateOrder = ["reached", "uncertain", "never", "missing"];
+
+/** Steps and values of an event's quantity in a place, as multiples of its threshold. */
+function placeCurve(arm, event, at) {
+  const { beyond, threshold } = data.timeline.settings[event.key];
+  const byHead = finite(at.head) && arm.head.series[event.heads];
+  const values = byHead ? byHead.map((rows) => rows[at.layer]?.[at.head] ?? null)
+    : layerSeries(arm, event.series)?.map((row) => row[at.layer] ?? null) ?? [];
+  return { steps: byHead ? arm.head.steps : arm.layer.steps,
+    values: values.map((value) => (!finite(value) || (beyond === "below" && value === 0) ? null
+      : beyond === "below" ? threshold / value : value / threshold)) };
+}
+
+/** Where an event comes first: in the run, or in the chosen layer. */
+function eventPlace(arm, event) {
+  const { first, places } = timelineOf(arm).events[event.key];
+  if (!finite(state.layer)) return first;
+  const last = (at) => { const { values } = placeCurve(arm, event, at); return values[values.length - 1] ?? 0; };
+  return places.filter((at) => at.layer === state.layer).sort((a, b) =>
+    stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || (a.step ?? 0) - (b.step ?? 0) || last(b) - last(a))[0];
+}
+
+const onsetText = (at) => ({ reached: `step ${at.step}`, uncertain: `from step ${at.step}, not certain`, never: "never",
+  missing: "not measured" }[at.state]);
+const placeName = (at) => (layerCount === 1 && heads === 1 ? "" : finite(at.head) ? `layer ${at.layer}, head ${at.head}` : `layer ${at.layer}`);
+
+function drawTimeline(panel) {
+  const { arm } = panel, traces = [];
+  for (const event of events) {
+    const at = eventPlace(arm, event);
+    if (!at) continue;
+    const { steps, values } = placeCurve(arm, event, at), colour = css(event.colour);
+    const name = `${event.title}: ${onsetText(at)}`, where = placeName(at);
+    const text = steps.map((step) => [`step ${step}`, where].filter(Boolean).join(", "));
+    const shared = { type: "scatter", hovertemplate: `<b>${event.title}</b><br>%{text}: %{customdata:.3~g} times the threshold<extra></extra>` };
+    traces.push({ ...shared, mode: "lines+markers", name, x: steps.map(place), y: values, customdata: values, text,
+      line: { color: colour, width: 2 }, marker: { color: colour, size: 5, symbol: event.symbol } });
+    const index = steps.indexOf(at.step);
+    if (index < 0) continue;
+    traces.push({ ...shared, mode: "markers", showlegend: false, name: `onset of ${event.title}`, x: [place(at.step)], y: [values[index]],
+      customdata: [values[index]], text: [text[index]],
+      marker: { color: colour, size: 15, symbol: at.state === "reached" ? "star" : "star-open", line: { color: css("--card"), width: 1 } } });
+  }
+  panel.heading.replaceChildren(swatch(arm), arm.name);
+  panel.about.textContent = finite(state.layer) && layerCount > 1 ? `${layerName()} · multiples of the threshold` : "multiples of the threshold, where each comes first";
+  const line = reference(place(allSteps[0]), place(allSteps[allSteps.length - 1]), 1, "threshold");
+  const all = [line, ...traces];
+  render(panel.plot, all, { showlegend: true, height: 390, margin: { l: 58, r: 14, t: 14, b: 130 },
+    legend: { orientation: "h", y: -0.2, font: { size: 11 } },
+    xaxis: countAxis(allSteps, "training step", panel), yaxis: logAxis(all, all.flatMap((t) => t.y), "times the threshold") });
+}
+
+function drawGrowth(panel) {
+  const { arm } = panel, fits = timelineOf(arm).growth, rows = arm.layer.series.resid_post_max_abs;
+  const last = rows[rows.length - 1];
+  const layer = finite(state.layer) ? state.layer : last.reduce((best, value, l) => (value > last[best] ? l : best), 0);
+  const fit = fits[layer], steps = arm.layer.steps, end = steps[steps.length - 1];
+  const traces = [trace(arm, { label: "largest |x|", markers: true }, steps.map(place), rows.map((row) => row[layer]),
+    steps.map((step) => `step ${step}`), { mode: "markers", marker: { color: armColour(arm), size: 7, symbol: "circle" } })];
+  if (fit && finite(fit.rmse)) {
+    const count = 160, top = place(end);
+    const shown = Array.from({ length: count + 1 }, (_, i) => (state.axis === "log" ? 2 ** ((i / count) * top) - 1 : (i / count) * top));
+    const value = (t) => { const x = fit.gamma * t + fit.t0; return fit.A * Math.exp(-fit.lambda * x) * Math.log(x) + fit.K; };
+    traces.push(trace(arm, { label: "fit" }, shown.map(place), shown.map(value), shown.map((t) => `step ${Math.round(t)}`),
+      { mode: "lines", line: { color: css("--soft"), width: 2 } }));
+  }
+  panel.heading.replaceChildren(swatch(arm), arm.name);
+  panel.about.textContent = [layerCount > 1 ? `layer ${layer}${finite(state.layer) ? "" : ", where it ends largest"}` : "",
+    fit && finite(fit.rmse) ? `rmse ${+fit.rmse.toPrecision(3)}${finite(fit.r_squared) ? `, R² ${fit.r_squared.toFixed(4)}` : ""}${fit.at_bound ? ", a parameter at its bound" : ""}` : "fewer than 6 measured steps: no fit"]
+    .filter(Boolean).join(" · ");
+  render(panel.plot, traces, { xaxis: countAxis(allSteps, "training step", panel),
+    yaxis: linearAxis(traces.flatMap((t) => t.y), "|x|", true) });
+}
+
+const armPanels = (draw, has) => arms.filter(has).map((arm) => ({ draw, arm, wide: arms.length === 1 ? 6 : 3, overSteps: true }));
+
 // ---- the figures ----
 
 const sink = arms[0].sink;
@@ -367,6 +455,8 @@ const figures = [
       log: choice === 1, fromZero: choice > 1, lines: [{ key }],
       styles: choice === 0 && arms.some((arm) => arm.validation) ? ["dashed: validation"] : [] }];
     } },
+  { id: "timeline", panels: () => armPanels(drawTimeline, (arm) => events.some((event) => timelineOf(arm).events[event.key].first)) },
+  { id: "growth", panels: () => armPanels(drawGrowth, (arm) => arm.layer.series.resid_post_max_abs) },
   { id: "sink", panels: () => [
     ...stepsAndLayers({ title: "Sink score", unit: "score", fromZero: true, lines: sinkLines("sink_score"),
       nulls: ["sink_score_null"], styles: [...sinkStyles, "grey: uniform attention"] }, 2),
@@ -503,7 +593,7 @@ function buildControls() {
   const axis = document.getElementById("axis");
   axis.addEventListener("change", () => {
     state.axis = axis.value;
-    drawAll((panel) => panel.kind === "steps" || panel.kind === "training");
+    drawAll((panel) => panel.kind === "steps" || panel.kind === "training" || panel.overSteps);
   });
   document.getElementById("controls").hidden = false;
 }

@@ -11,9 +11,11 @@
 #include "lab/experiments/check.h"
 #include "lab/reference_model.h"
 #include "lab/report/check_report.h"
+#include "lab/report/compare.h"
 #include "lab/report/dial_report.h"
 #include "lab/report/measure_report.h"
 #include "lab/report/report.h"
+#include "lab/report/sample_compare.h"
 #include "lab/report/sample_dial.h"
 #include "lab/report/sample_run.h"
 #include "testing/browser.h"
@@ -301,6 +303,64 @@ TEST_P(DialPageLooks, IsSeenPrintedAndReadWhole) {
   boxes_are_right("phone");
   EXPECT_THAT(browser_->uncaught(), IsEmpty());
 }
+
+// And for a comparison: one seed a run, a sweep of several grid points, many arms.
+class ComparePageLooks : public Page {
+ protected:
+  void write_page() const override {
+    std::vector<std::string> folders;
+    const std::string kind = GetParam();
+    if (kind == "compare-sweep") {
+      test::write_sample_sweep(folder_ / "sweep", 6);
+      folders.push_back((folder_ / "sweep").string());
+    } else {
+      const int64_t seeds = kind == "compare-one" ? 1 : 3;
+      for (int64_t seed = 1; seed <= seeds; ++seed) {
+        const double shift = 0.01 * static_cast<double>(seed);
+        std::vector<test::ComparedArm> arms = {test::sinking_arm(shift)};
+        for (int a = 1; a < (kind == "compare-one" ? 1 : 6); ++a) {
+          arms.push_back(test::regulated_arm(shift, 0.02 * a));
+          arms.back().name = fmt::format("v-scale-with-a-long-name-{}", a);
+        }
+        folders.push_back((folder_ / fmt::format("run{}", seed)).string());
+        test::write_compared_run(folders.back(), seed, arms);
+      }
+    }
+    write_compare_report(html_.string(), compare_record(folders, {.command = "weir compare"}));
+  }
+};
+
+TEST_P(ComparePageLooks, IsSeenPrintedAndReadWhole) {
+  open(1300, 900);
+  boxes_are_right("desk");
+  const json figures = browser_->evaluate(
+      checked("all('.plot').map((e) => [e.getAttribute('role'), e.getAttribute('aria-label')])"));
+  ASSERT_GT(figures.size(), 20u);
+  for (const json& figure : figures) {
+    EXPECT_EQ(figure[0], "img");
+    EXPECT_TRUE(std::regex_match(figure[1].get<std::string>(), std::regex(".+\\. .*[0-9].*\\.")))
+        << figure[1];
+    EXPECT_THAT(figure[1].get<std::string>(), Not(HasSubstr("undefined")));
+  }
+  // At equal loss the tokens stand in the place of the loss.
+  const auto first = [&] {
+    return browser_->evaluate(checked("all('#spread h4')[0].textContent")).get<std::string>();
+  };
+  EXPECT_EQ(first(), "loss");
+  browser_->evaluate(
+      "(() => { const at = document.getElementById('at'); at.value = 'equal_loss'; "
+      "at.dispatchEvent(new Event('change')); })()");
+  settle();
+  EXPECT_EQ(first(), "tokens");
+  boxes_are_right("equal-loss");
+  it_is_printed_whole();
+  open(390, 844, true);
+  boxes_are_right("phone");
+  EXPECT_THAT(browser_->uncaught(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Comparisons, ComparePageLooks,
+                         testing::Values("compare-one", "compare-many", "compare-sweep"));
 
 INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
                          testing::Values("mass", "norm", "value", "position", "mask"));

@@ -2,11 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "lab/measure/token_input.h"
 #include "support/usage_error.h"
 #include "tools/checkpoint_options.h"
 
 namespace weir {
+
+std::optional<int64_t> sink_position(const std::string& text) {
+  int64_t position = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
+  if (error != std::errc() || end != text.data() + text.size() || position < 0) return std::nullopt;
+  return position;
+}
+
+ValueRule sink_rule() {
+  return of_form("a position or auto",
+                 [](const std::string& text) { return text == kAutoSink || sink_position(text); });
+}
 
 void BatchOptions::add_to(OptionTable& table) {
   table.add("--tokens", &tokens, token_file_rule(),
@@ -46,13 +60,14 @@ TokenBatch BatchOptions::read(int64_t vocabulary, const std::optional<TextInput>
     provenance.input_kind = "tokens";
     provenance.input_files = {file.path};
     if (!file.headerless()) return read_token_array(tokens, vocabulary);
-    const size_t wanted = ids_of_windows(batch, length, {});
-    return first_windows(read_token_ids(tokens, vocabulary, wanted).ids, batch, length);
+    const size_t wanted = ids_of_windows(sequences(), length, {});
+    return first_windows(read_token_ids(tokens, vocabulary, wanted).ids, sequences(), length);
   }
   add_text(provenance, text, *input);
   const TextTokens& around = input->tokens();
-  const EncodedText encoded = input->encode(vocabulary, ids_of_windows(batch, length, around));
-  TokenBatch result = first_windows(encoded.ids, batch, length, around);
+  const EncodedText encoded =
+      input->encode(vocabulary, ids_of_windows(sequences(), length, around));
+  TokenBatch result = first_windows(encoded.ids, sequences(), length, around);
   result.around = around;
   return result;
 }

@@ -48,6 +48,17 @@ std::string script_json(const json& value) {
   return result;
 }
 
+json for_figures(const json& value) {
+  if (value.is_number_float())
+    return std::strtod(fmt::format("{:.6g}", value.get<double>()).c_str(), nullptr);
+  if (value.is_string() && (value == "NaN" || value == "Infinity" || value == "-Infinity"))
+    return nullptr;
+  if (!value.is_structured()) return value;
+  json result = value;
+  for (auto& element : result) element = for_figures(element);
+  return result;
+}
+
 std::string plain(const ordered_json& value) {
   return value.is_string() ? value.get<std::string>()
                            : value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -84,6 +95,18 @@ std::string number_table(const std::vector<Cell>& header,
     text += "</tr>";
   }
   return text + "</tbody></table>";
+}
+
+std::string text_table(const std::vector<std::vector<std::string>>& rows) {
+  if (rows.empty()) return "";
+  std::vector<Cell> header;
+  for (const std::string& cell : rows.front()) header.push_back({escaped(cell)});
+  std::vector<std::vector<Cell>> cells;
+  for (size_t r = 1; r < rows.size(); ++r) {
+    std::vector<Cell>& row = cells.emplace_back();
+    for (const std::string& cell : rows[r]) row.push_back({escaped(cell)});
+  }
+  return number_table(header, cells);
 }
 
 std::string key_table(const ordered_json& value) {

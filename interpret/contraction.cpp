@@ -51,6 +51,8 @@ Results matmul(const Call& call) {
     else
       out.noalias() += lhs * rhs;
   }
+  if (result.type.dtype == DType::i32)  // of bytes: sums are whole numbers that f64 holds
+    for (double& sum : result.data) sum = wrap_integer(DType::i32, static_cast<int64_t>(sum));
   return results(std::move(result));
 }
 

@@ -173,8 +173,9 @@ Type PrimitiveTypes::concat() {
 
 Type PrimitiveTypes::matmul() {
   bool transpose_a = attrs_.get_bool("transpose_a"), transpose_b = attrs_.get_bool("transpose_b");
-  need_float(0);
-  if (in(0).dtype != in(1).dtype)
+  const bool is_bytes = in(0).dtype == DType::u8 && in(1).dtype == DType::i8;
+  if (!is_bytes) need_float(0);
+  if (!is_bytes && in(0).dtype != in(1).dtype)
     fail("lhs {} and rhs {} have different dtypes. Convert one of them.", text(0), text(1));
   if (in(0).rank() < 2 || in(1).rank() < 2)
     fail("lhs {} and rhs {} need at least two axes each. Reshape a vector to [1,n] or [n,1].",
@@ -195,7 +196,7 @@ Type PrimitiveTypes::matmul() {
          text(0), text(1));
   Shape shape(a.begin(), a.end() - 1);
   shape.push_back(b.back());
-  Type result{in(0).dtype, shape};
+  Type result{is_bytes ? DType::i32 : in(0).dtype, shape};
   if (inputs_.size() == 3) need_type(2, result, "accumulator");
   return result;
 }

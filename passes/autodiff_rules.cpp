@@ -44,6 +44,7 @@ GradientRule gradient_rule(Op op) {
     case Op::constant:
     case Op::iota:
     case Op::stop_gradient:
+    case Op::round:
     case Op::logical_not:
     case Op::logical_and:
     case Op::logical_or:

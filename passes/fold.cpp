@@ -69,6 +69,8 @@ double evaluate(Op op, const std::vector<double>& v, DType result) {
       return std::cos(v[0]);
     case Op::erf:
       return std::erf(v[0]);
+    case Op::round:
+      return std::nearbyint(v[0]);
     case Op::logical_not:
       return v[0] == 0;
     case Op::add:

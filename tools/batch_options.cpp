@@ -2,11 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "lab/measure/token_input.h"
 #include "support/usage_error.h"
 #include "tools/checkpoint_options.h"
 
 namespace weir {
+
+std::optional<int64_t> sink_position(const std::string& text) {
+  int64_t position = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
+  if (error != std::errc() || end != text.data() + text.size() || position < 0) return std::nullopt;
+  return position;
+}
+
+ValueRule sink_rule() {
+  return of_form("a position or auto",
+                 [](const std::string& text) { return text == kAutoSink || sink_position(text); });
+}
 
 void BatchOptions::add_to(OptionTable& table) {
   table.add("--tokens", &tokens, token_file_rule(),
@@ -49,9 +63,9 @@ TokenBatch BatchOptions::read_ids(const std::string& model, int64_t vocabulary,
   provenance.begin_token = around.begin.id;
   TokenBatch result;
   if (file.headerless()) {
-    const size_t wanted = ids_of_windows(batch, length, around);
+    const size_t wanted = ids_of_windows(sequences(), length, around);
     const TokenArray array = read_token_ids(tokens, vocabulary, wanted);
-    result = first_windows(array.ids, batch, length, around);
+    result = first_windows(array.ids, sequences(), length, around);
   } else {
     result = read_token_array(tokens, vocabulary, around.begin.id);
   }
@@ -64,8 +78,9 @@ TokenBatch BatchOptions::read(const std::string& model, int64_t vocabulary,
   if (!input) return read_ids(model, vocabulary, provenance);
   add_text(provenance, text, *input);
   const TextTokens& around = input->tokens();
-  const EncodedText encoded = input->encode(vocabulary, ids_of_windows(batch, length, around));
-  TokenBatch result = first_windows(encoded.ids, batch, length, around);
+  const EncodedText encoded =
+      input->encode(vocabulary, ids_of_windows(sequences(), length, around));
+  TokenBatch result = first_windows(encoded.ids, sequences(), length, around);
   result.around = around;
   return result;
 }

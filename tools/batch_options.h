@@ -2,6 +2,7 @@
 // The options by which `weir measure` and the experiments take the batch that a model is run on:
 // token ids, or text that is cut into sequences.
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -13,10 +14,19 @@
 
 namespace weir {
 
+/// What --sink-token is where the key with the largest mean mass is meant.
+inline constexpr const char* kAutoSink = "auto";
+/// The position that --sink-token names; nothing for kAutoSink, and for what sink_rule refuses.
+std::optional<int64_t> sink_position(const std::string& text);
+/// A position or auto.
+ValueRule sink_rule();
+
 struct BatchOptions {
   std::string tokens;
   TextOptions text;
   int64_t batch = 4, length = 256;
+  /// Sequences of so many tokens that are read behind those of the batch; none if not set.
+  std::function<int64_t(int64_t length)> behind = {};
 
   /// --tokens, those of text, --batch and --length.
   void add_to(OptionTable& table);
@@ -27,13 +37,15 @@ struct BatchOptions {
   /// Opens the text and its tokenizer; leaves nothing for token ids. User errors: those of
   /// TextInput.
   void open(const std::string& model, std::optional<TextInput>& input) const;
-  /// The batch; what it was made of goes into `provenance`. User errors: those of the files and of
+  /// The batch, with the sequences behind it; an array with a shape of its own is read whole. What
+  /// it was made of goes into `provenance`. User errors: those of the files and of
   /// TextOptions::around_ids.
   TokenBatch read(const std::string& model, int64_t vocabulary,
                   const std::optional<TextInput>& input, Provenance& provenance) const;
 
  private:
   TokenBatch read_ids(const std::string& model, int64_t vocabulary, Provenance& provenance) const;
+  int64_t sequences() const { return batch + (behind ? behind(length) : 0); }
 };
 
 }  // namespace weir

@@ -1,7 +1,6 @@
 // weir dial: an assumed cause of gradient sinks turned up and down in a model.
 #include <fmt/format.h>
 
-#include <charconv>
 #include <filesystem>
 #include <optional>
 
@@ -18,8 +17,6 @@
 
 namespace weir {
 namespace {
-
-constexpr const char* kAutoSink = "auto";
 
 struct DialArguments {
   ExperimentOptions experiment;
@@ -64,14 +61,6 @@ DialBranch branch_of(const std::string& text) {
   return named(text, all, branch_name);
 }
 
-std::optional<int64_t> position_of(const std::string& text) {
-  int64_t position = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
-  if (error != std::errc() || end != text.data() + text.size() || position < 0) return std::nullopt;
-  return position;
-}
-bool is_sink(const std::string& text) { return text == kAutoSink || position_of(text); }
-
 std::string report_path(const DialArguments& options) {
   if (!options.report.empty()) return options.report;
   if (options.json.empty() || options.no_report) return "";
@@ -83,7 +72,7 @@ void read_values(const DialArguments& options, int64_t length, DialTask& task,
                  UsageProblems& problems) {
   task.dial = dial_of(options);
   task.form = form_of(options);
-  if (options.sink != kAutoSink) task.sink_token = position_of(options.sink).value_or(0);
+  if (options.sink != kAutoSink) task.sink_token = sink_position(options.sink).value_or(0);
   const auto parse = [&] {
     task.values = options.values.empty()
                       ? default_values(task.dial, task.form, task.sink_token, length,
@@ -240,7 +229,7 @@ void add_dial(Commands& commands) {
            "changed model gives")
       .with_default();
   table
-      .add("--sink-token", &options->sink, of_form("a position or auto", is_sink),
+      .add("--sink-token", &options->sink, sink_rule(),
            "key or token that is dialled, or auto: the key with the largest mean mass")
       .with_default();
   table.add("--random", &options->random, within(0, 1000), "random keys of the mask dial")

@@ -31,14 +31,31 @@ std::optional<std::filesystem::path> configuration_of(const std::string& checkpo
   return file;
 }
 
-// The first batch of what a run is trained on.
-TokenBatch batch_of_run(const RunConfig& config, const BatchSource& data) {
-  TokenBatch batch{config.batch, config.length, {}, {}, {}};
-  const auto count = static_cast<size_t>(config.batch * config.length);
+// The first batch of what a run is trained on, and `behind` sequences more.
+TokenBatch batch_of_run(const RunConfig& config, const BatchSource& data, int64_t behind) {
+  TokenBatch batch{config.batch + behind, config.length, {}, {}, {}};
+  const auto count = static_cast<size_t>(batch.batch * config.length);
   batch.tokens.resize(count);
   batch.targets.resize(count);
-  data.fill(0, config.batch, config.length, batch.tokens.data(), batch.targets.data());
+  data.fill(0, batch.batch, config.length, batch.tokens.data(), batch.targets.data());
   return batch;
+}
+
+// Takes the last `count` sequences off a batch.
+TokenBatch take_behind(const std::string& topic, TokenBatch& batch, int64_t count) {
+  if (batch.batch <= count)
+    user_error(topic,
+               "{} sequences of {} tokens are given, but {} are needed behind those that are "
+               "evaluated. Give more, or ask for fewer.",
+               batch.batch, batch.length, count);
+  TokenBatch behind{count, batch.length, {}, {}, batch.around};
+  const auto kept = static_cast<ptrdiff_t>((batch.batch - count) * batch.length);
+  behind.tokens.assign(batch.tokens.begin() + kept, batch.tokens.end());
+  behind.targets.assign(batch.targets.begin() + kept, batch.targets.end());
+  batch.tokens.resize(static_cast<size_t>(kept));
+  batch.targets.resize(static_cast<size_t>(kept));
+  batch.batch -= count;
+  return behind;
 }
 
 }  // namespace
@@ -106,7 +123,13 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
       return;
     }
     provenance.input_kind = "data of the run";
-    experiment.batch = batch_of_run(*config, *data);
+    const int64_t behind = options.input.behind ? options.input.behind(config->length) : 0;
+    experiment.batch = batch_of_run(*config, *data, behind);
+  });
+  problems.collect([&] {
+    if (options.input.behind && experiment.batch.length > 0)
+      experiment.behind =
+          take_behind(topic, experiment.batch, options.input.behind(experiment.batch.length));
   });
   // A text that cannot be read still has a length.
   int64_t length = experiment.batch.length;
@@ -120,6 +143,8 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
   fmt::print("{}: {} layers, {} heads; {} x {} tokens{}\n", printable(experiment.source.sizes.name),
              experiment.source.sizes.layers, experiment.source.sizes.heads, batch.batch,
              batch.length, own_data ? ", the first batch of its run" : "");
+  experiment.text = std::move(input);
+  experiment.checkpoint = std::move(checkpoint);
   return experiment;
 }
 

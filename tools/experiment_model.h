@@ -2,6 +2,8 @@
 // The model of an experiment (`weir check`, `weir dial`): a checkpoint, or a configuration of a run
 // whose weights are those of its start; and the batch that it is run on.
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 
 #include "lab/measure/model_source.h"
@@ -26,7 +28,10 @@ struct Experiment {
   ModelSource source;
   CompileOptions options;  ///< target and rewrites
   TokenBatch batch;
-  std::string provenance;  ///< for its record
+  TokenBatch behind = {};         ///< the sequences behind it that BatchOptions::behind asks for
+  std::string provenance;         ///< for its record
+  std::optional<TextInput> text;  ///< the text and its tokenizer, of --text
+  std::shared_ptr<const Checkpoint> checkpoint;  ///< none of a configuration
 
   /// What only the model and the length of sequences tell of the other options.
   using Limits = std::function<void(const MeasuredModel&, int64_t length, UsageProblems&)>;

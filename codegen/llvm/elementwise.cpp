@@ -166,6 +166,8 @@ Value* emit_unrounded(Emitter& e, Op op, DType result, DType operand,
       return emit_cos(e, x);
     case Op::erf:
       return emit_erf(e, x);
+    case Op::round:
+      return e.ir().CreateUnaryIntrinsic(llvm::Intrinsic::roundeven, x);
     case Op::pow:
       return emit_pow(e, x, y);
     case Op::logical_not:

@@ -16,6 +16,26 @@ namespace {
 
 using Emitted = llvm::Value;
 
+// Four bytes as one element: steps of k have to lie side by side in both operands.
+MatmulSpec of_bytes(MatmulSpec spec) {
+  constexpr int64_t together = 4;
+  if (spec.a.transposed || !spec.b.transposed || spec.k % together != 0)
+    user_error(
+        "matmul",
+        "a product of bytes over k = {} with lhs{} and rhs{} is asked for, but compiled ones "
+        "need a multiple of {}, an lhs that is not transposed and an rhs that is. Pad with "
+        "zeros, or transpose.",
+        spec.k, spec.a.transposed ? " transposed" : "", spec.b.transposed ? " transposed" : "",
+        together);
+  spec.k /= together;
+  for (MatmulOperand* operand : {&spec.a, &spec.b}) {
+    operand->row_stride /= together;
+    operand->batch_stride /= together;
+    operand->dtype = DType::i32;
+  }
+  return spec;
+}
+
 MatmulSpec spec_of(const Graph& region, const Node& node) {
   const Shape &a = region.type(node.inputs[0]).shape, &b = region.type(node.inputs[1]).shape;
   bool transpose_a = node.attrs.get_bool("transpose_a");
@@ -37,7 +57,7 @@ MatmulSpec spec_of(const Graph& region, const Node& node) {
   spec.k = k;
   spec.batch = matrices;
   spec.c = {n, m * n, false, node.types[0].dtype};
-  return spec;
+  return spec.a.dtype == DType::u8 ? of_bytes(spec) : spec;
 }
 
 class MatmulKernel {

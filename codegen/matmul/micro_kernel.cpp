@@ -94,12 +94,32 @@ class MicroKernel {
     }
   }
 
-  /// The one operation of a product: of values as they are in registers, f32 whatever the operands'
-  /// type in memory.
+  /// The one operation of a product, of values as they are in registers: f32, or four bytes a lane.
   Value* multiply_add(Value* a, Value* b, Value* accumulator) const {
-    WEIR_CHECK(context_.plan().accumulator == DType::f32, "products accumulate in f32, not {}",
+    if (context_.plan().accumulator == DType::i32) return multiply_bytes(a, b, accumulator);
+    WEIR_CHECK(context_.plan().accumulator == DType::f32,
+               "products accumulate in f32 or i32, not {}",
                dtype_name(context_.plan().accumulator));
     return e_.fma(a, b, accumulator);
+  }
+
+  /// The accumulator and the products of four unsigned bytes of `a` with as many signed ones of
+  /// `b`.
+  Value* multiply_bytes(Value* a, Value* b, Value* accumulator) const {
+    const Target& target = e_.target();
+    auto& ir = e_.ir();
+    if (lanes_ == 16 && target.has("avx512vnni"))
+      return ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_vpdpbusd_512, {}, {accumulator, a, b});
+    if (lanes_ == 8 && target.has("avxvnni"))
+      return ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_vpdpbusd_256, {}, {accumulator, a, b});
+    // Both bytes of a product in the upper end of a lane, then back with or without sign.
+    for (int byte = 0; byte < 4; ++byte) {
+      const int64_t up = 24 - 8 * byte;
+      Value* of_a = ir.CreateLShr(ir.CreateShl(a, e_.i32_like(a, up)), e_.i32_like(a, 24));
+      Value* of_b = ir.CreateAShr(ir.CreateShl(b, e_.i32_like(b, up)), e_.i32_like(b, 24));
+      accumulator = ir.CreateAdd(accumulator, ir.CreateMul(of_a, of_b));
+    }
+    return accumulator;
   }
 
   const MatmulContext& context_;

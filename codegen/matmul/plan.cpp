@@ -19,8 +19,9 @@ namespace {
 struct ProductTypes {
   DType a, b, c, accumulator;
 };
-constexpr std::array<ProductTypes, 1> product_types = {{
+constexpr std::array<ProductTypes, 2> product_types = {{
     {DType::f32, DType::f32, DType::f32, DType::f32},
+    {DType::i32, DType::i32, DType::i32, DType::i32},  // of four bytes each, u8 and i8
 }};
 
 /// Cycles of one step of k on a machine with two FMA and two load ports, an FMA latency of four and

@@ -5,6 +5,10 @@
 // from the accumulator; between blocks of k the partial sum is spilled to memory as it is. Tile
 // choices therefore never change a bit.
 //
+// Operands of i32 hold four bytes each, those of four neighbouring steps of k of the matrices as
+// they are: unsigned ones of A, signed ones of B. A step of k here is then four of them, whose
+// products are summed as i32, which is exact, or wraps.
+//
 // The tiles are those of BLIS: a micro-kernel computes mr x nr elements of C in registers from a
 // micro-panel of A (mr rows) and one of B (nr columns); mc x nc elements of C are a tile, and kc
 // steps of k are taken at a time.

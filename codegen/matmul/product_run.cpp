@@ -13,8 +13,13 @@ namespace {
 Buffer operand(const MatmulOperand& matrix, int64_t batch, int64_t rows, int64_t columns) {
   const int64_t count =
       (matrix.transposed ? columns : rows) * matrix.row_stride + (batch - 1) * matrix.batch_stride;
-  WEIR_CHECK(matrix.dtype == DType::f32, "operands of {} are not filled", dtype_name(matrix.dtype));
   Buffer buffer(static_cast<size_t>(matrix.bytes(count)));
+  if (matrix.dtype == DType::i32) {  // four bytes each
+    const std::span<int8_t> bytes = buffer.as<int8_t>();
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<int8_t>(i % 17);
+    return buffer;
+  }
+  WEIR_CHECK(matrix.dtype == DType::f32, "operands of {} are not filled", dtype_name(matrix.dtype));
   const std::span<float> values = buffer.as<float>();
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) - 8;
   return buffer;

@@ -67,7 +67,7 @@ BatchRunner::Planner ProgramSet::planner(int64_t limit) {
       return std::move(found.compiled);
     }
     const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
-    user_error("dial",
+    user_error(topic_,
                "1 sequence of {} tokens at a time needs {}, but only {} may be used. Allow more "
                "(--memory {}), or take shorter sequences or fewer layers.",
                length_, to_string(*last), bytes(limit), memory_to_allow(last->needed()));
@@ -76,13 +76,14 @@ BatchRunner::Planner ProgramSet::planner(int64_t limit) {
 
 ProgramSet::ProgramSet(const ModelSource& source, int64_t batch, int64_t length,
                        const std::function<ProgramPlan(int64_t rows)>& plan, const Target& target,
-                       const RunSettings& settings)
+                       const RunSettings& settings, std::string topic)
     : source_(source),
       batch_(batch),
       length_(length),
       plan_(plan),
       target_(target),
-      settings_(settings) {
+      settings_(settings),
+      topic_(std::move(topic)) {
   if (settings_.interpret) {
     rows_ = settings_.rows > 0 ? settings_.rows : batch_;
     Planned all = planned(rows_);

@@ -43,11 +43,11 @@ using NamedInputs = std::vector<std::pair<std::string, TensorView>>;
 
 class ProgramSet {
  public:
-  /// Plans and compiles; `parameters` are the weights, `added` the states of rewrites. User errors:
-  /// those of graphs and probes; not enough memory for one sequence.
+  /// Plans and compiles; `topic` is that of messages. User errors: those of graphs and probes; not
+  /// enough memory for one sequence.
   ProgramSet(const ModelSource& source, int64_t batch, int64_t length,
              const std::function<ProgramPlan(int64_t rows)>& plan, const Target& target,
-             const RunSettings& settings);
+             const RunSettings& settings, std::string topic = "dial");
   ~ProgramSet();
 
   int64_t rows() const { return rows_; }
@@ -74,6 +74,7 @@ class ProgramSet {
   std::function<ProgramPlan(int64_t)> plan_;
   Target target_;
   RunSettings settings_;
+  std::string topic_;
   std::vector<bool> has_loss_;
   std::vector<GraphPtr> instrumented_;  // of the interpreter
   std::unique_ptr<BatchRunner> runner_;

@@ -17,17 +17,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-std::string rows_html(const CheckRows& rows) {
-  std::vector<Cell> header;
-  for (const std::string& cell : rows.front()) header.push_back({escaped(cell)});
-  std::vector<std::vector<Cell>> cells;
-  for (size_t i = 1; i < rows.size(); ++i) {
-    std::vector<Cell>& row = cells.emplace_back();
-    for (const std::string& cell : rows[i]) row.push_back({escaped(cell)});
-  }
-  return number_table(header, cells);
-}
-
 // The identities that the record has, with both sides.
 std::string identities_html(const json& record, const CheckRows& exact, const CheckRows& bounds) {
   std::vector<std::vector<Cell>> rows;
@@ -123,8 +112,8 @@ std::string check_page(const std::string& text, const std::string& command) {
            settings.at("v_scale").get<std::string>()))},
       {"verdict", escaped(summary.verdict)},
       {"failures", failures_html(record)},
-      {"exact", rows_html(summary.exact)},
-      {"bounds", rows_html(summary.bounds)},
+      {"exact", text_table(summary.exact)},
+      {"bounds", text_table(summary.bounds)},
       {"not_applicable", not_applicable},
       {"identities", identities_html(record, summary.exact, summary.bounds)},
       {"tolerance", escaped(plain(settings.at("tolerance")))},

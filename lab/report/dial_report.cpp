@@ -118,18 +118,6 @@ std::string story(const json& settings) {
   return text + " Each layer was changed alone, at the same weights and tokens.";
 }
 
-std::string table_html(const json& record) {
-  const DialRows rows = dial_rows(record);
-  std::vector<Cell> header;
-  for (const std::string& cell : rows[0]) header.push_back({escaped(cell)});
-  std::vector<std::vector<Cell>> cells;
-  for (size_t r = 1; r < rows.size(); ++r) {
-    std::vector<Cell>& row = cells.emplace_back();
-    for (const std::string& cell : rows[r]) row.push_back({escaped(cell)});
-  }
-  return number_table(header, cells);
-}
-
 std::string claims_html(const json& record) {
   std::string text;
   for (const std::string& claim : dial_claims(record)) text += "<li>" + escaped(claim) + "</li>";
@@ -171,7 +159,7 @@ std::string dial_page(const std::string& text, const std::string& command) {
       {"links", links_html(sections)},
       {"story", escaped(story(settings))},
       {"claims", claims_html(record)},
-      {"table", table_html(record)},
+      {"table", text_table(dial_rows(record))},
       {"legend", escaped(dial_legend(record))},
       {"loss", escaped(plain(for_figures(record.at("loss"))))},
       {"sections", sections_html(sections, dial)},

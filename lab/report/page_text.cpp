@@ -98,6 +98,18 @@ std::string number_table(const std::vector<Cell>& header,
   return text + "</tbody></table>";
 }
 
+std::string text_table(const std::vector<std::vector<std::string>>& rows) {
+  if (rows.empty()) return "";
+  std::vector<Cell> header;
+  for (const std::string& cell : rows.front()) header.push_back({escaped(cell)});
+  std::vector<std::vector<Cell>> cells;
+  for (size_t r = 1; r < rows.size(); ++r) {
+    std::vector<Cell>& row = cells.emplace_back();
+    for (const std::string& cell : rows[r]) row.push_back({escaped(cell)});
+  }
+  return number_table(header, cells);
+}
+
 std::string key_table(const ordered_json& value) {
   std::string rows;
   for_each_leaf(value, "", [&](const std::string& key, const ordered_json& leaf) {

@@ -13,7 +13,8 @@ namespace weir {
 std::string escaped(std::string_view text);
 /// JSON that may stand inside a script element: no "<" can end it or open a comment.
 std::string script_json(const nlohmann::json& value);
-/// Numbers with the six digits that a figure shows; null where there is none.
+/// Numbers with the six digits that a figure shows; null where there is none, or what a record has
+/// instead of a number that is not finite.
 nlohmann::json for_figures(const nlohmann::json& value);
 /// A string as it is, anything else as JSON.
 std::string plain(const nlohmann::ordered_json& value);
@@ -30,6 +31,8 @@ struct Cell {
 /// a row becomes a card, in which each cell stands behind its column's heading (report.css).
 std::string number_table(const std::vector<Cell>& header,
                          const std::vector<std::vector<Cell>>& rows);
+/// The same of texts, the first row being the headings; "" without rows.
+std::string text_table(const std::vector<std::vector<std::string>>& rows);
 /// A table of all leaves.
 std::string key_table(const nlohmann::ordered_json& value);
 /// What figures leave out, and where the complete numbers are.

@@ -4,18 +4,20 @@
 
 namespace weir {
 
-std::string_view page_template();     ///< page/report.html, with {{name}} where text is filled in
-std::string_view page_style();        ///< page/report.css
-std::string_view page_script();       ///< page/report.js
-std::string_view plots_script();      ///< page/plots.js, which goes before either script
-std::string_view measure_template();  ///< page/measure.html
-std::string_view measure_script();    ///< page/measure.js
-std::string_view check_template();    ///< page/check.html
-std::string_view check_script();      ///< page/check.js
-std::string_view dial_template();     ///< page/dial.html
-std::string_view dial_script();       ///< page/dial.js
-std::string_view compare_template();  ///< page/compare.html
-std::string_view compare_script();    ///< page/compare.js
-std::string_view plotly_gz_base64();  ///< plotly.min.js, gzipped, then base64
+std::string_view page_template();      ///< page/report.html, with {{name}} where text is filled in
+std::string_view page_style();         ///< page/report.css
+std::string_view page_script();        ///< page/report.js
+std::string_view plots_script();       ///< page/plots.js, which goes before either script
+std::string_view measure_template();   ///< page/measure.html
+std::string_view measure_script();     ///< page/measure.js
+std::string_view check_template();     ///< page/check.html
+std::string_view check_script();       ///< page/check.js
+std::string_view dial_template();      ///< page/dial.html
+std::string_view dial_script();        ///< page/dial.js
+std::string_view compare_template();   ///< page/compare.html
+std::string_view compare_script();     ///< page/compare.js
+std::string_view quantize_template();  ///< page/quantize.html
+std::string_view quantize_script();    ///< page/quantize.js
+std::string_view plotly_gz_base64();   ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

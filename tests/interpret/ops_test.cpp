@@ -48,6 +48,12 @@ const std::map<Op, std::function<double(double, double)>>& formulas() {
       {Op::sin, [](double x, double) { return 2 * std::sin(x / 2) * std::cos(x / 2); }},
       {Op::cos, [](double x, double) { return 1 - 2 * std::pow(std::sin(x / 2), 2); }},
       {Op::erf, [](double x, double) { return 1 - std::erfc(x); }},
+      {Op::round,
+       [](double x, double) {
+         const double below = std::floor(x), rest = x - below;
+         const bool up = rest > 0.5 || (rest == 0.5 && std::fmod(below, 2) != 0);
+         return up ? below + 1 : below;
+       }},
       {Op::add, [](double x, double y) { return x - -y; }},
       {Op::sub, [](double x, double y) { return -(y - x); }},
       {Op::mul, [](double x, double y) { return y == 0 ? 0 : x / (1 / y); }},

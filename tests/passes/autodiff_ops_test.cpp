@@ -159,6 +159,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::constant:
     case Op::iota:
     case Op::stop_gradient:
+    case Op::round:
     case Op::logical_not:
     case Op::logical_and:
     case Op::logical_or:

@@ -28,6 +28,10 @@ void GraphGenerator::make(Op op) {
     case Op::cos:
     case Op::erf:
       return keep(add(op, {pick(kLarge).value}), 1);
+    case Op::round: {  // a rounding error would decide between two whole numbers
+      const Item x = pick_exact();
+      return keep(add(op, {x.value}), x.bound + 1, true);
+    }
     case Op::exp:
       return keep(add(op, {pick(3).value}), 21);
     case Op::log:

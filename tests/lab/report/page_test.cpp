@@ -14,9 +14,11 @@
 #include "lab/report/compare.h"
 #include "lab/report/dial_report.h"
 #include "lab/report/measure_report.h"
+#include "lab/report/quantize_report.h"
 #include "lab/report/report.h"
 #include "lab/report/sample_compare.h"
 #include "lab/report/sample_dial.h"
+#include "lab/report/sample_quantize.h"
 #include "lab/report/sample_run.h"
 #include "testing/browser.h"
 
@@ -280,11 +282,15 @@ TEST_P(Page, IsSeenPrintedSavedAndReadWhole) {
   EXPECT_THAT(browser_->uncaught(), IsEmpty());
 }
 
-// The same boxes, words and sheets for the report of a dial, whose panels are fewer.
+// The same boxes, words and sheets for the report of a dial or of quantisation, whose panels are
+// fewer.
 class DialPageLooks : public Page {
  protected:
   void write_page() const override {
     const std::string dial = GetParam();
+    if (dial == "quantize")
+      return write_quantize_report(html_.string(), test::sample_quantize(12).dump(),
+                                   "weir quantize");
     const int64_t layers = dial == "position" ? 1 : 12;
     write_dial_report(html_.string(), test::sample_dial(dial, layers, 4).dump(), "weir dial");
   }
@@ -363,7 +369,7 @@ INSTANTIATE_TEST_SUITE_P(Comparisons, ComparePageLooks,
                          testing::Values("compare-one", "compare-many", "compare-sweep"));
 
 INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
-                         testing::Values("mass", "norm", "value", "position", "mask"));
+                         testing::Values("mass", "norm", "value", "position", "mask", "quantize"));
 
 // The report of a check, of a record that a check has made.
 class CheckPageLooks : public Page {

@@ -17,6 +17,7 @@ void add_demo(Commands& commands);
 void add_train(Commands& commands);
 void add_tune(Commands& commands);
 void add_report(Commands& commands);
+void add_export(Commands& commands);
 void add_dump(Commands& commands);
 void add_run(Commands& commands);
 void add_probes(Commands& commands);

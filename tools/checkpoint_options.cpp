@@ -7,6 +7,7 @@
 #include "codegen/llvm/object_cache.h"
 #include "engine/memory.h"
 #include "ir/rewrite_state.h"
+#include "lab/experiments/checkpoint_series.h"
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -30,13 +31,34 @@ void warn_of_first_values(const Checkpoint& checkpoint, const Rewrites& rewrites
   }
 }
 
+// Of words that may name several checkpoints.
+ValueRule models_rule() {
+  ValueRule rule = model_path_rule();
+  const auto files_with = rule.reads;
+  rule.reads = [files_with](const std::string& text) {
+    std::vector<std::string> files;
+    for (const std::string& model : models_behind(text))
+      for (std::string& file : files_with(model)) files.push_back(std::move(file));
+    return files;
+  };
+  return rule;
+}
+
 }  // namespace
 
-void CheckpointOptions::add_to(OptionTable& table) {
-  table
-      .add("--model", &model, model_path_rule(),
-           "folder with config.json and safetensors, a .gguf file, or a folder with one")
-      .needed();
+void CheckpointOptions::add_to(OptionTable& table, bool several) {
+  const std::string meaning =
+      "folder with config.json and safetensors, a .gguf file, or a folder with one";
+  if (several)
+    table
+        .add("--model", &models, models_rule(),
+             meaning +
+                 "; of a series of checkpoints a glob in quotes, a folder of step folders, or "
+                 "several paths")
+        .needed()
+        .many();
+  else
+    table.add("--model", &model, model_path_rule(), meaning).needed();
   rewrites.add_to(table);
   table.add("--memory", &memory, memory_size(),
             "memory that the process may take in all, e.g. 8GiB; what is free if not given");

@@ -15,11 +15,14 @@ namespace weir {
 
 struct CheckpointOptions {
   std::string model, memory;
+  /// What --model names where several are taken: one model, or words that name a series of
+  /// checkpoints (lab/experiments/checkpoint_series.h). `model` is then to be set by the command.
+  std::vector<std::string> models;
   RewriteOptions rewrites;  ///< over those that the model was trained with
   int threads = 0;
   bool interpret = false, check_finite = false;
 
-  void add_to(OptionTable& table);
+  void add_to(OptionTable& table, bool several = false);
   std::shared_ptr<const Checkpoint> open() const;
   /// The target, and the rewrites given or, where none is, those the model was trained with.
   CompileOptions compile_options(const Checkpoint& checkpoint) const;

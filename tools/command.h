@@ -20,6 +20,7 @@ void add_sweep(Commands& commands);
 void add_tune(Commands& commands);
 void add_report(Commands& commands);
 void add_compare(Commands& commands);
+void add_export(Commands& commands);
 void add_dump(Commands& commands);
 void add_run(Commands& commands);
 void add_probes(Commands& commands);

@@ -7,8 +7,10 @@
 #include <optional>
 
 #include "io/file.h"
+#include "lab/experiments/checkpoint_series.h"
 #include "lab/measure/measure.h"
 #include "lab/measure/nonfinite.h"
+#include "lab/measure/probe_tensors.h"
 #include "lab/measure/token_input.h"
 #include "lab/report/measure_report.h"
 #include "lab/report/measure_summary.h"
@@ -18,22 +20,13 @@
 #include "support/log.h"
 #include "support/text.h"
 #include "support/usage_error.h"
-#include "tools/batch_options.h"
-#include "tools/checkpoint_options.h"
+#include "tools/measure_arguments.h"
 #include "tools/outputs.h"
 #include "tools/paths.h"
 #include "tools/standard_output.h"
 
 namespace weir {
 namespace {
-
-struct MeasureArguments {
-  CheckpointOptions checkpoint;
-  BatchOptions input;
-  std::string sink = "0", json, report, saved, profile;
-  bool no_report = false, overwrite = false;
-  std::vector<std::string> probes, maps;
-};
 
 template <typename T>
 bool whole_number(std::string_view text, T& number) {
@@ -46,17 +39,9 @@ bool is_sink(const std::string& text) {
   return text == "auto" || whole_number(text, position);
 }
 
-int64_t sink_of(const std::string& text) {
-  int64_t sink = 0;
-  WEIR_CHECK(whole_number(text, sink), "{} is no position", text);
-  return sink;
-}
-
-using Head = std::pair<int64_t, int64_t>;
-
-std::optional<Head> head_of(const std::string& text) {
+std::optional<MapHead> head_of(const std::string& text) {
   const std::vector<std::string> parts = split(text, '.');
-  Head head;
+  MapHead head;
   if (parts.size() == 2 && whole_number(parts[0], head.first) &&
       whole_number(parts[1], head.second))
     return head;
@@ -65,14 +50,26 @@ std::optional<Head> head_of(const std::string& text) {
 
 bool is_head(const std::string& text) { return head_of(text).has_value(); }
 
-// "LAYER.HEAD" of every --map.
-std::vector<Head> chosen_heads(const std::vector<std::string>& texts) {
-  std::vector<Head> heads;
-  for (const std::string& text : texts) heads.push_back(expect(head_of(text)));
+}  // namespace
+
+int64_t sink_of(const std::string& text) {
+  int64_t sink = 0;
+  WEIR_CHECK(whole_number(text, sink), "{} is no position", text);
+  return sink;
+}
+
+std::string MeasureArguments::report_path() const {
+  if (!report.empty()) return report;
+  if (json.empty() || no_report) return "";
+  return std::filesystem::path(json).replace_extension(".html").string();
+}
+
+std::vector<MapHead> MeasureArguments::heads() const {
+  std::vector<MapHead> heads;
+  for (const std::string& text : maps) heads.push_back(expect(head_of(text)));
   return heads;
 }
 
-// The text of every token of the batch, or its id where there is no tokenizer.
 std::vector<std::string> token_texts(const MeasureArguments& options, const Checkpoint& checkpoint,
                                      const TokenBatch& batch) {
   std::unique_ptr<Tokenizer> tokenizer;
@@ -88,11 +85,38 @@ std::vector<std::string> token_texts(const MeasureArguments& options, const Chec
   return texts;
 }
 
-std::string report_path(const MeasureArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
+void check_heads(const std::vector<MapHead>& heads, const MeasuredModel& sizes,
+                 UsageProblems& problems) {
+  for (const auto& [layer, head] : heads)
+    if (layer >= sizes.layers || head >= sizes.heads)
+      problems.add(fmt::format("--map {}.{}: the model has layers 0 to {} with heads 0 to {}.",
+                               layer, head, sizes.layers - 1, sizes.heads - 1));
 }
+
+void check_sink(const MeasureArguments& options, int64_t length, UsageProblems& problems) {
+  if (options.sink != "auto" && is_sink(options.sink) && sink_of(options.sink) >= length)
+    problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
+                             options.sink, length - 1));
+}
+
+void choose_sink(const MeasureArguments& options, const ModelSource& source,
+                 const TokenBatch& batch, MeasureTask& task) {
+  if (options.sink != "auto") {
+    task.metrics.sink_token = sink_of(options.sink);
+    return;
+  }
+  task.metrics.sink_token = heaviest_key(source, batch, task);
+  fmt::print("The key with the largest mean mass is token {}.\n", task.metrics.sink_token);
+}
+
+int status_of(const std::string& record, const std::string& topic) {
+  if (record.find("\"loss\":\"") == std::string::npos) return 0;  // numbers have no quotes
+  const std::string loss = nlohmann::json::parse(record).at("loss").get<std::string>();
+  print_error(fmt::format("[{}] the loss is {}; {}.", topic, loss, first_not_finite(record)));
+  return 1;
+}
+
+namespace {
 
 // Where the time of a measurement goes: a file, and the most expensive kernels in the terminal.
 class MeasureProfile {
@@ -117,18 +141,18 @@ class MeasureProfile {
   ProfileFacts facts_;
 };
 
-void check_heads(const std::vector<Head>& heads, const MeasuredModel& sizes,
-                 UsageProblems& problems) {
-  for (const auto& [layer, head] : heads)
-    if (layer >= sizes.layers || head >= sizes.heads)
-      problems.add(fmt::format("--map {}.{}: the model has layers 0 to {} with heads 0 to {}.",
-                               layer, head, sizes.layers - 1, sizes.heads - 1));
-}
-
-void check_sink(const MeasureArguments& options, int64_t length, UsageProblems& problems) {
-  if (options.sink != "auto" && is_sink(options.sink) && sink_of(options.sink) >= length)
-    problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
-                             options.sink, length - 1));
+// Of a series everything is written that can be against the step.
+void check_series(const MeasureArguments& options, const OptionTable& table,
+                  UsageProblems& problems) {
+  for (const std::string& word : options.checkpoint.models)
+    if (models_behind(word).empty())
+      problems.add_failure(
+          fmt::format("--model: the pattern {} matches no folder and no .gguf file.", word));
+  if (!names_series(options.checkpoint.models)) return;
+  for (const char* name : {"--save-probes", "--profile"})
+    if (table.given(name))
+      problems.add(fmt::format(
+          "{} is of one checkpoint, but --model names a series. Give it with one of them.", name));
 }
 
 // What must hold between the options.
@@ -140,7 +164,12 @@ void check_measure(const MeasureArguments& options, const OptionTable& table, Op
     problems.add("--profile times compiled kernels, of which --interpret has none.");
   if (table.given("--save-probes") && !table.given("--probe"))
     problems.add("--save-probes needs at least one --probe to save.");
-  const std::string report = report_path(options);
+  if (table.given("--probe-dtype") && !options.saved.ends_with(".safetensors"))
+    problems.add(
+        "--probe-dtype is of --save-probes FILE.safetensors; an .npz has f32, as NumPy has no "
+        "bf16.");
+  check_series(options, table, problems);
+  const std::string report = options.report_path();
   if (table.given("--map") && report.empty())
     problems.add(
         "--map chooses an attention map of the report, but none is written. Give --report FILE.");
@@ -154,16 +183,24 @@ void check_measure(const MeasureArguments& options, const OptionTable& table, Op
   options.input.check(table, problems);
 }
 
-// The exit status of a measurement that has been written down: a loss that is not finite is a
-// failure, and what is not finite first is named.
-int status_of(const std::string& record) {
-  if (record.find("\"loss\":\"") == std::string::npos) return 0;  // numbers have no quotes
-  const std::string loss = nlohmann::json::parse(record).at("loss").get<std::string>();
-  print_error(fmt::format("[measure] the loss is {}; {}.", loss, first_not_finite(record)));
-  return 1;
+bool saves_tensors(const MeasureArguments& options) {
+  return options.saved.ends_with(".safetensors");
 }
 
-int run_measure(const MeasureArguments& options) {
+void save_probes(const MeasureArguments& options, const MeasureResult& result) {
+  if (saves_tensors(options)) {
+    const std::map<std::string, FileDtype> types = {
+        {"f32", FileDtype::f32}, {"f16", FileDtype::f16}, {"bf16", FileDtype::bf16}};
+    write_probe_tensors(options.saved, result.kept, types.at(options.probe_dtype), result.record);
+  } else {
+    std::vector<std::string> ids;
+    for (const auto& [id, value] : result.kept) ids.push_back(id);
+    write_probes(options.saved, result.kept, ids);
+  }
+  fmt::print("Probes: {}\n", printable(options.saved));
+}
+
+int run_one(const MeasureArguments& options) {
   std::shared_ptr<const Checkpoint> checkpoint;
   std::optional<TextInput> input;
   UsageProblems opening("measure");
@@ -172,7 +209,7 @@ int run_measure(const MeasureArguments& options) {
   opening.raise();
   const ModelSource source = checkpoint_source(checkpoint);
   MeasureTask task{.probes = options.probes, .run = options.checkpoint.run_settings()};
-  std::vector<Head> heads = chosen_heads(options.maps);
+  std::vector<MapHead> heads = options.heads();
   TokenBatch batch;
   Provenance provenance = options.checkpoint.provenance(*checkpoint);
   // What only the checkpoint can tell, still before anything is computed.
@@ -198,13 +235,8 @@ int run_measure(const MeasureArguments& options) {
       provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
   fmt::print("{}: {} layers, {} heads; {} x {} tokens\n", printable(source.sizes.name),
              source.sizes.layers, source.sizes.heads, batch.batch, batch.length);
-  if (options.sink == "auto") {
-    task.metrics.sink_token = heaviest_key(source, batch, task);
-    fmt::print("The key with the largest mean mass is token {}.\n", task.metrics.sink_token);
-  } else {
-    task.metrics.sink_token = sink_of(options.sink);
-  }
-  const std::string report = report_path(options);
+  choose_sink(options, source, batch, task);
+  const std::string report = options.report_path();
   if (!report.empty())
     task.kept = measure_report_bytes(batch.batch, batch.length,
                                      std::max<int64_t>(std::ssize(heads), kHeadsShown));
@@ -227,12 +259,7 @@ int run_measure(const MeasureArguments& options) {
     write_file(options.json, result.record + "\n");
     fmt::print("Record: {}\n", printable(options.json));
   }
-  if (!options.saved.empty()) {
-    std::vector<std::string> ids;
-    for (const auto& [id, value] : result.kept) ids.push_back(id);
-    write_probes(options.saved, result.kept, ids);
-    fmt::print("Probes: {}\n", printable(options.saved));
-  }
+  if (!options.saved.empty()) save_probes(options, result);
   if (!report.empty()) {
     if (heads.empty()) heads = heads_to_show(result.record);
     write_measure_report(report, {.record = result.record,
@@ -242,7 +269,14 @@ int run_measure(const MeasureArguments& options) {
     fmt::print("Report: {}\n",
                printable(std::filesystem::absolute(report).lexically_normal().string()));
   }
-  return std::max(not_finite, status_of(result.record));
+  return std::max(not_finite, status_of(result.record, "measure"));
+}
+
+int run_measure(const MeasureArguments& options) {
+  if (names_series(options.checkpoint.models)) return run_series(options);
+  MeasureArguments one = options;
+  one.checkpoint.model = options.checkpoint.models.front();
+  return run_one(one);
 }
 
 }  // namespace
@@ -252,7 +286,7 @@ void add_measure(Commands& commands) {
   OptionTable& table =
       add_command(commands, "measure",
                   "measure a checkpoint: attention sinks, massive activations, gradient sinks");
-  options->checkpoint.add_to(table);
+  options->checkpoint.add_to(table, true);
   options->input.add_to(table);
   table.flag("--no-report", options->no_report, "write no report beside --json");
   table
@@ -269,7 +303,12 @@ void add_measure(Commands& commands) {
   table.add("--probe", &options->probes, some_text(),
             "a further probe, as `weir probes --help` explains; repeatable");
   table.add("--save-probes", &options->saved, probes_file(),
-            "write the values of --probe to this .npz, under their names");
+            "write the values of --probe to this .npz, under their names, or to this .safetensors, "
+            "under the names of their hooks");
+  table
+      .add("--probe-dtype", &options->probe_dtype, one_of({"f32", "f16", "bf16"}),
+           "element type of --save-probes FILE.safetensors")
+      .with_default();
   table.add("--profile", &options->profile, record_file("weir.profile"),
             "write where the time went, kernel by kernel (weir.profile/1), here");
   table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
@@ -285,7 +324,8 @@ void add_measure(Commands& commands) {
       "  weir measure --model SmolLM2-135M/ --tokens ids.npy --json scaled.json --v-scale full\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --report sinks.html --map 12.3\n"
       "  weir measure --model SmolLM2-135M/ --text book.txt --save-probes v.npz \\\n"
-      "      --probe 'blocks.*.attn.hook_v.grad : batch_sum, norm(feature)'");
+      "      --probe 'blocks.*.attn.hook_v.grad : batch_sum, norm(feature)'\n"
+      "  weir measure --model 'runs/text/run/checkpoints/*' --text book.txt --json steps.jsonl");
   table.action([options] { return run_measure(*options); });
 }
 

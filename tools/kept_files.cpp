@@ -12,6 +12,7 @@
 #include "lab/train/manifest.h"
 #include "lab/train/run_lock.h"
 #include "support/error.h"
+#include "tools/outputs.h"
 
 namespace weir {
 
@@ -58,7 +59,8 @@ bool is_model_folder(const fs::path& folder, const fs::path& but) {
   for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
        entry.increment(error)) {
     const fs::path name = entry->path().filename();
-    if (name != but && (is_weights(name.string()) || is_tokenizer(name.string()))) return true;
+    const bool weights = is_weights(name.string()) && !holds_probe_tensors(entry->path().string());
+    if (name != but && (weights || is_tokenizer(name.string()))) return true;
   }
   return false;
 }

@@ -6,6 +6,8 @@
 #include <regex>
 
 #include "io/npy.h"
+#include "lab/measure/probe_tensors.h"
+#include "lab/report/tidy_csv.h"
 #include "support/error.h"
 
 namespace weir {
@@ -27,10 +29,12 @@ ValueRule own_file(std::string makes, std::function<bool(const std::string&)> is
   return rule;
 }
 
-// Steps of a training run have the same format, one a line, and are no record of their own.
+// Steps of a training run have the same format, one a line, and are no record of their own; those
+// of a series of checkpoints are, and say where they come from.
 bool is_record(const std::string& path, const std::string& format) {
-  const std::regex begin(
-      fmt::format(R"re(^\s*\{{\s*"format"\s*:\s*"{}/[0-9]+"\s*,(?!\s*"step"\s*:))re", format));
+  const std::regex begin(fmt::format(
+      R"re(^\s*\{{\s*"format"\s*:\s*"{}/[0-9]+"\s*,(?!\s*"step"\s*:(?!\s*[0-9]+\s*,\s*"provenance"\s*:)))re",
+      format));
   return std::regex_search(head_of(path), begin);
 }
 
@@ -69,6 +73,14 @@ bool is_token_array(const std::string& path) {
 
 }  // namespace
 
+// The metadata of tensors of probes, which come first and begin with their format.
+bool holds_probe_tensors(const std::string& path) {
+  constexpr size_t length = 8;  // bytes that say how long the header is
+  const std::string head = head_of(path);
+  const std::string begin = fmt::format(R"({{"__metadata__":{{"format":"{}")", kProbeTensorsFormat);
+  return head.size() > length && head.substr(length).starts_with(begin);
+}
+
 ValueRule record_file(const std::string& format) {
   return own_file(fmt::format("a record of the format {}", format),
                   [format](const std::string& path) { return is_record(path, format); });
@@ -80,10 +92,20 @@ ValueRule compare_csv_file() {
   return own_file("a table of `weir compare` as CSV", is_compare_csv);
 }
 
-ValueRule probes_file() { return own_file("an archive of probes", is_probes); }
+ValueRule probes_file() {
+  return own_file("an archive of probes", [](const std::string& path) {
+    return is_probes(path) || holds_probe_tensors(path);
+  });
+}
 
 ValueRule decoded_file() {
   return own_file("", [](const std::string&) { return false; });
+}
+
+ValueRule csv_file() {
+  return own_file("a CSV that `weir export` writes", [](const std::string& path) {
+    return head_of(path).starts_with(std::string(kTidyHeader) + "\n");
+  });
 }
 
 ValueRule tokens_file() {

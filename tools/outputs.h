@@ -13,8 +13,12 @@ ValueRule record_file(const std::string& format);
 ValueRule report_file();
 /// The table of `weir compare` as CSV.
 ValueRule compare_csv_file();
-/// Values of probes as .npz, under their names.
+/// Values of probes as .npz, under their names, or as safetensors.
 ValueRule probes_file();
+/// Whether a file has values of probes as safetensors: no weights, though it looks like them.
+bool holds_probe_tensors(const std::string& path);
+/// Numbers as `weir export` writes them.
+ValueRule csv_file();
 /// Token ids as .npy.
 ValueRule tokens_file();
 /// Decoded text, which nothing tells from other text.

@@ -76,6 +76,16 @@ Measurer::Measurer(const ModelSource& source, const TokenBatch& batch, const Mea
 
 Measurer::~Measurer() = default;
 
+void Measurer::take(const MeasuredCheckpoint& checkpoint) {
+  taken_ = checkpoint;
+  loaded_ = false;
+}
+
+void Measurer::unload() {
+  run_->unload();
+  loaded_ = false;
+}
+
 MeasureResult Measurer::measure(const ProfileSink& profile) {
   MeasureResult result;
   auto start = std::chrono::steady_clock::now();
@@ -98,11 +108,14 @@ MeasureResult Measurer::measure(const ProfileSink& profile) {
   if (!loaded_) run_->unload();
   MeasuredModel sizes = source_.sizes;
   sizes.parameters = run_->parameters();
-  result.record = values.record(sizes, {.batch = batch_.batch,
-                                        .length = batch_.length,
-                                        .loss = loss,
-                                        .around = batch_.around,
-                                        .provenance = task_.provenance});
+  if (taken_) sizes.name = taken_->name;
+  result.record =
+      values.record(sizes, {.step = taken_ ? taken_->step : std::nullopt,
+                            .batch = batch_.batch,
+                            .length = batch_.length,
+                            .loss = loss,
+                            .around = batch_.around,
+                            .provenance = taken_ ? taken_->provenance : task_.provenance});
   for (const std::string& id : kept_ids_) result.kept[id] = std::move(values.values().at(id));
   result.run_seconds = seconds_since(start);
   return result;

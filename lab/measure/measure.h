@@ -1,6 +1,7 @@
 #pragma once
 // Measuring a model on a batch: the record `weir.measure/1`, probes of one's own, attention maps.
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,13 @@ struct MeasureTask {
   bool keep_loaded = false;
 };
 
+/// What a record says of the checkpoint that was measured, of several that one source gives.
+struct MeasuredCheckpoint {
+  std::string name;
+  std::optional<int64_t> step = {};
+  std::string provenance = {};
+};
+
 struct MeasureResult {
   std::string record;  ///< one line of JSON
   Tensors kept;        ///< by id, of MeasureTask::probes
@@ -45,6 +53,12 @@ class Measurer {
 
   const ModelRun& run() const { return *run_; }
   MeasureResult measure(const ProfileSink& profile = {});
+  /// The next measurement reads the weights anew, those that `source` gives by then, into the same
+  /// memory if MeasureTask::keep_loaded, for the same compiled code. Its record has this name, step
+  /// and provenance.
+  void take(const MeasuredCheckpoint& checkpoint);
+  /// Gives back what MeasureTask::keep_loaded keeps.
+  void unload();
 
  private:
   const ModelSource& source_;
@@ -54,6 +68,7 @@ class Measurer {
   MetricPlan plan_;
   std::unique_ptr<ModelRun> run_;
   bool loaded_ = false;
+  std::optional<MeasuredCheckpoint> taken_;
 };
 
 /// The key that receives the largest share of attention, over sequences, queries, layers and heads.

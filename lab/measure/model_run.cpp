@@ -224,7 +224,7 @@ void ModelRun::load() {
     if (source_.check_weights) source_.check_weights();
     return;
   }
-  runner_->load();
+  if (!runner_->is_loaded()) runner_->load();
   std::vector<float*> places;
   for (const AddedState& state : states)
     places.push_back(static_cast<float*>(runner_->session().data(state.name)));

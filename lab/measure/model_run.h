@@ -63,7 +63,7 @@ class ModelRun {
   bool interpreted() const { return settings_.interpret; }
   int64_t parameters() const { return parameter_count_; }
 
-  /// Takes memory and reads the weights into it.
+  /// Takes memory, if it is not taken yet, and reads the weights into it.
   void load();
   /// Gives back the memory of weights and programs; load() brings them again.
   void unload();

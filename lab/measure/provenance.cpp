@@ -30,6 +30,10 @@ Json files_json(const std::vector<std::string>& files) {
   return list;
 }
 
+Json model_json(const Provenance& provenance) {
+  return {{"path", absolute(provenance.model)}, {"weights", files_json(provenance.weight_files)}};
+}
+
 Json id_json(std::optional<int32_t> id) { return id ? Json(*id) : Json(nullptr); }
 
 }  // namespace
@@ -47,19 +51,24 @@ std::string provenance_json(const Provenance& provenance, std::span<const int32_
                           {"fingerprint", provenance.tokenizer_fingerprint}};
   Hasher hasher;
   hasher.add({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()});
-  const Json json = {
-      {"command", provenance.command},
-      {"time", utc_now()},
-      {"versions", versions},
-      {"target", provenance.target},
-      {"model",
-       {{"path", absolute(provenance.model)}, {"weights", files_json(provenance.weight_files)}}},
-      {"input", input},
-      {"tokens",
-       {{"xxh3_128", hasher.hex_128()},
-        {"begin_token", id_json(provenance.begin_token)},
-        {"separator", id_json(provenance.separator)}}}};
+  const Json json = {{"command", provenance.command},
+                     {"time", utc_now()},
+                     {"versions", versions},
+                     {"target", provenance.target},
+                     {"model", model_json(provenance)},
+                     {"input", input},
+                     {"tokens",
+                      {{"xxh3_128", hasher.hex_128()},
+                       {"begin_token", id_json(provenance.begin_token)},
+                       {"separator", id_json(provenance.separator)}}}};
   // A path need not be UTF-8, which JSON has to be.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string with_model(const std::string& provenance, const Provenance& model) {
+  Json json = Json::parse(provenance);
+  json["time"] = utc_now();
+  json["model"] = model_json(model);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

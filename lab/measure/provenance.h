@@ -26,6 +26,10 @@ struct Provenance {
 /// if a file cannot be read.
 std::string provenance_json(const Provenance& provenance, std::span<const int32_t> ids);
 
+/// The same text with another model, of which `model` has path and files: the same input was given
+/// to several. User error if a file cannot be read.
+std::string with_model(const std::string& provenance, const Provenance& model);
+
 /// The ids of sequences and, one further, of targets as [B, T+1], row by row.
 std::vector<int32_t> ids_of_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets,
                                   int64_t length);

@@ -2,6 +2,8 @@
 
 extern "C" {
 extern const char weir_asset_page[], weir_asset_page_end[];
+extern const char weir_asset_figures[], weir_asset_figures_end[];
+extern const char weir_asset_series_page[], weir_asset_series_page_end[];
 extern const char weir_asset_style[], weir_asset_style_end[];
 extern const char weir_asset_script[], weir_asset_script_end[];
 extern const char weir_asset_plots[], weir_asset_plots_end[];
@@ -27,6 +29,10 @@ std::string_view view(const char* begin, const char* end) {
 }  // namespace
 
 std::string_view page_template() { return view(weir_asset_page, weir_asset_page_end); }
+std::string_view figures_template() { return view(weir_asset_figures, weir_asset_figures_end); }
+std::string_view series_template() {
+  return view(weir_asset_series_page, weir_asset_series_page_end);
+}
 std::string_view page_style() { return view(weir_asset_style, weir_asset_style_end); }
 std::string_view page_script() { return view(weir_asset_script, weir_asset_script_end); }
 std::string_view plots_script() { return view(weir_asset_plots, weir_asset_plots_end); }

@@ -140,10 +140,7 @@ class RecordReader {
 
  private:
   void describe(const Field& line) {
-    if (!arm_.measured.empty()) return;
-    arm_.model = line["model"].object();
-    arm_.tokens = line["tokens"].object();
-    arm_.settings = line["settings"].object();
+    if (layers_ > 0) return;
     layers_ = static_cast<size_t>(line["model"]["layers"].integer());
     heads_ = static_cast<size_t>(line["model"]["heads"].integer());
     length_ = static_cast<size_t>(line["tokens"]["length"].integer());
@@ -154,8 +151,12 @@ class RecordReader {
     window_ = static_cast<int>(line["settings"]["gradient_window"].integer());
     line["settings"]["sink_threshold"].number();
     if (line["settings"].has("v_scale")) line["settings"]["v_scale"].text();
-    arm_.kept_tokens = kept_tokens(static_cast<int>(length_));
     leaves_out_ = line.has("left_out");
+    if (!arm_.measured.empty()) return;
+    arm_.model = line["model"].object();
+    arm_.tokens = line["tokens"].object();
+    arm_.settings = line["settings"].object();
+    arm_.kept_tokens = kept_tokens(static_cast<int>(length_));
     if (leaves_out_)
       for (size_t i = 0; i < line["left_out"].elements().size(); ++i)
         arm_.left_out.push_back(line["left_out"][i].text());
@@ -253,40 +254,19 @@ Json read_json(const fs::path& file) {
   return parse_json<Json>(read_text(file), "report", file.string());
 }
 
-/// Calls `use` with every line of a JSON Lines file; blank lines are skipped.
+// The same as fields.
 template <typename Use>
-void for_each_line(const fs::path& file, Use use) {
-  if (!fs::exists(file))
-    user_error("report", "cannot read {}; a report needs it of every arm listed in run.json",
-               file.string());
-  const MappedFile mapped(file.string());
-  const std::string_view whole = mapped.text();
-  size_t next = 0;
-  for (int line = 1; next < whole.size(); ++line) {
-    const size_t end = std::min(whole.find('\n', next), whole.size());
-    const std::string_view text = whole.substr(next, end - next);
-    next = end + 1;
-    if (text.find_first_not_of(" \t\r") == text.npos) continue;
-    const std::string where = fmt::format("{}:{}", file.string(), line);
-    json value;
-    try {
-      value = json::parse(text);
-    } catch (const json::parse_error& error) {
-      user_error("report", "{}: this line is damaged at column {} of {}. {}", where, error.byte,
-                 text.size(), kRepair);
-    }
-    if (const std::vector<std::string> twice = repeated_keys(text); !twice.empty())
-      user_error("report", "{}: this line is damaged: an object in it has the key \"{}\" twice. {}",
-                 where, twice.front(), kRepair);
+void for_each_field(const fs::path& file, Use use) {
+  for_each_line(file, [&](const json& value, const std::string& where) {
     use(Field(value, where, kRepair));
-  }
+  });
 }
 
 // `every_step`: a line of each is needed; else steps ascend.
 LossCurve read_losses(const fs::path& file, const std::vector<const char*>& other_columns,
                       bool every_step) {
   LossCurve curve;
-  for_each_line(file, [&](const Field& line) {
+  for_each_field(file, [&](const Field& line) {
     const int64_t step = line["step"].integer();
     const int64_t expected = static_cast<int64_t>(curve.step.size());
     if (!every_step && !curve.step.empty() && step <= curve.step.back())
@@ -331,7 +311,7 @@ void check_maps(const ReportArm& arm, const fs::path& file) {
 
 void read_metrics(const fs::path& folder, ReportArm& arm) {
   RecordReader reader(arm);
-  for_each_line(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
+  for_each_field(folder / "metrics.jsonl", [&](const Field& line) { reader.read(line); });
   if (arm.measured.empty())
     user_error("report", "{} holds no measured step; a report needs at least one",
                (folder / "metrics.jsonl").string());
@@ -366,6 +346,36 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
 
 }  // namespace
 
+void for_each_line(const fs::path& file,
+                   const std::function<void(const json& line, const std::string& where)>& use,
+                   size_t most) {
+  if (!fs::exists(file))
+    user_error("report", "cannot read {}; a report needs it of every arm listed in run.json",
+               file.string());
+  const MappedFile mapped(file.string());
+  const std::string_view whole = mapped.text();
+  size_t next = 0;
+  for (int line = 1; next < whole.size() && most > 0; ++line) {
+    const size_t end = std::min(whole.find('\n', next), whole.size());
+    const std::string_view text = whole.substr(next, end - next);
+    next = end + 1;
+    if (text.find_first_not_of(" \t\r") == text.npos) continue;
+    const std::string where = fmt::format("{}:{}", file.string(), line);
+    json value;
+    try {
+      value = json::parse(text);
+    } catch (const json::parse_error& error) {
+      user_error("report", "{}: this line is damaged at column {} of {}. {}", where, error.byte,
+                 text.size(), kRepair);
+    }
+    if (const std::vector<std::string> twice = repeated_keys(text); !twice.empty())
+      user_error("report", "{}: this line is damaged: an object in it has the key \"{}\" twice. {}",
+                 where, twice.front(), kRepair);
+    use(value, where);
+    --most;
+  }
+}
+
 std::vector<int> kept_tokens(int length) {
   std::vector<int> kept;
   for (int t = 0; t < length && t < 32; ++t) kept.push_back(t);
@@ -390,6 +400,10 @@ ReportArm read_measured(const fs::path& arm_folder, const std::string& name) {
   arm.name = name;
   read_metrics(arm_folder, arm);
   return arm;
+}
+
+void add_record(ReportArm& arm, const json& record, const std::string& where) {
+  RecordReader(arm).read(Field(record, where));
 }
 
 ReportRun read_run(const fs::path& folder) {

@@ -3,6 +3,7 @@
 // 2048 tokens holds a million numbers, of which a report keeps a few thousand.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -52,6 +53,13 @@ struct ReportRun {
   std::vector<ReportArm> arms;  ///< at least one
 };
 
+/// Calls `use` with every line of a JSON Lines file, or the first `most`, and "FILE:LINE"; blank
+/// lines are skipped. User error for a file that is not there, and for a line that is damaged.
+void for_each_line(
+    const std::filesystem::path& file,
+    const std::function<void(const nlohmann::json& line, const std::string& where)>& use,
+    size_t most = std::numeric_limits<size_t>::max());
+
 /// Token curves keep the first 32 tokens and then about 12 an octave, so at most 104 of 2048.
 std::vector<int> kept_tokens(int length);
 
@@ -61,6 +69,9 @@ ReportArm arm_of_record(const nlohmann::json& record, const std::string& name);
 /// Of an arm's folder its metrics.jsonl alone. User errors name the file and the line; a file
 /// without a measured step is one.
 ReportArm read_measured(const std::filesystem::path& arm_folder, const std::string& name);
+/// Adds a record with a "step" to an arm. User error with the name `where` for a record that is
+/// damaged, or of a step that is not above those before.
+void add_record(ReportArm& arm, const nlohmann::json& record, const std::string& where);
 
 /// Reads and checks a run's folder. User errors name the file and the line.
 ReportRun read_run(const std::filesystem::path& folder);

@@ -48,34 +48,6 @@ std::string summary_html(const std::vector<ArmSummary>& arms) {
   return number_table(header, rows);
 }
 
-/// What the first arm did from its first to its last measured step.
-std::string first_arm_story(const ReportRun& run, const ArmSummary& base) {
-  const double threshold = run.arms[0].settings.at("sink_threshold").get<double>();
-  const bool formed = base.sink_score_max.last > threshold;
-  return fmt::format(
-      "<p>In <b>{}</b>, from step {} to step {}, the sink score went from {} to {} (uniform "
-      "attention: {}), the sink mass from {} to {} (uniform: {}), the gradient-sink ratio from {} "
-      "to "
-      "{} (median over measured steps {}), and the sink token's value norm, relative to the "
-      "others, "
-      "from {} to {}. {}</p>",
-      escaped(base.name), run.arms[0].measured.front().step, base.last_step,
-      short_number(base.sink_score.first), short_number(base.sink_score.last),
-      fmt::format("{:.3g}", base.sink_score_null), short_number(base.sink_mass.first),
-      short_number(base.sink_mass.last), short_number(base.sink_mass_null),
-      short_number(base.gradient_sink_ratio.first), short_number(base.gradient_sink_ratio.last),
-      short_number(base.gradient_sink_ratio.median), short_number(base.value_ratio.first),
-      short_number(base.value_ratio.last),
-      !base.rate_caveat.empty() ? escaped(base.rate_caveat)
-      : formed
-          ? fmt::format("At least one head ends above the threshold of {}: an attention sink "
-                        "formed.",
-                        shortest(threshold))
-          : fmt::format("No head ends above the threshold of {}: by that definition no attention "
-                        "sink formed.",
-                        shortest(threshold)));
-}
-
 std::string comparison_html(const ArmSummary& base, const ArmSummary& arm, size_t index,
                             bool open) {
   const std::vector<Comparison> comparisons = compare(base, arm);
@@ -126,12 +98,6 @@ std::string drawn_heads(const json& model) {
              : "Drawn: the mean over heads, and the largest head.";
 }
 
-std::string one_layer_note(const json& model) {
-  return model.at("layers").get<int64_t>() == 1
-             ? "<p>This model has one layer, so there are no figures by layer.</p>"
-             : "";
-}
-
 /// Over which measured steps the medians of the comparison run.
 std::string median_steps(const ArmSummary& arm) {
   return arm.late_steps < arm.measured_steps
@@ -163,20 +129,6 @@ std::string effect_html(const std::vector<ArmSummary>& arms) {
 /// "1 layer", "2 layers".
 std::string counted(const std::string& count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == "1" ? "" : "s");
-}
-
-std::string model_line(const ReportRun& run) {
-  const json& model = run.arms[0].model;
-  const json& tokens = run.arms[0].tokens;
-  const auto value = [](const json& object, const char* key) {
-    return object.contains(key) ? plain(ordered_json(object.at(key))) : std::string("?");
-  };
-  return escaped(fmt::format(
-      "{} · {} · {} · d_model {} · d_ff {} · {} parameters · measured on "
-      "{} × {} tokens",
-      value(model, "name"), counted(value(model, "layers"), "layer"),
-      counted(value(model, "heads"), "head"), value(model, "d_model"), value(model, "d_ff"),
-      value(model, "parameters"), value(tokens, "batch"), value(tokens, "length")));
 }
 
 std::string run_line(const ordered_json& run) {
@@ -218,12 +170,82 @@ std::string not_finite_html(const ReportRun& run) {
 
 }  // namespace
 
+std::string arm_story(const ReportRun& run, const ArmSummary& base) {
+  const double threshold = run.arms[0].settings.at("sink_threshold").get<double>();
+  const bool formed = base.sink_score_max.last > threshold;
+  return fmt::format(
+      "<p>In <b>{}</b>, from step {} to step {}, the sink score went from {} to {} (uniform "
+      "attention: {}), the sink mass from {} to {} (uniform: {}), the gradient-sink ratio from {} "
+      "to "
+      "{} (median over measured steps {}), and the sink token's value norm, relative to the "
+      "others, "
+      "from {} to {}. {}</p>",
+      escaped(base.name), run.arms[0].measured.front().step, base.last_step,
+      short_number(base.sink_score.first), short_number(base.sink_score.last),
+      fmt::format("{:.3g}", base.sink_score_null), short_number(base.sink_mass.first),
+      short_number(base.sink_mass.last), short_number(base.sink_mass_null),
+      short_number(base.gradient_sink_ratio.first), short_number(base.gradient_sink_ratio.last),
+      short_number(base.gradient_sink_ratio.median), short_number(base.value_ratio.first),
+      short_number(base.value_ratio.last),
+      !base.rate_caveat.empty() ? escaped(base.rate_caveat)
+      : formed
+          ? fmt::format("At least one head ends above the threshold of {}: an attention sink "
+                        "formed.",
+                        shortest(threshold))
+          : fmt::format("No head ends above the threshold of {}: by that definition no attention "
+                        "sink formed.",
+                        shortest(threshold)));
+}
+
+std::string one_layer_note(const json& model) {
+  return model.at("layers").get<int64_t>() == 1
+             ? "<p>This model has one layer, so there are no figures by layer.</p>"
+             : "";
+}
+
+std::string model_line(const ReportRun& run) {
+  const json& model = run.arms[0].model;
+  const json& tokens = run.arms[0].tokens;
+  const auto value = [](const json& object, const char* key) {
+    return object.contains(key) ? plain(ordered_json(object.at(key))) : std::string("?");
+  };
+  return escaped(fmt::format(
+      "{} · {} · {} · d_model {} · d_ff {} · {} parameters · measured on "
+      "{} × {} tokens",
+      value(model, "name"), counted(value(model, "layers"), "layer"),
+      counted(value(model, "heads"), "head"), value(model, "d_model"), value(model, "d_ff"),
+      value(model, "parameters"), value(tokens, "batch"), value(tokens, "length")));
+}
+
+std::map<std::string, std::string> figure_texts(const ReportRun& run, const ArmSummary& first,
+                                                const OnsetSettings& onset) {
+  std::map<std::string, std::string> texts = {
+      {"drawn_heads", drawn_heads(run.arms[0].model)},
+      {"rate_caveat", escaped(first.rate_caveat)},
+      {"timeline", timeline_section(run, onset)},
+      {"null_score", fmt::format("{:.3g}", first.sink_score_null)},
+      {"null_mass", fmt::format("{:.3g}", first.sink_mass_null)}};
+  for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",
+                          "massive_absolute", "massive_ratio", "attention"})
+    texts[key] = setting(run.arms[0], key);
+  return texts;
+}
+
 std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
   const PageData data = page_data(run, onset);
   const std::vector<ArmSummary> arms = summarise(run);
   const ReportArm& first = run.arms[0];
   const std::string name = std::filesystem::weakly_canonical(run.folder).filename().string();
-  std::map<std::string, std::string> texts = {
+  std::map<std::string, std::string> texts = figure_texts(run, arms[0], onset);
+  texts["loss_lead"] = "Is the model learning, and do the arms learn equally well?";
+  texts["loss_definition"] =
+      "Mean next-token cross-entropy of each training step, in nats. The other quantities of the "
+      "selector: global gradient norm before clipping, learning rate, tokens per second. The step "
+      "axis is log2(step + 1), so that the start is visible and step 0 has a place. A run with "
+      "data.validation has a dashed curve, too: the mean over the same held-out sequences at every "
+      "measured step, of the state before that step's update.";
+  texts["figures"] = filled(figures_template(), texts);
+  texts.merge(std::map<std::string, std::string>{
       {"title", escaped(run.run.value("name", name))},
       {"style", std::string(page_style())},
       {"script", std::string(plots_script()) + std::string(page_script())},
@@ -233,14 +255,11 @@ std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
       {"run", run_line(run.run)},
       {"arms", arms_list(run)},
       {"summary", summary_html(arms)},
-      {"story", not_finite_html(run) + first_arm_story(run, arms[0])},
-      {"drawn_heads", drawn_heads(first.model)},
+      {"story", not_finite_html(run) + arm_story(run, arms[0])},
       {"one_layer", one_layer_note(first.model)},
-      {"rate_caveat", escaped(arms[0].rate_caveat)},
       {"effect_title", effect_title(run)},
       {"effect", effect_html(arms)},
       {"dose", dose_section(run, dose_of(run), arms)},
-      {"timeline", timeline_section(run, onset)},
       {"configuration", key_table(run.config)},
       {"versions", key_table(run.run.value("versions", ordered_json::object()))},
       {"command", escaped(run.run.value("command", std::string("weir train config.json")))},
@@ -248,13 +267,7 @@ std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
       {"notes", notes_html(data.notes, "the run's folder")},
       {"profile", profile_section(run)},
       {"final_steps", std::to_string(arms[0].final_steps)},
-      {"last_token", std::to_string(first.tokens.at("length").get<int>() - 1)},
-      {"null_score", fmt::format("{:.3g}", arms[0].sink_score_null)},
-      {"null_mass", fmt::format("{:.3g}", arms[0].sink_mass_null)},
-      {"settings", key_table(ordered_json(first.settings))}};
-  for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",
-                          "massive_absolute", "massive_ratio", "attention"})
-    texts[key] = setting(first, key);
+      {"settings", key_table(ordered_json(first.settings))}});
   return filled(page_template(), texts);
 }
 

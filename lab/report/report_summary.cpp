@@ -225,9 +225,7 @@ SummaryColumns summary_columns(const std::vector<ArmSummary>& arms) {
   return result;
 }
 
-std::string summary_table(const std::filesystem::path& run_directory) {
-  const std::vector<ArmSummary> arms = summarise(read_run(run_directory));
-  const SummaryColumns columns = summary_columns(arms);
+std::string text_table(const SummaryColumns& columns) {
   std::string text;
   const auto line = [&](const std::vector<std::string>& cells) {
     for (size_t c = 0; c < cells.size(); ++c) {
@@ -240,8 +238,16 @@ std::string summary_table(const std::filesystem::path& run_directory) {
   };
   line(columns.header);
   for (const auto& row : columns.rows) line(row);
-  if (!arms[0].rate_caveat.empty()) text += arms[0].rate_caveat + "\n";
   return text;
+}
+
+std::string with_line_end(const std::string& sentence) {
+  return sentence.empty() ? "" : sentence + "\n";
+}
+
+std::string summary_table(const std::filesystem::path& run_directory) {
+  const std::vector<ArmSummary> arms = summarise(read_run(run_directory));
+  return text_table(summary_columns(arms)) + with_line_end(arms[0].rate_caveat);
 }
 
 }  // namespace weir

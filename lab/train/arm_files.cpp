@@ -10,6 +10,7 @@
 
 #include "lab/train/checkpoint.h"
 #include "lab/train/config_diff.h"
+#include "lab/train/event_log.h"
 #include "lab/train/run_folder.h"
 #include "support/error.h"
 #include "support/log.h"
@@ -66,6 +67,7 @@ bool ArmFiles::is_complete() const {
   const StepLines validations = lines("validation.jsonl", all);
   return done.steps == config_.steps && !losses.missing && losses.as_written && !records.missing &&
          records.as_written && !step_to_repeat(all) &&
+         (!config_.tensorboard || fs::exists(folder_ / EventLog::kName)) &&
          (config_.data.validation.empty() || (!validations.missing && validations.as_written));
 }
 

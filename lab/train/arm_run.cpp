@@ -134,15 +134,9 @@ TrainOutcome ArmRun::run(const SignalWatch& signals, Manifest& manifest) {
   fs::remove(complete);
   write_file(written("config.json").string(), config_json(config_) + "\n");
   const int64_t start = begin();
-  losses_ =
-      std::make_unique<JsonLines>(written("loss.jsonl"), files_.lines("loss.jsonl", start).text);
-  metrics_ = std::make_unique<JsonLines>(written("metrics.jsonl"),
-                                         files_.lines("metrics.jsonl", start).text);
+  open_lines(start);
   // A run that is resumed needs nothing but its own folder.
   if (start == 0 && !config_.init.empty()) save(0);
-  if (data_.validation)
-    validations_ = std::make_unique<JsonLines>(written("validation.jsonl"),
-                                               files_.lines("validation.jsonl", start).text);
   if (options_.profile) profile_.emplace(options_.target, *trainer_);
   if (options_.check_finite) watch_for_not_finite();
   std::optional<Progress> progress;
@@ -170,8 +164,7 @@ TrainOutcome ArmRun::run(const SignalWatch& signals, Manifest& manifest) {
     record(config_.steps, result.loss, values);
     check_finite(config_.steps, result);
   }
-  metrics_->flush();
-  if (validations_) validations_->flush();
+  flush();
   write_file(complete.string(), "");
   return {0, name_, config_.steps};
 }
@@ -228,10 +221,26 @@ int64_t ArmRun::begin() {
   return info.step;
 }
 
-void ArmRun::save(int64_t step) {
+void ArmRun::open_lines(int64_t start) {
+  KeptLines kept{.losses = files_.lines("loss.jsonl", start).text,
+                 .validations = files_.lines("validation.jsonl", start).text,
+                 .records = files_.lines("metrics.jsonl", start).text};
+  losses_ = std::make_unique<JsonLines>(written("loss.jsonl"), kept.losses);
+  metrics_ = std::make_unique<JsonLines>(written("metrics.jsonl"), kept.records);
+  if (data_.validation)
+    validations_ = std::make_unique<JsonLines>(written("validation.jsonl"), kept.validations);
+  if (config_.tensorboard) events_ = std::make_unique<EventLog>(written(EventLog::kName), kept);
+}
+
+void ArmRun::flush() {
   losses_->flush();
   metrics_->flush();
   if (validations_) validations_->flush();
+  if (events_) events_->flush();
+}
+
+void ArmRun::save(int64_t step) {
+  flush();
   const CheckpointInfo info{step, config_json(config_), options_.target.isa(),
                             checkpoint_texts(config_, *data_.training)};
   for (const std::string& file : checkpoint_files(info))
@@ -250,7 +259,9 @@ std::optional<double> ArmRun::validate(int64_t step) {
   if (!data_.validation || !std::binary_search(measured_.begin(), measured_.end(), step))
     return std::nullopt;
   const double loss = trainer_->validate(*data_.validation, validation_sequences_);
-  validations_->append(validation_line(step, loss, validation_sequences_ * config_.length));
+  const std::string line = validation_line(step, loss, validation_sequences_ * config_.length);
+  validations_->append(line);
+  if (events_) events_->add_validation(line);
   return loss;
 }
 
@@ -268,7 +279,9 @@ void ArmRun::one_step(int64_t step, std::optional<Progress>& progress) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double speed = static_cast<double>(config_.batch * config_.length) / seconds;
   if (profile_) profile_->count(seconds);
-  losses_->append(loss_line(step, result.loss, result.rate, result.grad_norm, speed));
+  const std::string line = loss_line(step, result.loss, result.rate, result.grad_norm, speed);
+  losses_->append(line);
+  if (events_) events_->add_loss(line);
   if (measured) record(step, result.loss, *values);
   check_finite(step, result);
   if (progress) progress->step(step + 1, result.loss, speed, measured);
@@ -342,8 +355,12 @@ RecordValues ArmRun::new_values() const {
 
 void ArmRun::record(int64_t step, double loss, RecordValues& values) {
   const TrainingGraphs& graphs = trainer_->graphs();
-  if (config_.measure.metrics)
-    metrics_->append(values.record(graphs.sizes, {step, config_.batch, config_.length, loss}));
+  if (config_.measure.metrics) {
+    const std::string line =
+        values.record(graphs.sizes, {step, config_.batch, config_.length, loss});
+    metrics_->append(line);
+    if (events_) events_->add_record(line);
+  }
   if (!graphs.kept_probes.empty()) {
     const fs::path file = written(probes_of_step(step));
     fs::create_directories(file.parent_path());

@@ -14,6 +14,7 @@
 #include "lab/measure/record_values.h"
 #include "lab/train/arm_files.h"
 #include "lab/train/data.h"
+#include "lab/train/event_log.h"
 #include "lab/train/manifest.h"
 #include "lab/train/run_folder.h"
 #include "lab/train/signal_watch.h"
@@ -58,6 +59,9 @@ class ArmRun {
   std::filesystem::path written(const std::filesystem::path& name);
   /// The state at the newest checkpoint, or the initial one; returns the next step.
   int64_t begin();
+  /// Opens the files of lines, and that of events, with what there is below a step.
+  void open_lines(int64_t start);
+  void flush();
   void save(int64_t step);
   /// Of the steps since the run was started or resumed.
   void write_profile();
@@ -91,6 +95,7 @@ class ArmRun {
   std::unique_ptr<Trainer> trainer_;
   Manifest* manifest_ = nullptr;
   std::unique_ptr<JsonLines> losses_, metrics_, validations_;
+  std::unique_ptr<EventLog> events_;
   int64_t validation_sequences_ = 0;
   std::optional<StepProfile> profile_;
   std::optional<FiniteCheck> finite_;

@@ -249,6 +249,25 @@ void prune_checkpoints(const fs::path& folder, int64_t keep) {
   }
 }
 
+std::optional<int64_t> stated_step(const fs::path& checkpoint) {
+  const fs::path state_file = checkpoint / kState, weights = checkpoint / kModel;
+  if (!fs::exists(state_file)) return std::nullopt;
+  const Json state = Json::parse(read_file(state_file.string()), nullptr, false);
+  // Other programs may have a file of that name.
+  if (state.is_object() && state.value("format", Json()) != kFormat) return std::nullopt;
+  if (!state.is_object() || !state.value("step", Json()).is_number_integer() ||
+      !state.value("xxh3_128", Json()).is_object())
+    user_error("checkpoint", "{} is damaged. Put the file back, or leave the checkpoint out.",
+               state_file.string());
+  const std::string expected = state["xxh3_128"].value(kModel, ""), found = hash_of_file(weights);
+  if (found != expected)
+    user_error("checkpoint",
+               "{} is damaged: its hash is {}, but {} says {}. Put the file back, or leave the "
+               "checkpoint out.",
+               weights.string(), found, kState, expected);
+  return state["step"].get<int64_t>();
+}
+
 CheckpointInfo read_checkpoint(const fs::path& checkpoint, const std::vector<StateArray>& weights,
                                const std::vector<StateArray>& optimizer) {
   const fs::path state_file = checkpoint / kState;

@@ -5,6 +5,7 @@
 // all.
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,11 @@ std::string checkpoint_name(int64_t step);  ///< "step000500"
 
 /// The step of a folder stepNNNNNN, -1 for any other name.
 int64_t step_of_checkpoint(const std::filesystem::path& checkpoint);
+
+/// The step that a checkpoint of a run states in its state.json, its weights being those of the
+/// hash there. Nothing for a folder without such a file. User error: a damaged one, or other
+/// weights.
+std::optional<int64_t> stated_step(const std::filesystem::path& checkpoint);
 
 /// Names of the files that a checkpoint consists of.
 std::vector<std::string> checkpoint_files(const CheckpointInfo& info);

@@ -77,6 +77,7 @@ struct RunConfig {
   int64_t threads = 0;  ///< 0: all cores
   int64_t checkpoint_every = 0;  ///< 0: only at the end and on interruption
   int64_t keep_checkpoints = 0;  ///< the newest that are kept; 0: all
+  bool tensorboard = false;      ///< an event file in the folder of each arm
   std::string init;              ///< checkpoint whose weights the run starts from; empty: random
   std::string on_nonfinite =
       "stop";         ///< at a loss or gradients that are not finite: stop, continue

@@ -35,6 +35,7 @@ std::vector<Difference> differences(const RunConfig& started, const RunConfig& g
     config.arms.clear();
     config.threads = config.checkpoint_every = config.keep_checkpoints = 0;
     config.memory.clear();
+    config.tensorboard = false;
     config.on_nonfinite.clear();
     return Json::parse(config_json(config)).flatten();
   };

@@ -1,12 +1,7 @@
 #include "lab/train/step_lines.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -88,39 +83,6 @@ class StepOfLine : public nlohmann::json_sax<Json> {
 };
 
 }  // namespace
-
-JsonLines::JsonLines(fs::path file, const std::string& kept) : file_(std::move(file)) {
-  write_file(file_.string(), kept);
-  descriptor_ = open(file_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (descriptor_ < 0) fail();
-}
-
-JsonLines::~JsonLines() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
-void JsonLines::fail() const {
-  user_error("train", "cannot write {}: {}.", file_.string(), std::strerror(errno));
-}
-
-void JsonLines::append(const std::string& line) {
-  const std::string whole = line + "\n";
-  const off_t before = lseek(descriptor_, 0, SEEK_END);
-  ssize_t written = -1;
-  do written = write(descriptor_, whole.data(), whole.size());
-  while (written < 0 && errno == EINTR);
-  if (written == static_cast<ssize_t>(whole.size())) return;
-  const int reason = written < 0 ? errno : ENOSPC;  // a part fits where the disk is full
-  if (written > 0 && ftruncate(descriptor_, before) != 0)
-    user_error("train", "cannot write {}: {}; its last line is cut off.", file_.string(),
-               std::strerror(errno));
-  errno = reason;
-  fail();
-}
-
-void JsonLines::flush() {
-  if (fsync(descriptor_) != 0) fail();
-}
 
 bool is_sound_record(std::string_view line) {
   try {

@@ -9,28 +9,23 @@
 #include <string_view>
 #include <vector>
 
+#include "lab/train/append_file.h"
+
 namespace weir {
 
-/// Appends lines to a file; each is handed to the system at once, so that readers see whole lines
-/// and a killed run loses none.
+/// Appends lines to a file.
 class JsonLines {
  public:
   /// Opens `file`, made anew with the lines `kept`.
-  JsonLines(std::filesystem::path file, const std::string& kept);
-  ~JsonLines();
-  JsonLines(const JsonLines&) = delete;
-  JsonLines& operator=(const JsonLines&) = delete;
+  JsonLines(const std::filesystem::path& file, const std::string& kept) : file_(file, kept) {}
 
   /// A line that cannot be written whole is taken back.
-  void append(const std::string& line);
+  void append(const std::string& line) { file_.append(line + "\n"); }
   /// Hands everything to the disk.
-  void flush();
+  void flush() { file_.flush(); }
 
  private:
-  [[noreturn]] void fail() const;
-
-  std::filesystem::path file_;
-  int descriptor_ = -1;
+  AppendFile file_;
 };
 
 /// What a file of lines by "step" holds of a run.

@@ -95,9 +95,21 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
   const std::vector<std::string> texts = {
       in("a.txt"), in("a.jsonl"),       in("empty.txt"), in("absent.txt"), in("binary"),    fixture,
       in("*.txt"), in("a.txt,a.jsonl"), in("a,b.txt"),   in("bad.jsonl"),  "/proc/self/mem"};
-  const std::vector<std::string> models = {in("model"),      in("llama"), in("gpt2"),   in("qwen3"),
-                                           in("qwen3.gguf"), in("a.txt"), in("absent"), fixture,
-                                           in("broken"),     in("run"),   "demo",       "llama"};
+  const std::vector<std::string> models = {in("model"),
+                                           in("llama"),
+                                           in("gpt2"),
+                                           in("qwen3"),
+                                           in("qwen3.gguf"),
+                                           in("a.txt"),
+                                           in("absent"),
+                                           fixture,
+                                           in("broken"),
+                                           in("run"),
+                                           "demo",
+                                           "llama",
+                                           in("run/run/checkpoints"),
+                                           in("run/run/checkpoints/*"),
+                                           in("none*")};
   if (name == "--probe" || name == "measure.probes") return probes;
   if (name == "--gradients") return {"*", "lm_head.weight", "x", "blocks.*"};
   if (name == "--text" || name == "data.files") return texts;
@@ -111,6 +123,10 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
   if (name == "--model" || name == "from") return models;
   if (name == "file")
     return {in("g.weir"), in("planned.weir"), in("big.weir"), in("a.txt"), in("bad.weir"), fixture};
+  if (name == "input")
+    return {in("run"),     in("run/run"), in("run/run/metrics.jsonl"), in("model"), in("absent"),
+            in("a.jsonl"), in("binary")};
+  if (name == "--metric") return {"*", "sink_*", "loss", "train.loss", "nothing", "["};
   if (name == "run") return {in("run"), in("run/run"), in("model"), in("absent"), in("a.txt")};
   if (name == "sweep") {
     const std::string small =

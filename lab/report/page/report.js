@@ -6,6 +6,7 @@
 //     head:   {steps[], series: {key: [step][layer][head]}}
 //     token:  {steps[], tokens[], series: {key: [step][layer][token]}}
 //     maps[]: {step, layer, head, start[] (first token of a group), length, labels[], weights[][]}
+//   series: true of checkpoints that were measured one after the other, whose training is {step[], loss[]}
 //   dose: {key, values[] by arm}, of a run whose arms give one key at least three numbers
 //   timeline: {settings: {event: {quantity, beyond, threshold}, measurements},
 //     arms[]: {events: {event: {first, places[]}}, growth[] by layer}}; a place is {layer, head, state, step}
@@ -208,7 +209,7 @@ function validationTraces(panel) {
 }
 
 function trainingTraces(panel) {
-  const training = shownArms().map((arm) => trace(arm, { markers: false }, arm.training.step.map(place),
+  const training = shownArms().map((arm) => trace(arm, { markers: Boolean(data.series) }, arm.training.step.map(place),
     arm.training[panel.lines[0].key], arm.training.step.map((step) => `step ${step}`),
     { line: { color: armColour(arm), width: arms.length > 1 && arm.index === 0 ? 2.6 : 1.5 } }));
   return [...training, ...validationTraces(panel)];
@@ -218,7 +219,7 @@ function trainingTraces(panel) {
 
 const kinds = {
   training: {
-    about: () => "each training step",
+    about: () => (data.series ? "each checkpoint" : "each training step"),
     traces: trainingTraces,
     axis: (panel) => countAxis(arms.flatMap((arm) => arm.training.step), "training step", panel),
   },
@@ -447,10 +448,10 @@ const dosePanels = () => [
 
 const figures = [
   ...(data.dose ? [{ id: "dose", panels: dosePanels }] : []),
-  { id: "loss", choices: ["loss", "gradient norm", "learning rate", "tokens per second"],
+  { id: "loss", ...(!data.series && { choices: ["loss", "gradient norm", "learning rate", "tokens per second"] }),
     panels: (choice) => {
       const key = ["loss", "grad_norm", "lr", "tokens_per_second"][choice];
-      return [{ kind: "training", wide: 6, title: ["Training loss", "Global gradient norm",
+      return [{ kind: "training", wide: 6, title: [data.series ? "Loss" : "Training loss", "Global gradient norm",
         "Learning rate", "Speed"][choice], unit: ["nats", "norm", "rate", "tokens/s"][choice],
       log: choice === 1, fromZero: choice > 1, lines: [{ key }],
       styles: choice === 0 && arms.some((arm) => arm.validation) ? ["dashed: validation"] : [] }];

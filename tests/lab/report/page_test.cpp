@@ -20,6 +20,7 @@
 #include "lab/report/sample_dial.h"
 #include "lab/report/sample_quantize.h"
 #include "lab/report/sample_run.h"
+#include "lab/report/series_report.h"
 #include "testing/browser.h"
 
 namespace weir {
@@ -367,6 +368,39 @@ TEST_P(ComparePageLooks, IsSeenPrintedAndReadWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Comparisons, ComparePageLooks,
                          testing::Values("compare-one", "compare-many", "compare-sweep"));
+// The report of a series has the figures of a run, of one arm whose steps are checkpoints.
+class SeriesPageLooks : public Page {
+ protected:
+  void write_page() const override {
+    SeriesReport series;
+    const test::SampleSize size{.layers = 4, .heads = 3};
+    for (const int step : {0, 1, 8, 64, 512})
+      series.add(test::SampleRecord(size, 0, step).record().dump());
+    HostTensor map = zeros(f32({1, 1, size.length, size.length}));
+    for (int64_t t = 0; t < size.length; ++t) map.data[static_cast<size_t>(t * size.length)] = 1;
+    series.set_maps({{0, 0, map_cells(size.length, kMapSide), map}},
+                    std::vector<std::string>(static_cast<size_t>(size.length), "word"));
+    series.write(html_.string(), "checkpoints/*", "weir measure --model 'checkpoints/*'");
+  }
+};
+
+TEST_P(SeriesPageLooks, IsSeenPrintedSavedAndReadWhole) {
+  open(1300, 900);
+  boxes_are_right("desk");
+  keyboard_and_readers_are_served();
+  figures_are_saved_with_title_and_legend();
+  const json losses = browser_->evaluate(
+      "document.querySelector('#loss .plot').data.map((trace) => [trace.y.length, trace.mode])");
+  EXPECT_EQ(losses, (json{{5, "lines+markers"}}));
+  EXPECT_EQ(browser_->evaluate("document.querySelectorAll('#loss select').length"), 0);
+  it_is_printed_whole();
+  open(390, 844, true);
+  boxes_are_right("phone");
+  cards_name_the_column_of_each_number();
+  EXPECT_THAT(browser_->uncaught(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Series, SeriesPageLooks, testing::Values("series"));
 
 INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
                          testing::Values("mass", "norm", "value", "position", "mask", "quantize"));

@@ -37,8 +37,9 @@ SeriesInput read_input(const MeasureArguments& options, const CheckpointSeries& 
   check_heads(options.heads(), source.sizes, problems);
   problems.collect(
       [&] { input.task.options = options.checkpoint.compile_options(*series.last().checkpoint); });
-  problems.collect(
-      [&] { input.batch = options.input.read(source.sizes.vocabulary, text, provenance); });
+  problems.collect([&] {
+    input.batch = options.input.read(series.last().path, source.sizes.vocabulary, text, provenance);
+  });
   const int64_t length = input.batch.length > 0 ? input.batch.length : options.input.length;
   problems.collect([&] { check_probes(source, length, input.task.options, options.probes); });
   if (input.batch.length > 0) check_sink(options, input.batch.length, problems);

@@ -33,8 +33,15 @@ std::string place_of(const std::string& path) {
 
 // Why nothing can be made in a folder that exists; 0 if something can.
 int creation_error(const fs::path& folder) {
-  const std::string trial = (folder / fmt::format(".weir.{}.tmp", ::getpid())).string();
-  const int descriptor = ::open(trial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  constexpr int tries = 100;
+  std::string trial;
+  int descriptor = -1;
+  for (int i = 0; descriptor < 0 && i < tries; ++i) {
+    trial = (folder / fmt::format(".weir.{}.{}.tmp", ::getpid(), i)).string();
+    descriptor = ::open(trial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    // Of a process with the same number on another machine, or one that was killed.
+    if (descriptor < 0 && errno != EEXIST) break;
+  }
   if (descriptor < 0) return errno;
   ::close(descriptor);
   ::unlink(trial.c_str());

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "io/file.h"
@@ -129,8 +131,21 @@ void SweepFolder::open(const SweepPlan& plan, bool overwrite) {
     user_error("sweep", "cannot make the folder {}: {}.", folder_.string(), failed.message());
   const std::string text = sweep_json(plan);
   if (!file_exists(plan_file().string()) || read_file(plan_file().string()) != text)
-    write_file(plan_file().string(), text);
+    write_shared(plan_file(), text);
   claims_.open();
+}
+
+void SweepFolder::write_shared(const fs::path& file, const std::string& text) {
+  constexpr int tries = 10;
+  for (int i = 1;; ++i) {
+    try {
+      return write_file(file.string(), text);
+    } catch (const UserError&) {
+      if (file_exists(file.string()) && read_file(file.string()) == text) return;
+      if (i == tries) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20 * i));
+    }
+  }
 }
 
 bool SweepFolder::is_done(const std::string& run) const {

@@ -59,6 +59,11 @@ class SweepFolder {
   /// Whether all lines of a run that is done are there, so that a report can be made of it.
   bool is_whole(const SweepEntry& entry) const;
 
+  /// Writes a file that other processes may be writing at the same time. Where the locks of a file
+  /// system do not reach other machines, one may take the other's part of a file for left over, and
+  /// remove it; so it is tried again.
+  static void write_shared(const std::filesystem::path& file, const std::string& text);
+
   /// Why a run failed, none if it did not.
   std::optional<std::string> failure(const std::string& run) const;
   void set_failure(const std::string& run, const std::string& reason) const;

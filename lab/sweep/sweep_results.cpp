@@ -135,7 +135,7 @@ void SweepResults::write(const SweepPlan& plan) {
   for (std::string written;;) {
     const std::string text = of(plan).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     if (text == written) return;
-    if (!file_exists(file) || read_file(file) != text) write_file(file, text);
+    if (!file_exists(file) || read_file(file) != text) folder_.write_shared(file, text);
     written = text;
   }
 }

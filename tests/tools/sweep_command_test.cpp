@@ -13,9 +13,9 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 constexpr const char* kSweep = R"({
-  "base": {"steps": 400, "batch": 4, "length": 12, "threads": 1, "model.layers": 1,
+  "base": {"steps": 2000, "batch": 4, "length": 12, "threads": 1, "model.layers": 1,
            "model.d_model": 16, "model.heads": 2, "model.d_ff": 24, "data.symbols": 9,
-           "measure.steps": [0, 400], "checkpoint_every": 20},
+           "measure.steps": [0, 2000], "checkpoint_every": 200},
   "arms": {"baseline": {}, "scaled": {"v_scale.variant": "full"}}})";
 
 TEST_F(Command, ASweepIsMadeListedAndNotMadeAgain) {
@@ -42,7 +42,7 @@ TEST_F(Command, ASweepIsMadeListedAndNotMadeAgain) {
 TEST_F(Command, AnInterruptedSweepEndsWith75AndGoesOn) {
   write("small.json", kSweep);
   const CommandResult interrupted =
-      weir_until("runs/small/runs/*/run/checkpoints/step000020", "TERM", "sweep small.json");
+      weir_until("runs/small/runs/*/run/loss.jsonl", "TERM", "sweep small.json");
   ASSERT_EQ(interrupted.status, 75) << interrupted.err;
   EXPECT_THAT(
       interrupted.out,
@@ -60,12 +60,12 @@ TEST_F(Command, ARunningEntryIsListedAndLeftToItsProcess) {
   write("small.json", kSweep);
   const CommandResult result = shell(fmt::format(
       "({0} sweep small.json --index 0 > /dev/null 2>&1 & pid=$!; "
-      "while [ ! -e runs/small/runs/*/run/checkpoints/step000020 ] && kill -0 $pid; do sleep 0.02; "
+      "while [ ! -e runs/small/runs/*/run/loss.jsonl ] && kill -0 $pid; do sleep 0.02; "
       "done; kill -STOP $pid; {0} sweep small.json --list; {0} sweep small.json --index 0 "
       "--no-wait; "
       "echo status $?; kill -KILL $pid; {0} sweep small.json --list)",
       WEIR_COMMAND));
-  EXPECT_THAT(result.out, AllOf(HasSubstr("  running by "), HasSubstr(" of 400\n"),
+  EXPECT_THAT(result.out, AllOf(HasSubstr("  running by "), HasSubstr(" of 2000\n"),
                                 HasSubstr("Other processes are at the rest. Go on with\n\n  weir "
                                           "sweep runs/small --index 0\n"),
                                 HasSubstr("status 75\n"), HasSubstr("  stale: ")));
@@ -86,8 +86,8 @@ TEST_F(Command, AFailedRunIsSaidAndTheStatusIsOne) {
 }
 
 TEST_F(Command, MistakesOfASweepAreSaidAtOnceAndNothingIsDone) {
-  const CommandResult result =
-      weir(R"(sweep '{"base": {"stepz": 1}, "arms": {"a": {"batch": 0}}, "seeds": []}' --out made)");
+  const CommandResult result = weir(
+      R"(sweep '{"base": {"stepz": 1}, "arms": {"a": {"batch": 0}}, "seeds": []}' --out made)");
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.err, AllOf(HasSubstr("[sweep] 3 problems:"), HasSubstr("base: unknown key"),
                                 HasSubstr("arm a: batch is '0'"), HasSubstr("seeds is []")));

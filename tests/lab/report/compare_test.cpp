@@ -303,6 +303,8 @@ TEST_F(Compare, ThePageHoldsTablesWarningsAndNumbers) {
   EXPECT_THAT(page, testing::StartsWith("<!DOCTYPE html>"));
   EXPECT_THAT(page, HasSubstr("<h1>baseline, v-scale</h1>"));
   EXPECT_THAT(page, HasSubstr("weir compare &#39;a &amp; b&#39;"));
+  EXPECT_THAT(page, HasSubstr("llama · 1 layer · 1 head · d_model 128"));
+  EXPECT_THAT(page, HasSubstr("<section class=\"figure\" id=\"grid\">"));
   EXPECT_THAT(page, HasSubstr("<p class=\"warning\">Left out: "));
   EXPECT_THAT(page, HasSubstr("There are too few seeds for an interval to mean what it says"));
   EXPECT_THAT(page, Not(HasSubstr("{{")));

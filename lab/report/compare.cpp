@@ -62,7 +62,8 @@ std::vector<double> values_at(const Group& group, const Reading& reading, size_t
   for (size_t i = 0; i < group.size(); ++i) {
     const Curves& curves = group.curves[i];
     const std::vector<double>& row = q < curves.values.size() ? curves.values[q] : curves.tokens;
-    values.push_back(reading[i] ? value_between(row, *reading[i]) : kNaN);
+    const std::optional<Between>& place = reading[i];
+    values.push_back(place.has_value() ? value_between(row, *place) : kNaN);
   }
   return values;
 }

@@ -17,6 +17,16 @@ using nlohmann::ordered_json;
 
 namespace {
 
+constexpr const char* kGridSection =
+    "<section class=\"figure\" id=\"grid\">\n<h2>Over the grid</h2>\n<p class=\"lead\">How does "
+    "each arm "
+    "change with the keys of the grid?</p>\n<div class=\"panels\"></div>\n<div "
+    "class=\"definition\"><p>Lines "
+    "join the medians over seeds of one arm; a point is a seed. Grid points stand at equal "
+    "distances, in "
+    "the order of the sweep. Each is compared at its own equal tokens, or equal "
+    "loss.</p></div>\n</section>";
+
 std::string table_html(const CompareRows& rows, const std::vector<size_t>& words = {}) {
   const auto is_word = [&](size_t c) {
     return std::find(words.begin(), words.end(), c) != words.end();
@@ -82,9 +92,10 @@ std::string warnings_html(const json& record) {
 std::string quantities_html(const json& record) {
   std::string text;
   for (const json& one : record.at("quantities"))
-    text += fmt::format("{}<b>{}</b>: {}", text.empty() ? "" : "; ",
-                        escaped(one.at("title").get<std::string>()),
-                        escaped(one.at("meaning").get<std::string>()));
+    if (!is_said_already(record, one))
+      text += fmt::format("{}<b>{}</b>: {}", text.empty() ? "" : "; ",
+                          escaped(one.at("title").get<std::string>()),
+                          escaped(one.at("meaning").get<std::string>()));
   return text + ".";
 }
 
@@ -138,18 +149,21 @@ std::string compare_page(const std::string& text) {
   const auto value = [](const json& object, const char* key) {
     return object.contains(key) ? plain(ordered_json(object.at(key))) : std::string("?");
   };
+  const auto counted = [&](const json& object, const std::string& key) {
+    const std::string count = value(object, key.c_str());
+    return count + " " + (count == "1" ? key.substr(0, key.size() - 1) : key);
+  };
   const std::map<std::string, std::string> texts = {
       {"title", escaped(title)},
       {"style", std::string(page_style())},
       {"script", std::string(plots_script()) + std::string(compare_script())},
       {"plotly", std::string(plotly_gz_base64())},
       {"data", script_json(figure_data(record))},
-      {"about",
-       escaped(fmt::format(
-           "{} · {} layers · {} heads · d_model {} · {} × {} tokens a step{}", value(model, "name"),
-           value(model, "layers"), value(model, "heads"), value(model, "d_model"),
-           value(record.at("tokens"), "batch"), value(record.at("tokens"), "length"),
-           several ? fmt::format(" · {} grid points", record.at("points").size()) : ""))},
+      {"about", escaped(fmt::format(
+                    "{} · {} · {} · d_model {} · {} × {} tokens a step{}", value(model, "name"),
+                    counted(model, "layers"), counted(model, "heads"), value(model, "d_model"),
+                    value(record.at("tokens"), "batch"), value(record.at("tokens"), "length"),
+                    several ? fmt::format(" · {} grid points", record.at("points").size()) : ""))},
       {"arms", arms_html(record)},
       {"warnings", warnings_html(record)},
       {"intervals", escaped(join(interval_sentences(record), " "))},
@@ -174,6 +188,8 @@ std::string compare_page(const std::string& text) {
                 [&](const json& point) { return table_html(growth_rows(point)); })},
       {"onset_definition", escaped(onset_sentence(record.at("settings")))},
       {"quantities", quantities_html(record)},
+      {"grid_link", several ? "<a href=\"#grid\">Over the grid</a>" : ""},
+      {"grid_section", several ? kGridSection : ""},
       {"command", escaped(record.at("provenance").at("command").get<std::string>())},
       {"settings", key_table(ordered_json(record.at("settings")))},
       {"versions", key_table(ordered_json(record.at("provenance").at("versions")))}};

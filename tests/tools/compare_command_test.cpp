@@ -32,9 +32,8 @@ TEST_F(CompareCommand, WritesTableRecordCsvAndReport) {
   ASSERT_EQ(result.status, 0) << result.err;
   for (const char* text :
        {"At 25,600 tokens (step 100)\n", "At a loss of 2.0200 nats\n", "attention sink",
-        "generator "
-        "Philox4x32-10, a stream for each resample, seed 1",
-        "Record: out.json\n", "Table: out.csv\n", "/out.html\n"})
+        "generator Philox4x32-10, a stream for each resample, seed 1", "Record: out.json\n",
+        "Table: out.csv\n", "/out.html\n"})
     EXPECT_THAT(result.out, HasSubstr(text));
   const Json record = Json::parse(text_of(folder_ / "out.json"));
   EXPECT_EQ(record["format"], "weir.compare/1");

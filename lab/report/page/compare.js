@@ -19,8 +19,8 @@ const isTokens = (quantity) => quantity.key === "tokens";
 
 // ---- axes ----
 
-/** Names of arms as ticks: cut, since a panel is narrow; the hover text has them whole. */
-const shortName = (name) => (name.length > 16 ? `${name.slice(0, 15)}…` : name);
+/** Names of arms as ticks: cut in the middle, since a panel is narrow; the hover text has them whole. */
+const shortName = (name) => (name.length > 17 ? `${name.slice(0, 8)}…${name.slice(-8)}` : name);
 /** Seeds of one arm lie beside each other, so that equal values do not hide one another. */
 const beside = (i, count) => (count < 2 ? 0 : (i / (count - 1) - 0.5) * 0.36);
 
@@ -46,7 +46,7 @@ function tokenAxis(all) {
   if (state.axis !== "log") return { title: { text: "tokens" } };
   const ticks = [...new Set(all)].sort((a, b) => a - b), kept = [];
   for (let i = ticks.length - 1; i >= 0; --i)
-    if (!kept.length || placeTokens(kept[0]) - placeTokens(ticks[i]) > (placeTokens(ticks[ticks.length - 1]) - placeTokens(ticks[0])) / 9) kept.unshift(ticks[i]);
+    if (!kept.length || placeTokens(kept[0]) - placeTokens(ticks[i]) > (placeTokens(ticks[ticks.length - 1]) - placeTokens(ticks[0])) / 8) kept.unshift(ticks[i]);
   return { title: { text: "tokens" }, tickangle: 0, tickvals: kept.map(placeTokens), ticktext: kept.map(tokenText) };
 }
 
@@ -71,6 +71,31 @@ function drawSpread(panel) {
   panel.about.textContent = [pointName(), pointNow()[state.at]].filter(Boolean).join(" · ");
   const values = traces.flatMap((trace) => trace.y);
   render(panel.plot, traces, { xaxis: armAxis(arms), yaxis: valueAxis(quantity, traces, values, quantity.title) });
+}
+
+// ---- over the grid ----
+
+/** Medians of all grid points, a line an arm; every seed as a point. */
+function drawGrid(panel) {
+  const { quantity } = panel, count = data.arms.length;
+  const traces = data.arms.flatMap((name, a) => {
+    const groups = data.points.map((point) => point.arms.find((arm) => arm.arm === name)), colour = colourOf(name);
+    const shift = count < 2 ? 0 : (a / (count - 1) - 0.5) * 0.16;
+    const hover = { type: "scatter", hovertemplate: `<b>${escapeHtml(name)}</b><br>%{text}: %{customdata:.4~g}<extra></extra>` };
+    const medians = groups.map((group) => group?.[state.at][quantity.key].median ?? null);
+    const seeds = groups.flatMap((group, p) => (group ? group[state.at][quantity.key].values.map((y, i) =>
+      ({ x: p + shift, y, text: `${escapeHtml(data.points[p].name)}, seed ${group.seeds[i]}` })) : []));
+    return [{ ...hover, mode: "markers", showlegend: false, name: `${name}, seeds`, x: seeds.map((s) => s.x), y: seeds.map((s) => s.y), customdata: seeds.map((s) => s.y),
+      text: seeds.map((s) => s.text), marker: { color: withOpacity(colour, 0.5), size: 6, symbol: symbolOf(name) } },
+    { ...hover, mode: "lines+markers", name, x: medians.map((_, p) => p + shift), y: medians, customdata: medians, text: data.points.map((point) => `${escapeHtml(point.name)}, median`),
+      line: { color: colour, width: 2, dash: ["solid", "dash", "dot", "dashdot"][a % 4] }, marker: { color: colour, size: 8, symbol: symbolOf(name) } }];
+  });
+  panel.names.replaceChildren(...data.arms.flatMap((name, a) => [element("span", `swatch arm${a % 8}`), `${name} `]));
+  panel.about.textContent = state.at === "equal_loss" ? "at the equal loss of each grid point" : "at the equal tokens of each grid point";
+  render(panel.plot, traces, { xaxis: { range: [-0.6, data.points.length - 0.4], tickvals: data.points.map((_, p) => p),
+    ticktext: data.points.map((point) => escapeHtml(shortName(point.name.split(" ").map((part) => part.split("=").pop()).join(", ")))), showgrid: false,
+    title: { text: data.points[0].name.split(" ").map((part) => part.split("=")[0]).join(", ") } },
+  yaxis: valueAxis(quantity, traces, traces.flatMap((trace) => trace.y), quantity.title) });
 }
 
 // ---- differences ----
@@ -154,6 +179,7 @@ function drawOnsets(panel) {
 // ---- the page ----
 
 const figures = {
+  ...(data.points.length > 1 && { grid: () => shownQuantities().map((quantity) => ({ draw: drawGrid, quantity, title: quantity.title, wide: 3, named: true })) }),
   spread: () => shownQuantities().map((quantity) => ({ draw: drawSpread, quantity, title: quantity.title, wide: 2 })),
   difference: () => (comparedArms().length ? shownQuantities().map((quantity) => ({ draw: drawDifference, quantity, title: `${quantity.title}: arm − first arm`, wide: 2 })) : []),
   curves: () => data.quantities.map((quantity) => ({ draw: drawCurves, quantity, title: quantity.title, wide: 3, named: true })),
@@ -189,7 +215,7 @@ function start() {
   data.points.forEach((one, p) => point.add(new Option(one.name || "all", p)));
   document.getElementById("point-control").hidden = data.points.length === 1;
   point.addEventListener("change", () => { state.point = Number(point.value); rebuild(Object.keys(figures)); });
-  at.addEventListener("change", () => { state.at = at.value; rebuild(["spread", "difference"]); });
+  at.addEventListener("change", () => { state.at = at.value; rebuild(["spread", "difference", ...(figures.grid ? ["grid"] : [])]); });
   axis.addEventListener("change", () => { state.axis = axis.value; built.curves.forEach((panel) => panel.draw(panel)); });
   document.getElementById("controls").hidden = false;
   rebuild(Object.keys(figures));

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
+
 #include "lab/report/compare_data.h"
 #include "lab/report/compare_numbers.h"
 #include "lab/report/sample_compare.h"
@@ -272,6 +275,48 @@ TEST_F(Compare, ASweepHasGridPointsArmsAndSeeds) {
             HasSubstr("v-scale at optimizer.rate=0.01: seeds [1] have no pair in baseline")));
 }
 
+// One arm has no other to be compared with; the grid points are compared with the first.
+TEST_F(Compare, OneArmOverAGridIsComparedWithItsFirstPoint) {
+  test::write_sample_sweep(path("sweep"), 2);
+  json sweep = json::parse(std::ifstream(folder_ / "sweep/sweep.json"));
+  json& entries = sweep["entries"];
+  entries.erase(std::remove_if(entries.begin(), entries.end(),
+                               [](const json& entry) { return entry.at("arm") == "v-scale"; }),
+                entries.end());
+  test::write_text(folder_ / "sweep/sweep.json", sweep.dump());
+  const json found = record({path("sweep")});
+  ASSERT_EQ(found.at("points").size(), 2u);
+  EXPECT_TRUE(found.at("points")[0].at("arms")[0].at("difference").is_null());
+  const json& difference = found.at("points")[1].at("arms")[0].at("difference");
+  EXPECT_EQ(difference.at("reference").at("grid").at("optimizer.rate"), 0.01);
+  EXPECT_NEAR(difference.at("equal_tokens").at("loss").at("median").get<double>(), 0.2, 1e-12);
+  EXPECT_THAT(compare_table(text_),
+              HasSubstr("A difference is that of an arm to the first grid point, seed by seed"));
+}
+
+// A sink that comes with the last two measurements, and numbers that are none.
+TEST_F(Compare, OnsetsThatAreNotCertainAndMissingNumbersAreSaid) {
+  test::ComparedArm late = test::sinking_arm(0);
+  late.name = "late";
+  late.at = [](int64_t step) {
+    test::ComparedStep numbers = test::sinking_arm(0).at(step);
+    numbers.sink_score = step >= 64 ? 0.6 : 0.1;
+    numbers.gradient_ratio = std::nan("");
+    return numbers;
+  };
+  test::write_compared_run(path("run"), 1, {test::sinking_arm(0), late});
+  const json found = record({path("run")});
+  const json& arm = found.at("points")[0].at("arms")[1];
+  EXPECT_EQ(arm.at("onsets").at("sink").at("uncertain"), 1);
+  EXPECT_EQ(arm.at("onsets").at("sink").at("seeds")[0].at("step"), 64);
+  EXPECT_EQ(arm.at("difference").at("onsets").at("sink").at("uncertain"), 1);
+  EXPECT_EQ(arm.at("equal_tokens").at("gradient_sink_ratio").at("median"), "NaN");
+  EXPECT_EQ(arm.at("onsets").at("gradient_sink").at("never"), 1);
+  // A value that there is not is an empty field.
+  EXPECT_THAT(compare_csv(text_), HasSubstr(",step,100,25600,gradient_sink_ratio,\n"));
+  EXPECT_THAT(compare_page(text_), HasSubstr("not certain 1/1"));
+}
+
 TEST_F(Compare, WhatIsNoRunIsAnError) {
   test::write_text(folder_ / "text/notes.txt", "x");
   test::write_text(folder_ / "old/sweep.json", "{\"schema\": \"weir.sweep/9\"}");
@@ -303,6 +348,8 @@ TEST_F(Compare, ThePageHoldsTablesWarningsAndNumbers) {
   EXPECT_THAT(page, testing::StartsWith("<!DOCTYPE html>"));
   EXPECT_THAT(page, HasSubstr("<h1>baseline, v-scale</h1>"));
   EXPECT_THAT(page, HasSubstr("weir compare &#39;a &amp; b&#39;"));
+  EXPECT_THAT(page, HasSubstr("llama · 1 layer · 1 head · d_model 128"));
+  EXPECT_THAT(page, HasSubstr("<section class=\"figure\" id=\"grid\">"));
   EXPECT_THAT(page, HasSubstr("<p class=\"warning\">Left out: "));
   EXPECT_THAT(page, HasSubstr("There are too few seeds for an interval to mean what it says"));
   EXPECT_THAT(page, Not(HasSubstr("{{")));

@@ -32,7 +32,10 @@ inline std::string compared_record(int64_t step, const ComparedStep& numbers) {
   record["loss"] = numbers.loss;
   nlohmann::json& layer = record["layers"][0];
   layer["sink_score"] = {numbers.sink_score};
-  layer["gradient_sink_ratio"] = numbers.gradient_ratio;
+  if (std::isnan(numbers.gradient_ratio))
+    layer["gradient_sink_ratio"] = "NaN";
+  else
+    layer["gradient_sink_ratio"] = numbers.gradient_ratio;
   nlohmann::json value(length, 2.0), stream(length, 4.0);
   value[0] = 2 * numbers.value_ratio;
   stream[0] = 4 * numbers.norm_ratio;

@@ -87,15 +87,18 @@ std::string first_name(const BatchOptions& input) {
   return input.tokens.empty() ? "data of the run" : names_of({token_file(input.tokens).path});
 }
 
-QuantizeCorpus corpus_of(std::string name, TokenBatch batch, const Provenance& provenance) {
+// The record takes what is said of its input alone.
+QuantizeCorpus corpus_of(std::string name, TokenBatch batch, const std::string& model,
+                         Provenance provenance) {
   QuantizeCorpus corpus{std::move(name), std::move(batch), ""};
+  provenance.model = model;
   corpus.provenance = provenance_json(
       provenance, ids_of_batch(corpus.batch.tokens, corpus.batch.targets, corpus.batch.length));
   return corpus;
 }
 
 // The text that Weir has with it, cut as the first one.
-QuantizeCorpus own_text(const Experiment& experiment) {
+QuantizeCorpus own_text(const Experiment& experiment, const std::string& model) {
   const TextInput& input = *experiment.text;
   EncodedText text;
   text.add({weir_asset_persuasion, weir_asset_persuasion_end}, input.tokenizer(), input.tokens());
@@ -108,15 +111,16 @@ QuantizeCorpus own_text(const Experiment& experiment) {
                "another one (--text2), none (--one-text), or a smaller --batch.",
                kOwnText, text.ids.size(), batch.batch, batch.length);
   return corpus_of(kOwnText, first_windows(text.ids, batch.batch, batch.length, input.tokens()),
-                   provenance);
+                   model, provenance);
 }
 
 // The second text as the options name it, or Weir's own beside a text; nothing if there is none.
 std::optional<QuantizeCorpus> second_corpus(const QuantizeArguments& options,
                                             const Experiment& experiment) {
+  const std::string& model = options.experiment.checkpoint.model;
   if (options.text2.empty() && options.tokens2.empty()) {
     if (options.one_text || !experiment.text) return std::nullopt;
-    return own_text(experiment);
+    return own_text(experiment, model);
   }
   BatchOptions second = options.experiment.input;
   second.behind = nullptr;
@@ -125,13 +129,13 @@ std::optional<QuantizeCorpus> second_corpus(const QuantizeArguments& options,
   second.batch = experiment.batch.batch;
   second.length = experiment.batch.length;
   std::optional<TextInput> input;
-  second.open(options.experiment.checkpoint.model, input);
+  second.open(model, input);
   Provenance provenance;
   TokenBatch batch = second.read(options.experiment.checkpoint.model,
                                  experiment.source.sizes.vocabulary, input, provenance);
   return corpus_of(options.tokens2.empty() ? names_of(options.text2)
                                            : names_of({token_file(options.tokens2).path}),
-                   std::move(batch), provenance);
+                   std::move(batch), model, provenance);
 }
 
 void print_plan_of(const QuantizeExperiment& experiment, const QuantizeTask& task, int64_t batch) {

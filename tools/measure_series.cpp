@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "io/file.h"
@@ -134,12 +135,12 @@ class SeriesRun {
 }  // namespace
 
 int run_series(const MeasureArguments& options) {
-  std::optional<CheckpointSeries> series;
+  std::unique_ptr<CheckpointSeries> series;
   std::optional<TextInput> text;
   UsageProblems opening("measure");
   opening.collect([&] {
     const Activity activity("checking the checkpoints");
-    series.emplace("measure", options.checkpoint.models);
+    series = std::make_unique<CheckpointSeries>("measure", options.checkpoint.models);
   });
   // The tokenizer is that of the last one, where none is given.
   const std::vector<std::string> first = models_behind(options.checkpoint.models.front());
@@ -163,20 +164,20 @@ int run_series(const MeasureArguments& options) {
   if (!html.empty())
     input.task.kept += measure_report_bytes(batch.batch, batch.length,
                                             std::max<int64_t>(std::ssize(heads), kHeadsShown));
-  auto run = std::make_optional<SeriesRun>(options, *series, source, input);
-  run->measure_all(report);
+  SeriesRun run(options, *series, source, input);
+  run.measure_all(report);
   if (!options.json.empty()) fmt::print("Records: {}\n", printable(options.json));
   if (!html.empty()) {
-    run->unload();
-    series->choose(run->last());
-    if (heads.empty()) heads = heads_to_show(run->last_record());
+    run.unload();
+    series->choose(run.last());
+    if (heads.empty()) heads = heads_to_show(run.last_record());
     report.set_maps(attention_maps(source, batch, input.task, heads),
-                    token_texts(options, *run->last().checkpoint, batch));
+                    token_texts(options, *run.last().checkpoint, batch));
     report.write(html, title_of(options.checkpoint.models), command_line());
     fmt::print("Report: {}\n",
                printable(std::filesystem::absolute(html).lexically_normal().string()));
   }
-  return run->status();
+  return run.status();
 }
 
 }  // namespace weir

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "io/file.h"
+#include "io/gguf_parts.h"
 #include "lab/train/checkpoint.h"
 #include "models/hugging_face_config.h"
 #include "support/error.h"
@@ -58,6 +59,19 @@ std::vector<std::string> step_folders(const fs::path& folder) {
       found.push_back(entry->path().string());
   std::sort(found.begin(), found.end());
   return found;
+}
+
+// The models in .gguf files of a folder, where it has several and each is named by its step.
+std::vector<std::string> step_files(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder / "config.json", error) ||
+      fs::directory_iterator(folder, error) == fs::directory_iterator())
+    return {};
+  const std::vector<std::string> files = gguf_models_in(folder.string());
+  const bool steps = std::all_of(files.begin(), files.end(), [](const std::string& file) {
+    return step_in_name(file).has_value();
+  });
+  return files.size() > 1 && steps ? files : std::vector<std::string>();
 }
 
 bool is_glob(const std::string& word) {
@@ -188,7 +202,10 @@ std::optional<int64_t> step_in_name(const std::string& path) {
 std::vector<std::string> models_behind(const std::string& word) {
   if (is_glob(word)) return models_of_glob(word);
   std::error_code error;
-  if (!fs::is_directory(word, error) || is_model_folder(word)) return {word};
+  if (!fs::is_directory(word, error)) return {word};
+  const std::vector<std::string> files = step_files(word);
+  if (!files.empty()) return files;
+  if (is_model_folder(word)) return {word};
   const std::vector<std::string> below = step_folders(word);
   return below.empty() ? std::vector{word} : below;
 }

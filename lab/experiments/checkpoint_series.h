@@ -18,8 +18,8 @@ namespace weir {
 std::optional<int64_t> step_in_name(const std::string& path);
 
 /// The models behind a word that names checkpoints, in the order of their names: those that a glob
-/// matches (folders and .gguf files), the folders in a folder that is no model itself and whose
-/// names have steps, else the word itself. None for a glob that matches nothing.
+/// matches (folders and .gguf files); in a folder that is no model itself the folders, or else the
+/// .gguf files, whose names have steps; else the word itself. None for a glob that matches nothing.
 std::vector<std::string> models_behind(const std::string& word);
 
 /// Whether words name a series: several, a glob, or a folder of step folders.

@@ -78,6 +78,8 @@ void SeriesReport::add(const std::string& text) {
   const json record = json::parse(text);
   ReportArm& arm = state_->run.arms[0];
   add_record(arm, record, "the record of a checkpoint");
+  arm.model["name"] =
+      fmt::format("{} checkpoint{}", arm.measured.size(), arm.measured.size() == 1 ? "" : "s");
   arm.training.step.push_back(arm.measured.back().step);
   arm.training.columns["loss"].push_back(arm.measured.back().loss);
   state_->origin = ordered_json(record.value("provenance", json::object()));

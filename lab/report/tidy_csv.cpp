@@ -57,9 +57,10 @@ bool is_by_head(const std::string& key) {
 // The numbers below a value, with the name that leads there.
 void visit_numbers(const json& value, Row row, const Visit& visit) {
   if (value.is_object()) {
-    const std::string name = row.metric;
+    const std::string name = row.metric + ".";
     for (const auto& [key, part] : value.items()) {
-      row.metric = name + "." + key;
+      row.metric = name;
+      row.metric += key;
       visit_numbers(part, row, visit);
     }
     return;

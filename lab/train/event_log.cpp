@@ -1,5 +1,7 @@
 #include "lab/train/event_log.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <functional>
@@ -69,21 +71,23 @@ using EventOfLine = ScalarEvent (*)(const json&);
 // Takes the events of a file of lines one by one.
 class Lines {
  public:
-  Lines(std::string_view text, EventOfLine event) : text_(text), event_(event) { next(); }
+  Lines(std::string_view text, EventOfLine event) : text_(text), event_of_(event) { next(); }
 
-  const std::optional<ScalarEvent>& at() const { return now_; }
+  bool done() const { return done_; }
+  const ScalarEvent& event() const { return now_; }
   void next() {
-    now_.reset();
-    if (text_.empty()) return;
+    done_ = text_.empty();
+    if (done_) return;
     const size_t end = std::min(text_.find('\n'), text_.size() - 1);
-    now_ = event_(json::parse(text_.substr(0, end + 1)));
+    now_ = event_of_(json::parse(text_.substr(0, end + 1)));
     text_.remove_prefix(end + 1);
   }
 
  private:
   std::string_view text_;
-  EventOfLine event_;
-  std::optional<ScalarEvent> now_;
+  EventOfLine event_of_;
+  ScalarEvent now_;
+  bool done_ = false;
 };
 
 // The whole file of the lines, in the order in which a run writes them. `time_of` says when an
@@ -99,9 +103,9 @@ std::string events_of(const KeptLines& kept,
   while (true) {
     Lines* first = nullptr;
     for (Lines& source : sources)
-      if (source.at() && (!first || source.at()->step < first->at()->step)) first = &source;
+      if (!source.done() && (!first || source.event().step < first->event().step)) first = &source;
     if (!first) return file;
-    content = event_content(*first->at());
+    content = event_content(first->event());
     file += event_record(time_of(content), content);
     first->next();
   }

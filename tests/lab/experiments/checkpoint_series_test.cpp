@@ -107,6 +107,17 @@ TEST_F(Series, IsGivenByGlobFolderOrList) {
             (std::vector<int64_t>{7, 900, 1000}));
 }
 
+TEST_F(Series, MayBeFilesOfOneFolder) {
+  const std::string model = std::string(WEIR_TEST_DATA) + "/models/qwen3/qwen3.gguf";
+  fs::copy_file(model, folder_ / "step20.gguf");
+  EXPECT_FALSE(names_series({folder_.path().string()})) << "a folder with one model";
+  fs::copy_file(model, folder_ / "step3.gguf");
+  for (const std::string& word : {folder_.path().string(), folder_ / "*.gguf"})
+    EXPECT_EQ(steps_of(CheckpointSeries("measure", {word})), (std::vector<int64_t>{3, 20}));
+  fs::copy_file(model, folder_ / "other.gguf");
+  EXPECT_THAT(error_with({folder_.path().string()}), HasSubstr("holds 3 models: "));
+}
+
 TEST_F(Series, EverythingWrongIsSaidAtOnce) {
   make_run(folder_ / "run");
   const fs::path checkpoints = folder_ / "run/run/checkpoints";

@@ -112,7 +112,7 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
   if (name == "file")
     return {in("g.weir"), in("planned.weir"), in("big.weir"), in("a.txt"), in("bad.weir"), fixture};
   if (name == "run") return {in("run"), in("run/run"), in("model"), in("absent"), in("a.txt")};
-  if (name == "sweep") {
+  if (name == "plan") {
     const std::string small =
         R"({"base": {"steps": 2, "batch": 2, "length": 12, "model": "demo"}, )";
     return {small + R"("arms": {"a": {}, "b": {"v_scale.variant": "full"}}})",

@@ -143,7 +143,7 @@ void add_sweep(Commands& commands) {
   OptionTable& table = add_command(
       commands, "sweep", "train arms x seeds x values of keys, by any number of processes");
   table
-      .add("sweep", &options->file, some_text(),
+      .add("plan", &options->file, some_text(),
            "a JSON file, its text, or the folder of a sweep that was begun")
       .needed();
   table.add("--out", &options->out, output_folder(),
@@ -153,8 +153,7 @@ void add_sweep(Commands& commands) {
   table.flag("--list", options->list, "print the state of every entry, and do nothing");
   table.flag("--retry", options->retry, "try runs that have failed once more");
   table.flag("--no-wait", options->no_wait,
-             "end when all runs that are left are made by other processes; without it wait for "
-             "them, and take over those whose process ends");
+             "do not wait for runs that other processes make, to take over those that end");
   table
       .add("--stale", &options->stale, within(1, 86400),
            "seconds without a sign of life after which a process of another machine counts as gone")

@@ -128,7 +128,7 @@ std::vector<std::string> pool(const std::string& name, const std::string& fixtur
             in("a.jsonl"), in("binary")};
   if (name == "--metric") return {"*", "sink_*", "loss", "train.loss", "nothing", "["};
   if (name == "run") return {in("run"), in("run/run"), in("model"), in("absent"), in("a.txt")};
-  if (name == "sweep") {
+  if (name == "plan") {
     const std::string small =
         R"({"base": {"steps": 2, "batch": 2, "length": 12, "model": "demo"}, )";
     return {small + R"("arms": {"a": {}, "b": {"v_scale.variant": "full"}}})",

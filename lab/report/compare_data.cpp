@@ -103,7 +103,7 @@ std::string data_of(const std::map<std::string, std::string>& configuration,
   std::vector<std::string> parts;
   for (const auto& [key, value] : configuration)
     if (fact_of_key(key) == "data" && !value.empty() && value != "[]")
-      parts.push_back(key + "=" + value);
+      parts.push_back(fmt::format("{}={}", key, value));
   if (entry.contains("data") && entry.at("data").is_object())
     if (const std::string hash = entry.at("data").value("hash", ""); !hash.empty())
       parts.push_back("hash " + hash);
@@ -278,7 +278,7 @@ void part_by_configuration(std::vector<Replicate>& replicates) {
     for (const auto& [key, value] : one.configuration) {
       const auto there = base->configuration.find(key);
       if (there == base->configuration.end() || there->second != value)
-        parts.push_back(key + "=" + value);
+        parts.push_back(fmt::format("{}={}", key, value));
     }
     if (!parts.empty()) one.measured.name = one.arm + ", " + join(parts, " ");
   }

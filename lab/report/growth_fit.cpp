@@ -98,7 +98,7 @@ void errors_of(GrowthFit& fit, const Points& points) {
   if (!jacobian.allFinite() || !(sizes.minCoeff() > 0) || n <= kParameters) return;
   const Eigen::MatrixXd scaled = jacobian * sizes.cwiseInverse().asDiagonal();
   const Eigen::JacobiSVD<Eigen::MatrixXd> svd(scaled, Eigen::ComputeThinV);
-  const VectorXd singular = svd.singularValues();
+  const VectorXd& singular = svd.singularValues();
   if (singular.minCoeff() < 1e-10 * singular.maxCoeff()) return;
   const double variance =
       fit.rmse * fit.rmse * static_cast<double>(n) / static_cast<double>(n - kParameters);

@@ -27,7 +27,8 @@ std::string first_text(const Timeline& timeline) {
   for (TimelineEvent event : kTimelineEvents) {
     const Onset& onset = timeline.of(event).first.onset;
     if (onset.state != Onset::State::reached || (earliest >= 0 && onset.step > earliest)) continue;
-    names = onset.step == earliest ? names + " and " + facts_of(event).name : facts_of(event).name;
+    names = onset.step == earliest ? fmt::format("{} and {}", names, facts_of(event).name)
+                                   : facts_of(event).name;
     earliest = onset.step;
   }
   return names.empty() ? "none" : names;

@@ -68,15 +68,29 @@ def fit(steps, values, random):
         return [q[0] * scale, np.exp(q[1]), np.exp(q[2]), np.exp(q[3]), q[4] * scale]
 
     best = None
-    for _ in range(300):
+    for _ in range(100):
         start = [random.normal(0, 2), random.normal(-1, 2), np.log(random.choice([1, 10, 100]) / steps[-1]),
                  random.normal(0, 1), random.normal(0, 1)]
         found = least_squares(lambda q: (curve(unpack(q), steps) - values) / scale, start,
                               bounds=([-1e4, -20, -20, -12, -1e4], [1e4, 6, 6, 6, 1e4]), max_nfev=3000)
         if best is None or found.cost < best.cost:
             best = found
-    residuals = curve(unpack(best.x), steps) - values
-    return {"parameters": unpack(best.x), "rmse": float(np.sqrt(np.mean(residuals**2)))}
+    parameters = np.array(unpack(best.x))
+    residuals = curve(parameters, steps) - values
+    return {"parameters": parameters.tolist(), "rmse": float(np.sqrt(np.mean(residuals**2))),
+            "standard_errors": errors(parameters, steps, residuals).tolist()}
+
+
+def errors(parameters, steps, residuals):
+    """Roots of the diagonal of s^2 (J^T J)^-1, J by central differences."""
+    columns = []
+    for i, p in enumerate(parameters):
+        step = np.zeros(5)
+        step[i] = 1e-6 * abs(p)
+        columns.append((curve(parameters + step, steps) - curve(parameters - step, steps)) / (2 * step[i]))
+    jacobian = np.array(columns).T
+    variance = np.sum(residuals**2) / (len(steps) - 5)
+    return np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)) * variance)
 
 
 def main():

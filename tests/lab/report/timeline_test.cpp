@@ -128,7 +128,7 @@ json reference() {
   return json::parse(file);
 }
 
-// SciPy's least_squares from 300 starts (tests/reference/compare_reference.py).
+// SciPy's least_squares from 100 starts (tests/reference/compare_reference.py).
 TEST(GrowthFit, IsAsGoodAsTheReference) {
   for (const json& known : reference().at("growth")) {
     const std::vector<int64_t> steps = known.at("steps");
@@ -146,6 +146,33 @@ TEST(GrowthFit, IsAsGoodAsTheReference) {
     for (size_t i = 0; i < steps.size(); ++i)
       EXPECT_NEAR(growth_value(fit, static_cast<double>(steps[i])), values[i], 4 * noise + 1e-5);
   }
+}
+
+TEST(GrowthFit, HasTheStandardErrorsOfTheReference) {
+  for (size_t c : {1, 2}) {
+    const json known = reference().at("growth").at(c);
+    const GrowthFit fit = fit_growth(known.at("steps").get<std::vector<int64_t>>(),
+                                     known.at("values").get<std::vector<double>>());
+    EXPECT_FALSE(fit.at_bound);
+    const double found[] = {fit.amplitude, fit.lambda, fit.gamma, fit.t0, fit.level};
+    for (size_t p = 0; p < 5; ++p) {
+      const double expected = known.at("parameters")[p], error = known.at("standard_errors")[p];
+      EXPECT_NEAR(found[p], expected, 0.01 * error) << c << ", parameter " << p;
+      EXPECT_NEAR(fit.standard_error[p], error, 0.01 * error) << c << ", parameter " << p;
+    }
+  }
+}
+
+// A rise that comes late: the curve fits with lambda at its bound, and no error is stated.
+TEST(GrowthFit, SaysWhereAParameterIsAtItsBound) {
+  const std::vector<int64_t> steps = {0, 8, 16, 32, 64, 100, 150, 200, 250, 300, 350, 400};
+  std::vector<double> values;
+  for (int64_t step : steps)
+    values.push_back(200 / (1 + std::exp(-(static_cast<double>(step) - 200) / 25)));
+  const GrowthFit fit = fit_growth(steps, values);
+  EXPECT_TRUE(fit.at_bound);
+  EXPECT_GT(fit.r_squared, 0.9);
+  for (double error : fit.standard_error) EXPECT_TRUE(std::isnan(error));
 }
 
 TEST(GrowthFit, HasItsExtremumWhereTheCurveIsFlat) {

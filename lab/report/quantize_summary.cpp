@@ -147,8 +147,9 @@ std::vector<std::string> quantize_findings(const json& record) {
     for (size_t i = 0; i < std::min(lost.size(), kShown); ++i)
       places += (i ? "; " : "") + place(lost[i]);
     if (lost.size() > kShown) places += fmt::format("; and {} more", lost.size() - kShown);
-    findings.push_back(fmt::format("{} rounds more than 90 % of these activations to zero: {}",
-                                   arm.at("name").get<std::string>(), places));
+    findings.push_back(fmt::format("{} rounds more than {} of these activations to zero: {}",
+                                   arm.at("name").get<std::string>(),
+                                   percent(record.at("settings").at("annihilated_above")), places));
   }
   return findings;
 }

@@ -26,9 +26,9 @@ class QuantizeCommand : public weir::test::Command {
     weir::Random random(seed, 0);
     std::vector<int32_t> ids(rows * 10);
     for (int32_t& id : ids) id = static_cast<int32_t>(random.below(11));
-    weir::write_npy(
-        (folder_ / file).string(),
-        {weir::FileDtype::i32, {static_cast<int64_t>(rows), 10}, std::as_bytes(std::span(ids))});
+    const std::vector<int64_t> shape = {static_cast<int64_t>(rows), 10};
+    weir::write_npy((folder_ / file).string(),
+                    {weir::FileDtype::i32, shape, std::as_bytes(std::span(ids))});
   }
   // Two sequences, with two draws of one behind them.
   Result quantize(const std::string& name, const std::string& options) const {
@@ -74,9 +74,13 @@ TEST_F(QuantizeCommand, TakesEveryArchitectureAndTheInterpreter) {
     ASSERT_EQ(result.status, 0) << name << result.err;
     EXPECT_THAT(result.out, HasSubstr("Interpreted in f64.\n"));
     const Json exact = json_of("out.json");
+    EXPECT_NEAR(compiled["corpora"][0]["loss"].get<double>(),
+                exact["corpora"][0]["loss"].get<double>(), 1e-5);
+    // The last bit of f32 takes a number to another level now and then, which counts in a model as
+    // small as this.
     for (size_t a = 0; a < 4; ++a)
       EXPECT_NEAR(compiled["arms"][a]["corpora"][0]["loss"].get<double>(),
-                  exact["arms"][a]["corpora"][0]["loss"].get<double>(), 1e-4)
+                  exact["arms"][a]["corpora"][0]["loss"].get<double>(), 5e-3)
           << name << " " << compiled["arms"][a]["name"];
   }
 }
@@ -117,7 +121,8 @@ TEST_F(QuantizeCommand, SaysWhatIsWrongAtOnce) {
   EXPECT_THAT(result.err, HasSubstr("--sink-token is 9, but a sequence has the tokens 0 to 8."));
   result = quantize("llama", "--text2 ids.npy");
   EXPECT_THAT(result.err, HasSubstr("--text2 is tokenised as --text is, which is not given."));
-  result = quantize("llama", "--draw-tokens 18");
+  result = weir(fmt::format("quantize --model {} --tokens ids.npy --draws 2 --draw-tokens 18",
+                            model("llama")));
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.err,
               HasSubstr("4 sequences of 9 tokens are given, but 4 are needed behind those that are "

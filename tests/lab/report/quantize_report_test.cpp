@@ -17,11 +17,11 @@ using testing::StartsWith;
 TEST(QuantizeTable, HasARowAnArmAndWhatItSays) {
   EXPECT_EQ(
       quantize_table(test::sample_quantize(2, 1).dump()),
-      "arm        perplexity             difference           sink damage\n"
+      "arm        perplexity          difference          sink damage\n"
       "f32              20.0\n"
-      "weights-8        20.2     +0.20 [0.10, 0.30]                     -\n"
-      "per-token        20.4     +0.40 [0.30, 0.50]  +0.02 [-0.08, 0.12]\n"
-      "static            240              destroyed   +2.25 [2.15, 2.35]\n"
+      "weights-8        20.2  +0.20 [0.10, 0.30]                    -\n"
+      "per-token        20.4  +0.40 [0.30, 0.50]  +0.02 [-0.08, 0.12]\n"
+      "static            240           destroyed   +2.25 [2.15, 2.35]\n"
       "\n"
       "Texts: 1 wiki.txt. Differences are in perplexity, with 95 % bootstrap intervals over 32 "
       "sequences (2000 resamples, seed 1); destroyed: more than 10.0 times that of f32. Sink "

@@ -203,7 +203,7 @@ std::vector<std::string> models_behind(const std::string& word) {
   if (is_glob(word)) return models_of_glob(word);
   std::error_code error;
   if (!fs::is_directory(word, error)) return {word};
-  const std::vector<std::string> files = step_files(word);
+  std::vector<std::string> files = step_files(word);
   if (!files.empty()) return files;
   if (is_model_folder(word)) return {word};
   const std::vector<std::string> below = step_folders(word);

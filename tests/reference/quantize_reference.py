@@ -108,16 +108,16 @@ class Quantised:
         self.cache: dict[str, tuple] = {}
 
     def smoothing(self, site: str, names: list[str]) -> torch.Tensor | None:
+        if not (self.arm.smooth or self.arm.aware):
+            return None
         ranges = self.model.ranges[site]
         if self.arm.smooth:
             x = ranges.maxima(self.exact_sink is None)
             w = torch.stack([self.model.weights[n].abs().amax(0) for n in names]).amax(0)
             s = (x**SMOOTH_ALPHA / w ** (1 - SMOOTH_ALPHA)).clamp(min=1e-5)
             return f32(torch.where((x > 0) & (w > 0), s, torch.ones_like(s)))
-        if self.arm.aware:
-            s = ((ranges.mean / ranges.sequences) ** AWARE_ALPHA).clamp(min=1e-4)
-            return f32(s / torch.sqrt(s.max() * s.min()))
-        return None
+        s = ((ranges.mean / ranges.sequences) ** AWARE_ALPHA).clamp(min=1e-4)
+        return f32(s / torch.sqrt(s.max() * s.min()))
 
     def prepared(self, name: str, s: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         if name not in self.cache:

@@ -34,15 +34,15 @@ std::string bench_page(const nlohmann::json& results, const std::vector<Figure>&
   nlohmann::json data = nlohmann::json::object();
   for (const char* key : {"profiles", "peaks"}) data[key] = results.value(key, nlohmann::json());
   const nlohmann::json machine = results.value("machine", nlohmann::json::object());
-  return filled({weir_asset_bench_page, weir_asset_bench_page_end},
-                {{"style", std::string(page_style())},
-                 {"plotly", std::string(plotly_gz_base64())},
-                 {"script", std::string(plots_script()) +
-                                std::string(weir_asset_bench_script, weir_asset_bench_script_end)},
-                 {"data", script_json(data)},
-                 {"machine", escaped(machine.value("target", std::string("unknown machine")))},
-                 {"started", escaped(results.value("started", std::string()))},
-                 {"figures", figure_rows(figures)},
+  return framed({.kind = "Weir benchmark",
+                 .kicker = "Weir benchmark",
+                 .title = "Speed",
+                 .meta = escaped(machine.value("target", std::string("unknown machine"))) + "<br>" +
+                         escaped(results.value("started", std::string())),
+                 .script = {weir_asset_bench_script, weir_asset_bench_script_end},
+                 .data = data},
+                {weir_asset_bench_page, weir_asset_bench_page_end},
+                {{"figures", figure_rows(figures)},
                  {"details", escaped(detail_table(results))},
                  {"facts", key_table(nlohmann::ordered_json(machine))}});
 }

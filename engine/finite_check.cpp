@@ -17,8 +17,9 @@
 namespace weir {
 namespace {
 
-// Elements that one worker looks at in one go.
-constexpr int64_t kBlock = 1 << 15;
+// Elements that one worker looks at in one go, and blocks that are looked at sooner than other workers
+// are woken up for them.
+constexpr int64_t kBlock = 1 << 15, kFewBlocks = 4;
 
 // Code for several processors, of which the one at hand is taken when the program starts; GCC makes
 // vectors of such a loop from -O3 on.
@@ -57,7 +58,7 @@ bool all_finite(const Type& type, const void* data, const Workers& workers) {
     const int64_t begin = first * kBlock, end = std::min(last * kBlock, count);
     if (!all_finite(x + begin, end - begin)) finite = false;
   };
-  if (blocks <= 1)
+  if (blocks <= kFewBlocks)
     look(0, blocks, 0);
   else
     workers.parallel_tiles(blocks, look);

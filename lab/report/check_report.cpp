@@ -98,18 +98,6 @@ std::string check_page(const std::string& text, const std::string& command) {
     not_applicable += "<p>Not applicable: " + escaped(sentence) + ".</p>";
   const json& settings = record.at("settings");
   const std::map<std::string, std::string> texts = {
-      {"title", escaped(record.at("model").at("name").get<std::string>())},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(check_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json({{"figures", tightness(record)}})},
-      {"about",
-       escaped(fmt::format(
-           "{} \u00d7 {} tokens \u00b7 {} \u00b7 attention {} \u00b7 "
-           "V-scale {}",
-           plain(record.at("tokens").at("batch")), plain(record.at("tokens").at("length")),
-           settings.at("precision").get<std::string>(), settings.at("attention").get<std::string>(),
-           settings.at("v_scale").get<std::string>()))},
       {"verdict", escaped(summary.verdict)},
       {"failures", failures_html(record)},
       {"exact", text_table(summary.exact)},
@@ -121,7 +109,19 @@ std::string check_page(const std::string& text, const std::string& command) {
       {"command", escaped(command)},
       {"settings", key_table(settings)},
       {"versions", key_table(versions)}};
-  return filled(check_template(), texts);
+  return framed(
+      {.kind = "Weir check",
+       .kicker = "Weir check",
+       .title = escaped(record.at("model").at("name").get<std::string>()),
+       .meta = escaped(fmt::format(
+           "{} \u00d7 {} tokens \u00b7 {} \u00b7 attention {} \u00b7 "
+           "V-scale {}",
+           plain(record.at("tokens").at("batch")), plain(record.at("tokens").at("length")),
+           settings.at("precision").get<std::string>(), settings.at("attention").get<std::string>(),
+           settings.at("v_scale").get<std::string>())),
+       .script = check_script(),
+       .data = {{"figures", tightness(record)}}},
+      check_template(), texts);
 }
 
 void write_check_report(const std::string& html, const std::string& record,

@@ -154,16 +154,6 @@ std::string compare_page(const std::string& text) {
     return count + " " + (count == "1" ? key.substr(0, key.size() - 1) : key);
   };
   const std::map<std::string, std::string> texts = {
-      {"title", escaped(title)},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(compare_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(figure_data(record))},
-      {"about", escaped(fmt::format(
-                    "{} · {} · {} · d_model {} · {} × {} tokens a step{}", value(model, "name"),
-                    counted(model, "layers"), counted(model, "heads"), value(model, "d_model"),
-                    value(record.at("tokens"), "batch"), value(record.at("tokens"), "length"),
-                    several ? fmt::format(" · {} grid points", record.at("points").size()) : ""))},
       {"arms", arms_html(record)},
       {"warnings", warnings_html(record)},
       {"intervals", escaped(join(interval_sentences(record), " "))},
@@ -193,7 +183,17 @@ std::string compare_page(const std::string& text) {
       {"command", escaped(record.at("provenance").at("command").get<std::string>())},
       {"settings", key_table(ordered_json(record.at("settings")))},
       {"versions", key_table(ordered_json(record.at("provenance").at("versions")))}};
-  return filled(compare_template(), texts);
+  return framed({.kind = "Weir compare",
+                 .kicker = "Weir compare",
+                 .title = escaped(title),
+                 .meta = escaped(fmt::format(
+                     "{} · {} · {} · d_model {} · {} × {} tokens a step{}", value(model, "name"),
+                     counted(model, "layers"), counted(model, "heads"), value(model, "d_model"),
+                     value(record.at("tokens"), "batch"), value(record.at("tokens"), "length"),
+                     several ? fmt::format(" · {} grid points", record.at("points").size()) : "")),
+                 .script = compare_script(),
+                 .data = figure_data(record)},
+                compare_template(), texts);
 }
 
 void write_compare_report(const std::string& html, const std::string& record) {

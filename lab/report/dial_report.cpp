@@ -142,20 +142,6 @@ std::string dial_page(const std::string& text, const std::string& command) {
   origin.erase("command");
   origin.erase("versions");
   const std::map<std::string, std::string> texts = {
-      {"title", escaped(record.at("model").at("name").get<std::string>())},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(dial_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(data)},
-      {"dial", escaped(dial + (settings.contains("form")
-                                   ? ", form " + settings.at("form").get<std::string>()
-                                   : ""))},
-      {"about", escaped(fmt::format(
-                    "{} layers · {} heads · {} × {} tokens · V-scale {} · attention {} · {}",
-                    plain(record.at("model").at("layers")), plain(record.at("model").at("heads")),
-                    plain(record.at("tokens").at("batch")), plain(record.at("tokens").at("length")),
-                    plain(settings.at("v_scale")), plain(settings.at("attention")),
-                    plain(settings.at("arithmetic"))))},
       {"links", links_html(sections)},
       {"story", escaped(story(settings))},
       {"claims", claims_html(record)},
@@ -169,7 +155,21 @@ std::string dial_page(const std::string& text, const std::string& command) {
       {"origin", origin.empty() ? ""
                                 : "<details open><summary>Where the numbers come from</summary>" +
                                       key_table(origin) + "</details>"}};
-  return filled(dial_template(), texts);
+  return framed({.kind = "Weir dial",
+                 .kicker = "Weir dial: " +
+                           escaped(dial + (settings.contains("form")
+                                               ? ", form " + settings.at("form").get<std::string>()
+                                               : "")),
+                 .title = escaped(record.at("model").at("name").get<std::string>()),
+                 .meta = escaped(fmt::format(
+                     "{} layers · {} heads · {} × {} tokens · V-scale {} · attention {} · {}",
+                     plain(record.at("model").at("layers")), plain(record.at("model").at("heads")),
+                     plain(record.at("tokens").at("batch")),
+                     plain(record.at("tokens").at("length")), plain(settings.at("v_scale")),
+                     plain(settings.at("attention")), plain(settings.at("arithmetic")))),
+                 .script = dial_script(),
+                 .data = data},
+                dial_template(), texts);
 }
 
 void write_dial_report(const std::string& html, const std::string& record,

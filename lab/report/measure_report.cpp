@@ -296,19 +296,6 @@ std::string measure_page(const MeasureReport& report) {
   const json& first = record["layers"][0];
   const auto null_of = [&](const char* key) { return escaped(plain(five_digits(first[key]))); };
   std::map<std::string, std::string> texts = {
-      {"title", escaped(record["model"]["name"].get<std::string>())},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(measure_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(data)},
-      {"model",
-       escaped(fmt::format("{} layers · {} heads · d_model {} · d_ff {} · {} parameters · measured "
-                           "on {} × {} tokens · V-scale {} · attention {}",
-                           plain(record["model"]["layers"]), plain(record["model"]["heads"]),
-                           plain(record["model"]["d_model"]), plain(record["model"]["d_ff"]),
-                           plain(record["model"]["parameters"]), plain(record["tokens"]["batch"]),
-                           plain(record["tokens"]["length"]), plain(record["settings"]["v_scale"]),
-                           plain(record["settings"]["attention"])))},
       {"story", story_html(record)},
       {"table", measure_table_html(record)},
       {"massive", massive_html(record, report.token_texts, curves.notes)},
@@ -330,7 +317,20 @@ std::string measure_page(const MeasureReport& report) {
   for (const char* key : {"sink_token", "sink_window", "sink_threshold", "gradient_window",
                           "massive_absolute", "massive_ratio", "attention"})
     texts[key] = escaped(plain(record["settings"][key]));
-  return filled(measure_template(), texts);
+  return framed({.kind = "Weir measurement",
+                 .kicker = "Weir measurement",
+                 .title = escaped(record["model"]["name"].get<std::string>()),
+                 .meta = escaped(fmt::format(
+                     "{} layers · {} heads · d_model {} · d_ff {} · {} parameters · measured "
+                     "on {} × {} tokens · V-scale {} · attention {}",
+                     plain(record["model"]["layers"]), plain(record["model"]["heads"]),
+                     plain(record["model"]["d_model"]), plain(record["model"]["d_ff"]),
+                     plain(record["model"]["parameters"]), plain(record["tokens"]["batch"]),
+                     plain(record["tokens"]["length"]), plain(record["settings"]["v_scale"]),
+                     plain(record["settings"]["attention"]))),
+                 .script = measure_script(),
+                 .data = data},
+                measure_template(), texts);
 }
 
 int64_t measure_report_bytes(int64_t batch, int64_t length, int64_t maps) {

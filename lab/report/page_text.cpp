@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "lab/report/report_assets.h"
 #include "support/error.h"
 
 namespace weir {
@@ -140,6 +141,20 @@ std::string filled(std::string_view page, const std::map<std::string, std::strin
     result += text->second;
     at = close + 2;
   }
+}
+
+std::string framed(const PageFrame& frame, std::string_view content,
+                   const std::map<std::string, std::string>& texts) {
+  return filled(frame_template(),
+                {{"kind", frame.kind},
+                 {"kicker", frame.kicker},
+                 {"title", frame.title},
+                 {"meta", frame.meta},
+                 {"style", std::string(page_style())},
+                 {"script", std::string(plots_script()) + std::string(frame.script)},
+                 {"plotly", std::string(plotly_gz_base64())},
+                 {"data", script_json(frame.data)},
+                 {"content", filled(content, texts)}});
 }
 
 }  // namespace weir

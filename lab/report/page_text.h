@@ -13,6 +13,20 @@ namespace weir {
 std::string escaped(std::string_view text);
 /// JSON that may stand inside a script element: no "<" can end it or open a comment.
 std::string script_json(const nlohmann::json& value);
+/// What all pages have around their own part, page/frame.html.
+struct PageFrame {
+  std::string kind;         ///< "Weir check", behind the title of the browser's window
+  std::string kicker;       ///< above the heading, HTML
+  std::string title;        ///< the heading, HTML
+  std::string meta;         ///< under it, HTML
+  std::string_view script;  ///< behind page/plots.js
+  nlohmann::json data;      ///< what the script draws
+};
+/// The whole page, `content` being its part with texts in place of {{name}}. Internal error if it
+/// asks for a text that is not there.
+std::string framed(const PageFrame& frame, std::string_view content,
+                   const std::map<std::string, std::string>& texts);
+
 /// Numbers with the six digits that a figure shows; null where there is none, or what a record has
 /// instead of a number that is not finite.
 nlohmann::json for_figures(const nlohmann::json& value);

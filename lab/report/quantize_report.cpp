@@ -69,16 +69,6 @@ std::string quantize_page(const std::string& text, const std::string& command) {
   origin.erase("command");
   origin.erase("versions");
   const std::map<std::string, std::string> texts = {
-      {"title", escaped(record.at("model").at("name").get<std::string>())},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(quantize_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(figure_data(record))},
-      {"about", escaped(fmt::format(
-                    "{} layers · {} × {} tokens of each text · V-scale {} · attention {} · {}",
-                    plain(record.at("model").at("layers")), plain(record.at("tokens").at("batch")),
-                    plain(record.at("tokens").at("length")), plain(settings.at("v_scale")),
-                    plain(settings.at("attention")), plain(settings.at("arithmetic"))))},
       {"findings", findings_html(record)},
       {"table", text_table(quantize_rows(record))},
       {"legend", escaped(quantize_legend(record))},
@@ -91,7 +81,17 @@ std::string quantize_page(const std::string& text, const std::string& command) {
       {"origin", origin.empty() ? ""
                                 : "<details open><summary>Where the numbers come from</summary>" +
                                       key_table(origin) + "</details>"}};
-  return filled(quantize_template(), texts);
+  return framed({.kind = "Weir quantize",
+                 .kicker = "Weir quantize",
+                 .title = escaped(record.at("model").at("name").get<std::string>()),
+                 .meta = escaped(fmt::format(
+                     "{} layers · {} × {} tokens of each text · V-scale {} · attention {} · {}",
+                     plain(record.at("model").at("layers")), plain(record.at("tokens").at("batch")),
+                     plain(record.at("tokens").at("length")), plain(settings.at("v_scale")),
+                     plain(settings.at("attention")), plain(settings.at("arithmetic")))),
+                 .script = quantize_script(),
+                 .data = figure_data(record)},
+                quantize_template(), texts);
 }
 
 void write_quantize_report(const std::string& html, const std::string& record,

@@ -1,6 +1,7 @@
 #include "lab/report/report_assets.h"
 
 extern "C" {
+extern const char weir_asset_frame[], weir_asset_frame_end[];
 extern const char weir_asset_page[], weir_asset_page_end[];
 extern const char weir_asset_figures[], weir_asset_figures_end[];
 extern const char weir_asset_series_page[], weir_asset_series_page_end[];
@@ -33,6 +34,7 @@ std::string_view figures_template() { return view(weir_asset_figures, weir_asset
 std::string_view series_template() {
   return view(weir_asset_series_page, weir_asset_series_page_end);
 }
+std::string_view frame_template() { return view(weir_asset_frame, weir_asset_frame_end); }
 std::string_view page_style() { return view(weir_asset_style, weir_asset_style_end); }
 std::string_view page_script() { return view(weir_asset_script, weir_asset_script_end); }
 std::string_view plots_script() { return view(weir_asset_plots, weir_asset_plots_end); }

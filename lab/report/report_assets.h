@@ -5,6 +5,7 @@
 namespace weir {
 
 std::string_view page_template();      ///< page/report.html, with {{name}} where text is filled in
+std::string_view frame_template();     ///< page/frame.html, around all that follow but figures
 std::string_view figures_template();   ///< page/figures.html, the part with figures
 std::string_view series_template();    ///< page/series.html, around the same figures
 std::string_view page_style();         ///< page/report.css

@@ -246,13 +246,6 @@ std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
       "measured step, of the state before that step's update.";
   texts["figures"] = filled(figures_template(), texts);
   texts.merge(std::map<std::string, std::string>{
-      {"title", escaped(run.run.value("name", name))},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(page_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(data.data)},
-      {"model", model_line(run)},
-      {"run", run_line(run.run)},
       {"arms", arms_list(run)},
       {"summary", summary_html(arms)},
       {"story", not_finite_html(run) + arm_story(run, arms[0])},
@@ -268,7 +261,13 @@ std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
       {"profile", profile_section(run)},
       {"final_steps", std::to_string(arms[0].final_steps)},
       {"settings", key_table(ordered_json(first.settings))}});
-  return filled(page_template(), texts);
+  return framed({.kind = "Weir report",
+                 .kicker = "Weir report",
+                 .title = escaped(run.run.value("name", name)),
+                 .meta = model_line(run) + "<br>" + run_line(run.run),
+                 .script = page_script(),
+                 .data = data.data},
+                page_template(), texts);
 }
 
 }  // namespace weir

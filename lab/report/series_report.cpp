@@ -119,12 +119,6 @@ std::string SeriesReport::page(const std::string& title, const std::string& comm
        "The step axis is log2(step + 1), so that the start is visible and step 0 has a place."}});
   texts["figures"] = filled(figures_template(), texts);
   texts.merge(std::map<std::string, std::string>{
-      {"title", escaped(title)},
-      {"style", std::string(page_style())},
-      {"script", std::string(plots_script()) + std::string(page_script())},
-      {"plotly", std::string(plotly_gz_base64())},
-      {"data", script_json(data.data)},
-      {"model", model_line(run)},
       {"story", arm_story(run, summary[0])},
       {"summary", series_table_html(series_columns(run.arms[0]))},
       {"one_layer", one_layer_note(run.arms[0].model)},
@@ -133,7 +127,13 @@ std::string SeriesReport::page(const std::string& title, const std::string& comm
       {"settings", key_table(ordered_json(run.arms[0].settings))},
       {"versions", key_table(state_->versions)},
       {"notes", notes_html(data.notes, "the records (<code>--json</code>)")}});
-  return filled(series_template(), texts);
+  return framed({.kind = "Weir series",
+                 .kicker = "Weir series of checkpoints",
+                 .title = escaped(title),
+                 .meta = model_line(run),
+                 .script = page_script(),
+                 .data = data.data},
+                series_template(), texts);
 }
 
 void SeriesReport::write(const std::string& html, const std::string& title,

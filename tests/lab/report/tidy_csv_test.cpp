@@ -98,7 +98,7 @@ TEST(TidyCsv, TakesChosenMetricsAndRecordsOnSeveralLines) {
   EXPECT_GT(rows, 100);
   json record = json::parse(lines_of(folder / "baseline/metrics.jsonl")[1]);
   record.erase("step");
-  record["layers"][0]["value_norm_by_head"] = {{1, 2, 3}, {4, 5, 6}};
+  record["layers"][0]["value_norm_by_head"] = {{1, 2, 3, 0, 0, 0, 0, 0}, {4, 5, 6, 0, 0, 0, 0, 0}};
   test::write_text(folder.path() / "one.json", record.dump(2));
   write_tidy_csv(folder / "b.csv", {{"one", folder / "one.json"}});
   EXPECT_THAT(read_all(folder / "b.csv"),

@@ -299,6 +299,21 @@ bool Claims::make(const std::string& run, const ClaimOwner& owner) {
   return false;
 }
 
+namespace {
+
+// Writes the machine into a claim; whether another one stood there.
+bool enter_machine(const fs::path& claim, const std::string& machine) {
+  std::string before;
+  std::getline(std::ifstream(claim), before);
+  if (before == machine) return false;
+  std::ofstream file(claim);
+  file << machine << "\n";
+  if (!file.flush()) cannot("write", claim);
+  return !before.empty();
+}
+
+}  // namespace
+
 std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
   constexpr int tries = 50;  // while others rename the file
   const fs::path place = folder_ / run;
@@ -325,6 +340,7 @@ std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
     }
     auto claim = std::make_unique<RunClaim>(mine, owner);
     claim->taken_from = before;
+    claim->from_elsewhere = enter_machine(mine, owner.machine);
     return claim;
   }
   return nullptr;

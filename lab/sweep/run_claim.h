@@ -10,7 +10,7 @@
 // first. So of several processes that claim a run, or take it over, exactly one succeeds, and
 // whoever owns a run can see it by the name of the file. No locks of the file system are needed,
 // nor links, nor equal clocks: a heartbeat sets the time of the file by the clock of the file
-// system, and is compared with that clock.
+// system, and is compared with that clock. In the file stands the machine that has or had the run.
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -61,6 +61,8 @@ class RunClaim {
   bool is_held();
   /// The owner who was gone, where this claim was taken over.
   std::optional<ClaimOwner> taken_from;
+  /// Whether a process of another machine has had the run last.
+  bool from_elsewhere = false;
 
  private:
   bool beat();

@@ -40,6 +40,11 @@ std::string without_folder(std::string text, const fs::path& folder) {
   return text;
 }
 
+// A shared folder may show for a while what another machine has changed since: a file that is there
+// as absent, or a longer one as it was. So a run that another machine has had, and that cannot be
+// gone on with, is looked at again after 1, 2, 4 ... seconds. NFS remembers for 60 by default.
+constexpr double kShortestLook = 1, kLongestLook = 32;
+
 // One process's part of a sweep.
 class Worker {
  public:
@@ -117,6 +122,33 @@ class Worker {
   }
 
   Step make(const SweepEntry& entry, RunClaim& claim) {
+    std::string reason;
+    for (double pause = kShortestLook;; pause *= 2) {
+      bool began = false;
+      if (const std::optional<Step> step = try_to_make(entry, claim, began, reason)) return *step;
+      if (began || !claim.from_elsewhere || pause > kLongestLook) break;
+      log_warning("entry {}: {} It is looked at again in {} s, since another machine had it.",
+                  entry.index, reason, pause);
+      if (!wait_for(pause)) return Step::moved;
+      if (!claim.is_held()) return Step::busy;
+    }
+    log_message(LogLevel::error, fmt::format("entry {} has failed: {}", entry.index, reason));
+    folder_.set_failure(entry.run, reason);
+    return Step::moved;
+  }
+
+  // False if a signal comes before that.
+  bool wait_for(double seconds) const {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    while (Clock::now() < end && signals_.signal() == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return signals_.signal() == 0;
+  }
+
+  // Nothing, with the reason, if the run has failed; `began` if it was at its first step or beyond.
+  std::optional<Step> try_to_make(const SweepEntry& entry, RunClaim& claim, bool& began,
+                                  std::string& reason) {
     RunConfig config = entry.config;
     config.out = folder_.run(entry.run).string();
     TrainOptions options = options_.train;
@@ -130,12 +162,12 @@ class Worker {
             entry.index));
     };
     options.on_step = [&](const std::string& arm, int64_t done) {
+      began = true;
       if (options_.train.on_step) options_.train.on_step(arm, done);
       check_claim();
     };
     log_info("entry {} of {}: {}, in {}", entry.index, plan_.entries.size(), entry_text(entry),
              config.out);
-    std::string reason;
     try {
       const TrainOutcome outcome = train(config, options);
       if (outcome.signal != 0)
@@ -150,13 +182,12 @@ class Worker {
         log_warning("entry {}: {}", entry.index, used.what());
       return Step::busy;
     } catch (const std::bad_alloc&) {
+      began = true;  // to look again would not help
       reason = "there is not enough memory";
     } catch (const std::exception& error) {
       reason = without_folder(error.what(), folder_.path());
     }
-    log_message(LogLevel::error, fmt::format("entry {} has failed: {}", entry.index, reason));
-    folder_.set_failure(entry.run, reason);
-    return Step::moved;
+    return std::nullopt;
   }
 
   // The plan in the folder, to which another process may have added entries.

@@ -64,9 +64,10 @@ class Gates {
     const Value gated = e.mul(v, gates);
     if (auto found = names_.find(old); found != names_.end())
       for (const std::string& name : found->second)
-        if (const auto hook = value_hook(name, "gated")) {
-          rewriter.name(gates, *value_hook(name, "gate"));
-          rewriter.name(gated, *hook);
+        if (const auto gate = value_hook(name, "gate"), product = value_hook(name, "gated");
+            gate && product) {
+          rewriter.name(gates, *gate);
+          rewriter.name(gated, *product);
           break;
         }
     return gated;

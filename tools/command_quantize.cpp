@@ -98,11 +98,9 @@ QuantizeCorpus corpus_of(std::string name, TokenBatch batch, const std::string& 
 }
 
 // The text that Weir has with it, cut as the first one.
-QuantizeCorpus own_text(const Experiment& experiment, const std::string& model) {
-  const TextInput& input = *experiment.text;
+QuantizeCorpus own_text(const TextInput& input, const TokenBatch& batch, const std::string& model) {
   EncodedText text;
   text.add({weir_asset_persuasion, weir_asset_persuasion_end}, input.tokenizer(), input.tokens());
-  const TokenBatch& batch = experiment.batch;
   Provenance provenance;
   provenance.input_kind = kOwnText;
   if (text.ids.size() < ids_of_windows(batch.batch, batch.length, input.tokens()))
@@ -120,7 +118,7 @@ std::optional<QuantizeCorpus> second_corpus(const QuantizeArguments& options,
   const std::string& model = options.experiment.checkpoint.model;
   if (options.text2.empty() && options.tokens2.empty()) {
     if (options.one_text || !experiment.text) return std::nullopt;
-    return own_text(experiment, model);
+    return own_text(*experiment.text, experiment.batch, model);
   }
   BatchOptions second = options.experiment.input;
   second.behind = nullptr;

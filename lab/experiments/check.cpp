@@ -71,7 +71,7 @@ Json result_json(const CheckResult& result, IdentityKind kind) {
 
 std::string failure_text(const IdentitySite& site, const IdentityInfo& identity,
                          const CheckResult& result, const CheckLimits& limits) {
-  const CheckPlace& at = *result.failure;
+  const CheckPlace at = expect(result.failure);
   const std::string where =
       fmt::format("{}: {} ({}) fails at {} of {} places; worst in sequence {}, head {}, token {}: ",
                   site.label(), identity.name, identity.key, result.failures, result.places,

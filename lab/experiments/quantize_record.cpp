@@ -110,12 +110,13 @@ Json arm_json(const QuantizeArm& arm, const ArmResult& result, const QuantizedPa
        annihilated = Json::array();
   for (const QuantizeOutcome& outcome : result.corpora) corpora.push_back(outcome_json(outcome));
   for (size_t i = 0; i < result.sites.size(); ++i) {
-    if (!result.sites[i]) {
+    const std::optional<RoundingError>& error = result.sites[i];
+    if (!error) {
       for (const char* key : {"error", "median_error", "underflow"}) sites[key].push_back(nullptr);
       continue;
     }
-    add_error(sites, *result.sites[i]);
-    if (result.sites[i]->underflow > kAnnihilatedAbove)
+    add_error(sites, *error);
+    if (error->underflow > kAnnihilatedAbove)
       annihilated.push_back({{"layer", parts.sites[i].layer}, {"part", parts.sites[i].part}});
   }
   for (const RoundingError& error : result.weights) add_error(weights, error);

@@ -17,8 +17,8 @@
 namespace weir {
 namespace {
 
-// Elements that one worker looks at in one go, and blocks that are looked at sooner than other workers
-// are woken up for them.
+// Elements that one worker looks at in one go, and blocks that are looked at sooner than other
+// workers are woken up for them.
 constexpr int64_t kBlock = 1 << 15, kFewBlocks = 4;
 
 // Code for several processors, of which the one at hand is taken when the program starts; GCC makes

@@ -140,7 +140,8 @@ TEST(SweepPlan, AllMistakesAreSaidAtOnce) {
   for (const char* part :
        {"[sweep] ", " problems:", "a sweep has no member 'gird'. Did you mean grid?",
         "base: unknown key 'stepz'. Did you mean steps", "base: out is set by the sweep",
-        "base: batch is '0', but a whole number from 1", "arm name 'a/b': a name that can name a folder is needed.",
+        "base: batch is '0', but a whole number from 1",
+        "arm name 'a/b': a name that can name a folder is needed.",
         "arm scaled: unknown key 'v_scale.varient'. Did you mean v_scale.variant",
         "arm scaled: optimizer.rate is '-1', but a number",
         "arm two: seed is set by the sweep. Give \"seeds\": [1, 2, 3].",

@@ -157,7 +157,7 @@ class QuantizeExperiment::Programs {
     parts_ = quantized_parts(*first);
     for (const QuantizedWeight& weight : parts_.weights)
       weight_maxima_.push_back(
-          outputs_maximum(first->type(*first->find_input(weight.name)), weight));
+          outputs_maximum(first->type(expect(first->find_input(weight.name))), weight));
     check_arms();
     for (const QuantizeArm& arm : task_.arms) {
       std::vector<SiteQuantization> sites = sites_of(arm, parts_, uses_bytes());

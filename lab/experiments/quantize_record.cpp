@@ -79,7 +79,7 @@ Json outcome_json(const QuantizeOutcome& outcome) {
                {"difference", estimate_json(outcome.difference)},
                {"ratio", json_number(outcome.ratio)},
                {"destroyed", outcome.destroyed()}};
-  if (outcome.sink_damage) {
+  if (outcome.sink_damage && outcome.sink_exact) {
     json["sink_damage"] = estimate_json(*outcome.sink_damage);
     json["loss_sink_exact"] = json_number(outcome.sink_exact->loss());
   }

@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kFree = "free";
+constexpr const char* kFree = "free-";  // and the machine that had the run last
 constexpr const char* kHeld = "held";
 constexpr int64_t kBeats = 6;  // in the time after which an owner counts as gone
 
@@ -135,14 +135,16 @@ std::optional<std::vector<std::string>> names_in(const fs::path& folder) {
   return names;
 }
 
-// The one file in the folder of a run: "free", or an owner. None in an empty folder, or where the
-// file was renamed while the folder was read.
+bool is_free(const std::string& state) { return state.starts_with(kFree); }
+
+// The one file in the folder of a run: "free-MACHINE", or an owner. None in an empty folder, or
+// where the file was renamed while the folder was read.
 std::optional<std::string> state_in(const fs::path& folder) {
   const auto names = names_in(folder);
   if (!names) return std::nullopt;
   std::optional<std::string> found;
   for (const std::string& name : *names) {
-    if (name != kFree && !ClaimOwner::of_file_name(name)) continue;
+    if (!is_free(name) && !ClaimOwner::of_file_name(name)) continue;
     if (found) return std::nullopt;  // before and after a rename
     found = name;
   }
@@ -193,7 +195,10 @@ std::optional<ClaimOwner> ClaimOwner::of_file_name(const std::string& name) {
 }
 
 RunClaim::RunClaim(fs::path file, const ClaimOwner& owner)
-    : file_(std::move(file)), stale_after_(owner.stale_after), last_beat_(boot_seconds()) {
+    : file_(std::move(file)),
+      free_(kFree + owner.machine),
+      stale_after_(owner.stale_after),
+      last_beat_(boot_seconds()) {
   thread_ = std::thread([this] { beat_until_stopped(); });
 }
 
@@ -205,7 +210,7 @@ RunClaim::~RunClaim() {
   wake_.notify_all();
   thread_.join();
   std::error_code taken_over;
-  fs::rename(file_, file_.parent_path() / kFree, taken_over);
+  fs::rename(file_, file_.parent_path() / free_, taken_over);
 }
 
 bool RunClaim::beat() {
@@ -299,21 +304,6 @@ bool Claims::make(const std::string& run, const ClaimOwner& owner) {
   return false;
 }
 
-namespace {
-
-// Writes the machine into a claim; whether another one stood there.
-bool enter_machine(const fs::path& claim, const std::string& machine) {
-  std::string before;
-  std::getline(std::ifstream(claim), before);
-  if (before == machine) return false;
-  std::ofstream file(claim);
-  file << machine << "\n";
-  if (!file.flush()) cannot("write", claim);
-  return !before.empty();
-}
-
-}  // namespace
-
 std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
   constexpr int tries = 50;  // while others rename the file
   const fs::path place = folder_ / run;
@@ -327,7 +317,7 @@ std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
       if (names && !names->empty()) continue;  // in the middle of a rename
       if (!make(run, owner)) continue;
     } else {
-      if (*state != kFree) {
+      if (!is_free(*state)) {
         before = ClaimOwner::of_file_name(*state);
         if (before && is_alive(*before, place / *state, nullptr)) return nullptr;
       }
@@ -340,7 +330,9 @@ std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
     }
     auto claim = std::make_unique<RunClaim>(mine, owner);
     claim->taken_from = before;
-    claim->from_elsewhere = enter_machine(mine, owner.machine);
+    claim->from_elsewhere =
+        state &&
+        (before ? before->machine : state->substr(std::string_view(kFree).size())) != owner.machine;
     return claim;
   }
   return nullptr;
@@ -349,7 +341,7 @@ std::unique_ptr<RunClaim> Claims::take(const std::string& run) {
 ClaimView Claims::look(const std::string& run) const {
   const std::optional<std::string> state = state_in(folder_ / run);
   ClaimView view;
-  if (!state || *state == kFree) return view;
+  if (!state || is_free(*state)) return view;
   view.owner = ClaimOwner::of_file_name(*state);
   if (view.owner) view.alive = is_alive(*view.owner, folder_ / run / *state, &view.silent_seconds);
   return view;

@@ -3,14 +3,14 @@
 // other machines: a claim is a file that is made exclusively, shows by a heartbeat that its owner
 // lives, and is taken over when the owner is gone.
 //
-// CLAIMS/RUN/ holds one file, whose name is the state of the run: "free", or the owner (process,
-// host, since when, and a random number, so that no name is ever used twice). The folder appears
-// together with its file by one rename, which fails if it is there already; from then on the file
-// is only renamed. A rename names the state that it ends, and fails if another process has ended it
-// first. So of several processes that claim a run, or take it over, exactly one succeeds, and
-// whoever owns a run can see it by the name of the file. No locks of the file system are needed,
-// nor links, nor equal clocks: a heartbeat sets the time of the file by the clock of the file
-// system, and is compared with that clock. In the file stands the machine that has or had the run.
+// CLAIMS/RUN/ holds one file, whose name is the state of the run: "free" and
+// the machine that had it last, or the owner (process, host, since when, and a random number, so
+// that no name is ever used twice). The folder appears together with its file by one rename, which
+// fails if it is there already; from then on the file is only renamed. A rename names the state
+// that it ends, and fails if another process has ended it first. So of several processes that claim
+// a run, or take it over, exactly one succeeds, and whoever owns a run can see it by the name of
+// the file. No locks of the file system are needed, nor links, nor equal clocks: a heartbeat sets
+// the time of the file by the clock of the file system, and is compared with that clock.
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -69,6 +69,7 @@ class RunClaim {
   void beat_until_stopped();
 
   std::filesystem::path file_;
+  std::string free_;  ///< the name that it has once it is given back
   int64_t stale_after_;
   std::atomic<bool> lost_ = false;
   std::atomic<int64_t> last_beat_;  ///< seconds of CLOCK_BOOTTIME, which goes on during sleep

@@ -76,7 +76,7 @@ TEST(RunClaim, NamesSayTheOwner) {
   ASSERT_TRUE(read);
   EXPECT_EQ(read->file_name(), owner.file_name());
   EXPECT_EQ(read->text(), "node-1.cluster:12");
-  EXPECT_FALSE(ClaimOwner::of_file_name("free"));
+  EXPECT_FALSE(ClaimOwner::of_file_name("free-0123"));
   EXPECT_FALSE(ClaimOwner::of_file_name("held-1-2-3-x-4-5-host"));
 }
 
@@ -99,7 +99,22 @@ TEST(RunClaim, OneAtATime) {
   }
   EXPECT_FALSE(claims.look("a").owner);
   EXPECT_TRUE(others.take("a"));
-  EXPECT_EQ(names_in(folder.path() / "claims" / "a"), std::vector<std::string>{"free"});
+  const auto names = names_in(folder.path() / "claims" / "a");
+  ASSERT_EQ(names.size(), 1u);
+  EXPECT_EQ(names[0].substr(0, 5), "free-");
+}
+
+// What another machine has changed may be seen here only after a while.
+TEST(RunClaim, SaysWhetherAnotherMachineHadTheRun) {
+  TemporaryFolder folder;
+  Claims claims(folder.path(), 60);
+  claims.open();
+  EXPECT_FALSE(claims.take("a")->from_elsewhere) << "the first";
+  EXPECT_FALSE(claims.take("a")->from_elsewhere) << "given back here";
+  const std::filesystem::path place = folder.path() / "a";
+  std::filesystem::rename(place / names_in(place).at(0), place / "free-another");
+  EXPECT_TRUE(claims.take("a")->from_elsewhere) << "given back there";
+  EXPECT_FALSE(claims.take("a")->from_elsewhere);
 }
 
 TEST(RunClaim, AKilledProcessIsGoneAtOnce) {

@@ -283,6 +283,37 @@ TEST(Sweep, ARunInUseIsLeftToItsProcess) {
   EXPECT_EQ(outcome.failed, 0);
 }
 
+// A shared folder shows the file of another machine as it was a moment ago.
+TEST(Sweep, ARunFromAnotherMachineIsLookedAtAgain) {
+  TemporaryFolder folder;
+  Json sweep = small_sweep();
+  sweep["arms"].erase("scaled");
+  sweep["seeds"] = {1};
+  made(sweep, folder.path() / "calm");
+  const fs::path out = folder.path() / "sweep";
+  SweepOptions options = quietly();
+  options.train.on_step = [](const std::string&, int64_t done) {
+    if (done == 2) raise(SIGINT);
+  };
+  EXPECT_EQ(made(sweep, out, options).signal, SIGINT);
+  const std::string run = plan_of(sweep).entries[0].run;
+  const fs::path claims = out / "claims" / run, file = out / "runs" / run / "run.json";
+  fs::rename(fs::directory_iterator(claims)->path(), claims / "free-another");
+  const std::string whole = text_of(file);
+  std::ofstream(file) << whole.substr(0, whole.size() / 2);
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::ofstream(file) << whole;
+  });
+  testing::internal::CaptureStderr();
+  const SweepOutcome outcome = made(sweep, out);
+  later.join();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("It is looked at again in 1 s, since another machine had it."));
+  EXPECT_EQ(outcome.done, 1);
+  EXPECT_EQ(text_of(out / "results.json"), text_of(folder.path() / "calm" / "results.json"));
+}
+
 TEST(Sweep, TheLockOfAHostThatIsGoneIsForgotten) {
   TemporaryFolder folder;
   const fs::path lock = folder.path() / RunLock::kName;

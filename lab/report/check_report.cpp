@@ -8,7 +8,6 @@
 #include "lab/report/check_summary.h"
 #include "lab/report/page_text.h"
 #include "lab/report/report_assets.h"
-#include "support/versions.h"
 
 namespace weir {
 
@@ -91,8 +90,6 @@ json tightness(const json& record) {
 std::string check_page(const std::string& text, const std::string& command) {
   const json record = json::parse(text);
   const CheckSummary summary = check_summary(record);
-  ordered_json versions = record.at("model");
-  for (const auto& [name, version] : build_versions()) versions[name] = version;
   std::string not_applicable;
   for (const std::string& sentence : summary.not_applicable)
     not_applicable += "<p>Not applicable: " + escaped(sentence) + ".</p>";
@@ -108,7 +105,7 @@ std::string check_page(const std::string& text, const std::string& command) {
       {"sink_token", escaped(plain(settings.at("sink_token")))},
       {"command", escaped(command)},
       {"settings", key_table(settings)},
-      {"versions", key_table(versions)}};
+      {"versions", versions_html(record)}};
   return framed(
       {.kind = "Weir check",
        .kicker = "Weir check",

@@ -9,7 +9,6 @@
 #include "lab/report/page_text.h"
 #include "lab/report/report_assets.h"
 #include "lab/report/report_summary.h"
-#include "support/versions.h"
 
 namespace weir {
 
@@ -136,11 +135,6 @@ std::string dial_page(const std::string& text, const std::string& command) {
                      {"layers", for_figures(record.at("layers"))}};
   const std::vector<Section> sections =
       sections_of(dial, record.at("layers").at(0).contains("recomputed"));
-  ordered_json versions = record.at("model");
-  for (const auto& [name, version] : build_versions()) versions[name] = version;
-  ordered_json origin = record.value("provenance", json::object());
-  origin.erase("command");
-  origin.erase("versions");
   const std::map<std::string, std::string> texts = {
       {"links", links_html(sections)},
       {"story", escaped(story(settings))},
@@ -151,10 +145,8 @@ std::string dial_page(const std::string& text, const std::string& command) {
       {"sections", sections_html(sections, dial)},
       {"command", escaped(command)},
       {"settings", key_table(settings)},
-      {"versions", key_table(versions)},
-      {"origin", origin.empty() ? ""
-                                : "<details open><summary>Where the numbers come from</summary>" +
-                                      key_table(origin) + "</details>"}};
+      {"versions", versions_html(record)},
+      {"origin", origin_html(record)}};
   return framed({.kind = "Weir dial",
                  .kicker = "Weir dial: " +
                            escaped(dial + (settings.contains("form")

@@ -14,7 +14,6 @@
 #include "lab/report/report_page.h"
 #include "lab/report/report_summary.h"
 #include "support/text.h"
-#include "support/versions.h"
 
 namespace weir {
 
@@ -255,12 +254,6 @@ std::string outlier_tokens_html(const json& record) {
       ratio, join(parts, "; "));
 }
 
-std::string origin_html(const ordered_json& origin) {
-  if (origin.empty()) return "";
-  return "<details open><summary>Where the numbers come from</summary>" + key_table(origin) +
-         "</details>";
-}
-
 }  // namespace
 
 std::vector<std::pair<int64_t, int64_t>> heads_to_show(const std::string& text) {
@@ -287,12 +280,6 @@ std::string measure_page(const MeasureReport& report) {
                      {"scatter",
                       {{"attn", scatter(record, "attn", "resid_pre")},
                        {"mlp", scatter(record, "mlp", "resid_mid")}}}};
-  ordered_json versions = record["model"];
-  for (const auto& [name, version] : build_versions()) versions[name] = version;
-  // What the record says of its origin; the command stands above the table.
-  ordered_json origin = record.value("provenance", json::object());
-  origin.erase("command");
-  origin.erase("versions");
   const json& first = record["layers"][0];
   const auto null_of = [&](const char* key) { return escaped(plain(five_digits(first[key]))); };
   std::map<std::string, std::string> texts = {
@@ -301,8 +288,8 @@ std::string measure_page(const MeasureReport& report) {
       {"massive", massive_html(record, report.token_texts, curves.notes)},
       {"command", escaped(report.command)},
       {"settings", key_table(record["settings"])},
-      {"versions", key_table(versions)},
-      {"origin", origin_html(origin)},
+      {"versions", versions_html(record)},
+      {"origin", origin_html(record)},
       {"notes", notes_html(curves.notes, "the record (<code>--json</code>)")},
       {"row_sum", row_sum_html(first)},
       {"residual_sinks", residual_sinks_html(record)},

@@ -7,6 +7,7 @@
 
 #include "lab/report/report_assets.h"
 #include "support/error.h"
+#include "support/versions.h"
 
 namespace weir {
 
@@ -141,6 +142,21 @@ std::string filled(std::string_view page, const std::map<std::string, std::strin
     result += text->second;
     at = close + 2;
   }
+}
+
+std::string origin_html(const json& record) {
+  ordered_json origin = record.value("provenance", json::object());
+  origin.erase("command");
+  origin.erase("versions");
+  if (origin.empty()) return "";
+  return "<details open><summary>Where the numbers come from</summary>" + key_table(origin) +
+         "</details>";
+}
+
+std::string versions_html(const json& record) {
+  ordered_json versions = record.at("model");
+  for (const auto& [name, version] : build_versions()) versions[name] = version;
+  return key_table(versions);
 }
 
 std::string framed(const PageFrame& frame, std::string_view content,

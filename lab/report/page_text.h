@@ -13,6 +13,12 @@ namespace weir {
 std::string escaped(std::string_view text);
 /// JSON that may stand inside a script element: no "<" can end it or open a comment.
 std::string script_json(const nlohmann::json& value);
+/// Where the numbers of a record come from, as a block that opens; "" where it does not say. Its
+/// command and versions stand elsewhere on a page.
+std::string origin_html(const nlohmann::json& record);
+/// The model of a record, and the versions that make its page.
+std::string versions_html(const nlohmann::json& record);
+
 /// What all pages have around their own part, page/frame.html.
 struct PageFrame {
   std::string kind;         ///< "Weir check", behind the title of the browser's window

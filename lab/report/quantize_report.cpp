@@ -8,7 +8,6 @@
 #include "lab/report/page_text.h"
 #include "lab/report/quantize_summary.h"
 #include "lab/report/report_assets.h"
-#include "support/versions.h"
 
 namespace weir {
 
@@ -63,11 +62,6 @@ json figure_data(const json& record) {
 std::string quantize_page(const std::string& text, const std::string& command) {
   const json record = json::parse(text);
   const json& settings = record.at("settings");
-  ordered_json versions = record.at("model");
-  for (const auto& [name, version] : build_versions()) versions[name] = version;
-  ordered_json origin = record.value("provenance", json::object());
-  origin.erase("command");
-  origin.erase("versions");
   const std::map<std::string, std::string> texts = {
       {"findings", findings_html(record)},
       {"table", text_table(quantize_rows(record))},
@@ -77,10 +71,8 @@ std::string quantize_page(const std::string& text, const std::string& command) {
       {"sink_token", escaped(plain(settings.at("sink_token")))},
       {"command", escaped(command)},
       {"settings", key_table(settings)},
-      {"versions", key_table(versions)},
-      {"origin", origin.empty() ? ""
-                                : "<details open><summary>Where the numbers come from</summary>" +
-                                      key_table(origin) + "</details>"}};
+      {"versions", versions_html(record)},
+      {"origin", origin_html(record)}};
   return framed({.kind = "Weir quantize",
                  .kicker = "Weir quantize",
                  .title = escaped(record.at("model").at("name").get<std::string>()),

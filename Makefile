@@ -2,7 +2,7 @@
 # build, and run. Everything else is for people who work on Weir.
 JOBS ?= $(shell nproc)
 
-.PHONY: demo smollm2 test build configure bench peers docs check check-format check-tidy \
+.PHONY: demo smollm2 paper results test build configure bench peers docs check check-format check-tidy \
   check-sanitized tidy format clean install-packages install-check-packages
 empty :=
 space := $(empty) $(empty)
@@ -15,6 +15,20 @@ demo: configure
 smollm2: configure
 	cmake --build --preset release -j $(JOBS) --target weir
 	tools/smollm2 $(or $(TEXT),examples/persuasion.txt) $(OPTIONS)
+
+# Makes what is missing of the experiments of RESULTS.md, for hours, then takes their numbers; may be
+# interrupted and called again. NAMES: some of them (tools/results/results list), WIKITEXT: the
+# validation split of WikiText-2 as a text file.
+paper: configure
+	cmake --build --preset release -j $(JOBS) --target weir
+	tools/results/results paper $(NAMES) --wikitext "$(WIKITEXT)"; status=$$?; \
+	  tools/results/results collect $(NAMES) && exit $$status
+
+# RESULTS.md and its figures from the collected data; RUNS=runs collects first.
+results:
+	@tools/install-packages tools/packages-results.txt
+	$(if $(RUNS),tools/results/results collect --runs $(RUNS))
+	tools/results/results render
 
 test: build
 	ctest --preset release -j $(JOBS)

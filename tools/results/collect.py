@@ -203,7 +203,7 @@ class Sweep:
             record = last_line(run / "run" / "metrics.jsonl")
             profiles.append(profile_of(record) if record else None)
             theta.append(thetas(run))
-            quantized.append(quantize_arms(run / "quantize.json"))
+            quantized.append(quantize_arms(self.folder / "quantized" / f"{row['run']}.json"))
             if record and row is rows[0]:
                 first = record
                 self.model = self.model or record["model"]
@@ -212,9 +212,12 @@ class Sweep:
                  "steps": rows[0]["steps"], "tokens": rows[0]["tokens"],
                  "final_loss": [rounded(row["final_loss"]) for row in rows],
                  "validation_loss": [rounded(row["validation_loss"]) for row in rows],
+                 "recalled": [rounded(row.get("validation_recalled")) for row in rows],
                  "last": {key: [rounded((row["measured"] or {}).get(key), 4) for row in rows]
                           for key in ("sink_score", "sink_mass", "gradient_sink_ratio",
                                       "value_ratio", "norm_ratio")}}
+        if all(value is None for value in group["recalled"]):
+            del group["recalled"]
         if all(profiles):
             group["profile"] = {key: [p[key] for p in profiles] for key in profiles[0]}
             if rows[0]["arm"] == "baseline" and not rows[0]["grid"]:
@@ -273,24 +276,28 @@ class Sweep:
         return result
 
 
+def plain_name(corpus):
+    """The name of a text without its folder and kind."""
+    return Path(corpus).name.split(".")[0]
+
+
 def quantize_arms(path):
     """Of a record `weir.quantize/1` what tables need; None without one."""
     if not Path(path).is_file():
         return None
     record = read(path)
-    corpora = [{key: rounded(value) if isinstance(value, float) else Path(str(value)).name
+    corpora = [{key: rounded(value) if isinstance(value, float) else plain_name(value)
                 for key, value in corpus.items()
-                if key in ("name", "loss", "perplexity", "recalled", "recall")}
+                if key in ("name", "loss", "perplexity", "recalled")}
                for corpus in record["corpora"]]
     arms = []
     for arm in record["arms"]:
         found = []
         for corpus in arm["corpora"]:
             one = {}
-            for key in ("loss", "perplexity", "ratio", "recalled", "recall"):
+            for key in ("loss", "perplexity", "ratio", "recalled", "recalled_sink_exact"):
                 if key in corpus:
-                    value = corpus[key]
-                    one[key] = rounded(value["value"] if isinstance(value, dict) else value)
+                    one[key] = rounded(corpus[key])
             for key in ("difference", "loss_difference", "sink_damage"):
                 if key in corpus:
                     one[key] = {end: rounded(value, 4) for end, value in corpus[key].items()}

@@ -1,7 +1,7 @@
 """The experiments behind RESULTS.md: one row each, with the commands that make it.
 
 A command may name {weir}, {runs}, {out} (the folder of the experiment, RUNS/NAME), {model} and
-{wikitext}. Commands of `each` are made for every finished run of the sweep, with {run} (its folder)
+{wikitext}. Commands of `each` are made for every finished run of the sweep, with {run} (its name)
 and {checkpoint} (its newest one). What a row `needs` is a file that has to be there first.
 """
 
@@ -54,7 +54,7 @@ EXPERIMENTS = (
     Experiment(
         "argument", "a deeper model with sink, gradient sink and a large norm",
         sweep=sweep_file("argument"), commands=(COMPARE,),
-        arms_with_curves=V_SCALE + ("sgd",), time="some hours",
+        arms_with_curves=V_SCALE + ("sgd",), time="about 2 hours",
     ),
     Experiment(
         "text", "the same on English text",
@@ -86,7 +86,8 @@ EXPERIMENTS = (
     Experiment(
         "needle", "recall of a value by its key, with and without V-scale, rounded",
         sweep=sweep_file("needle"), commands=(COMPARE,), arms_with_curves=("none",),
-        each=("{weir} quantize --model {checkpoint} --json {run}/quantize.json",),
+        each=("{weir} quantize --model {checkpoint} --batch 256 --no-report "
+              "--json {out}/quantized/{run}.json",),
         time="some hours",
     ),
 )
@@ -103,7 +104,7 @@ def named(name):
 def command_lines(experiment):
     """The commands as RESULTS.md shows them."""
     fields = {"weir": "weir", "out": f"runs/{experiment.name}", "model": MODEL,
-              "wikitext": "wikitext2-validation.txt", "run": f"runs/{experiment.name}/runs/RUN",
+              "wikitext": "wikitext2-validation.txt", "run": "RUN",
               "checkpoint": f"runs/{experiment.name}/runs/RUN/run/checkpoints/STEP"}
     lines = []
     if experiment.sweep:

@@ -301,8 +301,9 @@ def token_paths(paths):
     return text_of(figure)
 
 
-GROUPS = (("token 0", VERMILLION, "*", 6), ("1", ORANGE, "s", 3), ("2-3", GREEN, "^", 3),
-          ("4-7", BLUE, "D", 2.5), ("8-15", "#999999", ".", 4))  # as collected
+GROUPS = (("token 0", VERMILLION, "*", 7), ("token 1", ORANGE, "s", 3.6),
+          ("tokens 2-3", GREEN, "^", 3.8), ("tokens 4-7", BLUE, "D", 3),
+          ("tokens 8-15", "#888888", ".", 5))  # as collected
 
 
 def branches(data):

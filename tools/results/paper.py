@@ -24,7 +24,8 @@ class Maker:
 
     def missing(self, experiment):
         """Why an experiment cannot be made here; '' if it can."""
-        if experiment.sweep and not Path(experiment.sweep).is_file():
+        swept = experiment.sweep and not self.options.skip_sweeps
+        if swept and not Path(experiment.sweep).is_file():
             return f"{experiment.sweep} is not there"
         for path, how in experiment.needs:
             path = path.format(**self.fields(experiment))
@@ -32,12 +33,16 @@ class Maker:
                 return f"{how}"
         return ""
 
-    def call(self, words, target=""):
+    def call(self, words, target="", table=None):
+        """The exit status; what the command prints goes into the file `table`, if there is one."""
         environment = dict(os.environ)
         if target:
             environment["WEIR_TARGET"] = target
         print("  " + (f"WEIR_TARGET={target} " if target else "") + shlex.join(words), flush=True)
-        return subprocess.run(words, env=environment, check=False).returncode
+        if table is None:
+            return subprocess.run(words, env=environment, check=False).returncode
+        with open(table, "w") as out:
+            return subprocess.run(words, env=environment, check=False, stdout=out).returncode
 
     def command(self, experiment, line, **more):
         words = [word.format(**self.fields(experiment, **more)) for word in shlex.split(line)]
@@ -47,7 +52,8 @@ class Maker:
             return
         for path in outputs:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        status = self.call(words)
+        table = Path(outputs[0]).with_suffix(".txt") if outputs else None
+        status = self.call(words, table=table)
         if status:
             self.problems.append(f"{experiment.name}: status {status} of {shlex.join(words)}")
 
@@ -70,7 +76,7 @@ class Maker:
             self.command(experiment, line)
         for run in finished_runs(out) if experiment.each else ():
             for line in experiment.each:
-                self.command(experiment, line, run=str(run), checkpoint=str(newest(run)))
+                self.command(experiment, line, run=run.name, checkpoint=str(newest(run)))
 
 
 def finished_runs(out):

@@ -539,50 +539,49 @@ def quantize(data, draw):
 
 # Recall.
 
-def recall_of(corpus):
-    for key in ("recalled", "recall", "recall_share"):
-        if corpus.get(key) is not None:
-            return number(corpus[key])
-    return math.nan
+def rounded_by_seed(group, name, key):
+    """A number of an arm of rounding, of f32 where the name is f32, by seed."""
+    values = []
+    for record in group["quantize"]:
+        corpora = [] if not record else record["corpora"] if name == "f32" else next(
+            (arm["corpora"] for arm in record["arms"] if arm["name"] == name), [])
+        values.append(number(corpora[0].get(key)) if corpora else math.nan)
+    return values
 
 
 def needle(data, draw):
     groups = Groups(data)
     trained = {g["arm"]: g for g in groups.all if g.get("quantize") and any(g["quantize"])}
-    found = SimpleNamespace(data=data, state=state_of(data), rows=[], figure=False,
-                            verdict=verdict(), arms=list(trained))
+    found = SimpleNamespace(
+        data=data, state=state_of(data), rows=[], figure=False, verdict=verdict(),
+        arms=list(trained), plain_rows=[[f"`{g['arm']}`", str(len(g["seeds"])),
+                                         fixed(median(losses(g))), span(g["recalled"], percent),
+                                         span(g["last"]["sink_score"]), span(
+                                             g["last"]["gradient_sink_ratio"]),
+                                         span(g["last"]["norm_ratio"])]
+                                        for g in groups.all if "recalled" in g])
     if not trained:
         return found
-    def by_seed(group, name, read):
-        """The number of an arm of rounding, of f32 where the name is empty."""
-        values = []
-        for record in group["quantize"]:
-            corpora = [] if not record else record["corpora"] if not name else next(
-                (arm["corpora"] for arm in record["arms"] if arm["name"] == name), [])
-            values.append(read(corpora[0]) if corpora else math.nan)
-        return values
     first = next(r for g in trained.values() for r in g["quantize"] if r)
-    names = [""] + [arm["name"] for arm in first["arms"]]
-    known = any(finite(by_seed(g, "", recall_of)) for g in trained.values())
-    read = recall_of if known else lambda corpus: number(corpus["loss"])
     shown, conditions = [], []
-    for name in names:
-        values = {arm: by_seed(group, name, read) for arm, group in trained.items()}
-        shown.append((name or "f32", values))
-        cells = [f"`{name or 'f32'}`"]
+    for name in ["f32"] + [arm["name"] for arm in first["arms"]]:
+        values = {arm: rounded_by_seed(g, name, "recalled") for arm, g in trained.items()}
+        shown.append((name, values))
+        cells = [f"`{name}`"]
         for arm, group in trained.items():
-            cells.append(span(values[arm]))
-            cells.append(span(by_seed(group, name, lambda c: number(c["loss"])), fixed))
+            cells += [span(values[arm], percent), span(rounded_by_seed(group, name, "loss"), fixed)]
         found.rows.append(cells)
         if "baseline" in trained and "v-scale-full" in trained:
             pairs = paired(trained["v-scale-full"], trained["baseline"], values["v-scale-full"],
                            values["baseline"])
-            conditions.append(condition(f"`{name or 'f32'}`",
-                                        [a >= b if known else a <= b for a, b in pairs]))
-    title = "share recalled" if known else "loss, nats"
-    draw("needle", lambda f: f.needle(shown, title))
-    found.figure, found.known, found.verdict = True, known, verdict(*conditions)
+            conditions.append(condition(f"`{name}`", [a >= b for a, b in pairs]))
+    draw("needle", lambda f: f.needle(shown, "share of answers recalled"))
+    found.figure, found.verdict = True, verdict(*conditions)
     return found
+
+
+def percent(value):
+    return f"{100 * value:.1f}"
 
 
 # Seeds, speed.

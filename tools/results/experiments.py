@@ -52,14 +52,16 @@ EXPERIMENTS = (
         arms_with_curves=("none",), time="about 30 minutes",
     ),
     Experiment(
-        "argument", "a deeper model with sink, gradient sink and a large norm",
+        "argument", "three layers with sink, gradient sink and a large norm: 6 arms, 6 seeds",
         sweep=sweep_file("argument"), commands=(COMPARE,),
         arms_with_curves=V_SCALE + ("sgd",), time="about 2 hours",
     ),
     Experiment(
-        "text", "the same on English text",
+        "text", "three layers on English text, byte by byte: 4 arms, 3 seeds",
         sweep=sweep_file("text"), commands=(COMPARE,), arms_with_curves=V_SCALE,
-        time="some hours",
+        needs=(("runs/texts", "put some 10 MB of text into runs/texts, as *.json.gz with a member "
+                "`text` a line (shards of C4 are such files)"),),
+        time="about 30 minutes",
     ),
     Experiment(
         "smollm2", "SmolLM2-135M: measured, checked and dialled",

@@ -140,7 +140,8 @@ class Versions:
     def add(self, provenance):
         versions = provenance.get("versions", {})
         name = " ".join(filter(None, (versions.get("weir"), versions.get("revision"))))
-        target = provenance.get("target", "").split(",")[0]
+        # "host (AMD EPYC): x86-64-v4+avx512vnni, 32 vector registers ...": bits depend on the level.
+        target = provenance.get("target", "").split(",")[0].split(": ")[-1]
         for value, values in ((name, self.versions), (target, self.targets)):
             if value and value not in values:
                 values.append(value)
@@ -186,8 +187,10 @@ class Sweep:
         compared = self.compared()
         collected = [self.group(rows, compared) for rows in groups.values()]
         done = sum(len(rows) for rows in groups.values())
+        failed = sum(row["state"] == "failed" for row in self.rows)
         if done < len(self.plan["entries"]):
-            self.notes.append(f"{done} of {len(self.plan['entries'])} runs are done")
+            self.notes.append(f"{done} of {len(self.plan['entries'])} runs are done" +
+                              (f", {failed} have failed" if failed else ""))
         data = {"experiment": self.experiment.name, "commands": command_lines(self.experiment),
                 "provenance": self.origin.json(), "entries": len(self.plan["entries"]),
                 "done": done, "base": plain_base(self.plan["base"]), "arms": self.plan["arms"],

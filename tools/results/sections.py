@@ -21,7 +21,7 @@ class Groups:
 
     def __init__(self, data):
         self.data = data
-        self.all = data["groups"]
+        self.all = [group for group in data["groups"] if "profile" in group]
         self.named = {group["arm"]: group for group in reversed(self.all)}
 
     def __contains__(self, arm):
@@ -141,6 +141,17 @@ def order_verdict(group):
                   not_later("gradient_sink", "norm_growth")))
 
 
+def order_text(group):
+    """The events in the order of their median steps; those that most seeds never have are last."""
+    def middle(event):
+        return median(math.inf if isinstance(o, str) else o for o in group["onsets"][event])
+    steps = {event: middle(event) for event in EVENT_NAMES}
+    come = sorted((e for e in steps if math.isfinite(steps[e])), key=steps.get)
+    absent = [e for e in steps if not math.isfinite(steps[e])]
+    text_of = ", then ".join(f"{EVENT_NAMES[e]} ({steps[e]:g})" for e in come) or "none"
+    return text_of + "".join(f"; {EVENT_NAMES[e]} not in most seeds" for e in absent)
+
+
 def acceptance_a(group):
     return verdict(
         condition("the sink score is above 0.5 before step 400",
@@ -162,10 +173,11 @@ def normaliser_verdict(groups):
     conditions = []
     for arm in groups.have(NORMALISERS):
         own, base = groups[arm], groups["baseline"]
+        numbers = list(zip(losses(own), own["last"]["sink_score"]))
         conditions.append(condition(
             f"`{arm}`: loss within 0.01 nats of softmax's, sink score below 0.15",
-            [abs(number(a) - number(b)) < 0.01 and number(s) < 0.15 for (a, b), s in
-             zip(paired(own, base, losses(own), losses(base)), own["last"]["sink_score"])]))
+            [abs(number(loss) - number(other)) < 0.01 and number(score) < 0.15
+             for (loss, score), other in paired(own, base, numbers, losses(base))]))
     return verdict(*conditions)
 
 
@@ -222,7 +234,7 @@ def backcopy(data, draw):
         found.change_rows = change_rows(groups, V_SCALE)
         found.order = order_verdict(base) if "onsets" in base else verdict()
         found.onset_steps = {event: onset_text(base["onsets"][event]) for event in EVENT_NAMES}
-        found.onset = data["onset"]
+        found.order_text = order_text(base)
     return found
 
 
@@ -243,7 +255,8 @@ DOSE_ROWS = (("norm_in_ratio", "norm of token 0, entering", False),
 
 def dose(data, draw):
     key = "sink_gradient.gain"
-    points = sorted((group["grid"].get(key, 1), group) for group in data["groups"])
+    points = sorted(((group["grid"].get(key, 1), group) for group in Groups(data).all),
+                    key=lambda point: point[0])
     values = [(gain, {name: largest(group["profile"][name]) for name, _, _ in DOSE_ROWS} |
                {"loss": losses(group), "seeds": group["seeds"]}) for gain, group in points]
     draw("dose", lambda f: f.dose(values, DOSE_ROWS))
@@ -251,10 +264,13 @@ def dose(data, draw):
     def compare(name, low, high):
         if low not in by_gain or high not in by_gain:
             return []
-        return [number(b) > number(a) for a, b in zip(by_gain[low][name], by_gain[high][name])]
-    worst = max((max(v["loss"][i] for v in by_gain.values()) -
-                 min(v["loss"][i] for v in by_gain.values())
-                 for i in range(min(len(v["loss"]) for v in by_gain.values()))), default=math.nan)
+        return [number(b) > number(a) for b, a in paired(by_gain[high], by_gain[low],
+                                                         by_gain[high][name], by_gain[low][name])]
+    by_seed = {}
+    for one in by_gain.values():
+        for seed, loss in zip(one["seeds"], one["loss"]):
+            by_seed.setdefault(seed, []).append(number(loss))
+    worst = max((max(v) - min(v) for v in by_seed.values()), default=math.nan)
     none = by_gain.get(0, {"sink_score": [], "gradient_sink_ratio": []})
     rows = [[f"{gain:g}", *(span(v[name]) for name, _, _ in DOSE_ROWS)] for gain, v in values]
     return SimpleNamespace(
@@ -337,7 +353,7 @@ def path_verdict(paths):
 
 def deep(name, data, draw, arms_in_figures=None):
     groups = Groups(data)
-    if "baseline" not in groups or "profile" not in groups["baseline"]:
+    if "baseline" not in groups:
         return None
     base = groups["baseline"]
     shown = [g for g in groups.all if not arms_in_figures or g["arm"] in arms_in_figures]
@@ -365,8 +381,10 @@ def deep(name, data, draw, arms_in_figures=None):
         draw(f"{name}-loss", lambda f: f.loss_curves(curves))
         found.curves = True
     if groups.onsets and "onsets" in base:
+        draw(f"{name}-timeline", lambda f: f.timeline(curves, data["onset"]))
         found.order = order_verdict(base)
         found.onset_steps = {event: onset_text(base["onsets"][event]) for event in EVENT_NAMES}
+        found.order_text = order_text(base)
         found.change_rows = change_rows(groups, V_SCALE)
     learned = groups.named.get("v-scale-learned", {})
     if learned.get("theta"):

@@ -279,14 +279,16 @@ TEST_F(Command, TrainWritesAReportAndResumes) {
   EXPECT_THAT(weir("train resume=nowhere").err, HasSubstr("there is no run in nowhere"));
 }
 
-TEST_F(Command, DemoReportsBothArms) {
+TEST_F(Command, DemoReportsBothArmsOfBothExperiments) {
   const Result demo = weir("demo --steps 2 --out shown");
   EXPECT_EQ(demo.status, 0) << demo.err;
   EXPECT_THAT(demo.out, HasSubstr("baseline"));
   EXPECT_THAT(demo.out, HasSubstr("v-scale-full"));
   EXPECT_THAT(demo.out, HasSubstr("shown/report.html"));
+  EXPECT_THAT(demo.out, HasSubstr("shown-norm/report.html"));
+  EXPECT_TRUE(fs::exists(folder_ / "shown-norm/v-scale-full/complete"));
   write("shown/notes.txt", "notes");
-  const Result again = weir("demo --steps 1 --out shown");
+  const Result again = weir("demo --steps 1 --out shown --only sink");
   EXPECT_EQ(again.status, 0) << "an older demo is replaced";
   EXPECT_THAT(again.err, HasSubstr("Weir did not write these files, they stay: notes.txt"));
   EXPECT_EQ(text_of(folder_ / "shown/notes.txt"), "notes");
@@ -311,6 +313,10 @@ TEST_F(Command, DemoReplacesARunOnlyWhenTold) {
   EXPECT_FALSE(fs::exists(folder_ / "run/run"));
   EXPECT_EQ(text_of(folder_ / "run/thesis.txt"), "thesis");
   EXPECT_EQ(text_of(folder_ / "other/letter.txt"), "letter");
+  fs::create_directory(folder_ / "late-norm");
+  write("late-norm/letter.txt", "letter");
+  EXPECT_THAT(weir("demo --steps 1 --out late").err, HasSubstr("late-norm exists and is no run."));
+  EXPECT_FALSE(fs::exists(folder_ / "late")) << "refused before the first run";
 }
 
 TEST_F(Command, ADamagedRunIsReportedWithItsRepair) {

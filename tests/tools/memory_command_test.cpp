@@ -111,7 +111,8 @@ TEST_F(MemoryCommand, TrainingKeepsItsWord) {
   EXPECT_LT(fs::file_size(folder_ / "long/run/maps.json"), 2'000'000u);
   expect_kept("train out=deep model.layers=30 batch=4 micro_batches=2 length=256 " + words);
   expect_kept("train out=wide model.layers=1 model.vocabulary=60000 batch=2 length=64 " + words);
-  expect_kept("demo --out demo --steps 2");
+  expect_kept("demo --out demo --steps 2 --only sink");
+  expect_kept("demo --out demo --steps 2 --only norm");
 }
 
 TEST_F(MemoryCommand, AProgramAsTextKeepsItsWord) {

@@ -2,13 +2,22 @@
 
     python quantize_reference.py                   writes tests/data/reference/quantize.safetensors, .json
     python quantize_reference.py --compare RECORD.json --model MODEL.gguf --tokens A.npy --tokens2 B.npy
-                                 [--arms per-token,static] [--f64] [--batch 4]
+                                 [--arms per-token,static] [--batch 4] [--json OUT.json]
+                                 [--dtype f64] [--scales f64] [--perturb order]
+    python quantize_reference.py --between A.json B.json
 
 The first form makes a small model in f64 whose first token has an outlier, and the losses of every arm by
-sequence, with and without the sink token in the scales. The second computes arms of a Llama checkpoint in
-f32 and prints the differences to a record, in nats; A.npy has the calibration rows behind those that are
-evaluated. Levels are rounded from values and scales by torch.round, which takes halves to even; sums of
-products of levels are exact in f64.
+sequence, with and without the sink token in the scales. The second computes arms of a Llama checkpoint and
+prints the differences to a record, in nats a target; A.npy has the calibration rows behind those that are
+evaluated. The third prints the differences between two files, records or what --json wrote.
+
+--scales f64 leaves the scales that are not given to a program in f64, as `weir quantize --interpret` has
+them; it goes with --dtype f64. --perturb changes the last bits and nothing else: `order` sorts the features
+of the residual stream and of the MLP differently, so that sums run over them in another order
+(not for arms with groups, which are of neighbours); `ulp` multiplies embeddings by 1 or 1 + 2^-23 at random.
+
+Levels are rounded from values and scales by torch.round, which takes halves to even; sums of products of
+levels are exact.
 """
 
 from __future__ import annotations
@@ -55,9 +64,25 @@ def all_arms() -> dict[str, Arm]:
     return arms
 
 
+EXACT_PRODUCTS = 1024  # of levels: their sum stays below 2^24, so that f32 holds it
+
+
 def f32(x: torch.Tensor) -> torch.Tensor:
     """Scales are kept in f32, whatever the rest is computed in."""
     return x.float().to(x.dtype)
+
+
+def scale_of(most: torch.Tensor, limit: int, exact: bool = False) -> torch.Tensor:
+    """most / limit as f32 divides, whatever the rest is computed in; `exact`: as dtype divides."""
+    return most / limit if exact else (most.float() / limit).to(most.dtype)
+
+
+def exact_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """x w^T of levels: sums of whole numbers, rounded once."""
+    if x.dtype == torch.float64:
+        return x @ w.T
+    parts = zip(x.split(EXACT_PRODUCTS, -1), w.split(EXACT_PRODUCTS, -1), strict=True)
+    return sum((a @ b.T).double() for a, b in parts).to(x.dtype)
 
 
 def levels(x: torch.Tensor, scale: torch.Tensor, limit: int) -> torch.Tensor:
@@ -65,13 +90,18 @@ def levels(x: torch.Tensor, scale: torch.Tensor, limit: int) -> torch.Tensor:
     return torch.round(x / safe).clamp(-limit - 1, limit)
 
 
-def weight_levels(w: torch.Tensor, limit: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """w [N,K] to levels and scales of the same shape; the last group may be shorter."""
-    size = group or w.shape[1]
+def weight_levels(
+    w: torch.Tensor, limit: int, group: int, exact: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """w [N,K] to levels and their scales, [N,K] or [N,1]; the last group may be shorter."""
+    if not group:
+        scale = scale_of(w.abs().amax(1, keepdim=True), limit, exact)
+        return levels(w, scale, limit), scale
+    size = group
     q, s = torch.empty_like(w), torch.empty_like(w)
     for begin in range(0, w.shape[1], size):
         part = w[:, begin : begin + size]
-        scale = f32(part.abs().amax(1, keepdim=True) / limit)
+        scale = scale_of(part.abs().amax(1, keepdim=True), limit, exact)
         q[:, begin : begin + size] = levels(part, scale, limit)
         s[:, begin : begin + size] = scale
     return q, s
@@ -88,7 +118,7 @@ class Ranges:
         keep = torch.ones(x.shape[1], dtype=torch.bool)
         keep[sink] = False
         s, o = x[:, sink].abs().amax(0), x[:, keep].abs().amax((0, 1))
-        mean = x.abs().mean(1).sum(0)
+        mean = x.abs().mean(1).double().sum(0)
         first = self.sink is None
         self.sink = s if first else torch.maximum(self.sink, s)
         self.others = o if first else torch.maximum(self.others, o)
@@ -105,26 +135,33 @@ class Quantised:
     def __init__(self, model: "Model", arm: Arm | None = None, exact_sink: int | None = None) -> None:
         self.model, self.arm, self.exact_sink = model, arm, exact_sink
         self.collect = False
-        self.cache: dict[str, tuple] = {}
+        self.cache: dict[tuple, tuple] = {}
 
     def smoothing(self, site: str, names: list[str]) -> torch.Tensor | None:
         if not (self.arm.smooth or self.arm.aware):
             return None
         ranges = self.model.ranges[site]
         if self.arm.smooth:
-            x = ranges.maxima(self.exact_sink is None)
-            w = torch.stack([self.model.weights[n].abs().amax(0) for n in names]).amax(0)
+            x = ranges.maxima(self.exact_sink is None).double()
+            w = torch.stack([self.model.weight_range(n) for n in names]).amax(0).double()
             s = (x**SMOOTH_ALPHA / w ** (1 - SMOOTH_ALPHA)).clamp(min=1e-5)
-            return f32(torch.where((x > 0) & (w > 0), s, torch.ones_like(s)))
-        s = ((ranges.mean / ranges.sequences) ** AWARE_ALPHA).clamp(min=1e-4)
-        return f32(s / torch.sqrt(s.max() * s.min()))
+            s = torch.where((x > 0) & (w > 0), s, torch.ones_like(s))
+        else:
+            s = ((ranges.mean / ranges.sequences) ** AWARE_ALPHA).clamp(min=1e-4)
+            s = s / torch.sqrt(s.max() * s.min())
+        return f32(s).to(self.model.dtype)
 
     def prepared(self, name: str, s: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        if name not in self.cache:
+        # Without smoothing arms of the same weights share them.
+        cache = self.cache if s is not None else self.model.levels
+        key = name, self.arm.bits, self.arm.group
+        if key not in cache:
             w = self.model.weights[name]
             limit = 127 if self.arm.bits == 8 else 7
-            self.cache[name] = weight_levels(w if s is None else w * s, limit, self.arm.group)
-        return self.cache[name]
+            cache[key] = weight_levels(
+                w if s is None else w * s, limit, self.arm.group, self.model.exact_scales
+            )
+        return cache[key]
 
     def products(self, x: torch.Tensor, site: str, names: list[str]) -> list[torch.Tensor]:
         """x [B,T,K] times each weight."""
@@ -145,30 +182,45 @@ class Quantised:
         results = []
         for name in names:
             q, sw = self.prepared(name, s)
-            # Whole numbers up to 2^53.
-            sums = (qx.double() @ q.double().T).to(x.dtype)
-            y = sums * sx * sw[:, 0]
+            y = exact_product(qx, q) * sx * sw[:, 0]
             if self.exact_sink is not None:
                 y[:, self.exact_sink] = xs[:, self.exact_sink] @ (q * sw).T
             results.append(y)
         return results
 
     def scale(self, xs: torch.Tensor, site: str, s: torch.Tensor | None) -> torch.Tensor:
+        exact = self.model.exact_scales
         if self.arm.activations == "token":
-            return f32(xs.abs().amax(-1, keepdim=True) / 127)
+            return scale_of(xs.abs().amax(-1, keepdim=True), 127, exact)
         if self.arm.activations == "tensor":
             rows = xs.abs().amax(-1)
             if self.exact_sink is not None:
                 rows[:, self.exact_sink] = 0
-            return f32(rows.max() / 127)
-        most = self.model.ranges[site].maxima(self.exact_sink is None)
-        return f32((most if s is None else most / s).max() / 127)
+            return scale_of(rows.max(), 127, exact)
+        # An input of the program: f32 in every arithmetic.
+        most = self.model.ranges[site].maxima(self.exact_sink is None).float()
+        return scale_of((most if s is None else most / s.float()).max(), 127).to(xs.dtype)
 
 
 class Model:
-    def __init__(self, config: Config, weights: dict[str, torch.Tensor], sink: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        weights: dict[str, torch.Tensor],
+        sink: int = 0,
+        exact_scales: bool = False,
+    ) -> None:
         self.config, self.weights, self.sink = config, weights, sink
+        self.exact_scales = exact_scales
+        self.dtype = weights["model.embed_tokens.weight"].dtype
         self.ranges: dict[str, Ranges] = {}
+        self.levels: dict[tuple, tuple] = {}
+        self.weight_ranges: dict[str, torch.Tensor] = {}
+
+    def weight_range(self, name: str) -> torch.Tensor:
+        if name not in self.weight_ranges:
+            self.weight_ranges[name] = self.weights[name].abs().amax(0)
+        return self.weight_ranges[name]
 
     def losses(self, tokens: torch.Tensor, linear: Quantised) -> torch.Tensor:
         """tokens [B,T+1] to the sum of -log p over the targets of each sequence."""
@@ -301,56 +353,128 @@ def read_gguf(path: str, dtype: torch.dtype) -> tuple[Config, dict[str, torch.Te
     return config, weights
 
 
+def perturbed(
+    config: Config, weights: dict[str, torch.Tensor], kind: str
+) -> dict[str, torch.Tensor]:
+    """The same model but for the last bits of what is computed."""
+    draw = torch.Generator().manual_seed(1)
+    embedding = weights["model.embed_tokens.weight"]
+    if kind == "ulp":
+        bits = torch.randint(2, embedding.shape, generator=draw)
+        return weights | {"model.embed_tokens.weight": embedding * (1 + bits * 2.0**-23).to(embedding)}
+    stream = torch.randperm(config.hidden_size, generator=draw)
+    hidden = torch.randperm(config.intermediate_size, generator=draw)
+    made = {}
+    for name, w in weights.items():
+        part = name.split(".")[-2]
+        if part in ("o_proj", "down_proj"):  # they write the stream; all else reads it
+            w = w[stream]
+        elif w.dim() == 1:
+            w = w[stream]
+        else:
+            w = w[:, stream]
+        if part in ("gate_proj", "up_proj"):
+            w = w[hidden]
+        elif part == "down_proj":
+            w = w[:, hidden]
+        made[name] = w.contiguous()
+    return made
+
+
+def show(name: str, a: list[float], b: list[float], targets: list[float]) -> None:
+    count = sum(targets)
+    worst = max(abs(x - y) / t for x, y, t in zip(a, b, targets, strict=True))
+    print(
+        f"{name:32} {sum(a) / count:.6f} {sum(b) / count:.6f}  "
+        f"difference {(sum(b) - sum(a)) / count:+.1e}  largest of a sequence {worst:.1e}",
+        flush=True,
+    )
+
+
+def losses_of(record: dict) -> dict[str, tuple[list[float], list[float]]]:
+    """Nats and targets by sequence, of every text and arm."""
+    found = {}
+    for c, corpus in enumerate(record["corpora"]):
+        targets = corpus["sequence_targets"]
+        found[f"{c + 1} unquantised"] = corpus["sequence_loss"], targets
+        for arm in record["arms"]:
+            outcome, name = arm["corpora"][c], f"{c + 1} {arm['name']}"
+            found[name] = outcome["sequence_loss"], targets
+            if "sequence_loss_sink_exact" in outcome:
+                found[name + ", sink exact"] = outcome["sequence_loss_sink_exact"], targets
+    return found
+
+
+def read_record(path: str) -> dict:
+    return json.loads(pathlib.Path(path).read_text())
+
+
+def between(paths: list[str]) -> None:
+    a, b = (losses_of(read_record(path)) for path in paths)
+    for name in a:
+        if name in b:
+            show(name, a[name][0], b[name][0], a[name][1])
+
+
 def compare(options: argparse.Namespace) -> None:
-    record = json.loads(pathlib.Path(options.compare).read_text())
-    torch.set_num_threads(2)
-    config, weights = read_gguf(options.model, torch.float64 if options.f64 else torch.float32)
-    model = Model(config, weights, record["settings"]["sink_token"])
-    batch = record["tokens"]["batch"]
+    record = read_record(options.compare)
+    wanted = losses_of(record)
+    torch.set_num_threads(options.threads)
+    config, weights = read_gguf(
+        options.model, torch.float64 if options.dtype == "f64" else torch.float32
+    )
+    if options.perturb:
+        weights = perturbed(config, weights, options.perturb)
+    sink, batch = record["settings"]["sink_token"], record["tokens"]["batch"]
+    model = Model(config, weights, sink, options.scales == "f64")
     first = torch.from_numpy(np.load(options.tokens)).long()
     texts = [first[:batch]]
     if options.tokens2:
         texts.append(torch.from_numpy(np.load(options.tokens2)).long()[:batch])
     model.calibrate(first[batch:], options.batch)
-    chosen = options.arms.split(",") if options.arms else []
+    chosen = options.arms.split(",") if options.arms else [arm["name"] for arm in record["arms"]]
+    made = {"settings": record["settings"], "tokens": record["tokens"], "corpora": [],
+            "arms": [{"name": name, "corpora": []} for name in chosen]}
 
-    def show(name: str, got: list[float], wanted: list[float], targets: list[float]) -> None:
-        count = sum(targets)
-        worst = max(abs(a - b) / t for a, b, t in zip(got, wanted, targets, strict=True))
-        print(
-            f"{name:36} torch {sum(got) / count:.6f}  weir {sum(wanted) / count:.6f}  "
-            f"difference {(sum(wanted) - sum(got)) / count:+.2e}  worst sequence {worst:.1e}",
-            flush=True,
-        )
+    def evaluate(name: str, text: torch.Tensor, linear: Quantised, part: int) -> list[float]:
+        got = model.evaluate(text, linear, part)
+        show(name, got, *wanted[name])
+        return got
 
     for c, text in enumerate(texts):
-        corpus = record["corpora"][c]
-        targets = corpus["sequence_targets"]
-        plain = model.evaluate(text, Quantised(model), options.batch)
-        show(f"{c + 1} f32", plain, corpus["sequence_loss"], targets)
-        for arm in record["arms"]:
-            if chosen and arm["name"] not in chosen:
-                continue
-            definition, outcome = all_arms()[arm["name"]], arm["corpora"][c]
+        plain = evaluate(f"{c + 1} unquantised", text, Quantised(model), options.batch)
+        targets = record["corpora"][c]["sequence_targets"]
+        made["corpora"].append({"sequence_loss": plain, "sequence_targets": targets})
+        for arm in made["arms"]:
+            definition, name = all_arms()[arm["name"]], f"{c + 1} {arm['name']}"
             # One scale a tensor is that of the sequences which Weir had together.
             part = record["settings"]["rows"] if definition.activations == "tensor" else options.batch
-            got = model.evaluate(text, Quantised(model, definition), part)
-            show(f"{c + 1} {arm['name']}", got, outcome["sequence_loss"], targets)
-            if "sequence_loss_sink_exact" in outcome:
-                exact = Quantised(model, definition, exact_sink=model.sink)
-                got = model.evaluate(text, exact, part)
-                show(f"{c + 1} {arm['name']}, sink exact", got, outcome["sequence_loss_sink_exact"],
-                     targets)
+            arm["corpora"].append(
+                {"sequence_loss": evaluate(name, text, Quantised(model, definition), part)}
+            )
+            if definition.activations != "none":
+                exact = Quantised(model, definition, exact_sink=sink)
+                arm["corpora"][-1]["sequence_loss_sink_exact"] = evaluate(
+                    name + ", sink exact", text, exact, part
+                )
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(made) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    for option in ("--compare", "--model", "--tokens", "--tokens2", "--arms"):
+    for option in ("--compare", "--model", "--tokens", "--tokens2", "--arms", "--json"):
         parser.add_argument(option)
-    parser.add_argument("--f64", action="store_true")
+    parser.add_argument("--between", nargs=2)
+    parser.add_argument("--dtype", choices=("f32", "f64"), default="f32")
+    parser.add_argument("--scales", choices=("f32", "f64"), default="f32")
+    parser.add_argument("--perturb", choices=("order", "ulp"))
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    if arguments.compare:
+    if arguments.between:
+        between(arguments.between)
+    elif arguments.compare:
         compare(arguments)
     else:
         write_small()

@@ -158,8 +158,9 @@ def timeline(groups, onset):
                            if not isinstance(s, str))
             if steps and group.get("curve"):
                 colour, _, marker = style(group["arm"], place)
-                axis.plot([max(median(steps), 0.7)], [onset[event]["threshold"]], marker="*", markersize=10,
-                          markeredgecolor="black", markeredgewidth=0.6, color=colour)
+                axis.plot([max(median(steps), 0.7)], [onset[event]["threshold"]], marker="*",
+                          markersize=10, markeredgecolor="black", markeredgewidth=0.6,
+                          color=colour)
     for axis in axes[2:]:
         axis.set_xlabel("step")
     legend(figure, axes[0])

@@ -232,7 +232,8 @@ def backcopy(data, draw):
         other_rows=backcopy_rows(groups, ["baseline"] + others),
         loss_range=between([median(losses(groups[a])) for a in groups.have(
             ("baseline",) + NORMALISERS)], fixed),
-        v_scale=v_scale_verdict(groups), v_scale_text=v_scale_text(groups), control=control_verdict(groups),
+        v_scale=v_scale_verdict(groups), v_scale_text=v_scale_text(groups),
+        control=control_verdict(groups),
         normalisers=normaliser_verdict(groups),
         relu=acceptance_c(groups) if "relu" in groups else verdict(), sink=acceptance_a(base),
         onsets=groups.onsets)

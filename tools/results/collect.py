@@ -140,7 +140,7 @@ class Versions:
     def add(self, provenance):
         versions = provenance.get("versions", {})
         name = " ".join(filter(None, (versions.get("weir"), versions.get("revision"))))
-        # "host (AMD EPYC): x86-64-v4+avx512vnni, 32 vector registers ...": bits depend on the level.
+        # "host (AMD EPYC): x86-64-v4+avx512vnni, 32 ...": bits depend on the level.
         target = provenance.get("target", "").split(",")[0].split(": ")[-1]
         for value, values in ((name, self.versions), (target, self.targets)):
             if value and value not in values:

@@ -158,8 +158,9 @@ def timeline(groups, onset):
                            if not isinstance(s, str))
             if steps and group.get("curve"):
                 colour, _, marker = style(group["arm"], place)
-                axis.plot([max(median(steps), 0.7)], [onset[event]["threshold"]], marker="*", markersize=10,
-                          markeredgecolor="black", markeredgewidth=0.6, color=colour)
+                axis.plot([max(median(steps), 0.7)], [onset[event]["threshold"]], marker="*",
+                          markersize=10, markeredgecolor="black", markeredgewidth=0.6,
+                          color=colour)
     for axis in axes[2:]:
         axis.set_xlabel("step")
     legend(figure, axes[0])
@@ -237,7 +238,7 @@ PROFILE = (("sink_score", "sink score, mean over heads", False),
 
 
 def profiles(groups, rows=PROFILE):
-    """groups: [(name, {quantity: [[layer] by seed]})]; medians over seeds, and the range."""
+    """groups: [(name, {quantity: [[layer] by seed]})]; medians over seeds, and quartiles."""
     figure, axes = panels(2, 2)
     for axis, (key, title, log) in zip(axes, rows):
         everything = []
@@ -248,8 +249,8 @@ def profiles(groups, rows=PROFILE):
             middle = [median(v) for v in by_layer]
             everything += middle
             if len(profile[key]) > 1:
-                axis.fill_between(layers, [quantile(v, 0) for v in by_layer],
-                                  [quantile(v, 1) for v in by_layer], color=colour, alpha=0.13,
+                axis.fill_between(layers, [quantile(v, 0.25) for v in by_layer],
+                                  [quantile(v, 0.75) for v in by_layer], color=colour, alpha=0.13,
                                   linewidth=0)
             axis.plot(layers, middle, color=colour, linestyle=dashes, marker=marker, label=name)
         axis.set_title(title, loc="left")

@@ -78,6 +78,22 @@ def v_scale_verdict(groups, arm="v-scale-full"):
                   [number(a) <= number(b) + 0.02 for a, b in pairs(losses)]))
 
 
+def v_scale_text(groups, arm="v-scale-full"):
+    """The numbers of that verdict, of the baseline and of an arm."""
+    if arm not in groups or "baseline" not in groups:
+        return "No runs of this arm."
+    def both(read, write=text):
+        return " and ".join(write(median(read(groups[a]))) for a in ("baseline", arm))
+    def top(key):
+        return lambda group: profile_largest(group, key)
+    def ratio(group):
+        return over_layers(group["profile"]["gradient_sink_ratio"])
+    return (f"Baseline and `{arm}`, medians over seeds: sink score of the largest head "
+            f"{both(top('sink_score_max'))}; R_GS {both(ratio)}; norm ratio "
+            f"{both(top('norm_out_ratio'))}; MLP output {both(top('mlp_out'))}; loss "
+            f"{both(losses, fixed)}.")
+
+
 # Bigram-Backcopy.
 
 def between(values, write=text):
@@ -216,7 +232,8 @@ def backcopy(data, draw):
         other_rows=backcopy_rows(groups, ["baseline"] + others),
         loss_range=between([median(losses(groups[a])) for a in groups.have(
             ("baseline",) + NORMALISERS)], fixed),
-        v_scale=v_scale_verdict(groups), control=control_verdict(groups),
+        v_scale=v_scale_verdict(groups), v_scale_text=v_scale_text(groups),
+        control=control_verdict(groups),
         normalisers=normaliser_verdict(groups),
         relu=acceptance_c(groups) if "relu" in groups else verdict(), sink=acceptance_a(base),
         onsets=groups.onsets)
@@ -362,6 +379,7 @@ def deep(name, data, draw, arms_in_figures=None):
         data=data, state=state_of(data), rows=layer_table(groups), base=base,
         layers=data["model"]["layers"], seeds=len(base["seeds"]), arms=list(groups.named),
         setting=setting_verdict(base), v_scale=v_scale_verdict(groups),
+        v_scale_text=v_scale_text(groups), backward_text=v_scale_text(groups, "v-scale-backward"),
         backward=v_scale_verdict(groups, "v-scale-backward"), optimiser=optimiser_verdict(groups),
         has_sgd="sgd" in groups, has_backward="v-scale-backward" in groups,
         peak_ratio=span(profile_largest(base, "norm_out_ratio")),

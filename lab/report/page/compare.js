@@ -168,8 +168,8 @@ function drawOnsets(panel) {
   traces.push({ type: "scatter", mode: "markers", name: "median", showlegend: false, x: medians.map((m) => m.x), y: medians.map((m) => m.a), customdata: medians.map((m) => m.step),
     text: medians.map((m) => `${escapeHtml(m.arm)}, median: step ${m.step}`), hovertemplate: "%{text}<extra></extra>",
     marker: { symbol: "line-ns", size: 26, color: css("--text"), line: { color: css("--text"), width: 2 } } });
-  const ticks = steps.filter((step, i) => i === 0 || step === last || (step & (step - 1)) === 0), kept = [];
-  for (let i = ticks.length - 1; i >= 0; --i) if (!kept.length || placeStep(kept[0]) - placeStep(ticks[i]) > edge / 9) kept.unshift(ticks[i]);
+  const kept = [];  // measured steps, as many as have room
+  for (let i = steps.length - 1; i >= 0; --i) if (!kept.length || placeStep(kept[0]) - placeStep(steps[i]) > edge / 7) kept.unshift(steps[i]);
   const rule = data.onset[key];
   panel.about.textContent = [pointName(), `${rule.quantity} ${rule.beyond} ${rule.threshold}`].filter(Boolean).join(" · ");
   render(panel.plot, traces, { height: Math.max(200, 110 + 44 * arms.length), yaxis: armAxis(arms, { range: [arms.length - 0.4, -0.6] }),
@@ -210,7 +210,19 @@ function rebuild(ids) {
   ids.flatMap((id) => built[id]).forEach((panel) => panel.draw(panel));
 }
 
+// More than three sentences on what is left out would push the numbers off the screen.
+function foldWarnings() {
+  const warnings = [...document.querySelectorAll("p.warning")].filter((one) => one.id !== "trouble" && !one.closest("noscript"));
+  if (warnings.length <= 3) return;
+  const fold = document.createElement("details");
+  fold.className = "warning";
+  element("summary", "", fold).textContent = `${warnings.length} notes on what is not compared`;
+  warnings[0].before(fold);
+  warnings.forEach((one) => { one.className = ""; fold.append(one); });
+}
+
 function start() {
+  foldWarnings();
   const point = document.getElementById("point"), at = document.getElementById("at"), axis = document.getElementById("axis");
   data.points.forEach((one, p) => point.add(new Option(one.name || "all", p)));
   document.getElementById("point-control").hidden = data.points.length === 1;

@@ -21,7 +21,7 @@ function withOpacity(colour, opacity) {
 }
 
 function layout(extra) {
-  const grid = { gridcolor: css("--grid"), zeroline: false, linecolor: css("--line"), automargin: true,
+  const grid = { gridcolor: css("--grid"), zeroline: false, linecolor: css("--line"), automargin: true, exponentformat: "power",
     tickfont: { size: 11 }, title: { font: { size: 12 }, standoff: 6 } };
   const merged = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, height: 290,

@@ -20,7 +20,6 @@ constexpr double kActivationLimit = 127;
 constexpr int64_t kExactProducts = 1024;
 // More than these and a sum may leave i32.
 constexpr int64_t kMostProducts = std::numeric_limits<int32_t>::max() / (128 * 128);
-constexpr int64_t kMostOperands = 64;  // of concat
 
 void need_built(const Graph& graph) {
   if (graph.stage() != Stage::built)
@@ -417,54 +416,6 @@ GraphPtr name_sites(const GraphPtr& graph) {
   const Formulas f(rewriter, found.batch);
   for (size_t i = 0; i < found.activations.size(); ++i)
     rewriter.name(f.by_token(rewriter[found.activations[i]]), activation_name(i));
-  return rewriter.finish_copy();
-}
-
-GraphPtr with_sequence_loss(const GraphPtr& graph) {
-  need_built(*graph);
-  const BatchSize batch = batch_of(*graph);
-  const int64_t B = batch.batch, T = batch.tokens;
-  const auto loss = graph->find_output("loss");
-  const bool is_known = loss && graph->node(*loss).op == Op::cross_entropy &&
-                        graph->type(graph->node(*loss).inputs[0]).shape[0] == B * T;
-  if (!is_known)
-    user_error("quantize",
-               "the output loss of graph {} is no cross entropy of {} x {} rows, so that the loss "
-               "of a sequence cannot be told.",
-               graph->name(), B, T);
-  Rewriter rewriter(*graph);
-  for (int32_t id = 0; id < graph->size(); ++id)
-    if (graph->node(id).op != Op::input) rewriter.copy(id);
-  const OpBuilder e(rewriter, "quantize");
-  const Node& node = graph->node(*loss);
-  const Value targets = rewriter[node.inputs[1]];
-  const Value one = e.scalar(1, rewriter[node.inputs[2]]);
-  // Of a product its rows are cut, so that logits of a sequence need no memory.
-  const Node& product = graph->node(node.inputs[0]);
-  const bool is_product = product.op == Op::matmul && product.inputs.size() == 2 &&
-                          !product.attrs.get_bool("transpose_a") &&
-                          graph->type(product.inputs[0]).rank() == 2;
-  std::vector<Value> losses;
-  for (int64_t b = 0; b < B; ++b) {
-    const auto rows = [&](Value x) { return e.slice_axis(x, 0, b * T, (b + 1) * T); };
-    const Value logits =
-        is_product
-            ? e.op(Op::matmul, {rows(rewriter[product.inputs[0]]), rewriter[product.inputs[1]]},
-                   product.attrs)
-            : rows(rewriter[node.inputs[0]]);
-    losses.push_back(
-        e.reshape(e.op(Op::cross_entropy, {logits, rows(targets), one}, node.attrs), {1}));
-  }
-  while (losses.size() > 1) {
-    std::vector<Value> joined;
-    for (size_t i = 0; i < losses.size(); i += kMostOperands)
-      joined.push_back(e.concat(
-          {losses.begin() + static_cast<ptrdiff_t>(i),
-           losses.begin() + static_cast<ptrdiff_t>(std::min(losses.size(), i + kMostOperands))},
-          0));
-    losses = std::move(joined);
-  }
-  rewriter.name(losses.front(), kSequenceLoss);
   return rewriter.finish_copy();
 }
 

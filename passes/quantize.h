@@ -87,14 +87,8 @@ GraphPtr apply_quantize(const GraphPtr& graph, const std::vector<SiteQuantizatio
 /// The graph with a name on the activation of every site, activation_name(i), and nothing else.
 GraphPtr name_sites(const GraphPtr& graph);
 
-/// The graph with the loss of every sequence: kSequenceLoss f32[B], nats summed over the targets
-/// that count, whatever `loss_scale` is. User error for a graph whose output `loss` is no cross
-/// entropy of B T rows.
-GraphPtr with_sequence_loss(const GraphPtr& graph);
-
 inline constexpr const char* kQuantizeLimit = "quantize.limit";
 inline constexpr const char* kQuantizeSink = "quantize.sink";
-inline constexpr const char* kSequenceLoss = "quantize.sequence_loss";
 std::string smooth_input(size_t site);
 std::string scale_input(size_t site);
 std::string activation_name(size_t site);

@@ -28,7 +28,10 @@ void BatchOptions::add_to(OptionTable& table) {
             "a --begin-token; or FILE:uint16, ids without a header of that type, cut by --batch "
             "and --length");
   text.add_to(table);
-  table.add("--batch", &batch, within(1, 1 << 20), "sequences of --text").with_default();
+  table
+      .add("--batch", &batch, within(1, 1 << 20),
+           "sequences of --text, or of held-out data of a run")
+      .with_default();
   table.add("--length", &length, within(1, kMaxLength), "tokens of a sequence").with_default();
 }
 

@@ -240,6 +240,7 @@ void add_dial(Commands& commands) {
            "of the interval of a fitted exponent")
       .with_default();
   options->experiment.input.add_to(table);
+  options->experiment.add_data(table);
   table.add("--json", &options->json, record_file("weir.dial"),
             "write the record weir.dial/1 here");
   Option& report = table.add("--report", &options->report, report_file(),

@@ -35,6 +35,7 @@ struct QuantizeArguments {
 
   QuantizeArguments() {
     experiment.input.batch = 32;
+    experiment.prefers_held_out = true;
     experiment.input.behind = [this](int64_t length) {
       return draws * ((draw_tokens + length - 1) / length);
     };
@@ -82,9 +83,10 @@ std::string names_of(const std::vector<std::string>& words) {
 }
 
 // The name of the first corpus in tables.
-std::string first_name(const BatchOptions& input) {
+std::string first_name(const BatchOptions& input, bool held_out) {
   if (!input.text.text.empty()) return names_of(input.text.text);
-  return input.tokens.empty() ? "data of the run" : names_of({token_file(input.tokens).path});
+  if (!input.tokens.empty()) return names_of({token_file(input.tokens).path});
+  return held_out ? "held-out data of the run" : "data of the run";
 }
 
 // The record takes what is said of its input alone.
@@ -161,8 +163,8 @@ int run_quantize(const QuantizeArguments& options) {
           problems.add(fmt::format("--sink-token is {}, but a sequence has the tokens 0 to {}.",
                                    *sink, length - 1));
       });
-  std::vector<QuantizeCorpus> corpora = {
-      {first_name(options.experiment.input), experiment.batch, experiment.provenance}};
+  std::vector<QuantizeCorpus> corpora = {{first_name(options.experiment.input, experiment.held_out),
+                                          experiment.batch, experiment.provenance}};
   if (auto second = second_corpus(options, experiment)) corpora.push_back(std::move(*second));
   QuantizeTask task{.arms = arms_of(options),
                     .draws = options.draws,
@@ -172,6 +174,7 @@ int run_quantize(const QuantizeArguments& options) {
                     .confidence = options.confidence,
                     .resamples = options.resamples,
                     .seed = options.seed,
+                    .recalled = experiment.synthetic && corpora.size() == 1,
                     .options = experiment.options,
                     .run = options.experiment.checkpoint.run_settings(),
                     .provenance = experiment.provenance};
@@ -274,7 +277,9 @@ void add_quantize(Commands& commands) {
       "  weir quantize --model model.gguf --text wiki.txt --text2 book.txt --batch 32 --length "
       "256\n"
       "  weir quantize --model SmolLM2-135M/ --text wiki.txt --arms per-token,static "
-      "--sink-token auto");
+      "--sink-token auto\n"
+      "  weir quantize --model runs/recall/run/checkpoints/step001000 --batch 128 --json "
+      "needle.json");
   table.action([options] { return run_quantize(*options); });
 }
 

@@ -13,6 +13,9 @@
 namespace weir {
 namespace {
 
+constexpr const char* kTraining = "training";
+constexpr const char* kHeldOut = "held-out";
+
 // A configuration of a run instead of a checkpoint.
 bool is_configuration(const std::string& model) {
   std::error_code error;
@@ -31,14 +34,26 @@ std::optional<std::filesystem::path> configuration_of(const std::string& checkpo
   return file;
 }
 
-// The first batch of what a run is trained on, and `behind` sequences more.
-TokenBatch batch_of_run(const RunConfig& config, const BatchSource& data, int64_t behind) {
-  TokenBatch batch{config.batch + behind, config.length, {}, {}, {}};
-  const auto count = static_cast<size_t>(batch.batch * config.length);
+// The first sequences of a run's data.
+TokenBatch batch_of_run(const BatchSource& data, int64_t sequences, int64_t length) {
+  TokenBatch batch{sequences, length, {}, {}, {}};
+  const auto count = static_cast<size_t>(sequences * length);
   batch.tokens.resize(count);
   batch.targets.resize(count);
-  data.fill(0, batch.batch, config.length, batch.tokens.data(), batch.targets.data());
+  data.fill(0, sequences, length, batch.tokens.data(), batch.targets.data());
   return batch;
+}
+
+// A held-out text may have too few of them.
+void check_held_out(const std::string& topic, const BatchSource& data, int64_t sequences,
+                    int64_t length) {
+  const int64_t there = data.sequences(length);
+  if (sequences > there)
+    user_error(topic,
+               "{} sequences of {} tokens are asked for, but the run holds out {}. Ask for fewer "
+               "(--batch), hold out more (data.validation), or take the first batch that was "
+               "trained on (--data training).",
+               sequences, length, there);
 }
 
 // Takes the last `count` sequences off a batch.
@@ -63,21 +78,42 @@ TokenBatch take_behind(const std::string& topic, TokenBatch& batch, int64_t coun
 void ExperimentOptions::add_to(OptionTable& table) {
   checkpoint.add_to(table);
   input.add_to(table);
+  add_data(table);
+}
+
+void ExperimentOptions::add_data(OptionTable& table) {
+  table.add(
+      "--data", &data, one_of({kTraining, kHeldOut}),
+      fmt::format("which data of its run the model is run on without --tokens and --text: the "
+                  "first batch that was trained on, or --batch sequences that were not; {} if "
+                  "not given",
+                  prefers_held_out ? "of synthetic data held-out, of text training" : kTraining));
+}
+
+bool ExperimentOptions::takes_held_out(const DataConfig& of) const {
+  return data.empty() ? prefers_held_out && of.kind != "text" : data == kHeldOut;
 }
 
 void ExperimentOptions::check(const OptionTable& table, UsageProblems& problems) const {
   const bool has_data = is_configuration(checkpoint.model) || configuration_of(checkpoint.model);
   if (table.given("--tokens") || table.given("--text") || !has_data) {
+    if (table.given("--data"))
+      problems.add(
+          has_data ? "--data is of the data of the run. Give it without --tokens and --text."
+                   : fmt::format("--data is of the data of a run, but {} is no checkpoint of one.",
+                                 checkpoint.model));
     input.check(table, problems);
     return;
   }
   for (const char* name :
-       {"--batch", "--length", "--tokenizer", "--separator", "--begin-token", "--text-key"})
-    if (table.given(name))
+       {"--batch", "--length", "--tokenizer", "--separator", "--begin-token", "--text-key"}) {
+    const bool is_batch = std::string_view(name) == "--batch";
+    if (table.given(name) && !(is_batch && (prefers_held_out || data == kHeldOut)))
       problems.add(
           fmt::format("{} is of --text; without --tokens and --text the batch is the first "
-                      "that the run is trained on.",
-                      name));
+                      "that the run is trained on{}.",
+                      name, is_batch ? ", or with --data held-out of so many sequences" : ""));
+  }
 }
 
 Experiment Experiment::open(const std::string& topic, const ExperimentOptions& options,
@@ -88,6 +124,7 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
   std::optional<RunConfig> config;
   std::optional<TextInput> input;
   std::unique_ptr<BatchSource> data;
+  Experiment experiment;
   UsageProblems opening(topic);
   opening.collect([&] {
     if (is_configuration(model))
@@ -96,13 +133,15 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
       checkpoint = options.checkpoint.open();
     if (own_data && !config) config = read_run_config(*configuration_of(model), topic.c_str());
     if (!config || (checkpoint && !own_data)) return;
-    data = make_batches(config->data, config->seed);
+    experiment.held_out = options.takes_held_out(config->data);
+    experiment.synthetic = config->data.kind != "text";
+    data = experiment.held_out ? make_held_out(config->data, config->seed)
+                               : make_batches(config->data, config->seed);
     config = resolve_vocabulary(*config, *data);
   });
   opening.collect([&] { options.input.open(model, input); });
   opening.raise();
 
-  Experiment experiment;
   Provenance provenance;
   UsageProblems problems(topic);
   problems.collect([&] {
@@ -122,9 +161,12 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
           options.input.read(model, experiment.source.sizes.vocabulary, input, provenance);
       return;
     }
-    provenance.input_kind = "data of the run";
-    const int64_t behind = options.input.behind ? options.input.behind(config->length) : 0;
-    experiment.batch = batch_of_run(*config, *data, behind);
+    const int64_t length = config->length;
+    int64_t sequences = experiment.held_out ? options.input.batch : config->batch;
+    if (options.input.behind) sequences += options.input.behind(length);
+    if (experiment.held_out) check_held_out(topic, *data, sequences, length);
+    provenance.input_kind = experiment.held_out ? "held-out data of the run" : "data of the run";
+    experiment.batch = batch_of_run(*data, sequences, length);
   });
   problems.collect([&] {
     if (options.input.behind && experiment.batch.length > 0)
@@ -142,7 +184,10 @@ Experiment Experiment::open(const std::string& topic, const ExperimentOptions& o
       provenance_json(provenance, ids_of_batch(batch.tokens, batch.targets, batch.length));
   fmt::print("{}: {} layers, {} heads; {} x {} tokens{}\n", printable(experiment.source.sizes.name),
              experiment.source.sizes.layers, experiment.source.sizes.heads, batch.batch,
-             batch.length, own_data ? ", the first batch of its run" : "");
+             batch.length,
+             !own_data             ? ""
+             : experiment.held_out ? ", held-out data of its run"
+                                   : ", the first batch of its run");
   experiment.text = std::move(input);
   experiment.checkpoint = std::move(checkpoint);
   return experiment;

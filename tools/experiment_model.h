@@ -16,8 +16,17 @@ namespace weir {
 struct ExperimentOptions {
   CheckpointOptions checkpoint;
   BatchOptions input;
+  /// Which data of its run a model is run on without --tokens and --text: the first batch that was
+  /// trained on, or sequences that were held out; "" for the command's own choice.
+  std::string data;
+  /// Whether synthetic data of a run are held out where --data does not say.
+  bool prefers_held_out = false;
 
   void add_to(OptionTable& table);
+  /// --data alone, for a command that adds the others itself.
+  void add_data(OptionTable& table);
+  /// Whether the batch is of held-out sequences, of a run with these data.
+  bool takes_held_out(const DataConfig& of) const;
   /// Adds what is wrong between options. Without --tokens and --text the model has to have data of
   /// its own.
   void check(const OptionTable& table, UsageProblems& problems) const;
@@ -31,6 +40,8 @@ struct Experiment {
   TokenBatch behind = {};         ///< the sequences behind it that BatchOptions::behind asks for
   std::string provenance;         ///< for its record
   std::optional<TextInput> text;  ///< the text and its tokenizer, of --text
+  bool held_out = false;          ///< whether the batch is of held-out sequences
+  bool synthetic = false;         ///< whether it is of synthetic data of a run
   std::shared_ptr<const Checkpoint> checkpoint;  ///< none of a configuration
 
   /// What only the model and the length of sequences tell of the other options.

@@ -11,6 +11,7 @@
 #include "lab/experiments/program_set.h"
 #include "lab/experiments/quantize_numbers.h"
 #include "lab/measure/progress.h"
+#include "passes/sequence_loss.h"
 #include "support/error.h"
 #include "support/text.h"
 #include "support/usage_error.h"
@@ -74,6 +75,10 @@ bool has_activations(const QuantizeArm& arm) { return arm.activations != Activat
 constexpr const char* kMaximum = "abs,max(token)";
 constexpr const char* kMean = "abs,mean(token)";
 constexpr const char* kRowMaximum = "abs,max(feature)";
+
+double sum_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
 
 std::string probe(const std::string& name, const std::string& reductions) {
   return name + " : " + reductions;
@@ -139,10 +144,9 @@ std::vector<QuantizeArm> arms_of_names(const std::vector<std::string>& names) {
   return arms;
 }
 
-double SequenceLosses::loss() const {
-  return std::accumulate(nats.begin(), nats.end(), 0.0) /
-         std::accumulate(targets.begin(), targets.end(), 0.0);
-}
+double SequenceLosses::loss() const { return sum_of(nats) / sum_of(targets); }
+
+double SequenceLosses::share_recalled() const { return sum_of(recalled) / sum_of(targets); }
 
 bool QuantizeOutcome::destroyed() const { return !(ratio <= kDestroyedAbove); }
 
@@ -153,6 +157,12 @@ class QuantizeExperiment::Programs {
            const TokenBatch& calibration, QuantizeTask task)
       : source_(source), corpora_(corpora), calibration_(calibration), task_(std::move(task)) {
     check_batches();
+    // Losses of more sequences would be joined by a kernel with more operands than it may have.
+    constexpr int64_t most_rows = 64;
+    if (task_.run.rows == 0 && batch() > most_rows) {
+      task_.run.rows = most_rows;
+      while (batch() % task_.run.rows != 0) --task_.run.rows;
+    }
     const GraphPtr first = model(1);
     parts_ = quantized_parts(*first);
     for (const QuantizedWeight& weight : parts_.weights)
@@ -264,12 +274,13 @@ class QuantizeExperiment::Programs {
   }
 
   ProgramPlan plan(int64_t rows) const {
-    const GraphPtr plain = with_sequence_loss(model(rows));
+    GraphPtr plain = with_sequence_loss(model(rows));
+    if (task_.recalled) plain = with_recalled(plain);
     ProgramPlan plan;
     plan.programs.push_back({name_sites(plain), reference_probes()});
     for (const std::vector<SiteQuantization>& sites : structures_) {
       SetProgram& program = plan.programs.emplace_back(SetProgram{apply_quantize(plain, sites)});
-      program.probes.push_back(kSequenceLoss);
+      program.probes = sequence_probes();
       const auto add = [&](const QuantizeNames& names) {
         for (const std::string& name : {names.error, names.energy, names.lost})
           program.probes.push_back(name);
@@ -293,8 +304,14 @@ class QuantizeExperiment::Programs {
     return all;
   }
 
-  std::vector<std::string> reference_probes() const {
+  std::vector<std::string> sequence_probes() const {
     std::vector<std::string> probes = {kSequenceLoss};
+    if (task_.recalled) probes.emplace_back(kRecalled);
+    return probes;
+  }
+
+  std::vector<std::string> reference_probes() const {
+    std::vector<std::string> probes = sequence_probes();
     for (size_t i = 0; i < parts_.sites.size(); ++i) {
       const std::string name = activation_name(i);
       for (const auto& [begin, end] : ranges())
@@ -388,6 +405,8 @@ class QuantizeExperiment::Programs {
       run_part(0, from, first, {}, [&](const ProbeValue& value) {
         if (value.id == id(kSequenceLoss, "raw"))
           append(losses.nats, value.host().data);
+        else if (value.id == id(kRecalled, "raw"))
+          append(losses.recalled, value.host().data);
         else if (value.id.ends_with(kRowMaximum))
           append(rows[site_of(value.id)], value.host().data);
       });
@@ -475,6 +494,8 @@ class QuantizeExperiment::Programs {
         const std::string name = value.id.substr(0, value.id.find(':'));
         if (name == kSequenceLoss)
           append(losses.nats, value.host().data);
+        else if (name == kRecalled)
+          append(losses.recalled, value.host().data);
         else if (rows && (!name.starts_with("quantize.weight.") || first == 0))
           append((*rows)[name], value.host().data);
       });
@@ -494,6 +515,8 @@ class QuantizeExperiment::Programs {
       outcome.loss_difference = bootstrap.loss_difference(reference[c], outcome.losses);
       outcome.difference = bootstrap.perplexity_difference(reference[c], outcome.losses);
       outcome.ratio = std::exp(outcome.loss_difference.value);
+      if (task_.recalled)
+        outcome.recalled_difference = bootstrap.recalled_difference(reference[c], outcome.losses);
       if (!has_activations(arm)) continue;
       outcome.sink_exact = evaluate(a, c, false, nullptr);
       activity.at(++done_, total_runs());

@@ -63,6 +63,9 @@ struct QuantizeTask {
   int64_t resamples = 2000;
   uint64_t seed = 1;  ///< of the bootstrap
   ByteProducts products = ByteProducts::where_fast;
+  /// Whether it is told how many targets are recalled (passes/sequence_loss.h), for which all
+  /// logits are in memory.
+  bool recalled = false;
   CompileOptions options = {};
   RunSettings run = {};
   std::string provenance = {};
@@ -78,17 +81,19 @@ struct Estimate {
   double value = 0, low = 0, high = 0;
 };
 
-/// Sums of a corpus by sequence: nats, and targets that count.
+/// Sums of a corpus by sequence: nats, targets that count and, if asked for, those recalled.
 struct SequenceLosses {
-  std::vector<double> nats, targets;
-  double loss() const;  ///< nats a target
+  std::vector<double> nats, targets, recalled;
+  double loss() const;            ///< nats a target
+  double share_recalled() const;  ///< of the targets
 };
 
 /// An arm on a corpus.
 struct QuantizeOutcome {
   SequenceLosses losses;
-  Estimate loss_difference, difference;  ///< in nats a target, in perplexity
-  double ratio = 1;                      ///< of the perplexities
+  Estimate loss_difference, difference;         ///< in nats a target, in perplexity
+  std::optional<Estimate> recalled_difference;  ///< of the shares, if asked for
+  double ratio = 1;                             ///< of the perplexities
   bool destroyed() const;
   /// Of arms that quantise activations.
   std::optional<SequenceLosses> sink_exact;

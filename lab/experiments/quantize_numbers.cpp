@@ -107,16 +107,17 @@ Bootstrap::Bootstrap(size_t sequences, int64_t resamples, uint64_t seed, double 
 
 template <typename Statistic>
 Estimate Bootstrap::estimate(const SequenceLosses& a, const SequenceLosses& b,
+                             std::vector<double> SequenceLosses::* sums,
                              Statistic statistic) const {
   const auto of = [&](const std::vector<size_t>& chosen) {
-    double nats_a = 0, nats_b = 0, targets_a = 0, targets_b = 0;
+    double sum_a = 0, sum_b = 0, targets_a = 0, targets_b = 0;
     for (size_t i : chosen) {
-      nats_a += a.nats[i];
+      sum_a += (a.*sums)[i];
       targets_a += a.targets[i];
-      nats_b += b.nats[i];
+      sum_b += (b.*sums)[i];
       targets_b += b.targets[i];
     }
-    return statistic(nats_a / targets_a, nats_b / targets_b);
+    return statistic(sum_a / targets_a, sum_b / targets_b);
   };
   std::vector<size_t> all(sequences_);
   std::iota(all.begin(), all.end(), 0);
@@ -127,11 +128,16 @@ Estimate Bootstrap::estimate(const SequenceLosses& a, const SequenceLosses& b,
 }
 
 Estimate Bootstrap::loss_difference(const SequenceLosses& a, const SequenceLosses& b) const {
-  return estimate(a, b, [](double x, double y) { return y - x; });
+  return estimate(a, b, &SequenceLosses::nats, [](double x, double y) { return y - x; });
+}
+
+Estimate Bootstrap::recalled_difference(const SequenceLosses& a, const SequenceLosses& b) const {
+  return estimate(a, b, &SequenceLosses::recalled, [](double x, double y) { return y - x; });
 }
 
 Estimate Bootstrap::perplexity_difference(const SequenceLosses& a, const SequenceLosses& b) const {
-  return estimate(a, b, [](double x, double y) { return std::exp(y) - std::exp(x); });
+  return estimate(a, b, &SequenceLosses::nats,
+                  [](double x, double y) { return std::exp(y) - std::exp(x); });
 }
 
 }  // namespace weir

@@ -41,7 +41,7 @@ Json quantize_settings(const QuantizeTask& task, const TokenBatch& calibration, 
           {"arithmetic", task.run.interpret ? "f64" : "f32"}};
 }
 
-Json corpus_json(const QuantizeCorpus& corpus, const SequenceLosses& reference) {
+Json corpus_json(const QuantizeCorpus& corpus, const SequenceLosses& reference, bool recalled) {
   Json json = {{"name", corpus.name}};
   if (!corpus.provenance.empty()) {
     const Json provenance = Json::parse(corpus.provenance);
@@ -52,6 +52,10 @@ Json corpus_json(const QuantizeCorpus& corpus, const SequenceLosses& reference) 
   json["perplexity"] = json_number(std::exp(reference.loss()));
   json["sequence_loss"] = number_array(reference.nats);
   json["sequence_targets"] = number_array(reference.targets);
+  if (recalled) {
+    json["recalled"] = json_number(reference.share_recalled());
+    json["sequence_recalled"] = number_array(reference.recalled);
+  }
   return json;
 }
 
@@ -82,6 +86,13 @@ Json outcome_json(const QuantizeOutcome& outcome) {
   if (outcome.sink_damage && outcome.sink_exact) {
     json["sink_damage"] = estimate_json(*outcome.sink_damage);
     json["loss_sink_exact"] = json_number(outcome.sink_exact->loss());
+  }
+  if (outcome.recalled_difference) {
+    json["recalled"] = json_number(outcome.losses.share_recalled());
+    json["recalled_difference"] = estimate_json(*outcome.recalled_difference);
+    if (outcome.sink_exact)
+      json["recalled_sink_exact"] = json_number(outcome.sink_exact->share_recalled());
+    json["sequence_recalled"] = number_array(outcome.losses.recalled);
   }
   json["sequence_loss"] = number_array(outcome.losses.nats);
   if (outcome.sink_exact) json["sequence_loss_sink_exact"] = number_array(outcome.sink_exact->nats);
@@ -157,7 +168,7 @@ std::string quantize_record(const MeasuredModel& sizes, const std::vector<Quanti
   record["settings"] = quantize_settings(task, calibration, rows);
   Json texts = Json::array(), sites = Json::array(), weights = Json::array(), arms = Json::array();
   for (size_t c = 0; c < corpora.size(); ++c)
-    texts.push_back(corpus_json(corpora[c], result.reference[c]));
+    texts.push_back(corpus_json(corpora[c], result.reference[c], task.recalled));
   for (size_t i = 0; i < result.parts.sites.size(); ++i)
     sites.push_back(quantized_site(result.parts.sites[i], result.ranges[i]));
   for (const QuantizedWeight& weight : result.parts.weights) weights.push_back(weight_json(weight));

@@ -33,13 +33,16 @@ void Progress::clear() const {
   if (terminal_) fmt::print(stderr, "\r\033[K");
 }
 
+void Progress::validated(double loss, std::optional<double> recalled) {
+  validation_ = fmt::format(", validation {:.3f}", loss);
+  if (recalled) validation_ += fmt::format(", recalled {:.1f} %", 100 * *recalled);
+}
+
 void Progress::step(int64_t done, double loss, double tokens_per_second, bool measured) {
-  const std::string validation =
-      validation_ ? fmt::format(", validation {:.3f}", *validation_) : "";
   if (!terminal_) {
     if (measured)
       log_info("{}: step {} of {}, loss {:.3f}{}, {:.0f} tokens/s", arm_, done - 1, steps_, loss,
-               validation, tokens_per_second);
+               validation_, tokens_per_second);
     return;
   }
   const auto now = Clock::now();
@@ -48,7 +51,7 @@ void Progress::step(int64_t done, double loss, double tokens_per_second, bool me
   const int filled = steps_ == 0 ? kBarWidth : static_cast<int>(kBarWidth * done / steps_);
   const double rate = static_cast<double>(done - first_) / std::max(1e-9, seconds(now - start_));
   fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {}/{}  loss {:.3f}{}  {:.0f} tokens/s  {} left",
-             arm_, "", filled, "", kBarWidth - filled, done, steps_, loss, validation,
+             arm_, "", filled, "", kBarWidth - filled, done, steps_, loss, validation_,
              tokens_per_second,
              rate > 0 ? duration_text(static_cast<double>(steps_ - done) / rate) : "?");
   std::fflush(stderr);

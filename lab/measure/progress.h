@@ -14,8 +14,9 @@ class Progress {
   Progress(std::string arm, int64_t first, int64_t steps);
   ~Progress();
 
-  /// The validation loss that is shown from now on, before any step with it.
-  void validated(double loss) { validation_ = loss; }
+  /// The validation loss, and share of targets recalled, that are shown from now on, before any
+  /// step with them.
+  void validated(double loss, std::optional<double> recalled);
   void step(int64_t done, double loss, double tokens_per_second, bool measured);
 
  private:
@@ -23,7 +24,7 @@ class Progress {
 
   std::string arm_;
   int64_t first_, steps_;
-  std::optional<double> validation_;
+  std::string validation_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_, shown_;
 };

@@ -38,6 +38,7 @@ json figure_data(const json& record) {
     json corpora = json::array();
     for (json outcome : arm.at("corpora")) {
       outcome.erase("sequence_loss");
+      outcome.erase("sequence_recalled");
       outcome.erase("sequence_loss_sink_exact");
       corpora.push_back(std::move(outcome));
     }
@@ -49,7 +50,10 @@ json figure_data(const json& record) {
   }
   json corpora = json::array();
   for (const json& corpus : record.at("corpora"))
-    corpora.push_back({{"name", corpus.at("name")}, {"perplexity", corpus.at("perplexity")}});
+    corpora.push_back({{"name", corpus.at("name")},
+                       {"loss", corpus.at("loss")},
+                       {"perplexity", corpus.at("perplexity")},
+                       {"recalled", corpus.value("recalled", json())}});
   return for_figures({{"settings", record.at("settings")},
                       {"corpora", corpora},
                       {"sites", record.at("sites")},
@@ -73,17 +77,19 @@ std::string quantize_page(const std::string& text, const std::string& command) {
       {"settings", key_table(settings)},
       {"versions", versions_html(record)},
       {"origin", origin_html(record)}};
-  return framed({.kind = "Weir quantize",
-                 .kicker = "Weir quantize",
-                 .title = escaped(record.at("model").at("name").get<std::string>()),
-                 .meta = escaped(fmt::format(
-                     "{} layers · {} × {} tokens of each text · V-scale {} · attention {} · {}",
-                     plain(record.at("model").at("layers")), plain(record.at("tokens").at("batch")),
-                     plain(record.at("tokens").at("length")), plain(settings.at("v_scale")),
-                     plain(settings.at("attention")), plain(settings.at("arithmetic")))),
-                 .script = quantize_script(),
-                 .data = figure_data(record)},
-                quantize_template(), texts);
+  return framed(
+      {.kind = "Weir quantize",
+       .kicker = "Weir quantize",
+       .title = escaped(record.at("model").at("name").get<std::string>()),
+       .meta = escaped(fmt::format(
+           "{} layers · {} × {} tokens{} · V-scale {} · attention {} · {}",
+           plain(record.at("model").at("layers")), plain(record.at("tokens").at("batch")),
+           plain(record.at("tokens").at("length")),
+           quantize_tells_recalled(record) ? "" : " of each text", plain(settings.at("v_scale")),
+           plain(settings.at("attention")), plain(settings.at("arithmetic")))),
+       .script = quantize_script(),
+       .data = figure_data(record)},
+      quantize_template(), texts);
 }
 
 void write_quantize_report(const std::string& html, const std::string& record,

@@ -49,13 +49,47 @@ std::string place(const json& site) {
 
 std::string plain_count(const json& value) { return fmt::format("{}", value.get<int64_t>()); }
 
+std::string share_text(const json& of) {
+  return fmt::format("{:.1f} %", 100 * value_of(of.at("recalled")));
+}
+
+// Of data whose targets are known: losses instead of perplexities, and how many are recalled.
+QuantizeRows recalled_rows(const json& record) {
+  QuantizeRows rows = {{"arm", "loss", "difference", "recalled", "sink damage", "sink exact"}};
+  const json& f32 = record.at("corpora")[0];
+  rows.push_back({"f32", short_number(value_of(f32.at("loss"))), "", share_text(f32), "", ""});
+  for (const json& arm : record.at("arms")) {
+    const json& outcome = arm.at("corpora")[0];
+    const bool has_sink = outcome.contains("sink_damage");
+    rows.push_back({arm.at("name"), short_number(value_of(outcome.at("loss"))),
+                    estimate_text(outcome.at("loss_difference")), share_text(outcome),
+                    has_sink ? estimate_text(outcome.at("sink_damage")) : "-",
+                    has_sink
+                        ? fmt::format("{:.1f} %", 100 * value_of(outcome.at("recalled_sink_exact")))
+                        : "-"});
+  }
+  return rows;
+}
+
+int64_t target_count(const json& record) {
+  double count = 0;
+  for (const json& targets : record.at("corpora")[0].at("sequence_targets"))
+    count += value_of(targets);
+  return static_cast<int64_t>(count);
+}
+
 std::string percent(const json& confidence) {
   return fmt::format("{:.4g} %", 100 * value_of(confidence));
 }
 
 }  // namespace
 
+bool quantize_tells_recalled(const json& record) {
+  return record.at("corpora").at(0).contains("recalled");
+}
+
 QuantizeRows quantize_rows(const json& record) {
+  if (quantize_tells_recalled(record)) return recalled_rows(record);
   QuantizeRows rows = {{"arm"}};
   std::vector<std::string> plain = {"f32"};
   const bool several = record.at("corpora").size() > 1;
@@ -110,6 +144,16 @@ std::string quantize_legend(const json& record) {
   for (size_t c = 0; c < record.at("corpora").size(); ++c)
     names += fmt::format("{}{} {}", c ? "; " : "", c + 1,
                          record.at("corpora")[c].at("name").get<std::string>());
+  if (quantize_tells_recalled(record))
+    return fmt::format(
+        "Evaluated: {}. Loss is the mean of {} targets in nats, recalled the share of them whose "
+        "logit is the largest. Intervals are of {}, by the bootstrap over {} sequences ({} "
+        "resamples, seed {}). Sink damage, in nats, is what is gained where token {} is kept exact "
+        "and left out of every scale; sink exact is the share recalled then.",
+        record.at("corpora")[0].at("name").get<std::string>(), target_count(record),
+        percent(settings.at("confidence")), plain_count(record.at("tokens").at("batch")),
+        plain_count(settings.at("resamples")), plain_count(settings.at("seed")),
+        plain_count(settings.at("sink_token")));
   return fmt::format(
       "Texts: {}. Differences are in perplexity, with {} bootstrap intervals over {} sequences "
       "({} resamples, seed {}); destroyed: more than {} times that of f32. Sink damage, in nats, "

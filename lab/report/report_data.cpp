@@ -280,6 +280,11 @@ LossCurve read_losses(const fs::path& file, const std::vector<const char*>& othe
     for (const char* key : other_columns)
       curve.columns[key].push_back(line.has(key) ? line[key].number() : kNaN);
   });
+  // Only some data tell it.
+  if (const auto found = curve.columns.find("recalled"); found != curve.columns.end())
+    if (std::all_of(found->second.begin(), found->second.end(),
+                    [](double x) { return std::isnan(x); }))
+      curve.columns.erase(found);
   return curve;
 }
 
@@ -327,7 +332,7 @@ ReportArm read_arm(const fs::path& run, const Field& entry, const ordered_json& 
   const fs::path folder = run / name;
   arm.training = read_losses(folder / "loss.jsonl", {"lr", "grad_norm", "tokens_per_second"}, true);
   if (fs::exists(folder / "validation.jsonl"))
-    arm.validation = read_losses(folder / "validation.jsonl", {"tokens"}, false);
+    arm.validation = read_losses(folder / "validation.jsonl", {"tokens", "recalled"}, false);
   read_metrics(folder, arm);
   if (fs::exists(folder / "maps.json")) {
     arm.maps = read_json<json>(folder / "maps.json");

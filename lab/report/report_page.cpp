@@ -242,8 +242,9 @@ std::string report_page(const ReportRun& run, const OnsetSettings& onset) {
       "Mean next-token cross-entropy of each training step, in nats. The other quantities of the "
       "selector: global gradient norm before clipping, learning rate, tokens per second. The step "
       "axis is log2(step + 1), so that the start is visible and step 0 has a place. A run with "
-      "data.validation has a dashed curve, too: the mean over the same held-out sequences at every "
-      "measured step, of the state before that step's update.";
+      "held-out data has a dashed curve, too: the mean over the same held-out sequences at every "
+      "measured step, of the state before that step's update. Of associative recall the selector "
+      "has the share of held-out answers that are recalled: their logit is the largest.";
   texts["figures"] = filled(figures_template(), texts);
   texts.merge(std::map<std::string, std::string>{
       {"arms", arms_list(run)},

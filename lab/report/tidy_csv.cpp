@@ -177,7 +177,8 @@ std::vector<CsvPart> parts_of(const std::vector<TidySource>& sources) {
                                    {"loss", "lr", "grad_norm", "tokens_per_second"}, lines, visit);
                      }});
     parts.push_back({source.arm, [&source](size_t lines, const Visit& visit) {
-                       visit_curve(source.validations, "validation.", {"loss"}, lines, visit);
+                       visit_curve(source.validations, "validation.", {"loss", "recalled"}, lines,
+                                   visit);
                      }});
   }
   return parts;

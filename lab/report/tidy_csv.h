@@ -26,10 +26,11 @@ struct TidySource {
 ///
 /// Metrics are the names in a record, joined by dots: sink_score, norm.resid_post,
 /// others.resid_post.mean, summary.sink_rate; massive_activations.count and residual_sinks.count;
-/// then train.loss, train.lr ... and validation.loss. Numbers have a point or an exponent, or are
-/// NaN, inf, -inf. The first rows are one of each kind - with or without layer, head, token - so
-/// that readers that look at the first rows alone see what every column holds; then come the arms,
-/// of each its records by step and its curves. Memory does not grow with the number of steps.
+/// then train.loss, train.lr ... validation.loss and validation.recalled. Numbers have a point or
+/// an exponent, or are NaN, inf, -inf. The first rows are one of each kind - with or without layer,
+/// head, token - so that readers that look at the first rows alone see what every column holds;
+/// then come the arms, of each its records by step and its curves. Memory does not grow with the
+/// number of steps.
 ///
 /// User errors: a file that is damaged, named with its line; no record of that format; globs that
 /// match no metric, with the nearest.

@@ -95,10 +95,14 @@ Json numbers_of(const std::filesystem::path& arm, const RunConfig& config) {
                   {"loss", json_number(losses.empty() ? kNaN : losses.back())},
                   {"final_loss", json_number(final_loss_of(losses))},
                   {"validation_loss", nullptr},
+                  {"validation_recalled", nullptr},
                   {"measured", measured_numbers(arm, losses)}};
   const std::filesystem::path validation = arm / "validation.jsonl";
-  if (const auto line = last_line_of(validation))
+  if (const auto line = last_line_of(validation)) {
     numbers["validation_loss"] = json_number(number_of(*line, "loss", validation));
+    if (line->contains("recalled"))
+      numbers["validation_recalled"] = json_number(number_of(*line, "recalled", validation));
+  }
   return numbers;
 }
 
@@ -142,8 +146,8 @@ void SweepResults::write(const SweepPlan& plan) {
 
 std::string results_table(const Json& results) {
   std::vector<std::vector<std::string>> rows = {{"entry", "arm", "seed", "grid", "final loss",
-                                                 "validation", "sink score", "R_GS", "value ratio",
-                                                 "norm ratio"}};
+                                                 "validation", "recalled", "sink score", "R_GS",
+                                                 "value ratio", "norm ratio"}};
   const auto shown = [](const Json& row, const char* key) {
     return row.is_object() && row.contains(key) && row[key].is_number()
                ? short_number(row[key].get<double>())
@@ -160,10 +164,14 @@ std::string results_table(const Json& results) {
                     done && row["final_loss"].is_number()
                         ? loss_text(row["final_loss"].get<double>())
                         : row["state"].get<std::string>(),
-                    shown(row, "validation_loss"), shown(measured, "sink_score"),
-                    shown(measured, "gradient_sink_ratio"), shown(measured, "value_ratio"),
-                    shown(measured, "norm_ratio")});
+                    shown(row, "validation_loss"), shown(row, "validation_recalled"),
+                    shown(measured, "sink_score"), shown(measured, "gradient_sink_ratio"),
+                    shown(measured, "value_ratio"), shown(measured, "norm_ratio")});
   }
+  constexpr ptrdiff_t recalled = 6;  // a column of runs that tell it
+  if (std::all_of(rows.begin() + 1, rows.end(),
+                  [](const auto& row) { return row[recalled] == "-"; }))
+    for (std::vector<std::string>& row : rows) row.erase(row.begin() + recalled);
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& row : rows)
     for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());

@@ -27,8 +27,7 @@ StepLines ArmFiles::lines(const std::string& file, int64_t below) const {
   if (file == "loss.jsonl") {
     wanted.resize(static_cast<size_t>(std::min(below, config_.steps)));
     std::iota(wanted.begin(), wanted.end(), 0);
-  } else if (file == "validation.jsonl" ? !config_.data.validation.empty()
-                                        : config_.measure.metrics) {
+  } else if (file == "validation.jsonl" ? config_.data.is_validated() : config_.measure.metrics) {
     for (int64_t step : measured_steps(config_))
       if (step < below) wanted.push_back(step);
   }
@@ -68,7 +67,7 @@ bool ArmFiles::is_complete() const {
   return done.steps == config_.steps && !losses.missing && losses.as_written && !records.missing &&
          records.as_written && !step_to_repeat(all) &&
          (!config_.tensorboard || fs::exists(folder_ / EventLog::kName)) &&
-         (config_.data.validation.empty() || (!validations.missing && validations.as_written));
+         (!config_.data.is_validated() || (!validations.missing && validations.as_written));
 }
 
 std::optional<int64_t> ArmFiles::step_to_repeat(int64_t below) const {

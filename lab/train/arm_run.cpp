@@ -59,6 +59,16 @@ int64_t validation_sequences(const RunConfig& config, const BatchSource& validat
   return count;
 }
 
+int64_t count_targets(const BatchSource& source, int64_t sequences, int64_t T) {
+  std::vector<int32_t> tokens(static_cast<size_t>(T)), targets(tokens.size());
+  int64_t count = 0;
+  for (int64_t n = 0; n < sequences; ++n) {
+    source.fill(n, 1, T, tokens.data(), targets.data());
+    count += std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
+  }
+  return count;
+}
+
 // Texts beside a checkpoint, for others who load it; they know no model of one's own.
 std::map<std::string, std::string> checkpoint_texts(const RunConfig& config,
                                                     const BatchSource& source) {
@@ -95,7 +105,9 @@ ArmRun::ArmRun(const std::string& name, const RunConfig& config, const TrainOpti
       config_(resolve_vocabulary(config, *data_.training)),
       files_(name, folder, config_),
       measured_(measured_steps(config_)) {
-  if (data_.validation) validation_sequences_ = validation_sequences(config_, *data_.validation);
+  if (!data_.validation) return;
+  validation_sequences_ = validation_sequences(config_, *data_.validation);
+  validation_targets_ = count_targets(*data_.validation, validation_sequences_, config_.length);
 }
 
 void ArmRun::check(const DataFacts& before) {
@@ -112,8 +124,7 @@ void ArmRun::check(const DataFacts& before) {
 
 ArmData ArmRun::data() const {
   if (!data_.validation) return {data_.training->facts(), {}, initial_, 0};
-  return {data_.training->facts(), data_.validation->facts(), initial_,
-          validation_sequences_ * config_.length};
+  return {data_.training->facts(), data_.validation->facts(), initial_, validation_targets_};
 }
 
 void ArmRun::prepare() {
@@ -195,8 +206,7 @@ void ArmRun::announce() const {
   const CompileReport& report = trainer_->compile_report();
   say("{} parameters, {}", trainer_->graphs().sizes.parameters, data_.training->describe());
   if (data_.validation)
-    say("validation on {} tokens of {}", validation_sequences_ * config_.length,
-        data_.validation->describe());
+    say("validation on {} targets of {}", validation_targets_, data_.validation->describe());
   const std::vector<std::string>& left_out = trainer_->graphs().metrics.left_out;
   if (!left_out.empty())
     say("left out of the records, since the model does not name them: {}", join(left_out, ", "));
@@ -255,19 +265,19 @@ void ArmRun::write_profile() {
   write_file(written("profile.json").string(), profile_->json(name_) + "\n");
 }
 
-std::optional<double> ArmRun::validate(int64_t step) {
+std::optional<ValidationResult> ArmRun::validate(int64_t step) {
   if (!data_.validation || !std::binary_search(measured_.begin(), measured_.end(), step))
     return std::nullopt;
-  const double loss = trainer_->validate(*data_.validation, validation_sequences_);
-  const std::string line = validation_line(step, loss, validation_sequences_ * config_.length);
+  const ValidationResult result = trainer_->validate(*data_.validation, validation_sequences_);
+  const std::string line = validation_line(step, result.loss, result.targets, result.recalled);
   validations_->append(line);
   if (events_) events_->add_validation(line);
-  return loss;
+  return result;
 }
 
 void ArmRun::one_step(int64_t step, std::optional<Progress>& progress) {
-  const std::optional<double> validation = validate(step);
-  if (progress && validation) progress->validated(*validation);
+  const std::optional<ValidationResult> validation = validate(step);
+  if (progress && validation) progress->validated(validation->loss, validation->recalled);
   const auto start = std::chrono::steady_clock::now();
   const bool measured = is_measured(step);
   std::optional<RecordValues> values;

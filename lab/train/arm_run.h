@@ -67,8 +67,8 @@ class ArmRun {
   void write_profile();
 
   void one_step(int64_t step, std::optional<Progress>& progress);
-  /// The validation loss of the state before update `step`, on measured steps.
-  std::optional<double> validate(int64_t step);
+  /// Of the state before update `step`, on measured steps.
+  std::optional<ValidationResult> validate(int64_t step);
   RecordValues new_values() const;
   void record(int64_t step, double loss, RecordValues& values);
   void write_last_map(int64_t step, const Tensors& values);
@@ -96,7 +96,7 @@ class ArmRun {
   Manifest* manifest_ = nullptr;
   std::unique_ptr<JsonLines> losses_, metrics_, validations_;
   std::unique_ptr<EventLog> events_;
-  int64_t validation_sequences_ = 0;
+  int64_t validation_sequences_ = 0, validation_targets_ = 0;
   std::optional<StepProfile> profile_;
   std::optional<FiniteCheck> finite_;
   std::optional<std::filesystem::path> from_;  ///< the checkpoint that a resumed arm goes on from

@@ -76,4 +76,33 @@ struct BackcopyOracle {
 };
 BackcopyOracle backcopy_oracle(const BackcopyOptions& options, int64_t sequences, int64_t T);
 
+/// Multi-query associative recall (MQAR; Arora et al., "Zoology", 2023): what a sequence says of
+/// its keys is asked for at its end.
+///
+///   <s> | f k3 v7 f f k0 v1 f ... | k0 k3
+///                                   v1 v7     targets
+///
+/// `pairs` different keys, each with a value behind it, stand in random order and at random places
+/// among filler symbols, of which there are as many as `length` leaves room for. Then `queries` of
+/// the keys come again, each once. The target of a queried key, the *answer*, is its value; it
+/// stands in no sequence, so that nothing can be told from the answers before. Keys, values and
+/// fillers are drawn uniformly. The best predictor loses 0 at the answers, and guessing loses
+/// ln(values).
+struct RecallOptions {
+  uint64_t seed = 42;
+  int64_t pairs = 8, keys = 64, values = 64;
+  int64_t queries = 8;
+  int64_t fillers = 32;      ///< different filler symbols
+  bool answers_only = true;  ///< whether others than answers are -1, not the next token
+  bool begin = true;         ///< whether a sequence starts with <s>; if not, it has one more filler
+};
+
+/// What is wrong with the options for sequences of `length` tokens, by the names of keys of a run.
+std::vector<std::string> recall_problems(const RecallOptions& options, int64_t length);
+/// A user error lists every bad option; fill() has one for a length that is too short.
+std::unique_ptr<BatchSource> make_recall(const RecallOptions& options);
+
+/// Sequences of an unlimited source that no training reaches: number n is sequence 2^61 + n.
+std::unique_ptr<BatchSource> held_out(std::unique_ptr<BatchSource> source);
+
 }  // namespace weir

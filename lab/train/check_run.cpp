@@ -50,7 +50,7 @@ void check_arm(const fs::path& run, const std::string& name, Problems& problems)
   const int64_t losses = check("loss.jsonl", complete ? config.steps : 0);
   const int64_t done = complete ? config.steps + 1 : losses - 1;
   if (config.measure.metrics) check("metrics.jsonl", done);
-  if (!config.data.validation.empty()) check("validation.jsonl", done);
+  if (config.data.is_validated()) check("validation.jsonl", done);
   std::vector<int64_t> measured = measured_steps(config);
   std::erase_if(measured, [&](int64_t step) { return step >= done; });
   const auto damaged = [&](const fs::path& file, const char* what) {

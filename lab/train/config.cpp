@@ -10,6 +10,7 @@
 
 #include "io/json_text.h"
 #include "lab/train/config_keys.h"
+#include "lab/train/data.h"
 #include "lab/train/text_batches.h"
 #include "passes/probe_request.h"
 #include "support/error.h"
@@ -176,18 +177,25 @@ void check_settings_together(const RunConfig& c, UsageProblems& problems) {
         "data.triggers is {}, but of data.symbols {} two at least are ordinary ones: 0 to {} are "
         "there.",
         c.data.triggers, c.data.symbols, c.data.symbols - 2));
+  if (c.data.kind == "recall")
+    for (const std::string& problem : recall_problems(recall_options(c.data, c.seed), c.length))
+      problems.add(problem);
   const std::string& begin = c.data.begin_token;
-  if (c.data.kind == "backcopy" && begin != "auto" && begin != "none" && begin != kTokenizersOwn)
-    problems.add(fmt::format(
-        "data.begin_token is '{}', but sequences of backcopy begin with its own <s> (auto or "
-        "tokenizer) or without it (none).",
-        short_text(begin)));
+  if (c.data.kind != "text" && begin != "auto" && begin != "none" && begin != kTokenizersOwn)
+    problems.add(
+        fmt::format("data.begin_token is '{}', but sequences of {} begin with its own <s> (auto or "
+                    "tokenizer) or without it (none).",
+                    short_text(begin), c.data.kind));
   if (c.data.kind == "text" && c.data.files.empty())
     problems.add("data.kind is text, but data.files is empty. Name files or a folder.");
-  if (!c.data.validation.empty() && c.data.kind != "text")
+  if (!c.data.validation.empty() && c.data.kind == "backcopy")
     problems.add(
         "data.validation needs data.kind=text: of backcopy every sequence is new, so that the loss "
         "of training is a validation loss already.");
+  if (!c.data.validation.empty() && c.data.kind == "recall")
+    problems.add(
+        "data.validation needs data.kind=text: of recall sequences are held out in any case, "
+        "measure.validation_batches (of batch) as many.");
   if (const auto fraction = validation_fraction(c.data.validation))
     if (!(*fraction > 0 && *fraction < 1))
       problems.add(fmt::format(

@@ -17,19 +17,27 @@ namespace weir {
 class UsageProblems;
 
 struct DataConfig {
-  std::string kind = "backcopy";    ///< backcopy or text
+  std::string kind = "backcopy";    ///< backcopy, recall or text
   int64_t triggers = 3;             ///< backcopy: most frequent symbols that copy
   int64_t symbols = 64;             ///< backcopy: of the synthetic source
   double concentration = 8;         ///< backcopy: of its rows around the Zipf law
   std::string bigrams;              ///< backcopy: a text file whose bigrams replace the source
+  int64_t pairs = 8;                ///< recall: of a key and its value in a sequence
+  int64_t keys = 64, values = 64;   ///< recall: different keys, different values
+  int64_t queries = 8;              ///< recall: keys that are asked for
+  int64_t fillers = 32;             ///< recall: symbols between the pairs
+  std::string targets = "answers";  ///< recall: answers, or all
   std::vector<std::string> files;   ///< text: files, folders or globs (io/text_source.h)
   std::string tokenizer = "bytes";  ///< text: bytes, a tokenizer.json, or a folder with one or with
                                     ///< vocab.json and merges.txt
   std::string text_key = "text";    ///< text: member of JSON Lines that is a document
   std::string separator = "auto";   ///< text: token between documents (io/text_tokens.h)
-  /// Token at the begin of every sequence (io/text_tokens.h); of backcopy <s>, or none.
+  /// Token at the begin of every sequence (io/text_tokens.h); of others <s>, or none.
   std::string begin_token = "auto";
   std::vector<std::string> validation;  ///< text: held out: a fraction, or files; none
+
+  /// Whether sequences are held out, on which a run is validated.
+  bool is_validated() const { return kind == "recall" || !validation.empty(); }
 };
 
 struct OptimizerConfig {
@@ -55,7 +63,7 @@ struct MeasureConfig {
   double sink_threshold = 0.3;   ///< sink rate counts heads above it
   int64_t gradient_window = 31;  ///< last token that the gradient-sink ratio compares with
   double massive_absolute = 100, massive_ratio = 1000;
-  int64_t validation_batches = 8;       ///< batches of data.validation that a loss is the mean of
+  int64_t validation_batches = 8;       ///< batches held out that a loss is the mean of
   std::vector<std::string> probes;      ///< further selectors, kept as arrays
   int64_t map_layer = 0, map_head = 0;  ///< attention map of the report
 };

@@ -44,6 +44,8 @@ RunData make_run_data(const DataConfig& data, uint64_t seed) {
                                             .validation = data.validation});
     return {std::move(pair.training), std::move(pair.validation)};
   }
+  if (data.kind == "recall")
+    return {make_recall(recall_options(data, seed)), make_held_out(data, seed)};
   return {make_backcopy({.seed = seed,
                          .triggers = data.triggers,
                          .text = bigram_text(data.bigrams),
@@ -51,6 +53,33 @@ RunData make_run_data(const DataConfig& data, uint64_t seed) {
                          .concentration = data.concentration,
                          .begin = data.begin_token != "none"}),
           nullptr};
+}
+
+RecallOptions recall_options(const DataConfig& data, uint64_t seed) {
+  return {.seed = seed,
+          .pairs = data.pairs,
+          .keys = data.keys,
+          .values = data.values,
+          .queries = data.queries,
+          .fillers = data.fillers,
+          .answers_only = data.targets == "answers",
+          .begin = data.begin_token != "none"};
+}
+
+std::unique_ptr<BatchSource> make_held_out(const DataConfig& data, uint64_t seed) {
+  if (data.kind == "recall") {
+    RecallOptions options = recall_options(data, seed);
+    options.answers_only = true;
+    return held_out(make_recall(options));
+  }
+  RunData made = make_run_data(data, seed);
+  if (data.kind == "backcopy") return held_out(std::move(made.training));
+  if (!made.validation)
+    user_error("data",
+               "the run holds nothing out of its text (data.validation), so that there are no "
+               "held-out sequences. Give a text (--text), or take the first batch that was trained "
+               "on (--data training).");
+  return std::move(made.validation);
 }
 
 std::unique_ptr<BatchSource> make_batches(const DataConfig& data, uint64_t seed) {

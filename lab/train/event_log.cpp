@@ -46,7 +46,9 @@ ScalarEvent loss_event(const json& line) {
 
 ScalarEvent validation_event(const json& line) {
   ScalarEvent event = event_of_step(line);
-  event.scalars.emplace_back("validation/loss", scalar_of(line.at("loss")));
+  for (const char* key : {"loss", "recalled"})
+    if (line.contains(key))
+      event.scalars.emplace_back(fmt::format("validation/{}", key), scalar_of(line[key]));
   return event;
 }
 

@@ -25,7 +25,7 @@ class EventLog {
 
   /// A line of loss.jsonl: train/loss, train/lr, train/grad_norm, train/tokens_per_second.
   void add_loss(const std::string& line);
-  /// Of validation.jsonl: validation/loss.
+  /// Of validation.jsonl: validation/loss, validation/recalled.
   void add_validation(const std::string& line);
   /// Of metrics.jsonl: summary/NAME of its summary, and layers/L/NAME of the numbers that a report
   /// has by layer: means over heads, the largest head of score and mass, and of what has a value a

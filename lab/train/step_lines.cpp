@@ -139,8 +139,11 @@ std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
       .dump();
 }
 
-std::string validation_line(int64_t step, double loss, int64_t tokens) {
-  return Json{{"step", step}, {"loss", number(loss)}, {"tokens", tokens}}.dump();
+std::string validation_line(int64_t step, double loss, int64_t tokens,
+                            std::optional<double> recalled) {
+  Json line = {{"step", step}, {"loss", number(loss)}, {"tokens", tokens}};
+  if (recalled) line["recalled"] = number(*recalled);
+  return line.dump();
 }
 
 }  // namespace weir

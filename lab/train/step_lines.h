@@ -51,7 +51,9 @@ bool is_sound_record(std::string_view line);
 std::string loss_line(int64_t step, double loss, double rate, double grad_norm,
                       double tokens_per_second);
 
-/// validation.jsonl: {"step", "loss", "tokens"} in one line.
-std::string validation_line(int64_t step, double loss, int64_t tokens);
+/// validation.jsonl: {"step", "loss", "tokens"} in one line, `tokens` being the targets of the
+/// mean, and "recalled" where it is told.
+std::string validation_line(int64_t step, double loss, int64_t tokens,
+                            std::optional<double> recalled);
 
 }  // namespace weir

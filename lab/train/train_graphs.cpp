@@ -6,6 +6,7 @@
 #include "lab/measure/attention_map.h"
 #include "passes/pipeline.h"
 #include "passes/probes.h"
+#include "passes/sequence_loss.h"
 #include "support/error.h"
 
 namespace weir {
@@ -32,6 +33,8 @@ void add_map(const GraphPtr& built, const RunConfig& config, TrainingGraphs& gra
 }
 
 }  // namespace
+
+bool tells_recalled(const RunConfig& config) { return config.data.kind == "recall"; }
 
 MetricSettings metric_settings(const RunConfig& config) {
   const MeasureConfig& m = config.measure;
@@ -123,13 +126,19 @@ TrainingGraphs make_training_graphs(const RunConfig& config, const Target& targe
   result.plain = run_pipeline(graph, options).programs;
   options.probes = requests;
   if (measured && !requests.empty()) result.probed = run_pipeline(graph, options).programs;
-  if (!config.data.validation.empty())
-    result.validation = run_pipeline(model.graph, {.target = target,
-                                                   .rewrites = config.rewrites,
-                                                   .compose = {.purpose = Purpose::measure},
-                                                   .decompose = DecomposeMode::none,
-                                                   .stop = Stage::instrumented})
-                            .programs;
+  if (config.data.is_validated()) {
+    CompileOptions evaluation{.target = target,
+                              .rewrites = config.rewrites,
+                              .compose = {.purpose = Purpose::measure},
+                              .decompose = DecomposeMode::none,
+                              .stop = Stage::instrumented};
+    GraphPtr evaluated = model.graph;
+    if (tells_recalled(config)) {
+      evaluated = with_recalled(evaluated);
+      evaluation.probes = {kRecalled};
+    }
+    result.validation = run_pipeline(evaluated, evaluation).programs;
+  }
 
   result.sizes = model_of(config).sizes;
   result.sizes.parameters = 0;

@@ -17,13 +17,16 @@ struct TrainingGraphs {
   std::vector<Parameter> parameters;
   MeasuredModel sizes;
   /// Of stage instrumented, in running order: the step, the step with probes (none without probes),
-  /// and the loss alone of a part of a batch (none where nothing is validated).
+  /// and the loss of a part of a batch, with what is recalled of it (none where nothing is
+  /// validated).
   std::vector<GraphPtr> plain, probed, validation;
   MetricPlan metrics;                 ///< of the record
   std::set<std::string> kept_probes;  ///< ids of measure.probes, which are stored as arrays
   std::string map_probe;              ///< id of the attention map, "" if there is none
 };
 
+/// Whether validation tells how many targets are recalled.
+bool tells_recalled(const RunConfig& config);
 MetricSettings metric_settings(const RunConfig& config);
 /// How the optimiser moves a weight: Muon moves matrices but tables, AdamW moves the rest.
 OptimizerKind rule_for(OptimizerKind kind, const Parameter& parameter);

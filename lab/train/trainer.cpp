@@ -180,22 +180,34 @@ StepResult Trainer::run(int64_t step, size_t variant, const ValueSink& sink) {
   return {runner_->scalar(variant, "loss"), runner_->scalar(variant, "grad_norm"), rate};
 }
 
-double Trainer::validate(const BatchSource& source, int64_t count) {
+ValidationResult Trainer::validate(const BatchSource& source, int64_t count) {
   WEIR_CHECK(!graphs_.validation.empty(), "a run without a program for validation");
   const size_t variant = graphs_.probed.empty() ? kProbed : kProbed + 1;
   const int64_t T = config_.length, rows = config_.batch / config_.micro_batches;
   std::vector<int32_t> tokens(static_cast<size_t>(rows * T)), targets(tokens.size());
-  double sum = 0;
+  ValidationResult result;
+  double sum = 0, recalled = 0;
+  const ValueSink sink = [&](const ProbeValue& value) {
+    for (double hits : value.host().data) recalled += hits;
+  };
   for (int64_t first = 0; first < count; first += rows) {
     const int64_t filled = std::min(rows, count - first);
     std::fill(tokens.begin() + filled * T, tokens.end(), 0);
     std::fill(targets.begin() + filled * T, targets.end(), -1);
     source.fill(first, filled, T, tokens.data(), targets.data());
-    runner_->set_scalar("loss_scale", 1.0 / static_cast<double>(filled * T));
-    runner_->run(variant, {{"tokens", tokens.data()}, {"targets", targets.data()}});
-    sum += runner_->scalar(variant, "loss") * static_cast<double>(filled);
+    const auto valid =
+        std::count_if(targets.begin(), targets.end(), [](int32_t target) { return target >= 0; });
+    if (valid == 0) continue;
+    runner_->set_scalar("loss_scale", 1.0 / static_cast<double>(valid));
+    runner_->run(variant, {{"tokens", tokens.data()}, {"targets", targets.data()}}, sink);
+    // By sequences, of which a text has whole ones.
+    sum += runner_->scalar(variant, "loss") * (static_cast<double>(valid) / static_cast<double>(T));
+    result.targets += valid;
   }
-  return sum / static_cast<double>(count);
+  const auto targets_of_all = static_cast<double>(result.targets);
+  result.loss = sum / (targets_of_all / static_cast<double>(T));
+  if (tells_recalled(config_)) result.recalled = recalled / targets_of_all;
+  return result;
 }
 
 std::vector<StateArray> Trainer::weights() {

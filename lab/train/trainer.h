@@ -2,6 +2,7 @@
 // One arm's compiled training step and its state in memory: initial weights, a step on a batch,
 // and a step that hands out its probes. What is written where is lab/train's matter.
 #include <memory>
+#include <optional>
 
 #include "engine/batch_runner.h"
 #include "lab/train/batches.h"
@@ -14,6 +15,14 @@ struct StepResult {
   double loss = 0;       ///< mean over the valid targets, nats
   double grad_norm = 0;  ///< of all gradients together, before clipping
   double rate = 0;
+};
+
+/// Of held-out sequences.
+struct ValidationResult {
+  double loss = 0;      ///< mean over the valid targets, nats
+  int64_t targets = 0;  ///< that are valid
+  /// Of data.kind=recall the share of them that are recalled (passes/sequence_loss.h).
+  std::optional<double> recalled = {};
 };
 
 class Trainer {
@@ -39,9 +48,9 @@ class Trainer {
   /// Measures batch `step` and leaves the state as it was.
   StepResult measure(int64_t step, const ValueSink& sink);
 
-  /// The mean loss over all targets of sequences 0 .. count - 1 of `source`, in nats, which leaves
-  /// the state as it is. Internal error where the configuration has no data.validation.
-  double validate(const BatchSource& source, int64_t count);
+  /// Evaluates sequences 0 .. count - 1 of `source` and leaves the state as it is. Internal error
+  /// where the configuration holds nothing out.
+  ValidationResult validate(const BatchSource& source, int64_t count);
 
   const TrainingGraphs& graphs() const { return graphs_; }
   const CompileReport& compile_report() const { return programs().report(); }

@@ -231,25 +231,6 @@ TEST(Quantize, KeepsNamesAndLeavesTheRestOfTheModel) {
   EXPECT_EQ(name_sites(before)->find(activation_name(3)).has_value(), true);
 }
 
-TEST(SequenceLoss, AddsUpToTheLoss) {
-  for (const int64_t batch : {1, 3, 70}) {
-    const GraphPtr before = build_model(test::tiny_model(), batch, 4).graph;
-    const GraphPtr after = with_sequence_loss(before);
-    Tensors inputs = test::random_inputs(*before, 8, -1, 1);
-    for (double& id : inputs.at("tokens").data) id = std::fmod(std::abs(id), 7);
-    HostTensor& targets = inputs.at("targets");
-    for (double& id : targets.data) id = std::fmod(std::abs(id), 7);
-    targets.data[1] = -1;  // not counted
-    inputs.at("loss_scale").data[0] = 1;
-    const Interpretation got = interpret_all(*after, inputs, {kSequenceLoss});
-    const std::vector<double>& by_sequence = got.values.at(kSequenceLoss).data;
-    ASSERT_EQ(std::ssize(by_sequence), batch);
-    double sum = 0;
-    for (double loss : by_sequence) sum += loss;
-    EXPECT_NEAR(sum, got.outputs.at("loss").data[0], 1e-9);
-  }
-}
-
 TEST(Quantize, SaysWhatIsWrong) {
   const GraphPtr one = one_product();
   EXPECT_EQ(user_error_of([&] { apply_quantize(one, {}); }),
@@ -264,8 +245,6 @@ TEST(Quantize, SaysWhatIsWrong) {
   EXPECT_EQ(user_error_of([&] { quantized_parts(*none); }),
             "[quantize] graph none has no product of activations with a weight but that of the "
             "logits, so that there is nothing to quantise.");
-  EXPECT_THAT(user_error_of([&] { with_sequence_loss(none); }),
-              HasSubstr("the output loss of graph none is no cross entropy of 2 x 3 rows"));
   Builder c("rows");
   c.input("tokens", i32({2, 3}));
   c.output("y", matmul(c.input("x", f32({7, 5})), c.state("w.0.weight", f32({5, 4}))));

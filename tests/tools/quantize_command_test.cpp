@@ -107,6 +107,85 @@ TEST_F(QuantizeCommand, TakesATextAndWeirsOwnAndTheDataOfARun) {
   EXPECT_EQ(json_of("out.json")["corpora"][0]["name"], "data of the run");
 }
 
+// Synthetic data need no text: sequences that were not trained on, and how many answers are right.
+TEST_F(QuantizeCommand, EvaluatesHeldOutSequencesOfARun) {
+  const std::string sizes =
+      " model.layers=1 model.d_model=16 model.heads=2 model.d_head=8 model.d_ff=24 batch=3 "
+      "length=12 steps=2 measure.validation_batches=4 ";
+  const std::string arms =
+      " --arms weights-8,per-token --draws 2 --draw-tokens 12 --json out.json ";
+  Result result = weir(
+      "train out=r data.kind=recall data.pairs=2 data.queries=2 data.keys=4 "
+      "data.values=3 data.fillers=2 v_scale.variant=learned" +
+      sizes);
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json trained =
+      Json::parse(text_of(folder_ / "r/run/validation.jsonl")
+                      .substr(text_of(folder_ / "r/run/validation.jsonl").find("{\"step\":2")));
+  const std::string model = "quantize --model r/run/checkpoints/step000002";
+  result = weir(model + arms + "--batch 12");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("12 x 12 tokens, held-out data of its run\n"),
+                                HasSubstr("difference  recalled"),
+                                HasSubstr("Loss is the mean of 24 targets in nats")));
+  Json record = json_of("out.json");
+  const Json& f32 = record["corpora"][0];
+  EXPECT_EQ(f32["name"], "held-out data of the run");
+  EXPECT_EQ(f32["input"]["kind"], "held-out data of the run");
+  EXPECT_EQ(record["settings"]["v_scale"], "learned") << "as it was trained";
+  // 4 batches of 3: the sequences of the run's own validation.
+  EXPECT_NEAR(f32["loss"].get<double>(), trained["loss"].get<double>(), 1e-5);
+  EXPECT_NEAR(f32["recalled"].get<double>(), trained["recalled"].get<double>(), 1e-12);
+  double sum = 0;
+  for (const Json& hits : f32["sequence_recalled"]) sum += hits.get<double>();
+  EXPECT_NEAR(sum / 24, f32["recalled"].get<double>(), 1e-12);
+  const Json& outcome = record["arms"][1]["corpora"][0];
+  EXPECT_NEAR(outcome["recalled_difference"]["value"].get<double>(),
+              outcome["recalled"].get<double>() - f32["recalled"].get<double>(), 1e-12);
+  EXPECT_TRUE(outcome.contains("recalled_sink_exact"));
+  result = weir(model + arms + "--batch 130 --overwrite");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(json_of("out.json")["settings"]["rows"], 26) << "at most 64 sequences together";
+  EXPECT_EQ(json_of("out.json")["corpora"][0]["sequence_recalled"].size(), 130U);
+  result = weir(model + arms + "--data training --overwrite");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("3 x 12 tokens, the first batch of its run\n"));
+  EXPECT_NE(json_of("out.json")["provenance"]["tokens"], record["provenance"]["tokens"]);
+
+  ASSERT_EQ(weir("train out=b" + sizes).status, 0);
+  result = weir("quantize --model b/run/checkpoints/step000002 --overwrite" + arms);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(json_of("out.json")["corpora"][0]["sequence_targets"][0], 12);
+  EXPECT_TRUE(json_of("out.json")["corpora"][0].contains("recalled"));
+  result = weir("check --model b/run/checkpoints/step000002 --data held-out --batch 2");
+  EXPECT_THAT(result.out, HasSubstr("2 x 12 tokens, held-out data of its run\n"));
+}
+
+TEST_F(QuantizeCommand, SaysWhichDataARunHas) {
+  write("text.txt", std::string(3000, 'a'));
+  const std::string train =
+      "train steps=1 batch=2 length=9 model.layers=1 model.d_model=16 model.heads=2 model.d_head=8 "
+      "model.d_ff=24 data.kind=text data.files=text.txt ";
+  ASSERT_EQ(weir(train + "out=r").status, 0);
+  ASSERT_EQ(weir(train + "out=h data.validation=0.1").status, 0);
+  const auto quantize_run = [&](const std::string& run, const std::string& options) {
+    return weir("quantize --model " + run + "/run/checkpoints/step000001 --arms weights-8 " +
+                options);
+  };
+  EXPECT_THAT(quantize_run("r", "--data held-out").err,
+              HasSubstr("the run holds nothing out of its text (data.validation)"));
+  EXPECT_THAT(quantize_run("h", "--data held-out").err,
+              HasSubstr("sequences of 9 tokens are asked for, but the run holds out 33."));
+  EXPECT_THAT(quantize_run("h", "--data held-out --batch 3 --draws 1 --draw-tokens 9").out,
+              HasSubstr("3 x 9 tokens, held-out data of its run\n"));
+  EXPECT_THAT(quantize_run("r", "--text text.txt --data training").err,
+              HasSubstr("--data is of the data of the run. Give it without --tokens and --text."));
+  write_ids("ids.npy", 4, 1);
+  EXPECT_THAT(quantize("llama", "--data held-out").err, HasSubstr("is no checkpoint of one."));
+  EXPECT_THAT(weir("check --model r/run/checkpoints/step000001 --batch 3").err,
+              HasSubstr("or with --data held-out of so many sequences."));
+}
+
 TEST_F(QuantizeCommand, SaysWhatIsWrongAtOnce) {
   write_ids("ids.npy", 4, 1);
   Result result = quantize("llama",

@@ -25,7 +25,8 @@ function ranked(own, estimateOf, colour, name) {
 function drawDamage(panel) {
   const own = panel.arms, traces = [ranked(own, (c) => c.loss_difference, "--arm0", "damage")];
   if (own[0].activations !== "none") traces.push(ranked(own, (c) => c.sink_damage, "--arm1", "sink damage"));
-  panel.about.textContent = `${corpora[state.text].name} · f32 perplexity ${corpora[state.text].perplexity} · ${
+  panel.about.textContent = `${corpora[state.text].name} · f32 ${corpora[state.text].recalled === null
+    ? `perplexity ${corpora[state.text].perplexity}` : `loss ${corpora[state.text].loss}`} · ${
     Math.round(1e4 * settings.confidence) / 100} % intervals`;
   const values = traces.flatMap((trace) => trace.x.flatMap((x, i) =>
     [x, x + trace.error_x.array[i], x - trace.error_x.arrayminus[i]]));

@@ -1,7 +1,7 @@
 // Draws the figures of a report from the numbers in #data:
 //   arms[]: name, length (tokens), sink (token), layers,
 //     training: {step[], loss[], lr[], grad_norm[], tokens_per_second[]}
-//     validation: {step[], loss[], tokens[]} of a run that has one
+//     validation: {step[], loss[], tokens[]} of a run that has one, with recalled[] if it tells that
 //     layer:  {steps[], series: {key: [step][layer]}}
 //     head:   {steps[], series: {key: [step][layer][head]}}
 //     token:  {steps[], tokens[], series: {key: [step][layer][token]}}
@@ -202,14 +202,15 @@ function doseTraces(panel) {
 }
 
 function validationTraces(panel) {
-  if (panel.lines[0].key !== "loss") return [];
-  return shownArms().filter((arm) => arm.validation).map((arm) => trace(arm,
-    { style: "dashed", label: "validation" }, arm.validation.step.map(place), arm.validation.loss,
+  const key = panel.lines[0].key;
+  if (key !== "loss" && key !== "recalled") return [];
+  return shownArms().filter((arm) => arm.validation?.[key]).map((arm) => trace(arm,
+    { style: "dashed", label: "validation" }, arm.validation.step.map(place), arm.validation[key],
     arm.validation.step.map((step) => `step ${step}`)));
 }
 
 function trainingTraces(panel) {
-  const training = shownArms().map((arm) => trace(arm, { markers: Boolean(data.series) }, arm.training.step.map(place),
+  const training = shownArms().filter((arm) => arm.training[panel.lines[0].key]).map((arm) => trace(arm, { markers: Boolean(data.series) }, arm.training.step.map(place),
     arm.training[panel.lines[0].key], arm.training.step.map((step) => `step ${step}`),
     { line: { color: armColour(arm), width: arms.length > 1 && arm.index === 0 ? 2.6 : 1.5 } }));
   return [...training, ...validationTraces(panel)];
@@ -448,13 +449,15 @@ const dosePanels = () => [
 
 const figures = [
   ...(data.dose ? [{ id: "dose", panels: dosePanels }] : []),
-  { id: "loss", ...(!data.series && { choices: ["loss", "gradient norm", "learning rate", "tokens per second"] }),
+  { id: "loss", ...(!data.series && { choices: ["loss", "gradient norm", "learning rate", "tokens per second",
+    ...(arms.some((arm) => arm.validation?.recalled) ? ["share recalled"] : [])] }),
     panels: (choice) => {
-      const key = ["loss", "grad_norm", "lr", "tokens_per_second"][choice];
+      const key = ["loss", "grad_norm", "lr", "tokens_per_second", "recalled"][choice];
       return [{ kind: "training", wide: 6, title: [data.series ? "Loss" : "Training loss", "Global gradient norm",
-        "Learning rate", "Speed"][choice], unit: ["nats", "norm", "rate", "tokens/s"][choice],
+        "Learning rate", "Speed", "Held-out answers recalled"][choice],
+      unit: ["nats", "norm", "rate", "tokens/s", "share"][choice],
       log: choice === 1, fromZero: choice > 1, lines: [{ key }],
-      styles: choice === 0 && arms.some((arm) => arm.validation) ? ["dashed: validation"] : [] }];
+      styles: [0, 4].includes(choice) && arms.some((arm) => arm.validation) ? ["dashed: validation"] : [] }];
     } },
   { id: "timeline", panels: () => armPanels(drawTimeline, (arm) => events.some((event) => timelineOf(arm).events[event.key].first)) },
   { id: "growth", panels: () => armPanels(drawGrowth, (arm) => arm.layer.series.resid_post_max_abs) },

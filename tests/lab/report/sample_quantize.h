@@ -80,4 +80,22 @@ inline nlohmann::json sample_quantize(int64_t layers, int64_t corpora = 2) {
   return record;
 }
 
+/// The same of held-out data of a run, with what is recalled.
+inline nlohmann::json sample_recalled(int64_t layers) {
+  using nlohmann::json;
+  json record = sample_quantize(layers, 1);
+  record["corpora"][0].update(
+      {{"name", "held-out data of the run"}, {"recalled", 0.98}, {"sequence_targets", {6, 6}}});
+  double lost = 0;
+  for (json& arm : record["arms"]) {
+    json& outcome = arm["corpora"][0];
+    lost += 0.1;
+    outcome["recalled"] = 0.98 - lost;
+    outcome["recalled_difference"] = {{"value", -lost}, {"low", -lost - 0.1}, {"high", 0.1 - lost}};
+    outcome["sequence_recalled"] = {3, 4};
+    if (outcome.contains("sink_damage")) outcome["recalled_sink_exact"] = 0.9;
+  }
+  return record;
+}
+
 }  // namespace weir::test

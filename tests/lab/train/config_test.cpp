@@ -113,6 +113,20 @@ TEST(Config, WrongInterventions) {
   EXPECT_EQ(error_of("", {"data.begin_token=[BOS]"}),
             "[config] data.begin_token is '[BOS]', but sequences of backcopy begin with its own "
             "<s> (auto or tokenizer) or without it (none).");
+  EXPECT_EQ(error_of("", {"data.kind=recall", "data.begin_token=[BOS]"}),
+            "[config] data.begin_token is '[BOS]', but sequences of recall begin with its own "
+            "<s> (auto or tokenizer) or without it (none).");
+  EXPECT_EQ(
+      error_of("", {"data.kind=recall", "data.keys=4", "length=20", "data.validation=0.1",
+                    "data.queries=6"}),
+      "[config] 3 problems:\n"
+      "  - data.pairs is 8, but the keys of a sequence differ and data.keys is 4: 1 to 4 are "
+      "there.\n"
+      "  - length is 20, but 8 pairs of two tokens, 6 queries and the begin token need 23. "
+      "Make length larger, or data.pairs or data.queries smaller.\n"
+      "  - data.validation needs data.kind=text: of recall sequences are held out in any case, "
+      "measure.validation_batches (of batch) as many.");
+  EXPECT_EQ(error_of("", {"data.kind=backcopy", "data.keys=4"}), "") << "of recall alone";
   EXPECT_EQ(error_of("", {"kappa=2"}),
             "[config] unknown key 'kappa'. Did you mean sink_gradient.gain? `weir train --help` "
             "lists all keys.");

@@ -135,9 +135,9 @@ TEST_P(Validation, IsTheMeanLossAndChangesNoBit) {
   with.initialise();
   double first = 0;
   for (int64_t step = 0; step < 4; ++step) {
-    const double loss = with.validate(*data.validation, 5);
+    const double loss = with.validate(*data.validation, 5).loss;
     if (step == 0) first = loss;
-    EXPECT_EQ(loss, with.validate(*data.validation, 5)) << "the same bits twice";
+    EXPECT_EQ(loss, with.validate(*data.validation, 5).loss) << "the same bits twice";
     EXPECT_EQ(without.step(step).loss, with.step(step).loss);
   }
   EXPECT_TRUE(weights(without) == weights(with));
@@ -151,6 +151,37 @@ TEST_P(Validation, IsTheMeanLossAndChangesNoBit) {
     sum += one.step(sequence).loss;
   }
   EXPECT_NEAR(first, sum / 5, 1e-5);
+}
+
+// Of recall the loss and the share recalled are those of the answers of held-out sequences, and
+// both training losses, of answers and of all targets, go with the same validation.
+TEST_P(Validation, OfRecallTellsWhatIsRecalled) {
+  const std::vector<std::string> words = {"data.kind=recall",    "data.pairs=2",  "data.queries=2",
+                                          "data.keys=3",         "data.values=2", "length=12",
+                                          "optimizer.rate=0.01", "steps=60",      GetParam()};
+  RunConfig config = tiny_run("unused", words);
+  const RunData data = make_run_data(config.data, config.seed);
+  ASSERT_TRUE(data.validation);
+  config = resolve_vocabulary(config, *data.training);
+  Trainer trainer(config, *data.training, {.cache = default_object_cache()}, false);
+  trainer.initialise();
+  const ValidationResult before = trainer.validate(*data.validation, 50);
+  EXPECT_EQ(before.targets, 100);
+  ASSERT_TRUE(before.recalled);
+  EXPECT_LT(*before.recalled, 0.4) << "of two values among nine tokens";
+  for (int64_t step = 0; step < 60; ++step) trainer.step(step);
+  const ValidationResult after = trainer.validate(*data.validation, 50);
+  EXPECT_LT(after.loss, 1);
+  EXPECT_GT(*after.recalled, 0.4) << "at least that it is one of two values is learned";
+  EXPECT_LE(*after.recalled, 1);
+  EXPECT_EQ(after.recalled, trainer.validate(*data.validation, 50).recalled);
+  // As many sequences, one after the other: padding of a part counts nowhere.
+  const ValidationResult one = trainer.validate(*data.validation, 1);
+  EXPECT_EQ(one.targets, 2);
+  EXPECT_EQ(std::fmod(2 * *one.recalled, 1), 0);
+  config.data.targets = "all";
+  EXPECT_EQ(make_run_data(config.data, config.seed).validation->facts().what,
+            data.validation->facts().what);
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, Validation,

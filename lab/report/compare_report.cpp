@@ -1,7 +1,9 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "io/file.h"
 #include "lab/report/compare.h"
@@ -65,19 +67,18 @@ std::string arms_html(const json& record) {
   for (size_t a = 0; a < record.at("arms").size(); ++a) {
     const std::string name = record.at("arms")[a];
     ordered_json overrides;
-    std::string seeds;
+    std::set<uint64_t> seeds;
     for (const json& point : record.at("points"))
       for (const json& arm : point.at("arms"))
         if (arm.at("arm") == name) {
           if (overrides.is_null()) overrides = ordered_json(arm.at("overrides"));
-          const std::string own = plain(ordered_json(arm.at("seeds")));
-          if (seeds.find(own) == std::string::npos) seeds += (seeds.empty() ? "" : ", ") + own;
+          for (const json& seed : arm.at("seeds")) seeds.insert(seed.get<uint64_t>());
         }
     std::vector<std::string> parts;
     for (const auto& [key, value] : overrides.items()) parts.push_back(key + "=" + plain(value));
     rows += fmt::format(
         "<li><span class=\"swatch arm{}\"></span><b>{}</b> seeds {} <code>{}</code></li>\n", a % 8,
-        escaped(name), escaped(seeds), escaped(join(parts, " ")));
+        escaped(name), fmt::join(seeds, ", "), escaped(join(parts, " ")));
   }
   return "<ul class=\"arms\">" + rows + "</ul>";
 }

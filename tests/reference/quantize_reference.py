@@ -272,7 +272,9 @@ def small_model() -> tuple[Config, dict[str, np.ndarray], np.ndarray]:
     """Token 0 begins every sequence. It alone has feature 5, which a hidden unit of the first MLP turns
     into a massive activation at the input of W_down."""
     config = Config(32, 144, 2, 4, 2, 29)
-    rng = np.random.default_rng(77)
+    # A seed without numbers so close to the middle of two levels that the last bit of f32 decides:
+    # losses in f32 and in f64 differ by at most 5e-6, whatever the order of sums.
+    rng = np.random.default_rng(82)
     weights = random_weights(config, rng)
     weights["model.embed_tokens.weight"][1:, 5] *= 0.05
     weights["model.embed_tokens.weight"][0, 5] = 12

@@ -47,8 +47,7 @@ const std::vector<DemoPart>& demo_parts() {
       // The smallest setting found in which the baseline has a sink, R_GS above 5 and a norm ratio
       // above 5 from most seeds (examples/experiments/argument.json; RESULTS.md has its table), and
       // one of these seeds. A narrow MLP cannot choose between copying and the bigram by itself, so
-      // that heads have to
-      // switch off; the constant rate lets norms go on growing.
+      // that heads have to switch off; the constant rate lets norms go on growing.
       {"norm",
        "-norm",
        3000,

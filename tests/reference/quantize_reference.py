@@ -274,7 +274,7 @@ def small_model() -> tuple[Config, dict[str, np.ndarray], np.ndarray]:
     config = Config(32, 144, 2, 4, 2, 29)
     # A seed without numbers so close to the middle of two levels that the last bit of f32 decides:
     # losses in f32 and in f64 differ by at most 5e-6, whatever the order of sums.
-    rng = np.random.default_rng(82)
+    rng = np.random.default_rng(100)
     weights = random_weights(config, rng)
     weights["model.embed_tokens.weight"][1:, 5] *= 0.05
     weights["model.embed_tokens.weight"][0, 5] = 12

@@ -138,6 +138,18 @@ Minimum minimise(const SpannedRisk& f, const VectorXd& start, const BestRiskSett
   return {x, value, gradient.cwiseAbs().maxCoeff(), iterations};
 }
 
+Minimum unmoved(const SpannedRisk& f, const VectorXd& start) {
+  VectorXd gradient(start.size());
+  const double value = f(start, gradient);
+  return {start, value, gradient.cwiseAbs().maxCoeff(), 0};
+}
+
+// The keys times a factor, with biases that leave each head its share of the tokens.
+OrderParameters stretched(const OrderParameters& at, double factor) {
+  const VectorXd squares = at.m.rowwise().squaredNorm();
+  return spanned_parameters(factor * at.m, at.b + (factor * factor - 1) / 2 * squares);
+}
+
 // Points with weights where heads can stand.
 std::pair<MatrixXd, VectorXd> anchors(const SignalLaw& law) {
   if (law.kind() == SignalLaw::Kind::kDiscrete) return {law.points(), law.weights()};
@@ -193,22 +205,26 @@ BestRisk best_risk(const LimitModel& model, const BestRiskSettings& settings,
       user_error(kBestTopic, "a start has {} heads; heads is {}", start.heads(), settings.heads);
   }
   const SpannedRisk risk(model, settings.heads, settings.rule);
-  BestRisk best;
-  Minimum least;
-  for (const OrderParameters& start : all) {
-    Minimum minimum = minimise(risk, risk.variables(start), settings);
-    if (best.risks.empty() || minimum.value < least.value) least = minimum;
-    best.risks.push_back(minimum.value);
-  }
-  best.at = risk.parameters(least.x);
-  best.gradient = least.gradient;
-  best.iterations = least.iterations;
-  best.outside_curvature = risk.outside_curvature(best.at);
   // Other shifts than those for which the risk was made small.
   RuleSettings others = settings.rule;
   others.seed = settings.rule.seed + 0x9E3779B97F4A7C15;
+  BestRisk best;
+  for (const OrderParameters& start : all) {
+    const VectorXd x = risk.variables(start);
+    const Minimum minimum = minimise(risk, x, settings);
+    for (const Minimum& candidate : {minimum, unmoved(risk, x)}) {
+      const OrderParameters at = risk.parameters(candidate.x);
+      const Estimate excess = excess_risk(model, at, others);
+      if (best.at.m.size() > 0 && excess.value >= best.excess.value) continue;
+      best.at = at;
+      best.excess = excess;
+      best.gradient = candidate.gradient;
+      best.iterations = candidate.iterations;
+    }
+    best.risks.push_back(minimum.value);
+  }
+  best.outside_curvature = risk.outside_curvature(best.at);
   best.risk = limit_risk(model, best.at, others);
-  best.excess = excess_risk(model, best.at, others);
   return best;
 }
 
@@ -225,7 +241,8 @@ std::vector<RiskPoint> risk_curve(const LimitModel& unit, std::span<const double
   for (double strength : strengths) {
     const LimitModel model{unit.law.scaled(strength), unit.tokens, unit.activation};
     std::vector<OrderParameters> starts;
-    if (!curve.empty()) starts.push_back(curve.back().best.at);
+    if (!curve.empty() && curve.back().strength > 0)
+      starts.push_back(stretched(curve.back().best.at, strength / curve.back().strength));
     const Estimate bayes = bayes_risk(model.law, model.tokens, settings.rule);
     curve.push_back({strength, bayes, best_risk(model, settings, starts)});
   }

@@ -19,13 +19,13 @@ struct BestRiskSettings {
   double tolerance = 1e-6;
 };
 
-/// A stationary point of the limit risk over keys in the span of the hidden directions and, where
-/// the activation has them, biases.
+/// The best stationary point found, or start, of the limit risk over keys in the span of the hidden
+/// directions and, where the activation has them, biases.
 struct BestRisk {
   OrderParameters at;  ///< r = m m^T; b is 0 for softmax
   Estimate risk, excess;
-  double gradient;  ///< the largest derivative at the end of the search
-  int64_t iterations;
+  double gradient;     ///< the largest derivative of the rule's risk there
+  int64_t iterations;  ///< 0 for a start
   /// The smallest eigenvalue of E sum_l d^2 g / dchi_hl dchi_h'l. Where it is not negative, no
   /// small part of keys outside of the span lowers the risk, so the point is also one over (m, r,
   /// b).
@@ -36,8 +36,10 @@ struct BestRisk {
 /// The best of the minima that the method of Broyden, Fletcher, Goldfarb and Shanno reaches from
 /// `starts` (m and b are read), from heads planted at the points of the law in turn (those of
 /// +-strength along each direction for a Gaussian law), from half of these, from all heads at the
-/// mean, and from random keys. The rule's points are fixed, so the same arguments give the same
-/// bits. UserError that lists all mistakes.
+/// mean, and from random keys. The one with the least excess over Bayes is the best, on other
+/// shifts than those of the search; starts compete as well, for where risks are below the error of
+/// the rule a search may lead away from the optimum. The rule's points are fixed, so the same
+/// arguments give the same bits. UserError that lists all mistakes.
 BestRisk best_risk(const LimitModel& model, const BestRiskSettings& settings,
                    std::span<const OrderParameters> starts = {});
 
@@ -47,7 +49,9 @@ struct RiskPoint {
   BestRisk best;
 };
 
-/// Risk against strength. Each point also starts from the minimum of the one before it.
+/// Risk against strength. Each point also starts from the best of the one before it, with keys
+/// longer by the ratio of strengths. A lattice resolves risks down to about 1e-4; below, the stated
+/// errors are themselves uncertain, since what matters is rare.
 std::vector<RiskPoint> risk_curve(const LimitModel& unit, std::span<const double> strengths,
                                   const BestRiskSettings& settings);
 

@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kRiskTopic = "limit risk";
 /// Of r and r - m m^T, relative to the largest entry of r: what counts as rounding.
 constexpr double kRounding = 1e-9;
+constexpr double kSteepStrength = 3;
 
 double size_of(const Eigen::MatrixXd& matrix) {
   return matrix.size() == 0 ? 0 : matrix.cwiseAbs().maxCoeff();
@@ -126,7 +127,11 @@ void check_parameters(const LimitModel& model, const OrderParameters& at) {
 }
 
 GaussianRule score_rule(const LimitModel& model, int64_t d, const RuleSettings& settings) {
-  return gaussian_rule(d * model.tokens + LawPoints(model.law).extra(), settings);
+  RuleSettings chosen = settings;
+  if (settings.method == RuleSettings::Method::kAutomatic &&
+      model.law.largest_strength() > kSteepStrength)
+    chosen.method = RuleSettings::Method::kLattice;
+  return gaussian_rule(d * model.tokens + LawPoints(model.law).extra(), chosen);
 }
 
 std::vector<LimitAverages> limit_averages(const LimitModel& model, const Eigen::MatrixXd& m,

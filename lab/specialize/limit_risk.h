@@ -82,7 +82,9 @@ std::vector<LimitAverages> limit_averages(const LimitModel& model, const Eigen::
 /// Their mean.
 LimitAverages mean_averages(const std::vector<LimitAverages>& groups);
 
-/// The rule for scores with d numbers a token.
+/// The rule for scores with d numbers a token. An automatic one is a lattice for laws with
+/// strengths above 3: keys of that size make scores too steep for the nodes of Gauss-Hermite, and a
+/// search for the least risk would find keys that suit the nodes.
 GaussianRule score_rule(const LimitModel& model, int64_t d, const RuleSettings& settings);
 
 }  // namespace weir

@@ -93,6 +93,10 @@ SignalLaw SignalLaw::gaussian(std::span<const double> strengths) {
   return law;
 }
 
+double SignalLaw::largest_strength() const {
+  return kind_ == Kind::kGaussian ? scales_.maxCoeff() : points_.rowwise().norm().maxCoeff();
+}
+
 Eigen::VectorXd SignalLaw::mean() const {
   if (kind_ == Kind::kGaussian) return Eigen::VectorXd::Zero(dimension());
   return points_.transpose() * weights_;

@@ -38,6 +38,8 @@ class SignalLaw {
   /// Of a Gaussian law: standard deviations [F]. Empty for a discrete law.
   const Eigen::VectorXd& scales() const { return scales_; }
 
+  /// The largest |theta| of a discrete law, or the largest standard deviation of a Gaussian.
+  double largest_strength() const;
   Eigen::VectorXd mean() const;        ///< [F]
   Eigen::MatrixXd covariance() const;  ///< [F, F]
   /// One theta [F]. A discrete law takes one uniform number of `random`, a Gaussian F normal ones.

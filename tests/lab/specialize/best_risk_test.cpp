@@ -61,11 +61,41 @@ TEST(BestRisk, OrderOfTheActivationsAtAFlippedSpike) {
     EXPECT_GT(best.outside_curvature, -1e-3) << activation_name(model.activation);
     // The risk and the excess come from two integrals.
     EXPECT_NEAR(best.risk.value - bayes_risk(model.law, 2, {}).value, best.excess.value, 2e-3);
+    // So does the search from elsewhere: the second start is half way, the last one is random.
+    EXPECT_NEAR(best.risks[1], best.risk.value, 1e-4) << activation_name(model.activation);
+    EXPECT_NEAR(best.risks.back(), best.risk.value, 1e-4) << activation_name(model.activation);
     excess[i] = best.excess.value;
   }
   EXPECT_GT(excess[0], 0.05);
   EXPECT_LT(excess[1], 0.5 * excess[0]);
   EXPECT_LT(excess[2], 1e-4);
+}
+
+// Where nodes of Gauss-Hermite are far apart compared with the steepness of the scores, a search
+// could find keys that suit the nodes: the result has to hold on plain samples.
+TEST(BestRisk, OfAStrongSignalHoldsOnSamples) {
+  BestRiskSettings settings = with_heads(2);
+  settings.random_starts = 0;
+  settings.rule.lattice_points = 1024;
+  const LimitModel model = flipped(5, HeadActivation::kSoftmax1);
+  const BestRisk best = best_risk(model, settings);
+  EXPECT_LT(best.at.m.cwiseAbs().maxCoeff(), 10);
+  double sum = 0, squares = 0;
+  constexpr int count = 100000;
+  Random random(51, 0);
+  for (int i = 0; i < count; ++i) {
+    MatrixXd y = random_matrix(1, 2, 1, random);
+    y.col(0) += model.law.draw(random);
+    const VectorXd a = attention_weights(model.activation, best.at.m * y, best.at.b);
+    const double loss = (1 - a[0]) * (1 - a[0]) + a[1] * a[1];
+    sum += loss;
+    squares += loss * loss;
+  }
+  const double mean = sum / count, error = std::sqrt((squares / count - mean * mean) / count);
+  EXPECT_LT(std::abs(best.risk.value - mean), 4 * std::hypot(error, best.risk.error));
+  EXPECT_LT(best.risk.value, 0.02);
+  // The planted start is the posterior; no minimum of the rule's risk displaces it.
+  EXPECT_LT(best_risk(flipped(5, HeadActivation::kBayesSoftmax), settings).excess.value, 1e-12);
 }
 
 TEST(BestRisk, CurveFallsWithTheStrength) {

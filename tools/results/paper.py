@@ -27,6 +27,8 @@ class Maker:
         swept = experiment.sweep and not self.options.skip_sweeps
         if swept and not Path(experiment.sweep).is_file():
             return f"{experiment.sweep} is not there"
+        if experiment.target == "x86-64-v4" and "avx512f" not in Path("/proc/cpuinfo").read_text():
+            return "kernels for x86-64-v4 need a processor with AVX-512"
         for path, how in experiment.needs:
             path = path.format(**self.fields(experiment))
             if not path or not Path(path).exists():

@@ -80,6 +80,30 @@ std::vector<std::string> states(const Json& sweep, const fs::path& out) {
   return texts;
 }
 
+TEST(Sweep, ResultsSayHowMuchIsRecalled) {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "sweep";
+  Json sweep = small_sweep();
+  sweep["base"]["data.kind"] = "recall";
+  sweep["base"].erase("data.symbols");
+  sweep["base"].erase("data.triggers");
+  for (const char* key : {"data.pairs", "data.queries"}) sweep["base"][key] = 2;
+  for (const char* key : {"data.keys", "data.values", "data.fillers"}) sweep["base"][key] = 4;
+  sweep["seeds"] = {1};
+  EXPECT_EQ(made(sweep, out).done, 2);
+  const Json results = Json::parse(text_of(out / "results.json"));
+  for (const Json& row : results["rows"]) {
+    std::istringstream lines(
+        text_of(out / "runs" / row["run"].get<std::string>() / "run/validation.jsonl"));
+    std::string last;
+    for (std::string line; std::getline(lines, line);) last = line;
+    EXPECT_EQ(row["validation_recalled"], Json::parse(last)["recalled"]);
+    EXPECT_EQ(row["validation_loss"], Json::parse(last)["loss"]);
+    EXPECT_GE(row["validation_recalled"], 0);
+    EXPECT_LE(row["validation_recalled"], 1);
+  }
+}
+
 TEST(Sweep, ResultsHaveARowAnEntry) {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "sweep";
@@ -95,6 +119,7 @@ TEST(Sweep, ResultsHaveARowAnEntry) {
   EXPECT_EQ(row["state"], "done");
   EXPECT_EQ(row["tokens"], 6 * 4 * 12);
   EXPECT_TRUE(row["validation_loss"].is_null());
+  EXPECT_TRUE(row["validation_recalled"].is_null());
   // The numbers are those of the files of the run.
   const fs::path arm = out / "runs" / row["run"].get<std::string>() / "run";
   std::istringstream losses(text_of(arm / "loss.jsonl")), records(text_of(arm / "metrics.jsonl"));

@@ -110,7 +110,8 @@ void Clustering::place(int32_t id) {
 }
 
 // A movement node evaluates its operand at other indices. It takes its operand's cluster along if
-// that has no reduction and serves nobody else; otherwise it loads the operand.
+// that has no reduction, serves nobody else, and leaves the kernel within its operands; otherwise
+// it loads the operand.
 void Clustering::place_movement(int32_t id) {
   const Node& node = graph_.node(id);
   int32_t cluster = new_cluster(ClusterKind::elementwise, node.types[0].shape, id);
@@ -130,7 +131,12 @@ void Clustering::place_movement(int32_t id) {
              });
     });
     int32_t total = static_cast<int32_t>(nodes.size() + clusters_[cluster].nodes.size());
-    if (private_use && total <= options_.max_nodes) merge(cluster, producer);
+    if (!private_use || total > options_.max_nodes) continue;
+    std::set<Value> operands = loads(nodes, producer);
+    operands.merge(loads(clusters_[cluster].nodes, cluster));
+    // The producer's own value is no operand any more.
+    std::erase_if(operands, [&](Value value) { return cluster_of_[value.node] == producer; });
+    if (static_cast<int>(operands.size()) <= info(Op::kernel).inputs_max) merge(cluster, producer);
   }
 }
 

@@ -8,8 +8,6 @@
 namespace weir {
 namespace {
 
-constexpr int64_t kMostOperands = 64;  // of concat
-
 /// A cross entropy and the sequences whose rows it has.
 struct Loss {
   const Node* node = nullptr;
@@ -70,13 +68,14 @@ GraphPtr with_sequence_loss(const GraphPtr& graph) {
     losses.push_back(
         e.reshape(e.op(Op::cross_entropy, {logits, rows(targets), one}, loss.node->attrs), {1}));
   }
+  const auto most = static_cast<size_t>(info(Op::concat).inputs_max);
   while (losses.size() > 1) {
     std::vector<Value> joined;
-    for (size_t i = 0; i < losses.size(); i += kMostOperands)
-      joined.push_back(e.concat(
-          {losses.begin() + static_cast<ptrdiff_t>(i),
-           losses.begin() + static_cast<ptrdiff_t>(std::min(losses.size(), i + kMostOperands))},
-          0));
+    for (size_t i = 0; i < losses.size(); i += most)
+      joined.push_back(
+          e.concat({losses.begin() + static_cast<ptrdiff_t>(i),
+                    losses.begin() + static_cast<ptrdiff_t>(std::min(losses.size(), i + most))},
+                   0));
     losses = std::move(joined);
   }
   rewriter.name(losses.front(), kSequenceLoss);

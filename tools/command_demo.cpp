@@ -41,8 +41,9 @@ const std::vector<DemoPart>& demo_parts() {
        "",
        1000,
        "The sink: a model of one layer and one head learns Bigram-Backcopy",
-       "One layer has a sink and a gradient sink, but no large norm for V-scale to regulate: no\n"
-       "attention reads what leaves the layer.",
+       "No attention reads what leaves the one layer, so that no gradient through attention "
+       "reaches\n"
+       "that norm. In the second experiment later layers read it.",
        {"model=demo"}},
       // The smallest setting found in which the baseline has a sink, R_GS above 5 and a norm ratio
       // above 5 from most seeds (examples/experiments/argument.json; RESULTS.md has its table), and
@@ -52,8 +53,9 @@ const std::vector<DemoPart>& demo_parts() {
        "-norm",
        3000,
        "The norm: three layers of two heads learn it from rows that are closer together",
-       "Here the first token's norm grows as well, and V-scale takes the growth away while the\n"
-       "sink stays. RESULTS.md has more seeds, further arms and other models.",
+       "Compare the norm ratios of the two arms, beside their sink scores and losses. RESULTS.md "
+       "has\n"
+       "more seeds, further arms and other models.",
        {"seed=1", "model.name=backcopy-3", "model.layers=3", "model.d_model=64", "model.heads=2",
         "model.kv_heads=2", "model.d_ff=16", "model.vocabulary=0", "data.concentration=30",
         "optimizer.rate=0.003", "optimizer.schedule=constant"}},

@@ -157,12 +157,6 @@ class QuantizeExperiment::Programs {
            const TokenBatch& calibration, QuantizeTask task)
       : source_(source), corpora_(corpora), calibration_(calibration), task_(std::move(task)) {
     check_batches();
-    // Losses of more sequences would be joined by a kernel with more operands than it may have.
-    constexpr int64_t most_rows = 64;
-    if (task_.run.rows == 0 && batch() > most_rows) {
-      task_.run.rows = most_rows;
-      while (batch() % task_.run.rows != 0) --task_.run.rows;
-    }
     const GraphPtr first = model(1);
     parts_ = quantized_parts(*first);
     for (const QuantizedWeight& weight : parts_.weights)

@@ -223,6 +223,18 @@ TEST(Fuse, GroupsStayWithinTheOperandsOfAKernel) {
   expect_same_results(lowered, fused);
 }
 
+TEST(Fuse, JoinsOfJoinsStayWithinTheOperandsOfAKernel) {
+  Builder b("joins");
+  std::vector<std::vector<Tensor>> rows(2);
+  for (int i = 0; i < 128; ++i) rows[i / 64].push_back(b.input(fmt::format("x{}", i), f32({2})));
+  b.output("y", concat({concat(rows[0], 0), concat(rows[1], 0)}, 0));
+  const GraphPtr lowered = run_to(b.finish(), Stage::lowered),
+                 fused = run_to(lowered, Stage::fused);
+  for (const Node& node : fused->nodes())
+    EXPECT_LE(node.inputs.size(), static_cast<size_t>(info(Op::kernel).inputs_max));
+  expect_same_results(lowered, fused);
+}
+
 TEST(Fuse, ModelKeepsItsMeaningAndOnlyKernelsRemain) {
   Model model = build_llama(test::small_model(), 3, 5);
   GraphPtr lowered = run_to(model.graph, Stage::lowered), fused = run_to(lowered, Stage::fused);

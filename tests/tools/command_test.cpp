@@ -1,8 +1,10 @@
 // The `weir` command as a user runs it: output, errors, exit status.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "lab/fill_weight.h"
@@ -16,6 +18,12 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using weir::test::Command;
 using Result = weir::test::CommandResult;
+
+// Of a dotted key, in nested JSON.
+nlohmann::json::json_pointer pointer_of(std::string key) {
+  std::replace(key.begin(), key.end(), '.', '/');
+  return nlohmann::json::json_pointer("/" + key);
+}
 
 // "kind name" to sum and bits, from the table of `weir run`.
 struct Row {
@@ -287,6 +295,14 @@ TEST_F(Command, DemoReportsBothArmsOfBothExperiments) {
   EXPECT_THAT(demo.out, HasSubstr("shown/report.html"));
   EXPECT_THAT(demo.out, HasSubstr("shown-norm/report.html"));
   EXPECT_TRUE(fs::exists(folder_ / "shown-norm/v-scale-full/complete"));
+  // What RESULTS.md has of the second experiment is the same experiment.
+  const auto made = nlohmann::json::parse(text_of(folder_ / "shown-norm/config.json"));
+  const auto sweep = nlohmann::json::parse(
+      text_of(fs::path(WEIR_TEST_DATA) / "../../examples/experiments/argument.json"));
+  for (const auto& [key, value] : sweep["base"].items()) {
+    if (key.ends_with("steps")) continue;
+    EXPECT_EQ(made.at(pointer_of(key)), value) << key;
+  }
   write("shown/notes.txt", "notes");
   const Result again = weir("demo --steps 1 --out shown --only sink");
   EXPECT_EQ(again.status, 0) << "an older demo is replaced";

@@ -145,7 +145,7 @@ TEST_F(QuantizeCommand, EvaluatesHeldOutSequencesOfARun) {
   EXPECT_TRUE(outcome.contains("recalled_sink_exact"));
   result = weir(model + arms + "--batch 130 --overwrite");
   ASSERT_EQ(result.status, 0) << result.err;
-  EXPECT_EQ(json_of("out.json")["settings"]["rows"], 26) << "at most 64 sequences together";
+  EXPECT_EQ(json_of("out.json")["settings"]["rows"], 130) << "more than a kernel has operands";
   EXPECT_EQ(json_of("out.json")["corpora"][0]["sequence_recalled"].size(), 130U);
   result = weir(model + arms + "--data training --overwrite");
   ASSERT_EQ(result.status, 0) << result.err;

@@ -35,26 +35,26 @@ V_SCALE = ("baseline", "v-scale-full", "v-scale-learned", "v-scale-backward")
 EXPERIMENTS = (
     Experiment(
         "seeds-v3", "the demo's model from ten seeds, kernels for AVX2",
-        sweep=sweep_file("seeds"), target="x86-64-v3", time="about 10 minutes",
+        sweep=sweep_file("seeds"), target="x86-64-v3", time="about 3 minutes",
     ),
     Experiment(
         "seeds-v4", "the same, kernels for AVX-512",
-        sweep=sweep_file("seeds"), target="x86-64-v4", time="about 10 minutes",
+        sweep=sweep_file("seeds"), target="x86-64-v4", time="about 3 minutes",
     ),
     Experiment(
         "backcopy", "Bigram-Backcopy in one layer: 22 arms, 5 seeds",
         sweep=sweep_file("backcopy"), commands=(COMPARE,),
-        arms_with_curves=V_SCALE + ("relu", "sgd"), time="about 2 hours",
+        arms_with_curves=V_SCALE + ("relu", "sgd"), time="about 35 minutes",
     ),
     Experiment(
         "dose", "the gradient at the sink's value times 0, 1/2, 1, 2 and 4, 5 seeds",
         sweep=sweep_file("dose"), commands=(COMPARE,),
-        arms_with_curves=("none",), time="about 30 minutes",
+        arms_with_curves=("none",), time="about 8 minutes",
     ),
     Experiment(
         "argument", "three layers with sink, gradient sink and a large norm: 6 arms, 6 seeds",
         sweep=sweep_file("argument"), commands=(COMPARE,),
-        arms_with_curves=V_SCALE + ("sgd",), time="about 2 hours",
+        arms_with_curves=V_SCALE + ("sgd",), time="about 25 minutes",
     ),
     Experiment(
         "text", "three layers on English text, byte by byte: 4 arms, 3 seeds",
@@ -76,21 +76,21 @@ EXPERIMENTS = (
             "{weir} dial --model {model} --text " + TEXT +
             " --batch 2 --length 128 --dial norm --layer " + DIALLED + " --json {out}/norm.json",
         ),
-        time="about 20 minutes",
+        time="about 10 minutes",
     ),
     Experiment(
         "smollm2-quantize", "SmolLM2-135M rounded to 8 and 4 bits, on WikiText-2 and a novel",
         needs=((MODEL, "`make smollm2` fetches the weights"),
                ("{wikitext}", "WIKITEXT=FILE names the validation split of WikiText-2 as text")),
         commands=("{weir} quantize --model {model} --text {wikitext} --json {out}/quantize.json",),
-        time="about 20 minutes",
+        time="about 10 minutes",
     ),
     Experiment(
         "needle", "recall of a value by its key, with and without V-scale, rounded",
         sweep=sweep_file("needle"), commands=(COMPARE,), arms_with_curves=("none",),
         each=("{weir} quantize --model {checkpoint} --batch 256 --no-report "
               "--json {out}/quantized/{run}.json",),
-        time="some hours",
+        time="about 10 minutes",
     ),
 )
 

@@ -4,6 +4,7 @@
 
 #include "lab/specialize/location_posterior.h"
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -130,14 +131,14 @@ TEST(BestRisk, AllMistakesAreListed) {
   settings.most_iterations = 0;
   settings.tolerance = 0;
   const LimitModel model = flipped(1, HeadActivation::kSoftmax);
-  EXPECT_EQ(message_of([&] { best_risk(model, settings); }),
+  EXPECT_EQ(test::error_of([&] { best_risk(model, settings); }),
             "[best risk] 4 problems:\n"
             "  - heads is 0; at least 1 is needed\n"
             "  - random_starts is -1; 0 or more are possible\n"
             "  - most_iterations is 0; at least 1 is needed\n"
             "  - tolerance is 0; a positive number is needed");
   const double strengths[] = {1, -1};
-  EXPECT_NE(message_of([&] { risk_curve(model, strengths, {}); }).find("strength 2 is -1"),
+  EXPECT_NE(test::error_of([&] { risk_curve(model, strengths, {}); }).find("strength 2 is -1"),
             std::string::npos);
 }
 

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -68,7 +69,7 @@ TEST(GaussianRule, AllMistakesAreListed) {
   settings.lattice_points = 3;
   settings.shifts = 1;
   settings.hermite_points = 0;
-  EXPECT_EQ(message_of([&] { gaussian_rule(0, settings); }),
+  EXPECT_EQ(test::error_of([&] { gaussian_rule(0, settings); }),
             "[integration rule] 4 problems:\n"
             "  - an expectation over 0 normal numbers is asked for; 1 to 4096 are possible (heads "
             "x tokens, with a Gaussian law also directions)\n"
@@ -77,7 +78,7 @@ TEST(GaussianRule, AllMistakesAreListed) {
             "  - hermite_points is 0; 1 to 100000000 are possible");
   settings = {};
   settings.method = RuleSettings::Method::kHermite;
-  EXPECT_NE(message_of([&] { gaussian_rule(20, settings); }).find("less than 2 nodes"),
+  EXPECT_NE(test::error_of([&] { gaussian_rule(20, settings); }).find("less than 2 nodes"),
             std::string::npos);
 }
 

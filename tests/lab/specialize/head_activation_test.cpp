@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -118,7 +119,7 @@ TEST(HeadActivation, NamesAndMistakes) {
   for (HeadActivation activation : kHeadActivations)
     EXPECT_EQ(find_activation(activation_name(activation)), activation);
   EXPECT_EQ(find_activation("softmax-2"), std::nullopt);
-  EXPECT_EQ(message_of([] {
+  EXPECT_EQ(test::error_of([] {
               score_gradient(HeadActivation::kSoftmax, MatrixXd::Zero(2, 3), VectorXd::Zero(1), 3);
             }),
             "[head activation] 2 problems:\n"

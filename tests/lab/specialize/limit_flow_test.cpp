@@ -6,6 +6,7 @@
 
 #include "lab/specialize/dormand_prince.h"
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -257,7 +258,7 @@ TEST(LimitFlow, AllMistakesAreListed) {
       order_parameters(planted_keys(4), MatrixXd::Identity(2, 4), planted_biases());
   const double times[] = {1, 0.5};
   const LimitModel model = flipped(HeadActivation::kSoftmax);
-  EXPECT_EQ(message_of([&] { limit_flow(model, start, times, settings); }),
+  EXPECT_EQ(test::error_of([&] { limit_flow(model, start, times, settings); }),
             "[limit flow] 6 problems:\n"
             "  - time 2 is 0.5; times grow from 0\n"
             "  - eta_0 is -1; 0 or a positive number is possible\n"
@@ -268,7 +269,7 @@ TEST(LimitFlow, AllMistakesAreListed) {
   settings = {};
   settings.rule = small_rule();
   settings.most_steps = 1;
-  EXPECT_NE(message_of([&] {
+  EXPECT_NE(test::error_of([&] {
               limit_flow(model, start, std::span(times, 1), settings);
             }).find("the 1 steps of most_steps have led to time 0.001 of 1"),
             std::string::npos);

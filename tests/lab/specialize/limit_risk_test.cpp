@@ -6,6 +6,7 @@
 
 #include "lab/specialize/location_posterior.h"
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -148,7 +149,7 @@ TEST(LimitRisk, AGaussianLawIsAveragedToo) {
 
 TEST(LimitRisk, AllMistakesAreListed) {
   const LimitModel model = flipped(HeadActivation::kSoftmax, 1);
-  EXPECT_EQ(message_of([&] {
+  EXPECT_EQ(test::error_of([&] {
               limit_risk(model, {MatrixXd::Zero(2, 3), MatrixXd::Zero(2, 1), VectorXd::Zero(1)},
                          {});
             }),
@@ -159,7 +160,7 @@ TEST(LimitRisk, AllMistakesAreListed) {
             "  - there are 1 biases for 2 heads");
   OrderParameters at = three_keys(1);
   at.r *= 0.01;
-  EXPECT_NE(message_of([&] {
+  EXPECT_NE(test::error_of([&] {
               check_parameters(flipped(HeadActivation::kSoftmax, 2), at);
             }).find("no keys have this m and r"),
             std::string::npos);

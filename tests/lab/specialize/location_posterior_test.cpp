@@ -4,6 +4,7 @@
 
 #include "lab/specialize/limit_risk.h"
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -97,14 +98,14 @@ TEST(BayesRisk, IsExactWhereTheLocationIsNearlySure) {
 TEST(BayesRisk, AllMistakesAreListed) {
   const double one[] = {1};
   const SignalLaw law = SignalLaw::gaussian(one);
-  EXPECT_EQ(message_of([&] { sampled_bayes_risk(law, 1, 0, 1); }),
+  EXPECT_EQ(test::error_of([&] { sampled_bayes_risk(law, 1, 0, 1); }),
             "[bayes risk] 2 problems:\n"
             "  - tokens is 1; at least 2 are needed\n"
             "  - samples is 0; at least 2 are needed");
-  EXPECT_EQ(message_of([&] { location_posterior(law, MatrixXd::Zero(2, 3)); }),
+  EXPECT_EQ(test::error_of([&] { location_posterior(law, MatrixXd::Zero(2, 3)); }),
             "[location posterior] the projections are 2 x 3; hidden directions (1) x tokens are "
             "needed");
-  EXPECT_NE(message_of([&] { planted_parameters(law); }).find("Gaussian"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { planted_parameters(law); }).find("Gaussian"), std::string::npos);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "lab/specialize/gaussian_rule.h"
 #include "lab/specialize/specialize_test_util.h"
+#include "testing/error_of.h"
 
 namespace weir {
 namespace {
@@ -80,15 +81,15 @@ TEST(SignalLaw, LogRatioIsThatOfTheDefinition) {
 
 TEST(SignalLaw, AllMistakesAreListed) {
   const double bad[] = {-1, std::numeric_limits<double>::infinity()}, one[] = {0};
-  EXPECT_EQ(message_of([&] { SignalLaw::flipped_spikes(bad, one, 1.5); }),
+  EXPECT_EQ(test::error_of([&] { SignalLaw::flipped_spikes(bad, one, 1.5); }),
             "[signal law] 5 problems:\n"
             "  - strength 1 is -1; 0 or a positive number is possible\n"
             "  - strength 2 is inf; 0 or a positive number is possible\n"
             "  - there are 1 weights for 2 of what is drawn; one each is needed\n"
             "  - weight 1 is 0; a positive number is needed\n"
             "  - the probability of a positive sign is 1.5; 0 to 1 is possible");
-  EXPECT_NE(message_of([] { SignalLaw::gaussian({}); }).find("no strength"), std::string::npos);
-  EXPECT_NE(message_of([] { SignalLaw::discrete(MatrixXd(0, 2), VectorXd(0)); }).find("0 x 2"),
+  EXPECT_NE(test::error_of([] { SignalLaw::gaussian({}); }).find("no strength"), std::string::npos);
+  EXPECT_NE(test::error_of([] { SignalLaw::discrete(MatrixXd(0, 2), VectorXd(0)); }).find("0 x 2"),
             std::string::npos);
 }
 

@@ -1,13 +1,11 @@
 #pragma once
-// Shared by the tests of lab/specialize: random matrices, the text of an error, and the activations
+// Shared by the tests of lab/specialize: random matrices, and the activations
 // once more, in long double straight from their definitions.
 #include <Eigen/Core>
 #include <cmath>
-#include <string>
 
 #include "lab/specialize/head_activation.h"
 #include "runtime/random.h"
-#include "support/error.h"
 
 namespace weir {
 
@@ -15,16 +13,6 @@ inline Eigen::MatrixXd random_matrix(int64_t rows, int64_t columns, double size,
   Eigen::MatrixXd matrix(rows, columns);
   for (double& number : matrix.reshaped()) number = size * random.normal();
   return matrix;
-}
-
-template <typename Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 /// a_l by the definition; for scores of moderate size.

@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "io/gguf_test_util.h"
+#include "io_test_util.h"
 #include "support/error.h"
 
 namespace weir {
@@ -18,11 +19,8 @@ namespace fs = std::filesystem;
 class GgufPartsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
     for (int i = 0; i < 3; ++i) write(i, 3, i, 3, "t" + std::to_string(i));
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string path(int number) const {
     return (folder_ / ("m-0000" + std::to_string(number) + "-of-00003.gguf")).string();
@@ -49,9 +47,8 @@ class GgufPartsTest : public ::testing::Test {
     return text;
   }
 
-  // Of its own: tests run side by side.
-  const fs::path folder_ =
-      fs::path(::testing::TempDir()) / ("weir_gguf_parts_" + std::to_string(getpid()));
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(GgufPartsTest, AreOpenedTogetherByAnyOfThem) {

@@ -5,13 +5,15 @@
 #include <filesystem>
 #include <fstream>
 
+#include "io_test_util.h"
 #include "support/error.h"
 
 namespace weir {
 namespace {
 
 TEST(HashOfFile, IsThatOfItsBytesHoweverManyThereAre) {
-  const auto file = std::filesystem::path(testing::TempDir()) / "weir-hash-of-file";
+  const TemporaryFolder folder;
+  const auto file = std::filesystem::path(folder.path()) / "bytes";
   for (const size_t size : {size_t{0}, size_t{1}, size_t{5000}, (size_t{8} << 20) + 17}) {
     std::string bytes(size, '\0');
     for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 2654435761u >> 13);

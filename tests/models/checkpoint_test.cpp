@@ -14,6 +14,7 @@
 #include "models/hugging_face_writer.h"
 #include "support/error.h"
 #include "testing/reference_data.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -42,14 +43,6 @@ std::string message_of(const std::function<void()>& action) {
 // A folder of the test's own, "DIR" in expected messages.
 class CheckpointFolder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(::testing::TempDir()) / (std::string("weir_") + test->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string path(const std::string& name = "") const {
     return (name.empty() ? folder_ : folder_ / name).string();
   }
@@ -81,7 +74,8 @@ class CheckpointFolder : public ::testing::Test {
   }
 
  private:
-  fs::path folder_;
+  const test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   std::vector<std::byte> zeros_;
 };
 
@@ -433,10 +427,7 @@ TEST_F(CheckpointFolder, KeepsTheStatesOfARewriteItWasTrainedWith) {
 // Weights that a rewrite adds, in a checkpoint whose config.json does not name the rewrite.
 class UnsaidRewrite : public CheckpointFolder {
  protected:
-  void SetUp() override {
-    CheckpointFolder::SetUp();
-    copy("llama", {"config.json"});
-  }
+  void SetUp() override { copy("llama", {"config.json"}); }
   // The model of 2 layers with 4 heads and these tensors of zeros in some layers.
   void write_with(const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
                   const std::vector<int>& layers = {0, 1}) {

@@ -15,6 +15,7 @@
 #include "support/error.h"
 #include "testing/expect_close.h"
 #include "testing/reference_data.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -25,9 +26,6 @@ class GatedCheckpoint : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     name_ = GetParam();
-    folder_ = fs::path(::testing::TempDir()) / ("weir_" + name_);
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
     config_ = test::read_reference_metadata(name_).at("config");
     std::ofstream(folder_ / "config.json") << config_.dump();
     const SafetensorsFile source(std::string(WEIR_TEST_DATA) + "/reference/" + name_ +
@@ -38,10 +36,10 @@ class GatedCheckpoint : public ::testing::TestWithParam<const char*> {
         items.push_back({entry.name, entry.dtype, entry.shape, source.bytes(entry)});
     write_safetensors((folder_ / "model.safetensors").string(), items);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string name_;
-  fs::path folder_;
+  const test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   nlohmann::json config_;
 };
 

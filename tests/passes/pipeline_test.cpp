@@ -13,6 +13,7 @@
 #include "passes/pass_test_util.h"
 #include "passes/select_inputs.h"
 #include "testing/error_of.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -100,8 +101,8 @@ TEST(Pipeline, StopsAfterNPasses) {
 }
 
 TEST(Pipeline, DumpsAsFiles) {
-  std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "weir-dumps";
-  std::filesystem::remove_all(folder);
+  const test::TemporaryFolder temporary;
+  const std::filesystem::path folder = temporary.path() / "dumps";
   std::vector<Pass> passes = {deepening("a", 1, HowOften::once), deepening("b", 1, HowOften::once)};
   CompileOptions options;
   options.stop = Stage::built;
@@ -125,12 +126,12 @@ TEST(Pipeline, AFailingPassIsNamedAndItsInputSaved) {
       {"breaks",
        [](const GraphPtr&, const CompileOptions&) -> GraphPtr { internal_error_at("broken"); },
        Stage::built, Stage::built, HowOften::once, always, "a test"}};
-  std::string path = testing::TempDir() + "weir-failed-g-breaks.weir";
-  std::remove(path.c_str());
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "weir-failed-g-breaks.weir";
   CompileOptions options;
   options.stop = Stage::built;
   try {
-    run_pipeline(one_input(), options, passes, {.folder = testing::TempDir()});
+    run_pipeline(one_input(), options, passes, {.folder = folder.path().string()});
     FAIL() << "expected an InternalError";
   } catch (const InternalError& error) {
     EXPECT_THAT(error.what(), HasSubstr("In pass breaks; its input is saved as " + path));
@@ -140,11 +141,12 @@ TEST(Pipeline, AFailingPassIsNamedAndItsInputSaved) {
 }
 
 TEST(Pipeline, APassThatNeverSettlesIsOurBug) {
+  const test::TemporaryFolder folder;
   std::vector<Pass> passes = {deepening("endless", 1000000, HowOften::until_fixed)};
   CompileOptions options;
   options.stop = Stage::built;
   try {
-    run_pipeline(one_input(), options, passes, {.folder = testing::TempDir()});
+    run_pipeline(one_input(), options, passes, {.folder = folder.path().string()});
     FAIL() << "expected an InternalError";
   } catch (const InternalError& error) {
     EXPECT_THAT(error.what(), HasSubstr("not settled after 100 rounds"));

@@ -11,6 +11,7 @@
 #include "lab/report/sample_compare.h"
 #include "support/error.h"
 #include "testing/error_of.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -24,14 +25,6 @@ using testing::Not;
 
 class Compare : public testing::Test {
  protected:
-  Compare()
-      : folder_(fs::path(testing::TempDir()) /
-                (std::string("weir-compare-") +
-                 testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    fs::remove_all(folder_);
-  }
-  ~Compare() override { fs::remove_all(folder_); }
-
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
   /// Runs of baseline and v-scale with seeds 1 to `count`: run1 ...; their folders.
@@ -52,7 +45,8 @@ class Compare : public testing::Test {
     return json::parse(text_);
   }
 
-  fs::path folder_;
+  const test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path() / "run";
   std::string text_;
 };
 

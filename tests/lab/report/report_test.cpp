@@ -12,6 +12,7 @@
 #include "lab/report/sample_run.h"
 #include "support/error.h"
 #include "testing/error_of.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -30,15 +31,6 @@ std::string read_text(const fs::path& file) {
 
 class Report : public testing::Test {
  protected:
-  Report() : folder_(fs::path(testing::TempDir()) / ("weir-report-" + name())) {
-    fs::remove_all(folder_);
-  }
-  ~Report() override { fs::remove_all(folder_); }
-
-  static std::string name() {
-    return testing::UnitTest::GetInstance()->current_test_info()->name();
-  }
-
   std::string page() {
     write_report(folder_, folder_ / "report.html");
     return read_text(folder_ / "report.html");
@@ -81,7 +73,8 @@ class Report : public testing::Test {
     test::write_text(file, result);
   }
 
-  fs::path folder_;
+  const test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path() / "run";
 };
 
 TEST_F(Report, HasEverySection) {

@@ -9,6 +9,7 @@
 #include "lab/report/paired_bootstrap.h"
 #include "lab/report/report.h"
 #include "lab/report/sample_compare.h"
+#include "testing/temporary_folder.h"
 
 namespace weir {
 namespace {
@@ -63,11 +64,8 @@ TEST(Onset, OfADrainIsBelowItsThreshold) {
 
 class TimelineOfRun : public testing::Test {
  protected:
-  TimelineOfRun() : folder_(fs::path(testing::TempDir()) / "weir-timeline") {
-    fs::remove_all(folder_);
-  }
-  ~TimelineOfRun() override { fs::remove_all(folder_); }
-  fs::path folder_;
+  const test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path() / "run";
 };
 
 TEST_F(TimelineOfRun, FindsTheStepsThatItsNumbersHave) {

@@ -3,6 +3,7 @@
 
 #include "interpret/ops.h"
 #include "support/error.h"
+#include "support/philox.h"
 
 namespace weir::reference {
 namespace {
@@ -139,6 +140,13 @@ BINARY(swiglu, x* logistic(static_cast<double>(x)) * y)
 
 Results select(const Call& call) {
   return map<3>(call, [](auto condition, auto x, auto y) { return condition != 0 ? x : y; });
+}
+
+Results random_bits(const Call& call) {
+  return map<3>(call, [](auto low, auto high, auto key) -> int64_t {
+    const auto word = [](auto value) { return static_cast<uint32_t>(static_cast<int64_t>(value)); };
+    return static_cast<int32_t>(philox_2x32(word(low), word(high), word(key)));
+  });
 }
 
 Results straight_through(const Call& call) {

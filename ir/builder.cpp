@@ -147,6 +147,9 @@ std::vector<Tensor> Builder::add(Op op, const std::vector<Tensor>& inputs, Attrs
 Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y, const Where& where) {
   return add_one(Op::select, {condition, x, y}, {}, where);
 }
+Tensor random_bits(const Tensor& low, const Tensor& high, const Tensor& key, const Where& where) {
+  return add_one(Op::random_bits, {low, high, key}, {}, where);
+}
 Tensor convert(const Tensor& x, DType to, const Where& where) {
   return add_one(Op::convert, {x}, {{"to", to}}, where);
 }

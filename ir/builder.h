@@ -100,6 +100,10 @@ class Builder {
 
 Tensor select(const Tensor& condition, const Tensor& x, const Tensor& y,
               const Where& where = Where::current());
+/// 32 random bits for each element, as i32: a pure function of a 64-bit counter in two halves and a
+/// 32-bit key (op random_bits), so that any part can be had on any number of threads.
+Tensor random_bits(const Tensor& low, const Tensor& high, const Tensor& key,
+                   const Where& where = Where::current());
 Tensor convert(const Tensor& x, DType to, const Where& where = Where::current());
 /// x/2 (1 + tanh(...)) as GPT-2 has it, or the erf form if `exact`.
 Tensor gelu(const Tensor& x, bool exact = false, const Where& where = Where::current());

@@ -41,7 +41,8 @@ enum class OperandKind : uint8_t {
   Number,  ///< not bool
   Real,    ///< floating-point
   Bool,
-  Choice  ///< bool, then two operands of any one type
+  Integer,  ///< i32
+  Choice    ///< bool, then two operands of any one type
 };
 
 /// When a kernel that needs a value of another kernel computes it again instead of loading it:

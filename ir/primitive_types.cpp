@@ -62,6 +62,11 @@ void PrimitiveTypes::check_operands(OperandKind kind) {
         if (in(i).dtype != DType::boolean)
           fail("operand {} is {}, but bool is needed.", i, text(i));
       return;
+    case OperandKind::Integer:
+      for (size_t i = 0; i < inputs_.size(); ++i)
+        if (in(i).dtype != DType::i32)
+          fail("operand {} is {}, but i32 is needed. Convert it first.", i, text(i));
+      return;
     case OperandKind::Choice:
       if (in(0).dtype != DType::boolean)
         fail("the condition is {}, but bool is needed. Compare something first.", text(0));

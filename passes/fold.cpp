@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "support/philox.h"
+
 namespace weir {
 namespace {
 
@@ -106,6 +108,10 @@ double evaluate(Op op, const std::vector<double>& v, DType result) {
       return v[0] != 0 || v[1] != 0;
     case Op::select:
       return v[0] != 0 ? v[1] : v[2];
+    case Op::random_bits: {
+      const auto word = [&](size_t i) { return static_cast<uint32_t>(static_cast<int32_t>(v[i])); };
+      return static_cast<int32_t>(philox_2x32(word(0), word(1), word(2)));
+    }
 #define ELEMENTWISE(...)
 #define OP(name, ...) case Op::name:
 #include "ir/ops.def"

@@ -42,6 +42,7 @@ GraphPtr differentiate_for(const GraphPtr& graph, const CompileOptions& o) {
       options.wrt = select_inputs(*graph, o.gradients);
       break;
     case Purpose::train:
+    case Purpose::descend:
       options.wrt =
           select_inputs(*graph, o.gradients.empty() ? std::vector<std::string>{"*"} : o.gradients);
       break;

@@ -29,6 +29,7 @@ void add_measure(Commands& commands);
 void add_check(Commands& commands);
 void add_dial(Commands& commands);
 void add_quantize(Commands& commands);
+void add_specialize(Commands& commands);
 void add_eval(Commands& commands);
 void add_convert(Commands& commands);
 void add_info(Commands& commands);

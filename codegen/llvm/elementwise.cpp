@@ -2,6 +2,7 @@
 
 #include "codegen/llvm/vector_math.h"
 #include "support/error.h"
+#include "support/philox.h"
 
 namespace weir {
 
@@ -80,6 +81,24 @@ Value* divided(Emitter& e, Value* x, Value* y) {
   Value* quotient = ir.CreateSDiv(x, safe);
   quotient = e.select(by_minus_one, ir.CreateNeg(x), quotient);
   return e.select(by_zero, zero, quotient);
+}
+
+/// The first word of Philox2x32-10 (support/philox.h). Targets multiply the even 32-bit lanes of a
+/// vector to 64 bits, which is what the product of two zero-extended vectors becomes.
+Value* philox(Emitter& e, Value* low, Value* high, Value* key) {
+  auto& ir = e.ir();
+  llvm::Type* narrow = low->getType();
+  llvm::Type* wide = narrow->getWithNewBitWidth(64);
+  Value* multiplier = llvm::ConstantInt::get(wide, kPhiloxMultiplier);
+  Value* step = e.i32_like(low, static_cast<int32_t>(kPhiloxKeyStep));
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    Value* product = ir.CreateMul(ir.CreateZExt(low, wide), multiplier);
+    Value* upper = ir.CreateTrunc(ir.CreateLShr(product, 32), narrow);
+    low = ir.CreateXor(ir.CreateXor(upper, key), high);
+    high = ir.CreateTrunc(product, narrow);
+    if (round + 1 < kPhiloxRounds) key = ir.CreateAdd(key, step);
+  }
+  return low;
 }
 
 /// Arithmetic and comparison of f32.
@@ -178,6 +197,8 @@ Value* emit_unrounded(Emitter& e, Op op, DType result, DType operand,
       return e.ir().CreateOr(x, y);
     case Op::select:
       return e.select(x, y, in[2]);
+    case Op::random_bits:
+      return philox(e, x, y, in[2]);
     case Op::neg:
       return numbers([&](auto ops) { return ops.neg(x); });
     case Op::abs:

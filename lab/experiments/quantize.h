@@ -77,7 +77,7 @@ inline constexpr double kDestroyedAbove = 10;
 inline constexpr double kAnnihilatedAbove = 0.9;
 
 /// A number with its bootstrap interval over sequences.
-struct Estimate {
+struct BootstrapEstimate {
   double value = 0, low = 0, high = 0;
 };
 
@@ -91,13 +91,13 @@ struct SequenceLosses {
 /// An arm on a corpus.
 struct QuantizeOutcome {
   SequenceLosses losses;
-  Estimate loss_difference, difference;         ///< in nats a target, in perplexity
-  std::optional<Estimate> recalled_difference;  ///< of the shares, if asked for
-  double ratio = 1;                             ///< of the perplexities
+  BootstrapEstimate loss_difference, difference;         ///< in nats a target, in perplexity
+  std::optional<BootstrapEstimate> recalled_difference;  ///< of the shares, if asked for
+  double ratio = 1;                                      ///< of the perplexities
   bool destroyed() const;
   /// Of arms that quantise activations.
   std::optional<SequenceLosses> sink_exact;
-  std::optional<Estimate> sink_damage;
+  std::optional<BootstrapEstimate> sink_damage;
 };
 
 /// What rounding does to a tensor, of an arm on the first corpus. Errors are |x - rounded| / |x|

@@ -106,9 +106,9 @@ Bootstrap::Bootstrap(size_t sequences, int64_t resamples, uint64_t seed, double 
 }
 
 template <typename Statistic>
-Estimate Bootstrap::estimate(const SequenceLosses& a, const SequenceLosses& b,
-                             std::vector<double> SequenceLosses::* sums,
-                             Statistic statistic) const {
+BootstrapEstimate Bootstrap::estimate(const SequenceLosses& a, const SequenceLosses& b,
+                                      std::vector<double> SequenceLosses::* sums,
+                                      Statistic statistic) const {
   const auto of = [&](const std::vector<size_t>& chosen) {
     double sum_a = 0, sum_b = 0, targets_a = 0, targets_b = 0;
     for (size_t i : chosen) {
@@ -127,15 +127,18 @@ Estimate Bootstrap::estimate(const SequenceLosses& a, const SequenceLosses& b,
   return {of(all), quantile(values, tail), quantile(values, 1 - tail)};
 }
 
-Estimate Bootstrap::loss_difference(const SequenceLosses& a, const SequenceLosses& b) const {
+BootstrapEstimate Bootstrap::loss_difference(const SequenceLosses& a,
+                                             const SequenceLosses& b) const {
   return estimate(a, b, &SequenceLosses::nats, [](double x, double y) { return y - x; });
 }
 
-Estimate Bootstrap::recalled_difference(const SequenceLosses& a, const SequenceLosses& b) const {
+BootstrapEstimate Bootstrap::recalled_difference(const SequenceLosses& a,
+                                                 const SequenceLosses& b) const {
   return estimate(a, b, &SequenceLosses::recalled, [](double x, double y) { return y - x; });
 }
 
-Estimate Bootstrap::perplexity_difference(const SequenceLosses& a, const SequenceLosses& b) const {
+BootstrapEstimate Bootstrap::perplexity_difference(const SequenceLosses& a,
+                                                   const SequenceLosses& b) const {
   return estimate(a, b, &SequenceLosses::nats,
                   [](double x, double y) { return std::exp(y) - std::exp(x); });
 }

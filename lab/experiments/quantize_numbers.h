@@ -50,17 +50,17 @@ class Bootstrap {
  public:
   Bootstrap(size_t sequences, int64_t resamples, uint64_t seed, double confidence);
   /// loss(b) - loss(a), in nats a target.
-  Estimate loss_difference(const SequenceLosses& a, const SequenceLosses& b) const;
+  BootstrapEstimate loss_difference(const SequenceLosses& a, const SequenceLosses& b) const;
   /// share_recalled(b) - share_recalled(a).
-  Estimate recalled_difference(const SequenceLosses& a, const SequenceLosses& b) const;
+  BootstrapEstimate recalled_difference(const SequenceLosses& a, const SequenceLosses& b) const;
   /// exp(loss(b)) - exp(loss(a)).
-  Estimate perplexity_difference(const SequenceLosses& a, const SequenceLosses& b) const;
+  BootstrapEstimate perplexity_difference(const SequenceLosses& a, const SequenceLosses& b) const;
 
  private:
   /// `statistic` of two sums of sequences, each over the targets of these.
   template <typename Statistic>
-  Estimate estimate(const SequenceLosses& a, const SequenceLosses& b,
-                    std::vector<double> SequenceLosses::* sums, Statistic statistic) const;
+  BootstrapEstimate estimate(const SequenceLosses& a, const SequenceLosses& b,
+                             std::vector<double> SequenceLosses::* sums, Statistic statistic) const;
 
   size_t sequences_;
   double confidence_;

@@ -17,7 +17,7 @@ Json number_array(const std::vector<double>& values) {
   return array;
 }
 
-Json estimate_json(const Estimate& estimate) {
+Json estimate_json(const BootstrapEstimate& estimate) {
   return {{"value", json_number(estimate.value)},
           {"low", json_number(estimate.low)},
           {"high", json_number(estimate.high)}};

@@ -36,31 +36,34 @@ Json model_json(const Provenance& provenance) {
 
 Json id_json(std::optional<int32_t> id) { return id ? Json(*id) : Json(nullptr); }
 
+// What the model is given, and its token ids.
+void add_input(const Provenance& provenance, std::span<const int32_t> ids, Json& json) {
+  std::vector<std::string> listed = provenance.input_files;
+  if (listed.size() > kFilesListed) listed.resize(kFilesListed);
+  json["input"] = {{"kind", provenance.input_kind},
+                   {"files", files_json(listed)},
+                   {"file_count", provenance.input_files.size()}};
+  if (!provenance.tokenizer.empty())
+    json["input"]["tokenizer"] = {{"description", provenance.tokenizer},
+                                  {"fingerprint", provenance.tokenizer_fingerprint}};
+  Hasher hasher;
+  hasher.add({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()});
+  json["tokens"] = {{"xxh3_128", hasher.hex_128()},
+                    {"begin_token", id_json(provenance.begin_token)},
+                    {"separator", id_json(provenance.separator)}};
+}
+
 }  // namespace
 
 std::string provenance_json(const Provenance& provenance, std::span<const int32_t> ids) {
   Json versions = Json::object();
   for (const auto& [name, version] : build_versions()) versions[name] = version;
-  std::vector<std::string> listed = provenance.input_files;
-  if (listed.size() > kFilesListed) listed.resize(kFilesListed);
-  Json input = {{"kind", provenance.input_kind},
-                {"files", files_json(listed)},
-                {"file_count", provenance.input_files.size()}};
-  if (!provenance.tokenizer.empty())
-    input["tokenizer"] = {{"description", provenance.tokenizer},
-                          {"fingerprint", provenance.tokenizer_fingerprint}};
-  Hasher hasher;
-  hasher.add({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()});
-  const Json json = {{"command", provenance.command},
-                     {"time", utc_now()},
-                     {"versions", versions},
-                     {"target", provenance.target},
-                     {"model", model_json(provenance)},
-                     {"input", input},
-                     {"tokens",
-                      {{"xxh3_128", hasher.hex_128()},
-                       {"begin_token", id_json(provenance.begin_token)},
-                       {"separator", id_json(provenance.separator)}}}};
+  Json json = {{"command", provenance.command},
+               {"time", utc_now()},
+               {"versions", versions},
+               {"target", provenance.target}};
+  if (!provenance.model.empty()) json["model"] = model_json(provenance);
+  if (!provenance.input_kind.empty() || !ids.empty()) add_input(provenance, ids, json);
   // A path need not be UTF-8, which JSON has to be.
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

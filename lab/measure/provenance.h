@@ -21,9 +21,9 @@ struct Provenance {
   std::optional<int32_t> begin_token = {}, separator = {};  ///< put between the ids of the text
 };
 
-/// One JSON object as text. Paths are made absolute, the time is now (UTC); every file is read
-/// whole for its hash. `ids` are those that the model is given: of a batch, row by row. User error
-/// if a file cannot be read.
+/// One JSON object as text; without "model" or "input" and "tokens" where there are none. Paths are
+/// made absolute, the time is now (UTC); every file is read whole for its hash. `ids` are those
+/// that the model is given: of a batch, row by row. User error if a file cannot be read.
 std::string provenance_json(const Provenance& provenance, std::span<const int32_t> ids);
 
 /// The same text with another model, of which `model` has path and files: the same input was given

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/report/dial_report.h"
+#include "lab/report/page_text.h"
 #include "lab/report/report_summary.h"
 #include "support/text.h"
 
@@ -210,18 +211,7 @@ std::vector<std::string> dial_claims(const json& record) {
 
 std::string dial_table(const std::string& text) {
   const json record = json::parse(text);
-  const DialRows rows = dial_rows(record);
-  std::vector<size_t> widths(rows[0].size());
-  for (const auto& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  std::string result;
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t c = 0; c < row.size(); ++c)
-      line += fmt::format("{}{:>{}}", c == 0 ? "" : "  ", row[c], widths[c]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    result += line + "\n";
-  }
+  std::string result = aligned_text(dial_rows(record));
   result += fmt::format("\nloss {:.4f} nats of the unchanged model. {}\n",
                         record_number(record.at("loss")), dial_legend(record));
   for (const std::string& claim : dial_claims(record)) result += claim + "\n";

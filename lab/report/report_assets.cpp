@@ -12,6 +12,8 @@ extern const char weir_asset_measure_page[], weir_asset_measure_page_end[];
 extern const char weir_asset_measure_script[], weir_asset_measure_script_end[];
 extern const char weir_asset_check_page[], weir_asset_check_page_end[];
 extern const char weir_asset_check_script[], weir_asset_check_script_end[];
+extern const char weir_asset_specialize_page[], weir_asset_specialize_page_end[];
+extern const char weir_asset_specialize_script[], weir_asset_specialize_script_end[];
 extern const char weir_asset_dial_page[], weir_asset_dial_page_end[];
 extern const char weir_asset_dial_script[], weir_asset_dial_script_end[];
 extern const char weir_asset_compare_page[], weir_asset_compare_page_end[];
@@ -47,6 +49,12 @@ std::string_view measure_script() {
 std::string_view check_template() { return view(weir_asset_check_page, weir_asset_check_page_end); }
 std::string_view check_script() {
   return view(weir_asset_check_script, weir_asset_check_script_end);
+}
+std::string_view specialize_template() {
+  return view(weir_asset_specialize_page, weir_asset_specialize_page_end);
+}
+std::string_view specialize_script() {
+  return view(weir_asset_specialize_script, weir_asset_specialize_script_end);
 }
 std::string_view dial_template() { return view(weir_asset_dial_page, weir_asset_dial_page_end); }
 std::string_view dial_script() { return view(weir_asset_dial_script, weir_asset_dial_script_end); }

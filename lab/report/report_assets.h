@@ -21,6 +21,8 @@ std::string_view compare_template();   ///< page/compare.html
 std::string_view compare_script();     ///< page/compare.js
 std::string_view quantize_template();  ///< page/quantize.html
 std::string_view quantize_script();    ///< page/quantize.js
-std::string_view plotly_gz_base64();   ///< plotly.min.js, gzipped, then base64
+std::string_view specialize_template();  ///< page/specialize.html
+std::string_view specialize_script();    ///< page/specialize.js
+std::string_view plotly_gz_base64();     ///< plotly.min.js, gzipped, then base64
 
 }  // namespace weir

@@ -24,26 +24,6 @@ void check_shapes(const Eigen::MatrixXd& scores, const Eigen::VectorXd& biases, 
 
 }  // namespace
 
-std::string_view activation_name(HeadActivation activation) {
-  switch (activation) {
-    case HeadActivation::kSoftmax:
-      return "softmax";
-    case HeadActivation::kSoftmax1:
-      return "softmax-1";
-    case HeadActivation::kBayesSoftmax:
-      return "bayes-softmax";
-  }
-  internal_error_at("an activation without a name");
-}
-
-std::optional<HeadActivation> find_activation(std::string_view name) {
-  for (HeadActivation activation : kHeadActivations)
-    if (activation_name(activation) == name) return activation;
-  return std::nullopt;
-}
-
-bool has_bias(HeadActivation activation) { return activation != HeadActivation::kSoftmax; }
-
 Eigen::VectorXd attention_weights(HeadActivation activation, const Eigen::MatrixXd& scores,
                                   const Eigen::VectorXd& biases) {
   check_shapes(scores, biases, 0);

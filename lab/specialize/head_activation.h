@@ -6,30 +6,10 @@
 //   g = (1 - a_e)^2 + sum over l != e of a_l^2 = 1 - 2 a_e + sum_l a_l^2.
 #include <Eigen/Core>
 #include <cstdint>
-#include <optional>
-#include <string_view>
-#include <vector>
+
+#include "models/single_location.h"
 
 namespace weir {
-
-enum class HeadActivation {
-  /// a_l = (1/H) sum_h exp(chi_hl) / sum_l' exp(chi_hl'). A bias of a head cancels.
-  kSoftmax,
-  /// a_l = sum_h exp(chi_hl - b_h) / (1 + sum_l' exp(chi_hl' - b_h)): a head can switch off.
-  kSoftmax1,
-  /// a_l = sum_h exp(chi_hl - b_h) / sum_h' sum_l' exp(chi_h'l' - b_h'): one normalisation over
-  /// tokens and heads.
-  kBayesSoftmax,
-};
-
-inline constexpr HeadActivation kHeadActivations[] = {
-    HeadActivation::kSoftmax, HeadActivation::kSoftmax1, HeadActivation::kBayesSoftmax};
-
-/// "softmax", "softmax-1", "bayes-softmax".
-std::string_view activation_name(HeadActivation activation);
-std::optional<HeadActivation> find_activation(std::string_view name);
-/// Whether the weights depend on the biases.
-bool has_bias(HeadActivation activation);
 
 /// The weights of all tokens, [L], from scores [H, L] and biases [H]. Exponents are taken relative
 /// to the largest of what is normalised together, so scores of any finite size are possible.

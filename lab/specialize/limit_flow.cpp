@@ -12,7 +12,7 @@ namespace weir {
 namespace {
 
 constexpr const char* kFlowTopic = "limit flow";
-using Biases = FlowSettings::Biases;
+using Biases = HeadBiases;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 

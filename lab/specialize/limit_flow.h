@@ -26,14 +26,9 @@ namespace weir {
 struct FlowSettings {
   /// The learning-rate term; 0 is gradient flow.
   double eta_0 = 0;
-  enum class Biases {
-    kFixed,
-    kTrained,  ///< with the rate bias_rate relative to that of the keys: bias_rate x eta_0 / D a
-               ///< step
-    /// b_h = |k_h|^2 / 2 + offset, where the start gives the offset; the gradient goes through b.
-    kTiedToNorm
-  };
-  Biases biases = Biases::kFixed;
+  /// Trained ones have the rate bias_rate x eta_0 / D a step; of tied ones the start gives the
+  /// offset b_h - |k_h|^2 / 2.
+  HeadBiases biases = HeadBiases::kFixed;
   double bias_rate = 1;
   /// Tied keys: K = tie K_free with G free keys, [H, G], as {1, -1} in a column for two opposite
   /// heads. Empty: all keys are free. The start has to have such keys.

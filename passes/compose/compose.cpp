@@ -1,5 +1,6 @@
 #include "passes/compose/compose.h"
 
+#include "passes/compose/descend.h"
 #include "passes/compose/measure.h"
 #include "passes/compose/train.h"
 #include "passes/identities.h"
@@ -7,15 +8,21 @@
 
 namespace weir {
 
+namespace {
+
+void need_whole_batch(const ComposeOptions& options, const char* what) {
+  if (options.parts != 1)
+    user_error("compose", "a graph that is {} is asked for in {} parts. Leave parts out.", what,
+               options.parts);
+}
+
+}  // namespace
+
 std::vector<GraphPtr> compose(const GraphPtr& graph, const ComposeOptions& options,
                               const std::string& loss, const std::vector<ResolvedProbe>& probes) {
   switch (options.purpose) {
     case Purpose::plain:
-      if (options.parts != 1)
-        user_error("compose",
-                   "a graph that is neither trained nor measured is asked for in {} parts. Leave "
-                   "parts out.",
-                   options.parts);
+      need_whole_batch(options, "neither trained nor measured");
       return {insert_probes(graph, probes)};
     case Purpose::train:
       return make_training_programs(graph, {.optimizer = options.optimizer,
@@ -23,6 +30,9 @@ std::vector<GraphPtr> compose(const GraphPtr& graph, const ComposeOptions& optio
                                             .micro_batches = options.parts,
                                             .probes = probes})
           .in_order();
+    case Purpose::descend:
+      need_whole_batch(options, "descended");
+      return {make_descent_program(graph, probes)};
     case Purpose::measure:
       return make_measure_programs(graph, {.loss = options.returns_loss ? loss : "",
                                            .parts = options.parts,

@@ -12,6 +12,7 @@ namespace weir {
 enum class Purpose : uint8_t {
   plain,    ///< the graph as it is, with its probes
   train,    ///< a step of an optimiser around loss and gradients (passes/compose/train.h)
+  descend,  ///< a step of plain gradient descent (passes/compose/descend.h)
   measure,  ///< probes of values and of their gradients, no update (passes/compose/measure.h)
   check,    ///< the same with the identities of gradients as probes (passes/identities.h)
 };

@@ -81,12 +81,13 @@ const std::map<Op, std::function<double(double, double)>>& formulas() {
   return map;
 }
 
-// select, convert and the logical ops take other dtypes and have tests of their own below.
+// select, convert, random_bits and the logical ops take other dtypes and have tests of their own
+// below.
 TEST(InterpretOps, EveryElementwiseRowOnItsDomain) {
   for (Op op : all_ops()) {
     const OpInfo& row = info(op);
-    bool other = op == Op::select || op == Op::convert || op == Op::logical_not ||
-                 op == Op::logical_and || op == Op::logical_or;
+    bool other = op == Op::select || op == Op::convert || op == Op::random_bits ||
+                 op == Op::logical_not || op == Op::logical_and || op == Op::logical_or;
     if ((row.op_class != OpClass::Elementwise && !formulas().count(op)) || other) continue;
     ASSERT_TRUE(formulas().count(op)) << op_name(op) << " has no formula here";
     std::vector<HostTensor> operands = {test::random_tensor(f32({5, 7}), row.low, row.high, 1)};
@@ -99,6 +100,15 @@ TEST(InterpretOps, EveryElementwiseRowOnItsDomain) {
       expected.data[i] = formulas().at(op)(operands[0].data[i], operands.back().data[i % 7]);
     EXPECT_TRUE(test::close(actual, expected, {.relative = 1e-12})) << op_name(op);
   }
+}
+
+// The known answers of the authors' Random123 (kat_vectors, philox2x32 10).
+TEST(InterpretOps, RandomBitsAreThoseOfPhilox) {
+  const auto word = [](uint32_t bits) { return static_cast<double>(static_cast<int32_t>(bits)); };
+  EXPECT_THAT(
+      apply(Op::random_bits, {ints({0, -1, word(0x243f6a88)}), ints({0, -1, word(0x85a308d3)}),
+                              ints({0, -1, word(0x13198a2e)})}),
+      ElementsAre(word(0xff1dae59), word(0x2c3f628b), word(0xdd7ce038)));
 }
 
 TEST(InterpretOps, BroadcastFollowsNumPy) {

@@ -160,6 +160,7 @@ std::vector<Sample> samples_of(Op op) {
     case Op::iota:
     case Op::stop_gradient:
     case Op::round:
+    case Op::random_bits:
     case Op::logical_not:
     case Op::logical_and:
     case Op::logical_or:

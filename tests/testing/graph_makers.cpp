@@ -32,6 +32,14 @@ void GraphGenerator::make(Op op) {
       const Item x = pick_exact();
       return keep(add(op, {x.value}), x.bound + 1, true);
     }
+    case Op::random_bits: {
+      const int64_t n = 3;
+      const Value index = editor_.iota(1, i32({2, n})), key = editor_.constant(5, i32({}));
+      const Value bits = add(op, {index, editor_.iota(0, i32({2, n})), key});
+      return keep(
+          add(Op::mul, {add(Op::convert, {bits}, {{"to", DType::f32}}), constant(0x1p-31).value}),
+          1);
+    }
     case Op::exp:
       return keep(add(op, {pick(3).value}), 21);
     case Op::log:

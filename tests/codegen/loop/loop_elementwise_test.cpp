@@ -27,8 +27,10 @@ GraphPtr one_op(Op op, DType dtype, const Shape& shape) {
   std::vector<Value> operands;
   for (int i = 0; i < info(op).inputs_min; ++i) {
     const bool condition = is_logical(op) || (op == Op::select && i == 0);
-    operands.push_back(
-        editor.input(fmt::format("x{}", i), {condition ? DType::boolean : dtype, shape}));
+    operands.push_back(editor.input(fmt::format("x{}", i), {condition               ? DType::boolean
+                                                            : op == Op::random_bits ? DType::i32
+                                                                                    : dtype,
+                                                            shape}));
   }
   editor.output("y", editor.add(op, operands));
   return editor.finish();

@@ -196,13 +196,13 @@ TEST(Bootstrap, IntervalsCoverAndAreRepeatable) {
     b.targets.push_back(10);
   }
   const Bootstrap bootstrap(32, 1000, 7, 0.95);
-  const Estimate estimate = bootstrap.loss_difference(a, b);
+  const BootstrapEstimate estimate = bootstrap.loss_difference(a, b);
   EXPECT_NEAR(estimate.value, 0.3, 0.01);
   EXPECT_LT(estimate.low, estimate.value);
   EXPECT_GT(estimate.high, estimate.value);
   // Of a mean: twice 1.96 standard errors wide.
   EXPECT_NEAR(estimate.high - estimate.low, 2 * 1.96 * 0.05 * std::sqrt(1.0 / 2 / 32), 0.006);
-  const Estimate again = Bootstrap(32, 1000, 7, 0.95).loss_difference(a, b);
+  const BootstrapEstimate again = Bootstrap(32, 1000, 7, 0.95).loss_difference(a, b);
   EXPECT_EQ(again.low, estimate.low);
   EXPECT_NE(Bootstrap(32, 1000, 8, 0.95).loss_difference(a, b).low, estimate.low);
   // The same sequence everywhere: no spread.

@@ -13,7 +13,7 @@ namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using Biases = FlowSettings::Biases;
+using Biases = HeadBiases;
 
 const double kStrengths[] = {2, 1.5}, kWeights[] = {0.6, 0.4};
 

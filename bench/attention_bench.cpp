@@ -1,7 +1,8 @@
 // Attention alone, as in llama-0.1b (8 heads of 64 features, causal), 4096 tokens in sequences of
 // T: its share of the machine's peak, forward and backward. Half of the query-key pairs count, two
 // products forward and four backward (the scores that the backward kernel computes again do not).
-// At T 1024 also with every other normaliser.
+// At T 1024 also with every other normaliser; with bayes-softmax, whose gate across heads is made
+// of other kernels, every kernel but that of softmax counts as backward.
 //   attention_bench [rounds] [threads]
 //   attention_bench serve [threads]      on stdin's demand, for bench/run
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 
 #include "bench/rounds.h"
 #include "engine/profile.h"
+#include "ir/builder.h"
 #include "ir/edit.h"
 #include "ir/normalizer.h"
 #include "passes/pipeline.h"
@@ -47,6 +49,21 @@ std::vector<Setting> settings() {
   return all;
 }
 
+// Softmax attention with its gate, by the rewrite and its gradient.
+GraphPtr across_heads(const Setting& setting) {
+  Builder b("attention");
+  const Type type = f32({kTokens / setting.T, setting.T, kHeads, kFeatures});
+  const Tensor q = b.input("q", type), k = b.input("k", type), v = b.input("v", type),
+               dout = b.input("dout", type);
+  const Tensor out =
+      attention(q, k, v, true, 1 / std::sqrt(static_cast<double>(kFeatures))).out.named("hook_z");
+  b.output("out", out);
+  b.output("loss", reshape(reduce_sum(out * dout, {0, 1, 2, 3}), {}));
+  CompileOptions options{.gradients = {"q", "k", "v", "*"}};
+  options.rewrites.attention = setting.normalizer;
+  return run_pipeline(b.finish(), options).graph;
+}
+
 // Forward and backward, of sequences of T tokens.
 GraphPtr attention_program(const Setting& setting) {
   const int64_t T = setting.T;
@@ -56,6 +73,7 @@ GraphPtr attention_program(const Setting& setting) {
               dout = editor.input("dout", type);
   Attrs attrs{{"causal", true}, {"scale", 1 / std::sqrt(static_cast<double>(kFeatures))}};
   set_normalizer(attrs, setting.normalizer);
+  if (is_across_heads(setting.normalizer)) return across_heads(setting);
   std::vector<Value> operands = {q, k, v};
   if (takes_other_score(setting.normalizer))
     operands.push_back(editor.input("other", f32({kTokens / T, kHeads, T})));

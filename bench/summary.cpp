@@ -203,6 +203,7 @@ std::vector<Figure> empty_figures() {
       {"relu_vs_softmax", "the same with relu", 0.9, 1.0},
       {"sigmoid_vs_softmax", "the same with sigmoid", 0.9, 1.0},
       {"sink_logit_vs_softmax", "the same with sink-logit", 0.9, 1.0},
+      {"bayes_softmax_vs_softmax", "the same with bayes-softmax, gate included", 0.5, 0.7},
       {"compile_cold_s", "compile the probed llama-0.1b step, cold, s", 3.0, 1.5, true},
       {"compile_warm_s", "the same from the cache, s", 0.5, 0.2, true},
   };
@@ -225,6 +226,7 @@ const std::map<std::string, std::string>& sources() {
       {"relu_vs_softmax", "attention"},
       {"sigmoid_vs_softmax", "attention"},
       {"sink_logit_vs_softmax", "attention"},
+      {"bayes_softmax_vs_softmax", "attention"},
       {"gemm_share_1t", "gemm"},
       {"gemm_share_2t", "gemm"},
       {"compile_cold_s", "compile"},
@@ -273,7 +275,8 @@ void fill(Figure& figure, const Readings& r) {
       {"softpick_vs_softmax", "1024 softpick"},
       {"relu_vs_softmax", "1024 relu"},
       {"sigmoid_vs_softmax", "1024 sigmoid"},
-      {"sink_logit_vs_softmax", "1024 sink-logit"}};
+      {"sink_logit_vs_softmax", "1024 sink-logit"},
+      {"bayes_softmax_vs_softmax", "1024 bayes-softmax"}};
   if (const auto other = normalizers.find(name); other != normalizers.end())
     set_ratio(figure, r.series("attention", "1024", "weir", all),
               r.series("attention", other->second, "weir", all));

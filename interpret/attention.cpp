@@ -163,14 +163,16 @@ class Heads {
   }
   /// The gradients of all scores from the weights `a` and their gradients `da`; 0 where hidden.
   Matrix score_gradients(int64_t b, int64_t h, const HostTensor& rows, const Matrix& a,
-                         const Matrix& da, const Vector& delta) const {
+                         const Matrix& da, const Vector& delta, const HostTensor* of_lse) const {
     const Matrix s = scores(b, h);
     Matrix ds = Matrix::Zero(queries(), keys());
     for (int64_t t = 0; t < queries(); ++t) {
       const Row row = row_of(rows, b, h, t);
       for (int64_t j = 0; j < visible(t); ++j)
         ds(t, j) = normalizer_->score_gradient(
-            kMath, {a(t, j), s(t, j), difference(s(t, j), row.reference), row}, da(t, j), delta(t));
+                       kMath, {a(t, j), s(t, j), difference(s(t, j), row.reference), row}, da(t, j),
+                       delta(t)) +
+                   (of_lse ? a(t, j) * of_lse->data[this->row(b, h) + t] : 0);
     }
     return ds;
   }
@@ -228,6 +230,33 @@ Results attention_lse(const Call& call) {
   return results(std::move(lse));
 }
 
+// H softmax over heads of lse - b, the heads of a token relative to one reference.
+Results attention_head_gate(const Call& call) {
+  const HostTensor &rows = call.in(0), &bias = call.in(1);
+  HostTensor gates = zeros(call.type());
+  const double scale = score_transform(call.attrs()).difference_scale;
+  const int64_t heads = rows.shape()[1], queries = rows.shape()[3];
+  Vector u(heads);
+  for (int64_t b = 0; b < rows.shape()[0]; ++b)
+    for (int64_t t = 0; t < queries; ++t) {
+      const auto number = [&](int64_t h, int64_t i) {
+        return rows.data[((b * heads + h) * 2 + i) * queries + t];
+      };
+      double reference = number(0, 0);
+      for (int64_t h = 1; h < heads; ++h) reference = std::max(reference, number(h, 0));
+      for (int64_t h = 0; h < heads; ++h)
+        u[h] = scale * (number(h, 0) - reference) + std::log(number(h, 1)) - bias.data[h];
+      const double largest = std::max<double>(u.maxCoeff(), std::numeric_limits<float>::lowest());
+      // std::exp, as Eigen's exponential of minus infinity is not zero.
+      const Vector shares = u.unaryExpr([&](double x) { return std::exp(x - largest); });
+      const double sum = shares.sum();
+      for (int64_t h = 0; h < heads; ++h)
+        gates.data[(b * queries + t) * heads + h] =
+            static_cast<double>(heads) * shares[h] / (sum == 0 ? 1 : sum);
+    }
+  return results(std::move(gates));
+}
+
 // With weights a and g = dout: dv = a^T g, ds from da = g v^T and delta = sum(g * out) by the
 // normaliser, dq = scale ds k, dk = scale ds^T q. Key and value gradients sum over the query heads
 // of their group.
@@ -235,6 +264,7 @@ Results attention_grad(const Call& call) {
   Heads heads(call);
   const HostTensor &q = call.in(0), &k = call.in(1), &v = call.in(2), &out = call.in(3);
   const HostTensor &rows = call.in(4), &dout = call.in(5);
+  const HostTensor* of_lse = call.operands.size() > 6 ? &call.in(6) : nullptr;
   HostTensor dq = zeros(call.type(0)), dk = zeros(call.type(1)), dv = zeros(call.type(2));
   heads.each([&](int64_t b, int64_t h) {
     Matrix a = heads.weights(b, h, rows);
@@ -242,7 +272,7 @@ Results attention_grad(const Call& call) {
     Vector delta = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
     Matrix da = g * heads.of_key(v, b, h).transpose();
     const Matrix ds =
-        heads.product_gradients(b, h, heads.score_gradients(b, h, rows, a, da, delta));
+        heads.product_gradients(b, h, heads.score_gradients(b, h, rows, a, da, delta, of_lse));
     heads.of_query(dq, b, h).noalias() += ds * heads.of_key(k, b, h);
     heads.of_key(dk, b, h).noalias() += ds.transpose() * heads.of_query(q, b, h);
     heads.of_key(dv, b, h).noalias() += a.transpose() * g;
@@ -255,6 +285,7 @@ Results attention_grad(const Call& call) {
 Results attention_score_grad(const Call& call) {
   Heads heads(call);
   const HostTensor &v = call.in(2), &out = call.in(3), &rows = call.in(4), &dout = call.in(5);
+  const HostTensor* of_lse = call.operands.size() > 6 ? &call.in(6) : nullptr;
   HostTensor of_scores = zeros(call.type(0)), of_weights = zeros(call.type(1));
   heads.each([&](int64_t b, int64_t h) {
     const auto matrix = [&](HostTensor& all) {
@@ -265,7 +296,7 @@ Results attention_score_grad(const Call& call) {
     Vector delta = g.cwiseProduct(heads.of_query(out, b, h)).rowwise().sum();
     Matrix da = g * heads.of_key(v, b, h).transpose();
     matrix(of_weights) = da;
-    matrix(of_scores) = heads.score_gradients(b, h, rows, a, da, delta);
+    matrix(of_scores) = heads.score_gradients(b, h, rows, a, da, delta, of_lse);
   });
   return results(std::move(of_scores), std::move(of_weights));
 }
@@ -315,7 +346,9 @@ Results attention_identities(const Call& call) {
   HostTensor rows = zeros({DType::f32,
                            {heads.batch(), heads.heads(),
                             info(normalizer_of(call.attrs())).row_numbers(), heads.queries()}});
-  const HostTensor* other = takes_other_score(normalizer_of(call.attrs())) ? &call.in(5) : nullptr;
+  const bool takes_other = takes_other_score(normalizer_of(call.attrs()));
+  const HostTensor* other = takes_other ? &call.in(5) : nullptr;
+  const HostTensor* of_lse = !takes_other && call.operands.size() > 5 ? &call.in(5) : nullptr;
   const int64_t T = heads.queries(), S = heads.keys(), d = heads.width();
   heads.each([&](int64_t b, int64_t h) {
     heads.sum_rows(b, h, rows, other);
@@ -340,8 +373,9 @@ Results attention_identities(const Call& call) {
       const double g = G.row(t).norm(), y = Y.row(t).norm(), gy = G.row(t).dot(Y.row(t));
       query(QueryNumber::gradient_output, t) = gy;
       for (int64_t j = 0; j < heads.visible(t); ++j) {
-        const double weight = a(t, j), beta = G.row(t).dot(V.row(j)) - gy;
-        const double error = weight * g * (V.row(j).norm() + y);
+        const double weight = a(t, j), dlse = of_lse ? of_lse->data[heads.row(b, h) + t] : 0;
+        const double beta = G.row(t).dot(V.row(j)) - gy + dlse;
+        const double error = weight * (g * (V.row(j).norm() + y) + std::abs(dlse));
         slopes(t, j) = weight * beta;
         if (heads.transform().cap != 0) slopes(t, j) *= 1 - s(t, j) * s(t, j);
         key(KeyNumber::mass, j) += weight;

@@ -3,8 +3,9 @@
 // and a key s, what the gradients of attention must be and what bounds them. With weights a[t,s],
 // upstream gradients g[t], outputs y[t] and
 //
-//   beta[t,s] = <g[t], v[s] - y[t]>
+//   beta[t,s] = <g[t], v[s] - y[t]> + dlse[t],
 //
+// where dlse is the gradient at the row log-sum-exp, 0 unless the loss depends on that apart,
 // the gradients of exponential normalisers are (Chen, Lin, Yao, arXiv 2603.17771)
 //
 //   dv[s] = sum_t a g[t],  dk[s] = scale sum_t a beta c q[t],  dq[t] = scale sum_s a beta c k[s],
@@ -24,15 +25,15 @@ enum class KeyNumber : uint8_t {
   largest_gradient,  ///< max_t |g[t]|
   largest_beta,      ///< max_t |beta|
   largest_query,     ///< max_t |q[t]|
-  key_scale,         ///< scale sum_t a |g[t]| (|v[s]| + |y[t]|) |q[t]|, of rounding errors of dk
+  key_scale,         ///< scale sum_t a (|g[t]| (|v[s]| + |y[t]|) + |dlse[t]|) |q[t]|: rounding, dk
 };
 constexpr int64_t kKeyNumbers = 8;
 
 /// By query and query head, [B,H,count,T].
 enum class QueryNumber : uint8_t {
   row_sum,          ///< sum_s a beta: of the gradients of a row's scores
-  row_scale,        ///< sum_s a |g[t]| (|v[s]| + |y[t]|), of rounding errors of the row sum
-  query_scale,      ///< scale sum_s a |g[t]| (|v[s]| + |y[t]|) |k[s]|, of those of dq
+  row_scale,        ///< sum_s a (|g[t]| (|v[s]| + |y[t]|) + |dlse[t]|): rounding, row sum
+  query_scale,      ///< scale sum_s a (|g[t]| (|v[s]| + |y[t]|) + |dlse[t]|) |k[s]|: dq
   query_bound,      ///< scale sum_s a |beta| |k[s] - kbar[t]|, kbar[t] = sum_s a k[s]
   weight_sum,       ///< sum_s a
   gradient_output,  ///< <g[t], y[t]>

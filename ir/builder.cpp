@@ -297,6 +297,10 @@ Tensor attention_lse(const Tensor& rows, double scale, AttentionNormalizer norma
   set_normalizer(attrs, normalizer);
   return add_one(Op::attention_lse, {rows}, attrs, where);
 }
+Tensor attention_head_gate(const Tensor& rows, const Tensor& bias, double scale, double cap,
+                           const Where& where) {
+  return add_one(Op::attention_head_gate, {rows, bias}, with_cap({{"scale", scale}}, cap), where);
+}
 Tensor v_scale(const Tensor& v, double c, const std::string& variant, const Where& where) {
   return add_one(Op::v_scale, {v}, {{"c", c}, {"variant", variant}}, where);
 }

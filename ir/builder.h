@@ -190,6 +190,10 @@ Tensor attention_scores(const Tensor& q, const Tensor& k, bool causal, double sc
 Tensor attention_lse(const Tensor& rows, double scale,
                      AttentionNormalizer normalizer = AttentionNormalizer::softmax, double cap = 0,
                      const Where& where = Where::current());
+/// The factor [B,T,H] by which outputs and weights of a softmax attention become those of
+/// bayes-softmax (ir/normalizer.h), from its rows and b [H].
+Tensor attention_head_gate(const Tensor& rows, const Tensor& bias, double scale, double cap = 0,
+                           const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, double c, const std::string& variant,
                const Where& where = Where::current());
 Tensor v_scale(const Tensor& v, const Tensor& theta, double c, const std::string& variant,

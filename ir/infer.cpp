@@ -101,7 +101,7 @@ class Inference : PrimitiveTypes {
            cap, kLeastCap, kMostCap);
   }
   void check_heads() {
-    normalizer_of(attrs_);  // a user error if there is no such normaliser
+    const AttentionNormalizer normalizer = normalizer_of(attrs_);  // or a user error
     if (!std::isfinite(attrs_.get_float("scale")))
       fail("scale is {}, but a finite number is needed.", attrs_.get_float("scale"));
     check_cap();
@@ -111,6 +111,11 @@ class Inference : PrimitiveTypes {
     const char* layouts[] = {"q in [B,T,H,d]", "k in [B,S,G,d]", "v in [B,S,G,d]"};
     const bool values = op_ == Op::attention || op_ == Op::attention_grad ||
                         op_ == Op::attention_score_grad || op_ == Op::attention_identities;
+    if (values && is_across_heads(normalizer))
+      fail(
+          "the normaliser {} is made of all heads, but an attention normalises one. Multiply the "
+          "output of softmax by attention_head_gate instead, as the option attention={} does.",
+          normalizer_name(normalizer), normalizer_name(normalizer));
     size_t operands = values ? 3 : 2;
     for (size_t i = 0; i < operands; ++i) {
       need_float(i);
@@ -174,11 +179,31 @@ class Inference : PrimitiveTypes {
            text(0), numbers, numbers);
     return {in(0).dtype, {rows[0], rows[1], rows[3]}};
   }
+  Type attention_head_gate() {
+    check_cap();
+    need_float(0);
+    need_rank(0, 4, "row statistics of softmax in [B,H,2,T]");
+    const Shape& rows = in(0).shape;
+    if (rows[2] != info(AttentionNormalizer::softmax).row_numbers())
+      fail("{} are no row statistics of a softmax attention: those are [B,H,2,T].", text(0));
+    need_type(1, {in(0).dtype, {rows[1]}}, "bias of heads");
+    return {in(0).dtype, {rows[0], rows[3], rows[1]}};
+  }
+  /// The gradient at row log-sum-exps, as operand `i` if there is one.
+  void check_lse_gradient(size_t i) {
+    if (inputs_.size() <= i) return;
+    const AttentionNormalizer normalizer = normalizer_of(attrs_);
+    if (normalizer != AttentionNormalizer::softmax)
+      fail("the gradient at row log-sum-exps {} needs the normaliser softmax, not {}.", text(i),
+           normalizer_name(normalizer));
+    need_type(i, by_row(), "gradient at row log-sum-exps");
+  }
   void check_gradient_operands() {
     check_heads();
     need_type(3, in(0), "output");
     need_type(4, rows_type(), "row statistics");
     need_type(5, in(0), "output gradient");
+    check_lse_gradient(6);
   }
   std::vector<Type> attention_grad() {
     check_gradient_operands();
@@ -220,7 +245,10 @@ class Inference : PrimitiveTypes {
     check_heads();
     need_type(3, in(0), "output");
     need_type(4, in(0), "output gradient");
-    check_other_score(5);
+    if (takes_other_score(normalizer_of(attrs_)))
+      check_other_score(5);
+    else
+      check_lse_gradient(5);
     const Shape &q = in(0).shape, &k = in(1).shape;
     const DType dtype = in(0).dtype;
     const Type by_head{dtype, {k[0], k[1], q[2], k[3]}};
@@ -331,6 +359,8 @@ std::vector<Type> Inference::infer() {
       return attention();
     case Op::attention_lse:
       return {attention_lse()};
+    case Op::attention_head_gate:
+      return {attention_head_gate()};
     case Op::attention_grad:
       return attention_grad();
     case Op::attention_score_grad:

@@ -34,6 +34,15 @@ const std::vector<AttentionNormalizer>& all_normalizers() {
   return all;
 }
 
+const std::vector<AttentionNormalizer>& head_normalizers() {
+  static const std::vector<AttentionNormalizer> some = [] {
+    std::vector<AttentionNormalizer> result = all_normalizers();
+    std::erase_if(result, is_across_heads);
+    return result;
+  }();
+  return some;
+}
+
 AttentionNormalizer parse_normalizer(const std::string& text) {
   std::string wanted = text;
   std::replace(wanted.begin(), wanted.end(), '_', '-');

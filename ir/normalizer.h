@@ -45,6 +45,17 @@ namespace weir {
 /// head (as gpt-oss has it), or the score of a learned key, whose learned value is then added to
 /// what the attention gives.
 ///
+/// `bayes_softmax` normalises over the keys of all H heads at once (Sagitova, Duranthon, Zdeborova,
+/// arXiv 2603.03993; there without the factor H, which keeps the scale of the output here):
+///
+///   a[h,t,s] = H exp(s[h,t,s] - b[h]) / sum_h' sum_s' exp(s[h',t,s'] - b[h']).
+///
+/// With p the softmax of a head and lse the logarithm of its row's sum, that is g[h,t] p[h,t,s],
+/// where g is H times the softmax over heads of lse[h,t] - b[h]. No attention node computes it:
+/// passes/attention_normalizer multiplies the output of softmax by the gate g of op
+/// attention_head_gate. Its rows are those of softmax with the gate behind them; the divisor is
+/// sum / g.
+///
 /// A row whose scores are all minus infinity gets weights of zero, in softmax too.
 enum class AttentionNormalizer : uint8_t {
 #define NORMALIZER(id, ...) id,
@@ -57,8 +68,9 @@ inline constexpr double kSoftpickEpsilon = 1e-8;
 /// What a row hands on beside its reference and its sums.
 enum class RowExtra : uint8_t {
   none,
-  keys,  ///< how many keys the query sees
-  other  ///< the score of the other key, which the attention takes as its fourth operand
+  keys,   ///< how many keys the query sees
+  other,  ///< the score of the other key, which the attention takes as its fourth operand
+  gate    ///< the factor of the row's weights that depends on the other heads
 };
 
 /// The attribute of attention nodes; absent for softmax.
@@ -80,8 +92,16 @@ struct NormalizerInfo {
 const NormalizerInfo& info(AttentionNormalizer normalizer);
 /// Whether an attention takes the score of another key, [B,H,T], as its fourth operand.
 inline bool takes_other_score(AttentionNormalizer n) { return info(n).extra == RowExtra::other; }
+/// Whether it is made of all heads, so that no attention node computes it by itself.
+inline bool is_across_heads(AttentionNormalizer n) { return info(n).extra == RowExtra::gate; }
+/// Whether it brings states to a model (ir/rewrite_state.h).
+inline bool brings_states(AttentionNormalizer n) {
+  return takes_other_score(n) || is_across_heads(n);
+}
 inline const char* normalizer_name(AttentionNormalizer n) { return info(n).name; }
 const std::vector<AttentionNormalizer>& all_normalizers();
+/// Those that an attention node computes, head by head.
+const std::vector<AttentionNormalizer>& head_normalizers();
 /// By name, '_' counting as '-'; a user error that lists the names, nearest first, if it is none.
 AttentionNormalizer parse_normalizer(const std::string& text);
 

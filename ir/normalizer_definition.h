@@ -139,6 +139,20 @@ class OtherScore : public Softmax<M, V> {
   V scaled(const M& m, const Row& row) const { return m.mul(row.reference, row.scale); }
 };
 
+// Softmax, multiplied by the factor of the row that is its extra number.
+template <typename M, typename V>
+class BayesSoftmax : public Softmax<M, V> {
+ public:
+  using typename NormalizerDefinition<M, V>::Row;
+
+  V divisor(const M& m, const Row& row) const override {
+    return m.div(not_zero(m, row.terms), row.extra);
+  }
+  V log_divisor(const M& m, const Row& row) const override {
+    return m.add(m.mul(row.reference, row.scale), m.log(divisor(m, row)));
+  }
+};
+
 template <typename M, typename V>
 class Softpick : public NormalizerDefinition<M, V> {
  public:

@@ -11,6 +11,7 @@ const std::vector<RewriteState>& rewrite_states() {
       {"sinks", 0, false, "the result is that of softmax-1", "attention", "sink-logit", "", true},
       {"kv_bias.key", 0, false, "with such a value the result is that of softmax-1", "attention", "kv-bias"},
       {"kv_bias.value", 0, false, "with such a key the result is that of softmax-1", "attention", "kv-bias"},
+      {"bayes_softmax.bias", 0, false, "every head counts as it does without it", "attention", "bayes-softmax"},
       {"qk_norm.query", 1, false, "the norm of queries has no gain", "qk_norm", "true"},
       {"qk_norm.key", 1, false, "the norm of keys has no gain", "qk_norm", "true"},
       {"output_gate.weight", 0, true, "all gates are 1/2", "attention_gate", "head", "element"},

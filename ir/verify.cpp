@@ -101,7 +101,8 @@ class StageRules {
     types(id);
     offsets(id);
     if (n.op == Op::probe && n.attrs.get_string("id").empty()) report_(id, "a probe has an id");
-    if (info(n.op).find_attribute(kNormalizer)) same_normalizer(id);
+    if (info(n.op).find_attribute(kNormalizer) || n.op == Op::attention_head_gate)
+      same_normalizer(id);
     if (is_region_) in_region(id);
     switch (graph_.stage()) {
       case Stage::built:

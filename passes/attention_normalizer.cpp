@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "ir/alias.h"
 #include "ir/edit.h"
 #include "ir/score_transform.h"
 #include "passes/op_builder.h"
@@ -81,6 +82,63 @@ class OtherKey {
   Value sinks_, key_, value_;
 };
 
+// The gate across heads of an attention (attention_head_gate).
+class HeadGate {
+ public:
+  HeadGate(Rewriter& rewriter, const Node& attention, int64_t layer)
+      : rewriter_(rewriter), attention_(attention) {
+    const Graph& graph = rewriter.old();
+    const Projection projection =
+        find_projection(graph, attention.inputs[2], {Op::v_scale, Op::mul, Op::straight_through});
+    const Type& q = graph.type(attention.inputs[0]);
+    bias_ = rewriter.input(state_prefix(projection, layer) + "bayes_softmax.bias",
+                           {q.dtype, {q.shape[2]}}, true);
+  }
+
+  // The attention's results with its gate, which is called `hook` unless that is empty.
+  std::vector<Value> attention(const Attrs& attrs, const std::string& hook) const {
+    const OpBuilder e(rewriter_, attention_.where);
+    std::vector<Value> in = rewriter_[attention_.inputs];
+    const std::vector<Value> results =
+        rewriter_.add_node(Op::attention, std::move(in), attrs, attention_.where);
+    Attrs of_gate = {{"scale", attrs.get_float("scale")}};
+    if (attrs.has("cap")) of_gate.set("cap", attrs.get_float("cap"));
+    const Value gate = e.op(Op::attention_head_gate, {results[1], bias_}, of_gate);
+    const Shape shape = e.shape(gate);  // [B,T,H]
+    const Value by_output = e.reshape(gate, {shape[0], shape[1], shape[2], 1});
+    if (!hook.empty()) rewriter_.name(by_output, hook);
+    const Value by_row = e.reshape(e.transpose(gate, {0, 2, 1}), {shape[0], shape[2], 1, shape[1]});
+    return {e.mul(results[0], by_output), e.concat({results[1], by_row}, 2)};
+  }
+
+ private:
+  Rewriter& rewriter_;
+  const Node& attention_;
+  Value bias_;
+};
+
+bool has_head_gate(const Graph& graph) {
+  return std::any_of(graph.nodes().begin(), graph.nodes().end(),
+                     [](const Node& node) { return node.op == Op::attention_head_gate; });
+}
+
+// "blocks.0.attn.hook_head_gate", by the name of the output or of what reads the rows; "" if
+// neither has a name that says where hooks of this attention are.
+std::string head_gate_hook(const Graph& graph, int32_t attention) {
+  for (const auto& [name, value] : graph.names()) {
+    const Value named = through_identity(graph, value);
+    const std::vector<Value>& read = graph.node(named).inputs;
+    const bool reads_rows = info(graph.node(named).op).find_attribute(kNormalizer) &&
+                            std::any_of(read.begin(), read.end(), [&](Value input) {
+                              return through_identity(graph, input) == Value{attention, 1};
+                            });
+    if (named != Value{attention, 0} && !reads_rows) continue;
+    if (const size_t at = name.rfind("hook_"); at != std::string::npos)
+      return name.substr(0, at) + "hook_head_gate";
+  }
+  return "";
+}
+
 void check(const Graph& graph, AttentionNormalizer normalizer) {
   if (graph.stage() != Stage::built)
     user_error("attention",
@@ -98,6 +156,12 @@ void check(const Graph& graph, AttentionNormalizer normalizer) {
                  "without them to have {} instead.",
                  graph.name(), normalizer_name(now), normalizer_name(normalizer));
   }
+  if (has_head_gate(graph) && !is_across_heads(normalizer))
+    user_error("attention",
+               "graph {} has the normaliser {} already, with weights of its own. Build it "
+               "without them to have {} instead.",
+               graph.name(), normalizer_name(AttentionNormalizer::bayes_softmax),
+               normalizer_name(normalizer));
   if (!found)
     user_error("attention",
                "graph {} has no attention node, so it has no normaliser to replace by {}. Use it "
@@ -109,14 +173,18 @@ void check(const Graph& graph, AttentionNormalizer normalizer) {
 
 GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer normalizer) {
   check(*graph, normalizer);
+  if (has_head_gate(*graph)) return graph;
   Rewriter rewriter(*graph);
-  std::map<int32_t, OtherKey> other_keys;  // by attention; their states come before all nodes
+  // By attention; their states come before all nodes.
+  std::map<int32_t, OtherKey> other_keys;
+  std::map<int32_t, HeadGate> gates;
   int64_t layer = 0;
   for (int32_t id = 0; id < graph->size(); ++id) {
     const Node& node = graph->node(id);
     if (node.op != Op::attention) continue;
     if (takes_other_score(normalizer) && normalizer_of(node.attrs) != normalizer)
       other_keys.emplace(id, OtherKey(rewriter, node, layer, normalizer));
+    if (is_across_heads(normalizer)) gates.emplace(id, HeadGate(rewriter, node, layer));
     ++layer;
   }
   const auto replacement = [&](int32_t id) -> std::optional<std::vector<Value>> {
@@ -127,6 +195,10 @@ GraphPtr apply_attention_normalizer(const GraphPtr& graph, AttentionNormalizer n
                          });
     if (node.op != Op::attention && !reads_weights) return std::nullopt;
     Attrs attrs = node.attrs;
+    if (const auto gate = gates.find(id); gate != gates.end()) {
+      set_normalizer(attrs, AttentionNormalizer::softmax);
+      return gate->second.attention(attrs, head_gate_hook(*graph, id));
+    }
     set_normalizer(attrs, normalizer);
     if (attrs == node.attrs) return std::nullopt;
     if (const auto key = other_keys.find(id); key != other_keys.end())

@@ -10,13 +10,13 @@ namespace weir {
 namespace {
 
 // How an operand of attention is laid out.
-enum class Layout : uint8_t { queries, keys, rows };  // [B,T,H,d], [B,S,G,d], [B,H,2,T]
+enum class Layout : uint8_t { queries, keys, rows };  // [B,T,H,d], [B,S,G,d], [B,H,...,T]
 
 std::vector<Layout> layouts_of(Op op) {
   using enum Layout;
   if (op == Op::attention_scores) return {queries, keys};
   if (op == Op::attention_pattern) return {queries, keys, rows};
-  if (op == Op::attention_score_grad) return {queries, keys, keys, queries, rows, queries};
+  if (op == Op::attention_score_grad) return {queries, keys, keys, queries, rows, queries, rows};
   return {};
 }
 
@@ -41,7 +41,7 @@ std::optional<Value> cut_whole_attention(GraphEditor& editor, Value x, int64_t a
   const bool whole_groups = start % group == 0 && limit % group == 0;
   if (axis == 1 && first != last && !whole_groups) return std::nullopt;
   std::vector<Value> operands;
-  for (size_t i = 0; i < layouts.size(); ++i) {
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
     const Value operand = node.inputs[i];
     if (axis == 0)
       operands.push_back(e.slice_axis(operand, 0, start, limit));
@@ -58,7 +58,19 @@ Value pattern_statistic(GraphEditor& editor, Value pattern, ReductionKind kind, 
   WEIR_CHECK(node.op == Op::attention_pattern, "statistics of a {}", op_name(node.op));
   Attrs attrs = node.attrs;
   attrs.set("sink", sink);
-  auto results = editor.add_node(Op::attention_stats, node.inputs, attrs, node.where);
+  std::vector<Value> operands = node.inputs;
+  // The shares of a row are the weights of its head's softmax, whose statistics the backward kernel
+  // computes beside its gradients; the gate is then the row's sum.
+  const auto gated = gated_rows(editor.graph(), operands[2]);
+  if (gated) {
+    if (kind == ReductionKind::row_sum) {
+      const Shape shape = editor.type(gated->gate).shape;
+      return OpBuilder(editor, node.where).reshape(gated->gate, {shape[0], shape[1], shape[3]});
+    }
+    operands[2] = gated->rows;
+    set_normalizer(attrs, AttentionNormalizer::softmax);
+  }
+  auto results = editor.add_node(Op::attention_stats, operands, attrs, node.where);
   switch (kind) {
     case ReductionKind::column_mass:
       return results[0];
@@ -139,7 +151,7 @@ ObservedAttention::ObservedAttention(const Graph& graph) : graph_(graph) {
 std::optional<int32_t> ObservedAttention::of(Value value) const {
   const Node& node = graph_.node(value);
   if (node.op == Op::attention_pattern) {
-    const Value rows = through_identity(graph_, node.inputs[2]);
+    const Value rows = head_rows(graph_, node.inputs[2]);
     if (graph_.node(rows).op != Op::attention || rows.result != 1) return std::nullopt;
     return rows.node;
   }
@@ -155,10 +167,47 @@ std::optional<int32_t> ObservedAttention::of(Value value) const {
   return found;
 }
 
+std::optional<Value> ObservedAttention::output_of(Value value, int32_t attention) const {
+  const Node& node = graph_.node(value);
+  if (node.op != Op::attention_pattern || !gated_rows(graph_, node.inputs[2]))
+    return Value{attention, 0};
+  const auto is_gate = [&](Value factor) {
+    const Node& gate = graph_.node(strip_reshapes(graph_, factor));
+    return gate.op == Op::attention_head_gate &&
+           through_identity(graph_, gate.inputs[0]) == Value{attention, 1};
+  };
+  for (int32_t id = attention + 1; id < graph_.size(); ++id) {
+    const Node& reader = graph_.node(id);
+    if (reader.op == Op::mul && (is_gate(reader.inputs[0]) || is_gate(reader.inputs[1])))
+      return Value{id, 0};
+  }
+  return std::nullopt;
+}
+
+Value lse_gradient(GraphEditor& editor, Value drows, const SharedText& where) {
+  const OpBuilder e(editor, where);
+  const Shape shape = e.shape(drows);
+  return e.reshape(e.slice_axis(drows, 2, 1, 2), {shape[0], shape[1], shape[3]});
+}
+
+std::optional<GatedRows> gated_rows(const Graph& graph, Value value) {
+  const Node& node = graph.node(through_identity(graph, value));
+  if (node.op != Op::concat || node.inputs.size() != 2) return std::nullopt;
+  const Value rows = through_identity(graph, node.inputs[0]);
+  if (graph.node(rows).op != Op::attention || rows.result != 1) return std::nullopt;
+  return GatedRows{rows, node.inputs[1]};
+}
+
+Value head_rows(const Graph& graph, Value value) {
+  const auto gated = gated_rows(graph, value);
+  return gated ? gated->rows : through_identity(graph, value);
+}
+
 Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,
-                        Value rows, Value dout) {
+                        Value rows, Value dout, std::optional<Value> drows) {
   std::vector<Value> operands(attention.inputs.begin(), attention.inputs.begin() + 3);  // q, k, v
   operands.insert(operands.end(), {out, rows, dout});
+  if (drows) operands.push_back(lse_gradient(editor, *drows, observed.where));
   const std::vector<Value> gradients =
       editor.add_node(Op::attention_score_grad, operands, attention.attrs, observed.where);
   return gradients[observed.op == Op::attention_scores ? 0 : 1];

@@ -45,14 +45,33 @@ class ObservedAttention {
   /// not depend on: the attention that a pattern has its rows from, the only one of the same
   /// queries, keys and scale as scores have. Nothing for other values.
   std::optional<int32_t> of(Value value) const;
+  /// Where the gradient arrives that the gradient at such a value is computed from: the output of
+  /// its attention; of weights with a gate across heads the product of output and gate, if the
+  /// graph has that.
+  std::optional<Value> output_of(Value value, int32_t attention) const;
 
  private:
   const Graph& graph_;
   std::map<std::pair<Value, Value>, std::vector<int32_t>> by_queries_and_keys_;
 };
 
-/// The gradient at what such a value shows, given the gradient at the attention's output.
+/// The gradient at what such a value shows, given the gradient at output_of() and, where there is
+/// one, that at the attention's rows.
 Value observed_gradient(GraphEditor& editor, const Node& observed, const Node& attention, Value out,
-                        Value rows, Value dout);
+                        Value rows, Value dout, std::optional<Value> drows);
+
+/// The gradient [B,H,T] at row log-sum-exps, from the gradient at rows [B,H,2,T] as the rule of
+/// attention_head_gate makes it.
+Value lse_gradient(GraphEditor& editor, Value drows, const SharedText& where = {});
+
+/// The rows that an attention handed on, and the gate [B,H,1,T] that stands behind them in the rows
+/// of bayes-softmax.
+struct GatedRows {
+  Value rows, gate;
+};
+/// Of a value that is such rows.
+std::optional<GatedRows> gated_rows(const Graph& graph, Value value);
+/// The rows that an attention handed on, gated or not, behind identities; any other value itself.
+Value head_rows(const Graph& graph, Value value);
 
 }  // namespace weir

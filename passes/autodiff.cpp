@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "ir/alias.h"
 #include "passes/attention_probes.h"
 #include "passes/autodiff_rules.h"
 #include "passes/decompose.h"
@@ -137,6 +138,7 @@ struct Observation {
   std::string name;
   Value shown;
   int32_t attention;
+  Value output;  ///< ObservedAttention::output_of
 };
 
 class Differentiation {
@@ -153,12 +155,12 @@ class Differentiation {
   }
 
   // The gradient of a value that shows the weights or scores of an attention, under the name given.
-  void observe(const std::string& name, Value shown, int32_t attention) {
-    const Value out{attention, 0}, rows{attention, 1};
-    Node moved = old_.node(attention);
+  void observe(const Observation& o) {
+    const Value out{o.attention, 0}, rows{o.attention, 1};
+    Node moved = old_.node(o.attention);
     moved.inputs = to_[moved.inputs];
-    observed_.emplace_back(
-        name, observed_gradient(to_, old_.node(shown), moved, to_[out], to_[rows], settled(out)));
+    observed_.emplace_back(o.name, observed_gradient(to_, old_.node(o.shown), moved, to_[out],
+                                                     to_[rows], settled(o.output), gradient(rows)));
   }
 
   // Carries names and outputs over, adds the gradients of `wrt` as outputs and drops what rules
@@ -273,6 +275,25 @@ std::vector<std::pair<std::string, Value>> find_wanted(const Graph& graph,
   return wanted;
 }
 
+// Of row statistics only the log-sum-exp has a gradient, which attention_head_gate alone hands on.
+void add_readers_of_rows(const Graph& graph, const Path& path, Problems& problems) {
+  for (int32_t id = 0; id < graph.size(); ++id) {
+    const Node& node = graph.node(id);
+    if (!path.contains(id) || node.op == Op::identity || node.op == Op::attention_head_gate ||
+        gradient_rule(node.op).kind == GradientKind::missing)
+      continue;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const Value read = through_identity(graph, node.inputs[i]);
+      if (graph.node(read).op != Op::attention || read.result != 1) continue;
+      if (carries_gradient(graph, node, i))
+        problems.add(described(graph, {read.node, 0}) +
+                     ": the loss depends on the row statistics of an attention, through which no "
+                     "gradient flows. Put stop_gradient on it, or build the scores from matmul and "
+                     "softmax.");
+    }
+  }
+}
+
 }  // namespace
 
 std::string gradient_output(const std::string& input) { return "grad." + input; }
@@ -289,8 +310,10 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
   std::vector<Observation> observations;
   for (auto& [name, value] : wanted)
     if (auto attention = observed.of(value)) {
-      observations.push_back({name, value, *attention});
-      value = {*attention, 0};  // has a gradient if its output has
+      const auto output = observed.output_of(value, *attention);
+      if (!output) continue;
+      observations.push_back({name, value, *attention, *output});
+      value = *output;  // has a gradient if its output has
     }
   std::vector<Value> sources;
   for (const auto& [name, value] : wanted)
@@ -307,9 +330,10 @@ GraphPtr differentiate(const GraphPtr& graph, const DifferentiateOptions& option
           "{} lies on the way to the loss, but has no gradient. Put stop_gradient on its operands, "
           "or build it from ops that have one.",
           described(*forward, {id, 0})));
+  add_readers_of_rows(*forward, path, problems);
   problems.raise();
   Differentiation differentiation(forward, loss, path);
-  for (const Observation& o : observations) differentiation.observe(o.name, o.shown, o.attention);
+  for (const Observation& o : observations) differentiation.observe(o);
   return differentiation.finish(options.wrt);
 }
 
@@ -321,7 +345,8 @@ std::set<std::string> differentiable_names(const GraphPtr& graph, const std::str
   std::set<std::string> found;
   for (const auto& [name, value] : forward->names()) {
     const auto attention = observed.of(value);
-    if (path.reaches(attention ? Value{*attention, 0} : value)) found.insert(name);
+    const auto output = attention ? observed.output_of(value, *attention) : value;
+    if (output && path.reaches(*output)) found.insert(name);
   }
   for (int32_t id : forward->inputs())
     if (path.reaches({id, 0})) found.insert(forward->input_name(id));

@@ -147,6 +147,8 @@ GradientRule gradient_rule(Op op) {
       return rule(pull_back_rope);
     case Op::attention:
       return rule(pull_back_attention);
+    case Op::attention_head_gate:
+      return rule(pull_back_attention_head_gate);
     case Op::cross_entropy:
       return rule(pull_back_cross_entropy);
     case Op::linear_cross_entropy_grad:

@@ -136,6 +136,7 @@ void pull_back_rms_norm(Pullback& p);
 void pull_back_layer_norm(Pullback& p);
 void pull_back_rope(Pullback& p);
 void pull_back_attention(Pullback& p);
+void pull_back_attention_head_gate(Pullback& p);
 void pull_back_cross_entropy(Pullback& p);
 void pull_back_linear_cross_entropy_grad(Pullback& p);
 

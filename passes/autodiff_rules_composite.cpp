@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "ir/score_transform.h"
+#include "passes/attention_probes.h"
 #include "passes/autodiff_rules.h"
 
 namespace weir {
@@ -108,17 +109,31 @@ static Value other_score_gradient(Pullback& p) {
 }
 
 void pull_back_attention(Pullback& p) {
-  if (p.upstream(1)) {
-    p.problem(
-        "the loss depends on the row statistics of an attention, through which no gradient flows. "
-        "Put "
-        "stop_gradient on it, or build the scores from matmul and softmax.");
-    return;
-  }
-  std::vector<Value> gradients = p.add_node(
-      Op::attention_grad, {p.in(0), p.in(1), p.in(2), p.out(0), p.out(1), p.dy()}, p.attrs());
+  Value out = p.out(0);
+  Value dout =
+      p.upstream(0) ? *p.upstream(0) : p.broadcast(p.scalar_like(0, out), p.type(out).shape);
+  std::vector<Value> operands = {p.in(0), p.in(1), p.in(2), out, p.out(1), dout};
+  if (p.upstream(1)) operands.push_back(lse_gradient(p.editor(), *p.upstream(1), p.node().where));
+  std::vector<Value> gradients = p.add_node(Op::attention_grad, operands, p.attrs());
   for (size_t i = 0; i < 3; ++i) p.accumulate(i, [&] { return gradients[i]; });
   if (p.operands() == 4) p.accumulate(3, [&] { return other_score_gradient(p); });
+}
+
+// With gates g = H softmax_h(u), u = lse - b: du = g (dg - mean over heads of g dg). At the rows
+// that is the gradient at their log-sum-exp, which stands in the place of their sum; a reference is
+// a constant, on which the log-sum-exp does not depend.
+void pull_back_attention_head_gate(Pullback& p) {
+  const Shape rows = p.shape(0);  // [B,H,2,T]
+  const auto heads = static_cast<double>(rows[1]);
+  Value mean = p.mul(p.sum_last(p.mul(p.out(), p.dy())), 1 / heads);
+  Value du = p.mul(p.out(), p.sub(p.dy(), mean));  // [B,T,H]
+  p.accumulate(0, [&] {
+    const Shape half = {rows[0], rows[1], 1, rows[3]};
+    Value of_lse = p.reshape(p.transpose(du, {0, 2, 1}), half);
+    Value none = p.broadcast(p.scalar_like(0, of_lse), half);
+    return p.add_op(Op::concat, {none, of_lse}, {{"axis", int64_t{2}}});
+  });
+  p.accumulate(1, [&] { return p.reshape(p.sum(p.neg(du), {0, 1}), {rows[1]}); });
 }
 
 // d(scale sum_i -log softmax(logits_i)[target_i]) = scale (softmax(logits) - onehot(target)), 0 in

@@ -182,6 +182,8 @@ Values decompose_node(GraphEditor& editor, Op op, const Attrs& attrs, const Valu
       return decompose_attention(e, in, attrs);
     case Op::attention_lse:
       return decompose_attention_lse(e, in, attrs);
+    case Op::attention_head_gate:
+      return decompose_attention_head_gate(e, in, attrs);
     case Op::attention_grad:
       return decompose_attention_grad(e, in, attrs);
     case Op::attention_score_grad:

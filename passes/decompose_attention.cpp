@@ -10,6 +10,7 @@
 #include "ir/normalizer_definition.h"
 #include "ir/score_transform.h"
 #include "passes/decompose_parts.h"
+#include "support/error.h"
 
 namespace weir {
 namespace {
@@ -194,6 +195,8 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
     case RowExtra::other:
       numbers.push_back(e.reshape(row.extra, half));
       break;
+    case RowExtra::gate:
+      internal_error_at("an attention node has no gate across heads");
   }
   return {unfold_queries(e, out, s), e.concat(numbers, 2)};
 }
@@ -205,6 +208,31 @@ std::vector<Value> decompose_attention_lse(const OpBuilder& e, const std::vector
   return {normalizer_definition_of(attrs)->log_divisor(Arithmetic(e), row)};
 }
 
+// H exp(u) / sum over heads of exp(u) with u = lse - b, all heads relative to one reference before
+// they are scaled, as a log-sum-exp is rounded to its own size. A head that sees only scores of
+// minus infinity has a gate of zero.
+std::vector<Value> decompose_attention_head_gate(const OpBuilder& e, const std::vector<Value>& in,
+                                                 const Attrs& attrs) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Shape rows = e.shape(in[0]);  // [B,H,2,T]
+  const auto by_head = [&](int64_t i) {
+    Value number = e.reshape(e.slice_axis(in[0], 2, i, i + 1), {rows[0], rows[1], rows[3]});
+    return e.transpose(number, {0, 2, 1});
+  };
+  Value reference = by_head(0), terms = by_head(1);
+  Value none = e.eq(terms, e.scalar(0, terms));
+  Value log = e.log(e.select(none, e.scalar(1, terms), terms));
+  Value away =
+      e.mul(e.sub(reference, e.max_last(reference)), score_transform(attrs).difference_scale);
+  Value u = e.sub(e.add(away, log), in[1]);
+  u = e.select(none, e.scalar(-kInfinity, u), u);
+  Value lowest = e.scalar(std::numeric_limits<float>::lowest(), u);
+  Value share = e.exp(e.sub(u, e.maximum(e.max_last(u), lowest)));
+  Value sum = e.sum_last(share);
+  sum = e.select(e.eq(sum, e.scalar(0, sum)), e.scalar(1, sum), sum);
+  return {e.mul(e.div(share, sum), static_cast<double>(rows[1]))};
+}
+
 namespace {
 
 // Folded: query heads of a group as rows of one product.
@@ -214,7 +242,7 @@ struct ScoreGradients {
   Value da, ds;    ///< gradients at weights, at scores
 };
 
-// With delta_t = <dout_t, out_t>: da = dout v^T, ds by the normaliser.
+// With delta_t = <dout_t, out_t>: da = dout v^T, ds by the normaliser, and a dlse on top.
 ScoreGradients score_gradients(const OpBuilder& e, const std::vector<Value>& in, const Sizes& s,
                                const Attrs& attrs) {
   Value q = in[0], k = in[1], v = in[2], out = in[3], rows = in[4], dout = in[5];
@@ -232,6 +260,7 @@ ScoreGradients score_gradients(const OpBuilder& e, const std::vector<Value>& in,
   g.ds = normalizer_definition_of(attrs)->score_gradient(
       Arithmetic(e), {g.a, fold_rows(e, w.score, s), fold_rows(e, w.difference, s), row}, g.da,
       delta);
+  if (in.size() > 6) g.ds = e.add(g.ds, e.mul(g.a, folded(in[6])));
   return g;
 }
 
@@ -295,8 +324,9 @@ std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std:
                                                   const Attrs& attrs) {
   const Sizes s = sizes_of(e, in[0], in[1]);
   const ScoreTransform transform = score_transform(attrs);
+  const bool takes_other = takes_other_score(normalizer_of(attrs));
   std::vector<Value> operands = {in[0], in[1], in[2]};
-  if (in.size() > 5) operands.push_back(in[5]);
+  if (takes_other) operands.push_back(in[5]);
   const Value rows = decompose_attention(e, operands, attrs)[1];
   const Value a = weights_of(e, in[0], in[1], rows, s, attrs).a;
   const Value one = e.scalar(1, a);
@@ -313,9 +343,16 @@ std::vector<Value> decompose_attention_identities(const OpBuilder& e, const std:
   const Value Q = by_head(in[0]), K = keys_by_head(in[1]), V = keys_by_head(in[2]);
   const Value Y = by_head(in[3]), G = by_head(in[4]);
   const Value g = norm(G), q = norm(Q), gy = e.sum_last(e.mul(G, Y));  // [B,H,T,1]
-  const Value beta = seen(e.sub(e.matmul(G, V, false, true), gy));
+  Value differences = e.sub(e.matmul(G, V, false, true), gy), of_lse;
+  if (in.size() > 5 && !takes_other) {
+    of_lse = e.reshape(in[5], {s.batch, s.heads, s.queries, 1});
+    differences = e.add(differences, of_lse);
+  }
+  const Value beta = seen(differences);
   const Value weighted = e.mul(a, beta);
-  const Value error = e.mul(e.abs(a), e.mul(g, e.add(as_row(norm(V)), norm(Y))));
+  Value size_of_beta = e.mul(g, e.add(as_row(norm(V)), norm(Y)));
+  if (of_lse.valid()) size_of_beta = e.add(size_of_beta, e.abs(of_lse));
+  const Value error = e.mul(e.abs(a), size_of_beta);
   Value slope = weighted;
   if (transform.cap != 0) {
     const Value score = scores_of(e, in[0], in[1], s, transform);

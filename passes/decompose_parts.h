@@ -9,6 +9,8 @@ std::vector<Value> decompose_attention(const OpBuilder& e, const std::vector<Val
                                        const Attrs& attrs);
 std::vector<Value> decompose_attention_lse(const OpBuilder& e, const std::vector<Value>& in,
                                            const Attrs& attrs);
+std::vector<Value> decompose_attention_head_gate(const OpBuilder& e, const std::vector<Value>& in,
+                                                 const Attrs& attrs);
 std::vector<Value> decompose_attention_grad(const OpBuilder& e, const std::vector<Value>& in,
                                             const Attrs& attrs);
 std::vector<Value> decompose_attention_score_grad(const OpBuilder& e, const std::vector<Value>& in,

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "ir/edit.h"
+#include "passes/attention_probes.h"
 #include "passes/op_builder.h"
 #include "support/error.h"
 #include "support/text.h"
@@ -271,9 +272,7 @@ class Dial {
   // queries and keys.
   bool shows(const Node& node, const Node& attention, int32_t id) const {
     if (node.op == Op::attention_pattern) {
-      Value rows = node.inputs[2];
-      while (graph_.node(rows).op == Op::identity) rows = graph_.node(rows).inputs[0];
-      return rows == Value{id, 1};
+      return head_rows(graph_, node.inputs[2]) == Value{id, 1};
     }
     return node.op == Op::attention_scores && node.inputs[0] == attention.inputs[0] &&
            node.inputs[1] == attention.inputs[1];

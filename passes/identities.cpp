@@ -10,6 +10,7 @@
 #include "ir/attention_identities.h"
 #include "ir/edit.h"
 #include "ir/hook_name.h"
+#include "passes/attention_probes.h"
 #include "passes/autodiff.h"
 #include "passes/identity_formulas.h"
 #include "support/error.h"
@@ -67,6 +68,10 @@ struct Taps {
   std::vector<const char*> operands;
   const char* result;
 };
+
+// The row statistics of an attention, named where a gradient arrives at them.
+constexpr const char* kRowsTap = "rows";
+
 Taps taps_of(IdentitySiteKind kind) {
   switch (kind) {
     case IdentitySiteKind::attention:
@@ -114,6 +119,7 @@ class IdentityAdder {
   void place(const IdentitySite& site) {
     const Taps taps = taps_of(site.kind);
     int32_t last = gradient(site, taps.result).node;
+    if (graph_.find(tap_name(site, kRowsTap))) last = std::max(last, gradient(site, kRowsTap).node);
     for (const char* operand : taps.operands) {
       last = std::max(last, gradient(site, operand).node);
       last = std::max(last, at(site, operand).node);
@@ -127,7 +133,7 @@ class IdentityAdder {
       rewriter.name(e.identity(value), identity_value(site, name.c_str()));
   }
 
-  identity_formulas::Named formulas(const OpBuilder& e, const Rewriter& to,
+  identity_formulas::Named formulas(const OpBuilder& e, Rewriter& to,
                                     const IdentitySite& site) const {
     const auto value = [&](const char* tap) { return to[at(site, tap)]; };
     const auto gradient_of = [&](const char* tap) { return to[gradient(site, tap)]; };
@@ -142,6 +148,7 @@ class IdentityAdder {
                                                 .dq = gradient_of("q"),
                                                 .dk = gradient_of("k"),
                                                 .dv = gradient_of("v"),
+                                                .dlse = lse_gradient_of(to, site),
                                                 .attrs = node.attrs,
                                                 .sink = sink_});
       case IdentitySiteKind::norm:
@@ -162,6 +169,12 @@ class IdentityAdder {
       }
     }
     internal_error_at("unknown kind of site");
+  }
+
+  // Not valid where the loss does not depend on the log-sum-exp.
+  Value lse_gradient_of(Rewriter& to, const IdentitySite& site) const {
+    if (!graph_.find(tap_name(site, kRowsTap))) return {};
+    return lse_gradient(to, to[gradient(site, kRowsTap)]);
   }
 
   void check_sink(const Node& attention) const {
@@ -205,6 +218,7 @@ std::string IdentitySite::label() const {
 }
 
 std::vector<IdentitySite> identity_sites(const GraphPtr& built, const std::string& loss) {
+  const std::string of_rows = ".rows";
   // The loss depends on a site if it does so on its first operand, differentiably. Names are of
   // values, so a copy of the graph names every candidate.
   Rewriter named(*built);
@@ -215,6 +229,7 @@ std::vector<IdentitySite> identity_sites(const GraphPtr& built, const std::strin
     if (!kind_of(built->node(id).op)) continue;
     candidates[id] = fmt::format("{}{}", kTap, id);
     named.name(named[{id, 0}], candidates[id]);
+    if (built->node(id).op == Op::attention) named.name(named[{id, 1}], candidates[id] + of_rows);
   }
   const std::set<std::string> reached = differentiable_names(named.finish_copy(), loss);
   const auto names = built->names_by_value();
@@ -230,6 +245,7 @@ std::vector<IdentitySite> identity_sites(const GraphPtr& built, const std::strin
       site.hook = hook_of(found->second);
     site.layer = block_of(site.hook).value_or(-1);
     describe(*built, built->node(id), site);
+    site.lse_gradient = reached.contains(name + of_rows);
     sites.push_back(std::move(site));
   }
   return sites;
@@ -252,12 +268,16 @@ std::string not_applicable(const IdentityInfo& identity, const IdentitySite& sit
       if (!normalizer.rows_sum_to_one)
         return fmt::format("the first row of {} weighs something besides its key", normalizer.name);
       if (!site.causal) return "the first query sees all keys, as there is no causal mask";
+      if (site.lse_gradient)
+        return "the gate across heads also depends on the score of the first query";
       return "";
     case IdentityId::query_bound:
       if (!needs_exponentials().empty()) return needs_exponentials();
       if (!normalizer.rows_sum_to_one)
         return fmt::format("score gradients of a row of {} do not sum to zero", normalizer.name);
       if (site.capped) return "score gradients behind a soft cap do not sum to zero";
+      if (site.lse_gradient)
+        return "score gradients do not sum to zero where a gate across heads depends on their row";
       return "";
     case IdentityId::v_scale_bound:
       if (site.variant == "forward") return "the gradient of forward-only V-scale is the identity";
@@ -307,6 +327,7 @@ GraphPtr tap_identities(const GraphPtr& built, const std::string& loss) {
     }
     const std::vector<Value> results = rewriter.add_node(node.op, operands, node.attrs, node.where);
     rewriter.name(results[0], tap_name(site, taps.result));
+    if (site.lse_gradient) rewriter.name(results[1], tap_name(site, kRowsTap));
     // What is left of V-scale when the node is decomposed: its constant, unless its gradient is
     // the identity.
     if (site.kind == IdentitySiteKind::v_scale && site.variant != "forward")

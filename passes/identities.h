@@ -63,8 +63,9 @@ struct IdentitySite {
   int64_t queries = 0;    ///< of attention
   AttentionNormalizer normalizer = AttentionNormalizer::softmax;  ///< of attention
   bool causal = false, capped = false;                            ///< of attention
-  std::string variant = {};                                       ///< of V-scale: of the op
-  int32_t node = -1;                                              ///< in the graph that was given
+  bool lse_gradient = false;  ///< of attention: the loss also depends on its row log-sum-exps
+  std::string variant = {};   ///< of V-scale: of the op
+  int32_t node = -1;          ///< in the graph that was given
 
   /// "blocks.3.attn", or by number, such as "attention 3".
   std::string label() const;

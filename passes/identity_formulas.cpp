@@ -47,6 +47,7 @@ class AttentionFormulas {
     std::vector<Value> operands = {site.operands[0], site.operands[1], site.operands[2], site.out,
                                    site.dout};
     if (site.operands.size() > 3) operands.push_back(site.operands[3]);
+    if (site.dlse.valid()) operands.push_back(site.dlse);
     Attrs attrs = site.attrs;
     attrs.erase("key_block");
     const std::vector<Value> results =
@@ -113,6 +114,8 @@ class AttentionFormulas {
     if (!info(normalizer_of(site_.attrs)).rows_sum_to_one)
       right = e_.sub(e_.scalar(1, left), query(QueryNumber::weight_sum));
     right = e_.mul(right, query(QueryNumber::gradient_output));
+    if (site_.dlse.valid())
+      right = e_.add(right, e_.mul(query(QueryNumber::weight_sum), site_.dlse));
     add_equal_numbers(e_, named, "row_sum", left, right, query(QueryNumber::row_scale));
   }
 

@@ -15,6 +15,7 @@ struct AttentionSite {
   std::vector<Value> operands;  ///< q, k, v and, of some normalisers, the score of another key
   Value out, dout;
   Value dq, dk, dv;  ///< as the program computes them
+  Value dlse;        ///< at row log-sum-exps [B,H,T]; not valid where the loss depends on none
   Attrs attrs;
   int64_t sink;
 };

@@ -72,6 +72,7 @@ double products(const Graph& region, const Node& node, bool has_gradient) {
     case Op::layer_norm:
     case Op::rope:
     case Op::attention_lse:
+    case Op::attention_head_gate:
     case Op::attention_score_grad:
     case Op::attention_scores:
     case Op::attention_pattern:

@@ -45,7 +45,16 @@ ValueRule token_rule() {
   return rule;
 }
 
-ValueRule normalizer_rule() { return choice_rule(all_normalizers(), normalizer_name); }
+ValueRule normalizer_rule() {
+  ValueRule rule = choice_rule(all_normalizers(), normalizer_name);
+  const char* of_learned =
+      "Softmax-1 with a learned b a head, exp(s - b) / (1 + sum exp(s - b)), is exp(s) / (exp(b) + "
+      "sum exp(s)): that is sink-logit, whose z is b and starts at 0.";
+  for (const char* name : {"softmax-1-learned", "softmax_1_learned", "learned-softmax-1",
+                           "softmax-1-bias", "softmax-1-b"})
+    rule.refusals.emplace_back(name, of_learned);
+  return rule;
+}
 
 ValueRule variant_rule() {
   std::vector<std::string> names;

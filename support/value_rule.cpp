@@ -204,7 +204,11 @@ std::string no_choice(const std::string& name, const std::string& text,
 std::string read_value(const std::string& name, const std::string& text, const ValueSlot& slot,
                        const ValueRule& rule) {
   if (std::visit(Read{text, rule}, slot)) return "";
-  if (!rule.choices.empty()) return no_choice(name, text, rule.choices);
+  if (!rule.choices.empty()) {
+    for (const auto& [refused, why] : rule.refusals)
+      if (refused == text) return fmt::format("{} is '{}'. {}", name, short_text(text), why);
+    return no_choice(name, text, rule.choices);
+  }
   std::string wrong = fmt::format("{} is '{}', but {} is needed.", name, short_text(text),
                                   std::visit(Needed{rule}, slot));
   for (const auto& [refused, why] : rule.refusals)

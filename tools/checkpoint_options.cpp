@@ -87,8 +87,8 @@ CompileOptions CheckpointOptions::compile_options(const Checkpoint& checkpoint) 
         "{} has no theta, with which learned V-scale begins at 0: the result is that of full.",
         checkpoint.path());
   const Rewrites& all = options.rewrites;
-  if (takes_other_score(all.attention) || all.attention_gate != AttentionGate::none ||
-      all.qk_norm || all.value_gate.variant != ValueGate::none)
+  if (brings_states(all.attention) || all.attention_gate != AttentionGate::none || all.qk_norm ||
+      all.value_gate.variant != ValueGate::none)
     warn_of_first_values(checkpoint, all);
   return options;
 }

@@ -161,6 +161,7 @@ class BackwardSweep {
   void emit_row(const QueryBlock& queries, Emitted* row, const KeyBlock& keys, bool masks) const {
     Emitted *at_row = e_.mul(row, p_.padded_keys), *in_task = e_.add(queries.in_task, row);
     Emitted *t = e_.add(queries.t0, row), *of_row = task_.reference_at(queries.h, t);
+    Emitted* statistic = task_.statistic_row(queries.h, t);
     AttentionStatistics::RowAccumulators statistics = statistics_.start_row();
     BackwardCorrection::RowSums sums = correction_.start_row();
     int lanes = 0;
@@ -191,11 +192,13 @@ class BackwardSweep {
       grad = p_.normalizer->score_gradient(e_, w, grad, delta);
       if (masks) grad = e_.select(mask, grad, e_.f32(0, lanes));
       if (p_.corrects) correction_.add(sums, grad);
+      if (use_.dlse >= 0)
+        grad = e_.fma(w.weight, task_.memory.load_broadcast(use_.dlse, statistic, lanes), grad);
       grad = emit_product_gradient(e_, p_.transform, w.score, grad);
       task_.memory.store_scratch(grad, at_.score_grads, at);
     }
     if (p_.corrects) correction_.finish_row(sums, in_task);
-    statistics_.finish_row(statistics, task_.statistic_row(queries.h, t), row, keys);
+    statistics_.finish_row(statistics, statistic, row, keys);
   }
 
   const BackwardTask& task_;

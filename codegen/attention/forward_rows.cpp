@@ -51,6 +51,8 @@ Emitted* ForwardRows::extra(int v, Emitted* at, Emitted* present) const {
       return keys_of_rows()[static_cast<size_t>(v)];
     case RowExtra::other:
       return memory_.load(p_.use.other, at, p_.lanes, present);
+    case RowExtra::gate:
+      internal_error_at("an attention has no gate across heads");
   }
   internal_error_at("unknown extra number of a row");
 }

@@ -34,6 +34,7 @@ class IdentitiesTile {
     Emitted *t, *at, *seen;  ///< number, first element of its rows, keys that it sees
     Values q, g;             ///< rows of the query and of its upstream gradient
     Emitted *q_norm, *g_norm, *y_norm, *gy;
+    Emitted* dlse;  ///< the gradient at the log-sum-exp, or null
   };
   int vectors() const { return static_cast<int>((p_.d + p_.lanes - 1) / p_.lanes); }
   Emitted* mask_of(int vector) const {
@@ -109,6 +110,7 @@ class IdentitiesTile {
     query.g_norm = norm(query.g);
     query.y_norm = norm(y);
     query.gy = dot(query.g, y);
+    if (p_.use.dlse >= 0) query.dlse = memory_.load(p_.use.dlse, row_at(query), 1);
     Emitted* factor = weigh(query);
     Emitted* bound = add_vectors(query, mean_key(query, factor), factor);
     add_numbers(query, bound, factor);
@@ -125,6 +127,17 @@ class IdentitiesTile {
         })[0];
   }
 
+  // Of the query in [B,H,T].
+  Emitted* row_at(const Query& query) const {
+    return e_.add(e_.mul(e_.add(e_.mul(b_, p_.H), h_), p_.T), query.t);
+  }
+  // <g, v> - <g, y>, and what the log-sum-exp adds.
+  Emitted* beta(const Query& query, Emitted* of_value, int lanes) const {
+    const auto spread = [&](Emitted* x) { return lanes > 1 ? e_.broadcast(x, lanes) : x; };
+    Emitted* difference = e_.ir().CreateFSub(of_value, spread(query.gy));
+    return query.dlse ? e_.ir().CreateFAdd(difference, spread(query.dlse)) : difference;
+  }
+
   Emitted* extra(const Query& query, Emitted* keys) const {
     switch (p_.extra) {
       case RowExtra::none:
@@ -132,8 +145,9 @@ class IdentitiesTile {
       case RowExtra::keys:
         return keys;
       case RowExtra::other:
-        return memory_.load(p_.use.other,
-                            e_.add(e_.mul(e_.add(e_.mul(b_, p_.H), h_), p_.T), query.t), 1);
+        return memory_.load(p_.use.other, row_at(query), 1);
+      case RowExtra::gate:
+        internal_error_at("weights of one head have no gate across heads");
     }
     internal_error_at("unknown extra number of a row");
   }
@@ -201,8 +215,8 @@ class IdentitiesTile {
     Values sums =
         e_.for_loop(e_.index(0), query.seen, 1, start, [&](Emitted* j, const Values& carried) {
           Emitted* weight = weight_of(j, factor, 1);
-          Emitted* beta = e_.ir().CreateFSub(memory_.load_scratch(p_.gradients, j, 1), query.gy);
-          Emitted* slope = e_.ir().CreateFMul(weight, beta);
+          Emitted* of_value = memory_.load_scratch(p_.gradients, j, 1);
+          Emitted* slope = e_.ir().CreateFMul(weight, beta(query, of_value, 1));
           Emitted* of_product =
               emit_product_gradient(e_, p_.transform, memory_.load_scratch(p_.scores, j, 1), slope);
           const Values k = load_row(p_.use.k, key_at(j));
@@ -224,7 +238,8 @@ class IdentitiesTile {
   void add_numbers(const Query& query, Emitted* bound, Emitted* factor) const {
     const auto spread = [&](Emitted* x) { return e_.broadcast(x, p_.lanes); };
     const auto times = [&](Emitted* x, Emitted* y) { return e_.ir().CreateFMul(x, y); };
-    Emitted *g = spread(query.g_norm), *y = spread(query.y_norm), *gy = spread(query.gy);
+    Emitted *g = spread(query.g_norm), *y = spread(query.y_norm);
+    Emitted* of_lse = query.dlse ? spread(e_.absolute(query.dlse)) : nullptr;
     Emitted *q = spread(query.q_norm), *size = e_.f32(std::abs(p_.transform.scale), p_.lanes);
     const Values none(4, e_.f32(0, p_.lanes));
     const Values sums = e_.for_loop(
@@ -236,9 +251,10 @@ class IdentitiesTile {
           };
           Emitted* weight = visible(weight_of(j, factor, p_.lanes));
           Emitted* magnitude = e_.absolute(weight);
-          Emitted* beta = visible(e_.ir().CreateFSub(of_keys(p_.gradients), gy));
+          Emitted* of_pair = visible(beta(query, of_keys(p_.gradients), p_.lanes));
           Emitted* error =
               times(times(magnitude, g), e_.ir().CreateFAdd(of_keys(p_.value_norms), y));
+          if (of_lse) error = e_.fma(magnitude, of_lse, error);
           if (p_.use.by_key >= 0) {
             const auto join = [&](KeyNumber number, auto&& combine) {
               Emitted* at = number_at(number, j);
@@ -257,10 +273,10 @@ class IdentitiesTile {
             add(KeyNumber::gradient_square, g, g);
             add(KeyNumber::key_scale, times(error, q), size);
             raise(KeyNumber::largest_gradient, g);
-            raise(KeyNumber::largest_beta, e_.absolute(beta));
+            raise(KeyNumber::largest_beta, e_.absolute(of_pair));
             raise(KeyNumber::largest_query, q);
           }
-          return Values{e_.fma(weight, beta, carried[0]), e_.ir().CreateFAdd(carried[1], error),
+          return Values{e_.fma(weight, of_pair, carried[0]), e_.ir().CreateFAdd(carried[1], error),
                         e_.fma(error, of_keys(p_.key_norms), carried[2]),
                         e_.ir().CreateFAdd(carried[3], weight)};
         });

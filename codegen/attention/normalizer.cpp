@@ -114,6 +114,16 @@ class OtherScore : public Softmax {
   double unscale_;  // scores are not scaled yet, but the operand is
 };
 
+// Softmax, multiplied by a factor of the row that comes from all heads.
+class BayesSoftmax : public Softmax {
+ public:
+  using Softmax::Softmax;
+
+  Emitted* divisor(Emitter& e, const RowState& row) const override {
+    return e.ir().CreateFDiv(not_zero(e, row.terms()), row.extra);
+  }
+};
+
 // Numerators are how far exponentials exceed that of zero. The reference is the largest score, but
 // at least 0.
 class Softpick : public Softmax {

@@ -121,6 +121,7 @@ BackwardBuffers backward_buffers(const Graph& region) {
     use.out = operand_buffer(region, node.inputs[3]);
     use.rows = operand_buffer(region, node.inputs[4]);
     use.dout = operand_buffer(region, node.inputs[5]);
+    if (node.inputs.size() > 6) use.dlse = operand_buffer(region, node.inputs[6]);
   }
   const int base = static_cast<int>(region.inputs().size());
   for (size_t o = 0; o < region.outputs().size(); ++o) {
@@ -261,7 +262,8 @@ MapPlan plan_attention_map(const Graph& region, const Target& target) {
 IdentitiesPlan plan_attention_identities(const Graph& region, const Target& target) {
   const Node& node = attention_node(region, {Op::attention_identities});
   IdentitiesPlan p{common_plan(region, node, target)};
-  int* operands[] = {&p.use.q, &p.use.k, &p.use.v, &p.use.out, &p.use.dout, &p.use.other};
+  int* last = p.extra == RowExtra::other ? &p.use.other : &p.use.dlse;
+  int* operands[] = {&p.use.q, &p.use.k, &p.use.v, &p.use.out, &p.use.dout, last};
   for (size_t i = 0; i < node.inputs.size(); ++i)
     *operands[i] = operand_buffer(region, node.inputs[i]);
   int* results[] = {&p.use.dv, &p.use.dk, &p.use.dq, &p.use.by_key, &p.use.by_query};

@@ -63,6 +63,7 @@ struct ForwardPlan : AttentionPlan {
 /// As above; -1: not wanted.
 struct BackwardBuffers {
   int q = -1, k = -1, v = -1, out = -1, rows = -1, dout = -1;
+  int dlse = -1;  ///< gradients at row log-sum-exps
   int dq = -1, dk = -1, dv = -1;
   int column_sum = -1, column_sum_sq = -1, entropy = -1, sink = -1, largest = -1, row_sum = -1;
   int64_t sink_key = 0;
@@ -126,7 +127,7 @@ struct MapPlan : AttentionPlan {
 
 /// As above; -1: not wanted.
 struct IdentitiesBuffers {
-  int q = -1, k = -1, v = -1, out = -1, dout = -1, other = -1;
+  int q = -1, k = -1, v = -1, out = -1, dout = -1, other = -1, dlse = -1;
   int dv = -1, dk = -1, dq = -1, by_key = -1, by_query = -1;
 };
 

@@ -144,7 +144,7 @@ Rewrites trained_rewrites(const Checkpoint& checkpoint) {
                checkpoint.path(), error.what());
   }
   const bool adds_states = rewrites.v_scale.variant == VScaleVariant::learned ||
-                           takes_other_score(rewrites.attention) ||
+                           brings_states(rewrites.attention) ||
                            rewrites.attention_gate != AttentionGate::none || rewrites.qk_norm ||
                            rewrites.value_gate.variant != ValueGate::none;
   if (adds_states) need_states(checkpoint, rewrites);

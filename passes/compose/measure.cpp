@@ -6,6 +6,7 @@
 #include <map>
 
 #include "ir/alias.h"
+#include "passes/attention_probes.h"
 #include "passes/autodiff.h"
 #include "passes/compose/batch_probes.h"
 #include "support/error.h"
@@ -118,9 +119,12 @@ class Measurement {
       Value value = expect(find_probed(graph_, probe));
       const Node& pattern = graph_.node(through_identity(graph_, value));
       int32_t after = value.node;
-      if (pattern.op == Op::attention_pattern)
-        if (auto found = gradient_of.find(pattern.inputs); found != gradient_of.end())
+      if (pattern.op == Op::attention_pattern) {
+        std::vector<Value> of = pattern.inputs;
+        of[2] = head_rows(graph_, of[2]);
+        if (auto found = gradient_of.find(of); found != gradient_of.end())
           after = std::max(after, found->second);
+      }
       probes_after_[after].push_back(i);
     }
   }

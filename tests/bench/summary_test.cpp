@@ -45,7 +45,7 @@ TEST(BenchSummary, HasTheAgreedNamesAndOnlyWhatWasMeasured) {
                  "demo_vs_eager", "demo_share", "measure_vs_hooks", "measure_share", "peak_gib",
                  "peak_gib_recompute", "threads_2", "attention_share_512", "attention_share_4096",
                  "softpick_vs_softmax", "relu_vs_softmax", "sigmoid_vs_softmax",
-                 "sink_logit_vs_softmax", "compile_cold_s", "compile_warm_s"));
+                 "sink_logit_vs_softmax", "bayes_softmax_vs_softmax", "compile_cold_s", "compile_warm_s"));
   EXPECT_EQ(summary_of(figures_of(results_of({}))).dump(), "{}");
 }
 

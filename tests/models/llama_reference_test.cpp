@@ -117,6 +117,8 @@ INSTANTIATE_TEST_SUITE_P(
                            AttentionGate::element},
                       Case{"llama_sink_logit", VScaleVariant::none, AttentionNormalizer::sink_logit,
                            AttentionGate::head, true},
+                      Case{"llama_bayes_softmax", VScaleVariant::none,
+                           AttentionNormalizer::bayes_softmax, AttentionGate::head, true},
                       Case{"llama_kv_bias", VScaleVariant::full, AttentionNormalizer::kv_bias,
                            AttentionGate::element, true}),
     [](const auto& info) { return info.param.file.substr(6); });

@@ -111,7 +111,7 @@ TEST(AttentionNormalizer, Errors) {
       user_error_of([] { parse_normalizer("softmx-1"); }),
       "[attention] unknown normaliser 'softmx-1'. Did you mean softmax-1, softmax or "
       "softpick? The normalisers are softmax, softmax-1, softpick, relu, sigmoid, sink-logit, "
-      "kv-bias.");
+      "kv-bias, bayes-softmax.");
   EXPECT_EQ(parse_normalizer("softmax_1"), softmax_1);
   const std::string text =
       "graph g (q: f32[1,2,1,4])\n"

@@ -137,6 +137,32 @@ TEST(SinkLogit, AddsAScoreAHead) {
   }
 }
 
+// Softmax-1 with a learned b a head, exp(s - b) / (1 + sum exp(s - b)), is sink-logit with z = b: that
+// a request for it names sink-logit, tests/lab/train/config_test.cpp checks.
+TEST(SinkLogit, IsSoftmax1WithALearnedBias) {
+  const auto inputs_of = [](Builder& b) {
+    return std::tuple(b.input("q", f32({2, 5, 4, 6})), b.input("k", f32({2, 5, 2, 6})),
+                      b.input("v", f32({2, 5, 2, 6})));
+  };
+  Builder b("sinks");
+  auto [q, k, v] = inputs_of(b);
+  b.output("out", attention(q, k, v, true, 0.5).out);
+  const GraphPtr rewritten = apply_attention_normalizer(b.finish(), sink_logit);
+  Builder c("by_hand");
+  std::tie(q, k, v) = inputs_of(c);
+  const Tensor bias = c.state("attention.0.sinks", f32({4}));
+  const auto keys = [](const Tensor& x) {
+    const Tensor y = reshape(transpose(x, {0, 2, 1, 3}), {2, 2, 1, 5, 6});
+    return reshape(broadcast(y, {2, 2, 2, 5, 6}), {2, 4, 5, 6});
+  };
+  const Tensor scores = matmul(transpose(q, {0, 2, 1, 3}), keys(k), {.transpose_b = true}) * 0.5;
+  const Tensor visible = ge(c.iota(2, i32({1, 1, 5, 1})), c.iota(3, i32({1, 1, 1, 5})));
+  const Tensor e = select(visible, exp(scores - reshape(bias, {4, 1, 1})), c.constant(0));
+  const Tensor weights = e / (reduce_sum(e, {3}) + 1);
+  c.output("out", transpose(matmul(weights, keys(v)), {0, 2, 1, 3}));
+  expect_same_results(*rewritten, *c.finish(), 1e-12, -2, 2);
+}
+
 // One more key at position 0, with its value.
 TEST(KvBias, IsOneMoreKeyOfEveryQuery) {
   for (double cap : {0.0, 0.7}) {

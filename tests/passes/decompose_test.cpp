@@ -33,6 +33,13 @@ std::vector<Case> attention_cases() {
       if (cap != 0)
         for (Attrs* each : {&attrs, &stats, &lse}) each->set("cap", cap);
       cases.push_back({Op::attention_scores, attrs, {q, k}});
+      const Type of_lse = f32({2, h.heads, h.queries}),
+                 softmax_rows = f32({2, h.heads, 2, h.queries});
+      cases.push_back({Op::attention_head_gate, lse, {softmax_rows, f32({h.heads})}, 0.1, 2});
+      cases.push_back({Op::attention_grad, attrs, {q, k, k, q, softmax_rows, q, of_lse}, 0.1, 2});
+      cases.push_back(
+          {Op::attention_score_grad, attrs, {q, k, k, q, softmax_rows, q, of_lse}, 0.1, 2});
+      cases.push_back({Op::attention_identities, attrs, {q, k, k, q, q, of_lse}});
       for (AttentionNormalizer normalizer : all_normalizers()) {
         // Sums are positive.
         Type rows = f32({2, h.heads, info(normalizer).row_numbers(), h.queries});
@@ -41,10 +48,13 @@ std::vector<Case> attention_cases() {
         set_normalizer(lse, normalizer);
         std::vector<Type> operands = {q, k, k};
         if (takes_other_score(normalizer)) operands.push_back(f32({2, h.heads, h.queries}));
-        cases.push_back({Op::attention, attrs, operands});
-        cases.push_back({Op::attention_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
+        const bool across = is_across_heads(normalizer);
+        if (!across) {
+          cases.push_back({Op::attention, attrs, operands});
+          cases.push_back({Op::attention_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
+          cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
+        }
         cases.push_back({Op::attention_stats, stats, {q, k, rows}, 0.1, 2});
-        cases.push_back({Op::attention_score_grad, attrs, {q, k, k, q, rows, q}, 0.1, 2});
         cases.push_back({Op::attention_lse, lse, {rows}, 0.1, 2});
         for (int64_t side : {1, 2, 4, 7}) {
           Attrs map = attrs;
@@ -53,7 +63,7 @@ std::vector<Case> attention_cases() {
         }
         std::vector<Type> of_identities = {q, k, k, q, q};
         if (takes_other_score(normalizer)) of_identities.push_back(f32({2, h.heads, h.queries}));
-        cases.push_back({Op::attention_identities, attrs, of_identities});
+        if (!across) cases.push_back({Op::attention_identities, attrs, of_identities});
         cases.push_back({Op::attention_pattern, attrs, {q, k, rows}, 0.1, 2});
       }
     }

@@ -30,6 +30,7 @@ LLAMA = {
     "sigmoid": ("element", False, "none"),
     "sink-logit": ("head", True, "none"),
     "kv-bias": ("element", True, "full"),
+    "bayes-softmax": ("head", True, "none"),
 }
 
 
@@ -40,6 +41,8 @@ def added_weights(config: Config, gate: str, norm: bool, rng: np.random.Generato
         at = f"model.layers.{layer}.self_attn."
         if config.attention == "sink-logit":
             added[at + "sinks"] = rng.standard_normal(H)
+        if config.attention == "bayes-softmax":
+            added[at + "bayes_softmax.bias"] = rng.standard_normal(H)
         if config.attention == "kv-bias":
             added[at + "kv_bias.key"] = rng.standard_normal((K, d))
             added[at + "kv_bias.value"] = 0.5 * rng.standard_normal((K, d))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 V_SCALE_VARIANTS = ("none", "full", "learned", "backward-only", "forward-only")
-NORMALISERS = ("softmax", "softmax-1", "softpick", "relu", "sigmoid", "sink-logit", "kv-bias")
+NORMALISERS = ("softmax", "softmax-1", "softpick", "relu", "sigmoid", "sink-logit", "kv-bias", "bayes-softmax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +137,15 @@ def normalise(
     if normaliser == "softmax-1":
         denominator = denominator + torch.exp(-top)
     return e / denominator, (top + torch.log(denominator))[..., 0]
+
+
+def bayes_softmax(scores: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """H e^(s - b) over the sum of e^(s - b) over the keys of all H heads; scores [B,H,T,S], b [H]."""
+    B, H, T, S = scores.shape
+    lowered = scores - bias[None, :, None, None]
+    together = lowered.transpose(1, 2).reshape(B, T, H * S)
+    weights = H * torch.softmax(together, dim=-1)
+    return weights.reshape(B, T, H, S).transpose(1, 2)
 
 
 def attention_scores(q: torch.Tensor, k: torch.Tensor, causal: bool) -> torch.Tensor:
@@ -292,6 +301,9 @@ def forward(
         if config.attention == "kv-bias":
             pattern, learned = with_learned_key(w, q, scores)
             z = attention_mix(keep("pattern", pattern), v) + learned
+        elif config.attention == "bayes-softmax":
+            pattern = bayes_softmax(scores, w["self_attn.bayes_softmax.bias"])
+            z = attention_mix(keep("pattern", pattern), v)
         else:
             sinks = w.get("self_attn.sinks")
             other = None if sinks is None else sinks[None, :, None].expand(B, H, T)

@@ -95,6 +95,7 @@ void GraphGenerator::make(Op op) {
       return make_row(op);
     case Op::attention:
     case Op::attention_lse:
+    case Op::attention_head_gate:
     case Op::attention_grad:
     case Op::attention_score_grad:
     case Op::attention_scores:
@@ -301,7 +302,7 @@ void GraphGenerator::make_attention(Op op) {
   Value k = resized(pick(3).value, {batch, keys, groups, width});
   Value v = resized(pick(3).value, {batch, keys, groups, width});
   Attrs attrs{{"causal", causal}, {"scale", 0.5}};
-  const std::vector<AttentionNormalizer>& normalizers = all_normalizers();
+  const std::vector<AttentionNormalizer>& normalizers = head_normalizers();
   const AttentionNormalizer normalizer = normalizers[static_cast<size_t>(
       random_.integer(0, static_cast<int64_t>(normalizers.size()) - 1))];
   set_normalizer(attrs, normalizer);
@@ -321,10 +322,18 @@ void GraphGenerator::make_attention(Op op) {
     attrs.erase("causal");
     return keep(add(op, {forward[1]}, attrs), 20);
   }
+  const bool of_lse = normalizer == AttentionNormalizer::softmax && random_.chance(0.5);
+  if (op == Op::attention_head_gate) {
+    attrs.erase("normalizer");
+    forward = editor_.add_node(Op::attention, {q, k, v}, attrs);
+    attrs.erase("causal");
+    return keep(add(op, {forward[1], resized(pick(3).value, {heads})}, attrs), 4);
+  }
   if (op == Op::attention_grad || op == Op::attention_score_grad) {
     Value g = resized(pick(3).value, type(q).shape);
-    for (Value result : editor_.add_node(op, {q, k, v, forward[0], forward[1], g}, attrs))
-      keep(result, kLarge);
+    std::vector<Value> of = {q, k, v, forward[0], forward[1], g};
+    if (of_lse) of.push_back(resized(pick(3).value, {batch, heads, queries}));
+    for (Value result : editor_.add_node(op, of, attrs)) keep(result, kLarge);
     return;
   }
   if (op == Op::attention_scores) {
@@ -341,6 +350,7 @@ void GraphGenerator::make_attention(Op op) {
     Value g = resized(pick(3).value, type(q).shape);
     std::vector<Value> of = {q, k, v, forward[0], g};
     if (operands.size() > 3) of.push_back(operands[3]);
+    if (of_lse) of.push_back(resized(pick(3).value, {batch, heads, queries}));
     for (Value result : editor_.add_node(op, of, attrs)) keep(result, kLarge);
     return;
   }

@@ -31,6 +31,7 @@ struct Case {
   double shift = 0;
   std::optional<double> scale = {};  ///< of scores, if not the usual one
   double cap = 0;                    ///< of scores, if not 0
+  bool of_lse = false;               ///< with a gradient at the rows' log-sum-exps
 
   Type rows() const { return f32({B, H, info(normalizer).row_numbers(), T}); }
   double score_scale() const { return scale.value_or(1 / std::sqrt(static_cast<double>(d))); }
@@ -40,7 +41,7 @@ void PrintTo(const Case& c, std::ostream* out) {
   *out << "B" << c.B << " T" << c.T << " H" << c.H << " G" << c.G << " d" << c.d
        << (c.causal ? " causal" : "") << " block " << c.key_block << " "
        << normalizer_name(c.normalizer) << " shift " << c.shift << " scale " << c.score_scale()
-       << " cap " << c.cap;
+       << " cap " << c.cap << (c.of_lse ? " with dlse" : "");
 }
 
 // A region of attention, or of its gradient and statistics in one kernel.
@@ -56,7 +57,9 @@ GraphPtr region_of(const Case& c, bool backward) {
   if (backward) {
     Value out = editor.input("out", q), r = editor.input("rows", rows),
           dout = editor.input("dout", q);
-    results = editor.add_node(Op::attention_grad, {vq, vk, vv, out, r, dout}, attrs);
+    std::vector<Value> operands = {vq, vk, vv, out, r, dout};
+    if (c.of_lse) operands.push_back(editor.input("dlse", f32({c.B, c.H, c.T})));
+    results = editor.add_node(Op::attention_grad, operands, attrs);
     Attrs stats = attrs;
     stats.set("sink", int64_t{0});
     for (Value value : editor.add_node(Op::attention_stats, {vq, vk, r}, stats))
@@ -216,6 +219,7 @@ TEST_P(Attention, IdentitiesMatchTheInterpreter) {
                                  editor.input("out", q), editor.input("dout", q)};
   const bool takes_other = takes_other_score(c.normalizer);
   if (takes_other) operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
+  if (c.of_lse) operands.push_back(editor.input("dlse", f32({c.B, c.H, c.T})));
   const std::vector<Value> results = editor.add_node(Op::attention_identities, operands, attrs);
   for (size_t i = 0; i < results.size(); ++i)
     editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
@@ -254,8 +258,13 @@ TEST_P(Attention, IdentitiesAreTheGradients) {
   const std::vector<Value> forward = editor.add_node(Op::attention, operands, attrs);
   of_identities.insert(of_identities.end(), {forward[0], dout});
   if (operands.size() > 3) of_identities.push_back(operands[3]);
-  const std::vector<Value> gradients =
-      editor.add_node(Op::attention_grad, {vq, vk, vv, forward[0], forward[1], dout}, attrs);
+  std::vector<Value> of_gradients = {vq, vk, vv, forward[0], forward[1], dout};
+  if (c.of_lse) {
+    const Value dlse = editor.input("dlse", f32({c.B, c.H, c.T}));
+    of_identities.push_back(dlse);
+    of_gradients.push_back(dlse);
+  }
+  const std::vector<Value> gradients = editor.add_node(Op::attention_grad, of_gradients, attrs);
   const std::vector<Value> identities =
       editor.add_node(Op::attention_identities, of_identities, attrs);
   for (size_t i = 0; i < 3; ++i) {
@@ -343,7 +352,7 @@ INSTANTIATE_TEST_SUITE_P(Scales, Attention, testing::ValuesIn(unusual_scales()))
 std::vector<Case> capped() {
   std::vector<Case> cases;
   for (double cap : {50.0, 1.0, 0.1})
-    for (AttentionNormalizer normalizer : all_normalizers()) {
+    for (AttentionNormalizer normalizer : head_normalizers()) {
       if (normalizer == AttentionNormalizer::kv_bias) continue;  // the kernels of sink_logit
       cases.push_back({2, 13, 4, 2, 6, true, 16, 0, normalizer, 0, {}, cap});
       cases.push_back({2, 9, 2, 1, 8, false, 32, 21, normalizer, 0, -0.4, cap});
@@ -352,6 +361,79 @@ std::vector<Case> capped() {
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Caps, Attention, testing::ValuesIn(capped()));
+
+// With a gradient at the rows' log-sum-exps: keys in several panels, caps, scores far from zero.
+std::vector<Case> with_lse_gradient() {
+  const auto softmax = AttentionNormalizer::softmax;
+  return {{1, 1, 1, 1, 2, true, 16, 0, softmax, 0, {}, 0, true},
+          {2, 13, 4, 2, 6, true, 16, 0, softmax, 0, {}, 0, true},
+          {1, 130, 3, 3, 64, true, 64, 0, softmax, 0, {}, 0, true},
+          {2, 9, 2, 1, 8, false, 32, 21, softmax, 0, -0.4, 1.0, true},
+          {1, 70, 2, 1, 20, true, 32, 0, softmax, 0, 2.0, 0.1, true},
+          {2, 13, 4, 2, 6, true, 16, 0, softmax, 40, {}, 0, true}};
+}
+INSTANTIATE_TEST_SUITE_P(LseGradient, Attention, testing::ValuesIn(with_lse_gradient()));
+
+// A row with all its weight on one key: what reaches its score is the gradient at the log-sum-exp.
+TEST(AttentionWithLseGradient, OfAWholeRowIsTheGradientThere) {
+  const Case c{1, 1, 1, 1, 2, true, 16, 0, AttentionNormalizer::softmax, 0, 1.0, 0, true};
+  const GraphPtr backward = region_of(c, true), forward = region_of(c, false);
+  Tensors inputs = random_inputs(*backward, c);
+  const Tensors results = interpret(*forward, random_inputs(*forward, c));
+  inputs["out"] = results.at("a");
+  inputs["rows"] = results.at("b");
+  inputs["dlse"].data = {0.75};
+  for (const Target& target : runnable_targets()) {
+    const Tensors got = compiled(attention_backward_kernel, backward, target)(inputs);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(got.at("a").data[i], 0.75F * static_cast<float>(inputs.at("k").data[i]));
+      EXPECT_EQ(got.at("b").data[i], 0.75F * static_cast<float>(inputs.at("q").data[i]));
+    }
+  }
+}
+
+// Statistics and maps of bayes-softmax from rows with their gates, of which one is zero.
+TEST(AttentionOfBayesSoftmax, StatisticsAndMapsOfGatedRows) {
+  const Case c{2, 21, 4, 2, 6, true, 16};
+  const GraphPtr forward = region_of(c, false);
+  const Tensors forward_inputs = random_inputs(*forward, c);
+  const HostTensor rows = interpret(*forward, forward_inputs).at("b");
+  HostTensor gated = zeros(f32({c.B, c.H, 3, c.T}));
+  for (int64_t b = 0; b < c.B; ++b)
+    for (int64_t h = 0; h < c.H; ++h)
+      for (int64_t t = 0; t < c.T; ++t) {
+        for (int64_t i = 0; i < 2; ++i)
+          gated.data[(((b * c.H + h) * 3) + i) * c.T + t] = rows.at({b, h, i, t});
+        gated.data[(((b * c.H + h) * 3) + 2) * c.T + t] = static_cast<float>(0.3 * ((h + t) % 5));
+      }
+  Tensors inputs = {{"q", forward_inputs.at("q")}, {"k", forward_inputs.at("k")}, {"rows", gated}};
+  for (const bool map : {false, true}) {
+    GraphEditor editor("region");
+    const Value q = editor.input("q", inputs.at("q").type),
+                k = editor.input("k", inputs.at("k").type), r = editor.input("rows", gated.type);
+    Attrs attrs{{"causal", true}, {"scale", c.score_scale()}, {"key_block", c.key_block}};
+    set_normalizer(attrs, AttentionNormalizer::bayes_softmax);
+    attrs.set(map ? "side" : "sink", int64_t{map ? 5 : 0});
+    const std::vector<Value> results =
+        editor.add_node(map ? Op::attention_map : Op::attention_stats, {q, k, r}, attrs);
+    for (size_t i = 0; i < results.size(); ++i)
+      editor.output(std::string(1, static_cast<char>('a' + i)), results[i]);
+    const GraphPtr region = editor.finish();
+    const Tensors want = interpret(*region, inputs);
+    for (const Target& target : runnable_targets()) {
+      const PhasesRunner run =
+          compiled(map ? attention_map_kernel : attention_backward_kernel, region, target);
+      const Tensors one = run(inputs), two = run(inputs, 2);
+      for (const auto& [name, values] : one) {
+        expect_close(values, want.at(name), c, target.name + " output " + name);
+        expect_same_bits(values, two.at(name), name);
+      }
+      if (map) continue;
+      EXPECT_NEAR(one.at("f").at({0, 1, 2}), 0.9, 1e-6);  // the row sum is the gate
+      EXPECT_EQ(one.at("f").at({0, 0, 5}), 0);
+    }
+  }
+}
 
 class AttentionOfAnyNormalizer : public testing::TestWithParam<AttentionNormalizer> {};
 
@@ -424,7 +506,7 @@ TEST_P(AttentionOfAnyNormalizer, HugeScoresGiveNumbers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Normalizers, AttentionOfAnyNormalizer,
-                         testing::ValuesIn(all_normalizers()), [](const auto& p) {
+                         testing::ValuesIn(head_normalizers()), [](const auto& p) {
                            std::string name = normalizer_name(p.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;

@@ -86,6 +86,7 @@ bool has_softmax_gradient(AttentionNormalizer normalizer) {
     case AttentionNormalizer::softpick:
     case AttentionNormalizer::relu:
     case AttentionNormalizer::sigmoid:
+    case AttentionNormalizer::bayes_softmax:  // it has a further term, which `weir check` knows
       return false;
   }
   return false;

@@ -53,6 +53,8 @@ Model changed_model(const Rewrites& rewrites) {
 
 AttentionNormalizer normalizer_in(const Graph& graph) {
   for (const Node& node : graph.nodes())
+    if (node.op == Op::attention_head_gate) return AttentionNormalizer::bayes_softmax;
+  for (const Node& node : graph.nodes())
     if (node.op == Op::attention) return normalizer_of(node.attrs);
   return AttentionNormalizer::softmax;
 }

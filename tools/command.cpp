@@ -11,9 +11,9 @@ namespace weir {
 Commands all_commands() {
   Commands commands;
   for (const auto add :
-       {add_demo, add_train, add_sweep, add_tune, add_report, add_compare, add_export, add_measure,
-        add_check, add_dial, add_quantize, add_specialize, add_eval, add_dump, add_run, add_probes,
-        add_tokens, add_convert, add_info})
+       {add_demo,    add_train, add_sweep,  add_tune,   add_report,   add_compare,    add_export,
+        add_measure, add_check, add_dial,   add_heads,  add_quantize, add_specialize, add_eval,
+        add_dump,    add_run,   add_probes, add_tokens, add_convert,  add_info})
     add(commands);
   return commands;
 }

@@ -28,6 +28,7 @@ void add_tokens(Commands& commands);
 void add_measure(Commands& commands);
 void add_check(Commands& commands);
 void add_dial(Commands& commands);
+void add_heads(Commands& commands);
 void add_quantize(Commands& commands);
 void add_specialize(Commands& commands);
 void add_eval(Commands& commands);

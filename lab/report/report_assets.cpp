@@ -18,6 +18,8 @@ extern const char weir_asset_dial_page[], weir_asset_dial_page_end[];
 extern const char weir_asset_dial_script[], weir_asset_dial_script_end[];
 extern const char weir_asset_compare_page[], weir_asset_compare_page_end[];
 extern const char weir_asset_compare_script[], weir_asset_compare_script_end[];
+extern const char weir_asset_heads_page[], weir_asset_heads_page_end[];
+extern const char weir_asset_heads_script[], weir_asset_heads_script_end[];
 extern const char weir_asset_quantize_page[], weir_asset_quantize_page_end[];
 extern const char weir_asset_quantize_script[], weir_asset_quantize_script_end[];
 extern const char weir_asset_plotly[], weir_asset_plotly_end[];
@@ -63,6 +65,10 @@ std::string_view compare_template() {
 }
 std::string_view compare_script() {
   return view(weir_asset_compare_script, weir_asset_compare_script_end);
+}
+std::string_view heads_template() { return view(weir_asset_heads_page, weir_asset_heads_page_end); }
+std::string_view heads_script() {
+  return view(weir_asset_heads_script, weir_asset_heads_script_end);
 }
 std::string_view quantize_template() {
   return view(weir_asset_quantize_page, weir_asset_quantize_page_end);

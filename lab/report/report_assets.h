@@ -19,6 +19,8 @@ std::string_view dial_template();      ///< page/dial.html
 std::string_view dial_script();        ///< page/dial.js
 std::string_view compare_template();   ///< page/compare.html
 std::string_view compare_script();     ///< page/compare.js
+std::string_view heads_template();     ///< page/heads.html
+std::string_view heads_script();       ///< page/heads.js
 std::string_view quantize_template();  ///< page/quantize.html
 std::string_view quantize_script();    ///< page/quantize.js
 std::string_view specialize_template();  ///< page/specialize.html

@@ -255,12 +255,13 @@ TEST_P(Attention, IdentitiesAreTheGradients) {
   std::vector<Value> operands = {vq, vk, vv}, of_identities = {vq, vk, vv};
   if (takes_other_score(c.normalizer))
     operands.push_back(editor.input("other", f32({c.B, c.H, c.T})));
+  Value dlse;  // inputs come before nodes
+  if (c.of_lse) dlse = editor.input("dlse", f32({c.B, c.H, c.T}));
   const std::vector<Value> forward = editor.add_node(Op::attention, operands, attrs);
   of_identities.insert(of_identities.end(), {forward[0], dout});
   if (operands.size() > 3) of_identities.push_back(operands[3]);
   std::vector<Value> of_gradients = {vq, vk, vv, forward[0], forward[1], dout};
   if (c.of_lse) {
-    const Value dlse = editor.input("dlse", f32({c.B, c.H, c.T}));
     of_identities.push_back(dlse);
     of_gradients.push_back(dlse);
   }

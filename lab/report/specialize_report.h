@@ -5,7 +5,8 @@
 
 namespace weir {
 
-/// A row a case; of dynamics with several dimensions, a row a dimension. Then what the columns mean.
+/// A row a case; of dynamics with several dimensions, a row a dimension. Then what the columns
+/// mean.
 std::string specialize_table(const std::string& record);
 
 /// The report. `command` is shown as how to run it again.

@@ -38,14 +38,14 @@ TEST(BenchSummary, HasTheAgreedNamesAndOnlyWhatWasMeasured) {
     EXPECT_FALSE(figure.value) << figure.name;
     EXPECT_EQ(figure.why_absent, "no readings");
   }
-  EXPECT_THAT(
-      names, testing::ElementsAre(
-                 "gemm_share_1t", "gemm_share_2t", "gemm_vs_torch", "step_share", "step_vs_compile",
-                 "step_vs_eager", "step_vs_jax", "probe_overhead", "probed_vs_hooks",
-                 "demo_vs_eager", "demo_share", "measure_vs_hooks", "measure_share", "peak_gib",
-                 "peak_gib_recompute", "threads_2", "attention_share_512", "attention_share_4096",
-                 "softpick_vs_softmax", "relu_vs_softmax", "sigmoid_vs_softmax",
-                 "sink_logit_vs_softmax", "bayes_softmax_vs_softmax", "compile_cold_s", "compile_warm_s"));
+  EXPECT_THAT(names, testing::ElementsAre(
+                         "gemm_share_1t", "gemm_share_2t", "gemm_vs_torch", "step_share",
+                         "step_vs_compile", "step_vs_eager", "step_vs_jax", "probe_overhead",
+                         "probed_vs_hooks", "demo_vs_eager", "demo_share", "measure_vs_hooks",
+                         "measure_share", "peak_gib", "peak_gib_recompute", "threads_2",
+                         "attention_share_512", "attention_share_4096", "softpick_vs_softmax",
+                         "relu_vs_softmax", "sigmoid_vs_softmax", "sink_logit_vs_softmax",
+                         "bayes_softmax_vs_softmax", "compile_cold_s", "compile_warm_s"));
   EXPECT_EQ(summary_of(figures_of(results_of({}))).dump(), "{}");
 }
 

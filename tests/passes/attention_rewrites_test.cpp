@@ -137,8 +137,8 @@ TEST(SinkLogit, AddsAScoreAHead) {
   }
 }
 
-// Softmax-1 with a learned b a head, exp(s - b) / (1 + sum exp(s - b)), is sink-logit with z = b: that
-// a request for it names sink-logit, tests/lab/train/config_test.cpp checks.
+// Softmax-1 with a learned b a head, exp(s - b) / (1 + sum exp(s - b)), is sink-logit with z = b:
+// that a request for it names sink-logit, tests/lab/train/config_test.cpp checks.
 TEST(SinkLogit, IsSoftmax1WithALearnedBias) {
   const auto inputs_of = [](Builder& b) {
     return std::tuple(b.input("q", f32({2, 5, 4, 6})), b.input("k", f32({2, 5, 2, 6})),

@@ -50,10 +50,11 @@ TEST(Config, NormaliserOfAttention) {
   EXPECT_EQ(error_of("", {"attention=sofmax"}),
             "[config] attention is 'sofmax'. Use softmax, softmax-1, softpick, relu, sigmoid, "
             "sink-logit, kv-bias or bayes-softmax. Did you mean softmax or softmax-1?");
-  EXPECT_EQ(error_of("", {"attention=softmax-1-learned"}),
-            "[config] attention is 'softmax-1-learned'. Softmax-1 with a learned b a head, exp(s - b) "
-            "/ (1 + sum exp(s - b)), is exp(s) / (exp(b) + sum exp(s)): that is sink-logit, whose z "
-            "is b and starts at 0.");
+  EXPECT_EQ(
+      error_of("", {"attention=softmax-1-learned"}),
+      "[config] attention is 'softmax-1-learned'. Softmax-1 with a learned b a head, exp(s - b) "
+      "/ (1 + sum exp(s - b)), is exp(s) / (exp(b) + sum exp(s)): that is sink-logit, whose z "
+      "is b and starts at 0.");
 }
 
 TEST(Config, InterventionsRoundTripAndAreStated) {

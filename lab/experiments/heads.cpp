@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -98,7 +99,9 @@ class HeadsExperiment::Programs {
         const ChangedLoss loss =
             first ? result.layers[at(place.layer)].heads[at(place.head)].ablated[0]
                   : without(place, ablation);
-        if (!best || loss.loss < best->loss.loss) best = PrunedHead{place.layer, place.head, loss};
+        // A loss that is not finite is never the least one.
+        if (!best || loss.loss < best->loss.loss || std::isnan(best->loss.loss))
+          best = PrunedHead{place.layer, place.head, loss};
       }
       if (!best) break;
       removed_.insert({best->layer, best->head});
@@ -302,7 +305,8 @@ class HeadsExperiment::Programs {
     if (task_.candidates == 0 || std::ssize(left) <= task_.candidates) return left;
     const std::vector<double> estimates = first_order(ablation);
     const auto estimate = [&](const HeadPlace& place) {
-      return estimates[at(place.layer * heads() + place.head)];
+      const double value = estimates[at(place.layer * heads() + place.head)];
+      return std::isnan(value) ? std::numeric_limits<double>::infinity() : value;
     };
     std::stable_sort(left.begin(), left.end(), [&](const HeadPlace& a, const HeadPlace& b) {
       return estimate(a) < estimate(b);

@@ -52,7 +52,7 @@ struct ChangedLoss {
 
 struct HeadNumbers {
   double norm = 0;                   ///< mean over tokens of |c_h|
-  double sink_score = 0;             ///< mean weight on token 0 of the first 64 queries
+  double sink_score = 0;             ///< mean over the first 64 queries of a_t0 / sum_s a_ts
   double row_sum = 0;                ///< mean over queries of sum_s a_ts: 1 of softmax
   std::optional<double> gate = {};   ///< mean of hook_gate, of a model that has one
   std::vector<ChangedLoss> ablated;  ///< by HeadsTask::ablations

@@ -50,8 +50,10 @@ void LayerSums::add_pattern(const HostTensor& pattern, bool similarity) {
       const int64_t seen = std::min(t + 1, S);
       for (int64_t h = 0; h < heads_; ++h) {
         const double* row = rows + h * T * S;
-        row_sums_[place(h)] += std::accumulate(row, row + seen, 0.0);
-        if (t < kSinkQueries) sink_[place(h)] += row[0];
+        const double sum = std::accumulate(row, row + seen, 0.0);
+        row_sums_[place(h)] += sum;
+        // A share of the row, as in `weir measure`, since not all rows sum to one.
+        if (t < kSinkQueries && sum != 0) sink_[place(h)] += row[0] / sum;
       }
       if (similarity && t > 0) add_cosines(maps_, rows, T * S, seen);
     }

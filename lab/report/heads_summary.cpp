@@ -161,7 +161,7 @@ std::string heads_legend(const json& record) {
       "zero, mean: loss without the head minus that of the unchanged model, nats a target, with "
       "its standard error over sequences; the head's z, which the output projection reads, is 0 "
       "or its mean over the tokens measured, and other heads stay as they are. norm: mean over "
-      "tokens of |z_h W_h|, the head's part of the branch. sink score: weight on token 0, mean of "
+      "tokens of |z_h W_h|, the head's part of the branch. sink score: share of token 0, mean of "
       "the first 64 queries. row sum: mean sum of a query's weights.";
   if (has_gate(record)) text += " gate: its mean.";
   if (has_similarity(record))

@@ -220,13 +220,12 @@ bool Clustering::reaches(const std::set<int32_t>& from, int32_t target) const {
   ++search_;
   met_from_.resize(clusters_.size());
   met_to_.resize(clusters_.size());
-  const int32_t oldest = clusters_[target].nodes.front();
   std::vector<int32_t> back, forth = {target};
   // Marks and stores a cluster; true if the other end has met it.
   const auto meet = [&](int32_t cluster, std::vector<uint32_t>& own, std::vector<uint32_t>& other,
                         std::vector<int32_t>& stack) {
     if (other[cluster] == search_) return true;
-    if (own[cluster] == search_ || clusters_[cluster].nodes.back() < oldest) return false;
+    if (own[cluster] == search_) return false;
     own[cluster] = search_;
     stack.push_back(cluster);
     return false;

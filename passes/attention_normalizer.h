@@ -7,8 +7,8 @@
 //   sink-logit   `sinks` [H]: the score of another key, the same for all queries of a head, as
 //                gpt-oss has it. Softmax-1 with a learned b a head, exp(s - b) / (1 + sum exp(s -
 //                b)), is the same function with z = b.
-//   bayes-softmax  `bayes_softmax.bias` [H]: how much a head's scores are lowered before heads
-//   share
+//   bayes-softmax
+//                `bayes_softmax.bias` [H]: how much a head's scores are lowered before heads share
 //                one unit of mass (ir/normalizer.h). The attention is softmax, and its output is
 //                multiplied by the gate of op attention_head_gate, which is named hook_head_gate
 //                [B,T,H,1] beside hook_z; what reads the weights by its rows gets rows with the

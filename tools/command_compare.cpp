@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 
 #include "io/file.h"
 #include "lab/report/compare.h"
@@ -12,6 +11,7 @@
 #include "tools/onset_options.h"
 #include "tools/outputs.h"
 #include "tools/paths.h"
+#include "tools/record_outputs.h"
 
 namespace weir {
 namespace {
@@ -19,10 +19,10 @@ namespace {
 constexpr const char* kLowestLoss = "lowest";
 
 struct CompareArguments {
+  RecordOutputs outputs;
   std::vector<std::string> folders;
   CompareOptions options;
-  std::string loss = kLowestLoss, json, csv, report;
-  bool no_report = false, overwrite = false;
+  std::string loss = kLowestLoss, csv;
 };
 
 bool is_loss(const std::string& text) {
@@ -32,42 +32,19 @@ bool is_loss(const std::string& text) {
   return !text.empty() && *end == '\0' && std::isfinite(value);
 }
 
-std::string report_path(const CompareArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
-}
-
-void check_compare(const CompareArguments& options, const OptionTable& table, Option& report_row,
-                   UsageProblems& problems) {
-  const std::string report = report_path(options);
-  const bool beside = !report.empty() && !table.given("--report");
-  if (beside && report == options.json)
-    problems.add(
-        fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty())
-    report_row.imply("the report", report);
-}
-
 int run_compare(const CompareArguments& arguments) {
   CompareOptions options = arguments.options;
   if (arguments.loss != kLowestLoss) options.loss = std::strtod(arguments.loss.c_str(), nullptr);
   options.command = command_line();
   const std::string record = compare_record(arguments.folders, options);
   fmt::print("{}", compare_table(record));
-  if (!arguments.json.empty()) {
-    write_file(arguments.json, record + "\n");
-    fmt::print("Record: {}\n", printable(arguments.json));
-  }
+  arguments.outputs.write_record(record);
   if (!arguments.csv.empty()) {
     write_file(arguments.csv, compare_csv(record));
     fmt::print("Table: {}\n", printable(arguments.csv));
   }
-  if (const std::string report = report_path(arguments); !report.empty()) {
-    write_compare_report(report, record);
-    fmt::print("Report: {}\n",
-               printable(std::filesystem::absolute(report).lexically_normal().string()));
-  }
+  arguments.outputs.write_report(
+      [&](const std::string& path) { write_compare_report(path, record); });
   return 0;
 }
 
@@ -93,18 +70,10 @@ void add_compare(Commands& commands) {
       .with_default();
   table.add("--seed", &bootstrap.seed, within(0, 9e15), "of the resamples").with_default();
   add_onset_options(table, arguments->options.onset);
-  table.add("--json", &arguments->json, record_file("weir.compare"),
-            "write the record weir.compare/1 here");
+  arguments->outputs.add_json(table, "weir.compare");
   table.add("--csv", &arguments->csv, compare_csv_file(),
             "write every number as a table here, one a row");
-  Option& report = table.add("--report", &arguments->report, report_file(),
-                             "write the report here; beside --json, as .html, if not given");
-  table.flag("--no-report", arguments->no_report, "write no report beside --json");
-  table.flag("--overwrite", arguments->overwrite, kOverwriteMeaning);
-  table.exclude("--no-report", "--report");
-  table.check([arguments, &table, &report](UsageProblems& problems) {
-    check_compare(*arguments, table, report, problems);
-  });
+  arguments->outputs.add_report(table);
   table.footer(
       "Everything is computed from the metrics.jsonl of arms. Seeds of an arm are its replicates; "
       "differences\nto the first arm are taken seed by seed. What is not finished or not "

@@ -1,31 +1,29 @@
 // weir dial: an assumed cause of gradient sinks turned up and down in a model.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <optional>
 
-#include "io/file.h"
 #include "lab/experiments/dial.h"
 #include "lab/measure/measure.h"
 #include "lab/report/dial_report.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/experiment_model.h"
-#include "tools/outputs.h"
 #include "tools/paths.h"
+#include "tools/record_outputs.h"
 #include "tools/standard_output.h"
 
 namespace weir {
 namespace {
 
 struct DialArguments {
+  RecordOutputs outputs;
   ExperimentOptions experiment;
-  std::string dial, form, branch = "attn", values, upstream = "both", sink = "0", json, report;
+  std::string dial, form, branch = "attn", values, upstream = "both", sink = "0";
   std::vector<int64_t> layers, heads;
   int64_t random = 4;
   uint64_t seed = 1;
   double confidence = 0.95;
-  bool no_report = false, overwrite = false;
 };
 
 // The value of an enum whose name was given; names are checked by the table.
@@ -61,12 +59,6 @@ DialBranch branch_of(const std::string& text) {
   return named(text, all, branch_name);
 }
 
-std::string report_path(const DialArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
-}
-
 // What only the length of a sequence tells.
 void read_values(const DialArguments& options, int64_t length, DialTask& task,
                  UsageProblems& problems) {
@@ -84,7 +76,7 @@ void read_values(const DialArguments& options, int64_t length, DialTask& task,
 }
 
 // What must hold between the options.
-void check_options(const DialArguments& options, const OptionTable& table, Option& report_row,
+void check_options(const DialArguments& options, const OptionTable& table,
                    UsageProblems& problems) {
   options.experiment.check(table, problems);
   if (table.refused("--dial") || options.dial.empty()) return;
@@ -112,28 +104,6 @@ void check_options(const DialArguments& options, const OptionTable& table, Optio
   for (const char* name : {"--random", "--seed"})
     if (table.given(name) && dial != Dial::mask)
       problems.add(fmt::format("{} chooses keys of the mask dial, not of {}.", name, options.dial));
-  const std::string report = report_path(options);
-  const bool beside = !report.empty() && !table.given("--report");
-  if (beside && report == options.json)
-    problems.add(
-        fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty())
-    report_row.imply("the report", report);
-}
-
-void print_dial_plan(const Dialler& dialler, int64_t batch) {
-  if (dialler.task().run.interpret) {
-    fmt::print("Interpreted in f64.\n");
-    return;
-  }
-  fmt::print("Peak memory {}\n", to_string(dialler.memory()));
-  if (dialler.rows() < batch)
-    fmt::print("The batch is computed in {} parts of {} sequence{}.\n", batch / dialler.rows(),
-               dialler.rows(), dialler.rows() == 1 ? "" : "s");
-  const CompileReport report = dialler.compile_report();
-  fmt::print("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s\n", report.kernels,
-             report.distinct, report.from_cache, report.seconds);
-  std::fflush(stdout);
 }
 
 int run_dial(const DialArguments& options) {
@@ -169,7 +139,7 @@ int run_dial(const DialArguments& options) {
   int status = 0;
   {
     Dialler dialler(source, batch, task);
-    print_dial_plan(dialler, batch.batch);
+    print_experiment_plan(dialler, task.run.interpret, batch.batch);
     result = dialler.run();
     status = finite_status(dialler.not_finite(), "dial");
     record = dial_record(source.sizes, batch, dialler.task(), result);
@@ -181,15 +151,9 @@ int run_dial(const DialArguments& options) {
                  human_bytes(static_cast<double>(dialler.memory().total())));
     fmt::print("\n");
   }
-  if (!options.json.empty()) {
-    write_file(options.json, record + "\n");
-    fmt::print("Record: {}\n", printable(options.json));
-  }
-  if (const std::string report = report_path(options); !report.empty()) {
-    write_dial_report(report, record, command_line());
-    fmt::print("Report: {}\n",
-               printable(std::filesystem::absolute(report).lexically_normal().string()));
-  }
+  options.outputs.write_record(record);
+  options.outputs.write_report(
+      [&](const std::string& path) { write_dial_report(path, record, command_line()); });
   for (const DialCheck& one : result.checks)
     if (!one.holds) {
       print_error(fmt::format("[dial] {} does not hold at {}: {} where at most {} is allowed.",
@@ -241,16 +205,10 @@ void add_dial(Commands& commands) {
       .with_default();
   options->experiment.input.add_to(table);
   options->experiment.add_data(table);
-  table.add("--json", &options->json, record_file("weir.dial"),
-            "write the record weir.dial/1 here");
-  Option& report = table.add("--report", &options->report, report_file(),
-                             "write the report here; beside --json, as .html, if not given");
-  table.flag("--no-report", options->no_report, "write no report beside --json");
-  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
-  table.exclude("--no-report", "--report");
-  table.check([options, &table, &report](UsageProblems& problems) {
-    check_options(*options, table, report, problems);
-  });
+  options->outputs.add_json(table, "weir.dial");
+  options->outputs.add_report(table);
+  table.check(
+      [options, &table](UsageProblems& problems) { check_options(*options, table, problems); });
   table.footer(
       "Weights and tokens stay; what lies before a layer is computed once. A claim that holds "
       "exactly and\nfails here is named by layer and head, and the exit status is 1. docs/dial.md "

@@ -1,16 +1,13 @@
 // weir heads: redundancy of a model's attention heads.
 #include <fmt/format.h>
 
-#include <filesystem>
-
-#include "io/file.h"
 #include "lab/experiments/heads.h"
 #include "lab/report/heads_report.h"
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/experiment_model.h"
-#include "tools/outputs.h"
 #include "tools/paths.h"
+#include "tools/record_outputs.h"
 #include "tools/standard_output.h"
 
 namespace weir {
@@ -20,10 +17,11 @@ namespace {
 constexpr int64_t kFewHeads = 64, kSomeHeads = 32, kSomeCandidates = 8;
 
 struct HeadsArguments {
+  RecordOutputs outputs;
   ExperimentOptions experiment;
-  std::string ablation = "both", json, report;
+  std::string ablation = "both";
   int64_t prune = -1, candidates = -1;
-  bool no_similarity = false, no_report = false, overwrite = false;
+  bool no_similarity = false;
 
   HeadsArguments() { experiment.prefers_held_out = true; }
 };
@@ -34,39 +32,11 @@ std::vector<Ablation> ablations_of(const std::string& name) {
   return {Ablation::zero, Ablation::mean};
 }
 
-std::string report_path(const HeadsArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
-}
-
-void check_options(const HeadsArguments& options, const OptionTable& table, Option& report_row,
+void check_options(const HeadsArguments& options, const OptionTable& table,
                    UsageProblems& problems) {
   options.experiment.check(table, problems);
   if (options.prune == 0 && table.given("--candidates"))
     problems.add("--candidates is of the pruning curve, which --prune 0 leaves out.");
-  const std::string report = report_path(options);
-  const bool beside = !report.empty() && !table.given("--report");
-  if (beside && report == options.json)
-    problems.add(
-        fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty())
-    report_row.imply("the report", report);
-}
-
-void print_heads_plan(const HeadsExperiment& heads, int64_t batch) {
-  if (heads.task().run.interpret) {
-    fmt::print("Interpreted in f64.\n");
-    return;
-  }
-  fmt::print("Peak memory {}\n", to_string(heads.memory()));
-  if (heads.rows() < batch)
-    fmt::print("The batch is computed in {} parts of {} sequence{}.\n", batch / heads.rows(),
-               heads.rows(), heads.rows() == 1 ? "" : "s");
-  const CompileReport report = heads.compile_report();
-  fmt::print("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s\n", report.kernels,
-             report.distinct, report.from_cache, report.seconds);
-  std::fflush(stdout);
 }
 
 void print_heads_costs(const HeadsExperiment& heads, const HeadsResult& result) {
@@ -103,25 +73,24 @@ int run_heads(const HeadsArguments& options) {
                                    options.prune, sizes.layers, sizes.heads, all));
       });
   HeadsExperiment heads(experiment.source, experiment.batch, task_of(options, experiment));
-  print_heads_plan(heads, experiment.batch.batch);
+  print_experiment_plan(heads, heads.task().run.interpret, experiment.batch.batch);
   HeadsResult result = heads.measure();
   const auto record_now = [&] {
     return heads_record(experiment.source.sizes, experiment.batch, heads.task(), result);
   };
-  const auto write = [&] {
-    if (!options.json.empty()) write_file(options.json, record_now() + "\n");
-  };
+  const auto write = [&] { options.outputs.write_record(record_now(), /*tells=*/false); };
   write();  // what there is, should the curve be interrupted
   heads.prune(result, [&](const PrunedHead&) { write(); });
-  const int status = finite_status(heads.not_finite(), "heads");
+  int status = finite_status(heads.not_finite(), "heads");
   const std::string record = record_now();
   fmt::print("\n{}", heads_table(record));
   print_heads_costs(heads, result);
-  if (!options.json.empty()) fmt::print("Record: {}\n", printable(options.json));
-  if (const std::string report = report_path(options); !report.empty()) {
-    write_heads_report(report, record, command_line());
-    fmt::print("Report: {}\n",
-               printable(std::filesystem::absolute(report).lexically_normal().string()));
+  options.outputs.write_record(record);
+  options.outputs.write_report(
+      [&](const std::string& path) { write_heads_report(path, record, command_line()); });
+  for (const std::string& wrong : wrong_sums(result)) {
+    print_error("[heads] " + wrong);
+    status = 1;
   }
   return status;
 }
@@ -143,16 +112,11 @@ void add_heads(Commands& commands) {
             "heads tried at each step of it, chosen by a first-order estimate; 0: all that are "
             "left; 0 for at most 64 heads, else 8, if not given");
   table.flag("--no-similarity", options->no_similarity, "compare no maps and outputs of heads");
-  table.add("--json", &options->json, record_file("weir.heads"),
-            "write the record weir.heads/1 here, before the pruning curve begins and at each step");
-  Option& report = table.add("--report", &options->report, report_file(),
-                             "write the report here; beside --json, as .html, if not given");
-  table.flag("--no-report", options->no_report, "write no report beside --json");
-  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
-  table.exclude("--no-report", "--report");
-  table.check([options, &table, &report](UsageProblems& problems) {
-    check_options(*options, table, report, problems);
-  });
+  options->outputs.add_json(table, "weir.heads",
+                            ", before the pruning curve begins and at each step");
+  options->outputs.add_report(table);
+  table.check(
+      [options, &table](UsageProblems& problems) { check_options(*options, table, problems); });
   table.footer(
       "A head is removed where the output projection reads it, behind any gate; other heads stay. "
       "The curve\nremoves by zero ablation unless --ablation is mean. docs/heads.md has the "
@@ -160,7 +124,7 @@ void add_heads(Commands& commands) {
       "  weir heads --model SmolLM2-135M/ --text book.txt --json heads.json\n"
       "  weir heads --model model.gguf --text book.txt --ablation mean --prune 64 --candidates 16\n"
       "  weir heads --model SmolLM2-135M/ --text book.txt --attention softmax-1 --prune 0\n"
-      "  weir heads --model runs/demo/baseline/checkpoints/step000400 --batch 32");
+      "  weir heads --model runs/demo/baseline/checkpoints/step000500 --batch 32");
   table.action([options] { return run_heads(*options); });
 }
 

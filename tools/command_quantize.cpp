@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <optional>
 
-#include "io/file.h"
 #include "lab/experiments/quantize.h"
 #include "lab/measure/measure.h"
 #include "lab/measure/token_input.h"
@@ -12,8 +11,8 @@
 #include "support/text.h"
 #include "support/usage_error.h"
 #include "tools/experiment_model.h"
-#include "tools/outputs.h"
 #include "tools/paths.h"
+#include "tools/record_outputs.h"
 #include "tools/standard_output.h"
 
 // examples/persuasion.txt
@@ -25,13 +24,14 @@ namespace {
 constexpr const char* kOwnText = "persuasion.txt of Weir";
 
 struct QuantizeArguments {
+  RecordOutputs outputs;
   ExperimentOptions experiment;
   std::vector<std::string> text2;
-  std::string tokens2, arms, sink = "0", json, report;
+  std::string tokens2, arms, sink = "0";
   int64_t draws = 5, draw_tokens = 2048, resamples = 2000;
   double smooth_alpha = 0.5, aware_alpha = 0.5, confidence = 0.95;
   uint64_t seed = 1;
-  bool one_text = false, no_report = false, overwrite = false;
+  bool one_text = false;
 
   QuantizeArguments() {
     experiment.input.batch = 32;
@@ -43,18 +43,12 @@ struct QuantizeArguments {
   QuantizeArguments(const QuantizeArguments&) = delete;
 };
 
-std::string report_path(const QuantizeArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
-}
-
 std::vector<QuantizeArm> arms_of(const QuantizeArguments& options) {
   return arms_of_names(options.arms.empty() ? std::vector<std::string>{}
                                             : split(options.arms, ','));
 }
 
-void check_options(const QuantizeArguments& options, const OptionTable& table, Option& report_row,
+void check_options(const QuantizeArguments& options, const OptionTable& table,
                    UsageProblems& problems) {
   options.experiment.check(table, problems);
   problems.collect([&] { arms_of(options); });
@@ -66,13 +60,6 @@ void check_options(const QuantizeArguments& options, const OptionTable& table, O
     problems.add(
         "--text2 is tokenised as --text is, which is not given. Give --text, or "
         "--tokens2.");
-  const std::string report = report_path(options);
-  const bool beside = !report.empty() && !table.given("--report");
-  if (beside && report == options.json)
-    problems.add(
-        fmt::format("the report beside --json would be {} itself. Give --report FILE.", report));
-  else if (beside && output_problem(options.json, false).empty())
-    report_row.imply("the report", report);
 }
 
 std::string names_of(const std::vector<std::string>& words) {
@@ -138,22 +125,6 @@ std::optional<QuantizeCorpus> second_corpus(const QuantizeArguments& options,
                    std::move(batch), model, provenance);
 }
 
-void print_plan_of(const QuantizeExperiment& experiment, const QuantizeTask& task, int64_t batch) {
-  if (task.run.interpret) {
-    fmt::print("Interpreted in f64.\n");
-    return;
-  }
-  fmt::print("Peak memory {}\n", to_string(experiment.memory()));
-  if (experiment.rows() < batch)
-    fmt::print(
-        "A batch is computed in {} parts of {} sequence{}, each with dynamic scales of its own.\n",
-        batch / experiment.rows(), experiment.rows(), experiment.rows() == 1 ? "" : "s");
-  const CompileReport report = experiment.compile_report();
-  fmt::print("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s\n", report.kernels,
-             report.distinct, report.from_cache, report.seconds);
-  std::fflush(stdout);
-}
-
 int run_quantize(const QuantizeArguments& options) {
   const auto sink = sink_position(options.sink);
   const Experiment experiment = Experiment::open(
@@ -187,7 +158,8 @@ int run_quantize(const QuantizeArguments& options) {
   int status = 0;
   {
     QuantizeExperiment quantize(experiment.source, corpora, experiment.behind, task);
-    print_plan_of(quantize, task, experiment.batch.batch);
+    print_experiment_plan(quantize, task.run.interpret, experiment.batch.batch,
+                          ", each with dynamic scales of its own");
     const QuantizeResult result = quantize.run();
     status = finite_status(quantize.not_finite(), "quantize");
     record = quantize_record(experiment.source.sizes, corpora, experiment.behind, task, result,
@@ -201,15 +173,9 @@ int run_quantize(const QuantizeArguments& options) {
                  human_bytes(static_cast<double>(quantize.memory().total())));
     fmt::print("\n");
   }
-  if (!options.json.empty()) {
-    write_file(options.json, record + "\n");
-    fmt::print("Record: {}\n", printable(options.json));
-  }
-  if (const std::string report = report_path(options); !report.empty()) {
-    write_quantize_report(report, record, command_line());
-    fmt::print("Report: {}\n",
-               printable(std::filesystem::absolute(report).lexically_normal().string()));
-  }
+  options.outputs.write_record(record);
+  options.outputs.write_report(
+      [&](const std::string& path) { write_quantize_report(path, record, command_line()); });
   return status;
 }
 
@@ -259,16 +225,10 @@ void add_quantize(Commands& commands) {
   table.add("--tokens2", &options->tokens2, token_file_rule(), "token ids of a second text");
   table.flag("--one-text", options->one_text, "evaluate on --text alone");
   add_settings(table, *options);
-  table.add("--json", &options->json, record_file("weir.quantize"),
-            "write the record weir.quantize/1 here");
-  Option& report = table.add("--report", &options->report, report_file(),
-                             "write the report here; beside --json, as .html, if not given");
-  table.flag("--no-report", options->no_report, "write no report beside --json");
-  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
-  table.exclude("--no-report", "--report");
-  table.check([options, &table, &report](UsageProblems& problems) {
-    check_options(*options, table, report, problems);
-  });
+  options->outputs.add_json(table, "weir.quantize");
+  options->outputs.add_report(table);
+  table.check(
+      [options, &table](UsageProblems& problems) { check_options(*options, table, problems); });
   table.footer(
       "Products of the blocks are computed as an integer engine would; docs/quantize.md explains "
       "the arms.\nSink damage is the loss that the sink token's share in the scales costs. "

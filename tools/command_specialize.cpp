@@ -1,29 +1,22 @@
 // weir specialize: how attention heads specialise in the single-location model.
 #include <fmt/format.h>
 
-#include "io/file.h"
 #include "lab/report/specialize_report.h"
 #include "lab/specialize/specialize.h"
 #include "support/text.h"
 #include "tools/command.h"
-#include "tools/outputs.h"
 #include "tools/paths.h"
+#include "tools/record_outputs.h"
 #include "tools/standard_output.h"
 
 namespace weir {
 namespace {
 
 struct SpecializeArguments {
+  RecordOutputs outputs;
   std::vector<std::string> words;
-  std::string json, report;
-  bool keys = false, no_report = false, overwrite = false;
+  bool keys = false;
 };
-
-std::string report_path(const SpecializeArguments& options) {
-  if (!options.report.empty()) return options.report;
-  if (options.json.empty() || options.no_report) return "";
-  return std::filesystem::path(options.json).replace_extension(".html").string();
-}
 
 void print_keys() {
   SpecializeConfig defaults;
@@ -44,15 +37,9 @@ int run_specialize_command(const SpecializeArguments& options, const SpecializeC
     std::fflush(stdout);
   });
   fmt::print("\n{}", specialize_table(record));
-  if (!options.json.empty()) {
-    write_file(options.json, record + "\n");
-    fmt::print("Record: {}\n", printable(options.json));
-  }
-  if (const std::string report = report_path(options); !report.empty()) {
-    write_specialize_report(report, record, command_line());
-    fmt::print("Report: {}\n",
-               printable(std::filesystem::absolute(report).lexically_normal().string()));
-  }
+  options.outputs.write_record(record);
+  options.outputs.write_report(
+      [&](const std::string& path) { write_specialize_report(path, record, command_line()); });
   return 0;
 }
 
@@ -66,22 +53,12 @@ void add_specialize(Commands& commands) {
   table.add("settings", &options->words, some_text(),
             "a JSON file, key=value, or several of both; --keys lists the keys");
   table.flag("--keys", options->keys, "list the keys and end");
-  table.add("--json", &options->json, record_file("weir.specialize"),
-            "write the record weir.specialize/1 here");
-  Option& report = table.add("--report", &options->report, report_file(),
-                             "write the report here; beside --json, as .html, if not given");
-  table.flag("--no-report", options->no_report, "write no report beside --json");
-  table.flag("--overwrite", options->overwrite, kOverwriteMeaning);
-  table.exclude("--no-report", "--report");
-  table.check([options, config, &table, &report](UsageProblems& problems) {
+  options->outputs.add_json(table, "weir.specialize");
+  options->outputs.add_report(table);
+  table.check([options, config, &table](UsageProblems& problems) {
     *config = read_specialize(options->words, problems);
-    const std::string path = report_path(*options);
-    const bool beside = !path.empty() && !table.given("--report");
-    if (beside && path == options->json)
-      problems.add(
-          fmt::format("the report beside --json would be {} itself. Give --report FILE.", path));
-    else if (beside && output_problem(options->json, false).empty())
-      report.imply("the report", path);
+    if (options->words.empty() && !options->keys)
+      problems.add("nothing says what to do. Give a JSON file, or settings such as strengths=3,2.");
   });
   table.footer(
       "A sample has tokens in many dimensions, one of which carries a signal along hidden "

@@ -52,4 +52,23 @@ struct Experiment {
                          const Limits& limits);
 };
 
+/// Prints what an experiment (Dialler, HeadsExperiment, QuantizeExperiment) will take: memory, the
+/// parts of its batch, kernels. `of_parts` ends the sentence about parts.
+template <typename Programs>
+void print_experiment_plan(const Programs& programs, bool interpreted, int64_t batch,
+                           const char* of_parts = "") {
+  if (interpreted) {
+    fmt::print("Interpreted in f64.\n");
+    return;
+  }
+  fmt::print("Peak memory {}\n", to_string(programs.memory()));
+  if (const int64_t rows = programs.rows(); rows < batch)
+    fmt::print("The batch is computed in {} parts of {} sequence{}{}.\n", batch / rows, rows,
+               rows == 1 ? "" : "s", of_parts);
+  const CompileReport report = programs.compile_report();
+  fmt::print("{} kernels, {} distinct, {} from the cache, compiled in {:.1f} s\n", report.kernels,
+             report.distinct, report.from_cache, report.seconds);
+  std::fflush(stdout);
+}
+
 }  // namespace weir

@@ -366,4 +366,15 @@ void HeadsExperiment::prune(HeadsResult& result,
   programs_->prune(result, done);
 }
 
+std::vector<std::string> wrong_sums(const HeadsResult& result) {
+  std::vector<std::string> wrong;
+  for (size_t layer = 0; layer < result.layers.size(); ++layer)
+    if (const double error = result.layers[layer].sum_error; !(error <= kLargestSumError))
+      wrong.push_back(
+          fmt::format("the contributions of layer {} miss the output of attention by {:.3g} of its "
+                      "largest number, {:g} is allowed: it has a part that is no head's.",
+                      layer, error, kLargestSumError));
+  return wrong;
+}
+
 }  // namespace weir

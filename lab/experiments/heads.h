@@ -109,6 +109,10 @@ double mean_similarity(const HeadsResult& result, HeadMatrix LayerHeads::* matri
 /// How many heads the curve removes before its loss is above (1 + share) times the unchanged one.
 int64_t removable_heads(const HeadsResult& result, double share);
 inline constexpr double kRemovableShare = 0.01;
+/// A larger LayerHeads::sum_error is none of rounding: the branch has a part that is no head's.
+inline constexpr double kLargestSumError = 1e-4;
+/// A sentence for each layer with such an error.
+std::vector<std::string> wrong_sums(const HeadsResult& result);
 
 /// The record `weir.heads/1` as one line of JSON without its end (docs/heads.md).
 std::string heads_record(const MeasuredModel& sizes, const TokenBatch& batch, const HeadsTask& task,

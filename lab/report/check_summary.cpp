@@ -8,6 +8,7 @@
 #include <set>
 
 #include "lab/report/check_report.h"
+#include "lab/report/terminal_table.h"
 #include "support/text.h"
 
 namespace weir {
@@ -85,19 +86,6 @@ std::string bound_cell(const std::vector<const json*>& results) {
   return short_ratio(medians[medians.size() / 2]) + " " + short_ratio(largest);
 }
 
-std::string aligned(const CheckRows& rows) {
-  std::vector<size_t> widths(rows.front().size(), 0);
-  for (const auto& row : rows)
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  std::string text;
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i)
-      text += fmt::format("{}{:>{}}", i ? "  " : "", row[i], widths[i]);
-    text += "\n";
-  }
-  return text;
-}
-
 // How many heads of a layer lie between the two bounds from mean and noise.
 std::string between_cell(const LayerSites& layer) {
   int64_t inside = 0, heads = 0;
@@ -159,11 +147,11 @@ std::string check_table(const std::string& record) {
       "Exact identities ({}): largest error over its scale; {:.0e} is allowed, and 0 of "
       "first_query.\n\n{}\n",
       settings.at("precision").get<std::string>(), settings.at("tolerance").get<double>(),
-      aligned(summary.exact));
+      terminal_table(summary.exact));
   text += fmt::format(
       "Bounds: left over right side, median over tokens and heads, then the largest; at most 1. "
       "mean_noise: heads between\nthe bounds from mean and noise, which are estimates.\n\n{}",
-      aligned(summary.bounds));
+      terminal_table(summary.bounds));
   for (const std::string& sentence : summary.not_applicable)
     text += fmt::format("\nNot applicable: {}.", sentence);
   if (!summary.not_applicable.empty()) text += "\n";

@@ -10,6 +10,7 @@
 #include "lab/report/compare.h"
 #include "lab/report/page_text.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/terminal_table.h"
 #include "support/text.h"
 
 namespace weir {
@@ -93,25 +94,12 @@ constexpr const char* kEventNames[][2] = {{"sink", "attention sink"},
                                           {"gradient_sink", "gradient sink"},
                                           {"norm_growth", "norm growth"}};
 
-std::string aligned(const CompareRows& rows, size_t words) {
-  std::vector<size_t> widths(rows.front().size());
-  for (const auto& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  std::string text;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    std::string line;
-    for (size_t c = 0; c < rows[r].size(); ++c) {
-      // A name that the row above has, too, is not said again.
-      const bool again = c == 0 && r > 1 && rows[r][0] == rows[r - 1][0];
-      const std::string& cell = again ? std::string() : rows[r][c];
-      const bool left = c < words || c + 1 == rows[r].size();
-      line += (c == 0 ? "" : "  ") + (left ? fmt::format("{:<{}}", cell, widths[c])
-                                           : fmt::format("{:>{}}", cell, widths[c]));
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
+// The first `words` columns and the last one are texts. A name that the row above has, too, is not
+// said again.
+std::string aligned(CompareRows rows, size_t words) {
+  for (size_t r = rows.size(); r-- > 2;)
+    if (rows[r][0] == rows[r - 1][0]) rows[r][0].clear();
+  return terminal_table(rows, {.left = words, .last_left = true});
 }
 
 std::string csv_field(const std::string& text) {

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/report/dial_report.h"
-#include "lab/report/page_text.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/terminal_table.h"
 #include "support/text.h"
 
 namespace weir {
@@ -211,7 +211,7 @@ std::vector<std::string> dial_claims(const json& record) {
 
 std::string dial_table(const std::string& text) {
   const json record = json::parse(text);
-  std::string result = aligned_text(dial_rows(record));
+  std::string result = terminal_table(dial_rows(record));
   result += fmt::format("\nloss {:.4f} nats of the unchanged model. {}\n",
                         record_number(record.at("loss")), dial_legend(record));
   for (const std::string& claim : dial_claims(record)) result += claim + "\n";

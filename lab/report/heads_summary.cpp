@@ -9,6 +9,7 @@
 
 #include "lab/report/heads_report.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/terminal_table.h"
 
 namespace weir {
 namespace {
@@ -67,10 +68,6 @@ std::string mean_of_heads(const json& layer, const char* key) {
   double sum = 0;
   for (const json& head : layer.at("heads")) sum += heads_number(head.value(key, json()));
   return heads_cell(sum / static_cast<double>(layer.at("heads").size()));
-}
-
-std::string as_table(const HeadsRows& rows) {
-  return text_table(SummaryColumns{rows.front(), {rows.begin() + 1, rows.end()}});
 }
 
 }  // namespace
@@ -204,9 +201,10 @@ std::vector<std::string> heads_findings(const json& record) {
 std::string heads_table(const std::string& text) {
   const json record = json::parse(text);
   std::string out = fmt::format("Loss {:.4f}\n\n", heads_number(record.at("loss")));
-  out += as_table(record.at("layers").size() <= kLayersByHead ? head_rows(record)
-                                                              : head_layer_rows(record));
-  if (!record.at("curve").empty()) out += "\n" + as_table(pruning_rows(record));
+  out += terminal_table(
+      record.at("layers").size() <= kLayersByHead ? head_rows(record) : head_layer_rows(record),
+      {.left = 1});
+  if (!record.at("curve").empty()) out += "\n" + terminal_table(pruning_rows(record), {.left = 1});
   out += "\n";
   for (const std::string& finding : heads_findings(record)) out += finding + ".\n";
   return out + heads_legend(record) + "\n";

@@ -9,6 +9,7 @@
 #include "lab/measure/record_keys.h"
 #include "lab/measure/statistics.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/terminal_table.h"
 #include "support/text.h"
 
 namespace weir {
@@ -110,19 +111,9 @@ std::string sink_rate_caveat(double threshold, double null_score, int64_t querie
 std::string measure_table(const std::string& text) {
   const json record = json::parse(text);
   const LayerTable table = layer_table(record);
-  std::vector<size_t> widths;
-  for (size_t c = 0; c < table.header.size(); ++c) {
-    widths.push_back(table.header[c].size());
-    for (const auto& row : table.rows) widths[c] = std::max(widths[c], row[c].size());
-  }
-  const auto line = [&](const std::vector<std::string>& cells) {
-    std::string result;
-    for (size_t c = 0; c + 1 < cells.size(); ++c)
-      result += fmt::format("{:>{}}  ", cells[c], widths[c]);
-    return result + cells.back() + "\n";
-  };
-  std::string result = line(table.header);
-  for (const auto& row : table.rows) result += line(row);
+  std::vector<std::vector<std::string>> rows = {table.header};
+  rows.insert(rows.end(), table.rows.begin(), table.rows.end());
+  std::string result = terminal_table(rows, {.last_left = true});
   const LayerNumbers all = layer_numbers(record);
   const json &first = record["layers"][0], &settings = record["settings"];
   const std::string caveat =

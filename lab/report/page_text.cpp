@@ -112,21 +112,6 @@ std::string text_table(const std::vector<std::vector<std::string>>& rows) {
   return number_table(header, cells);
 }
 
-std::string aligned_text(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths(rows.empty() ? 0 : rows[0].size());
-  for (const auto& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  std::string result;
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t c = 0; c < row.size(); ++c)
-      line += fmt::format("{}{:>{}}", c == 0 ? "" : "  ", row[c], widths[c]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    result += line + "\n";
-  }
-  return result;
-}
-
 std::string key_table(const ordered_json& value) {
   std::string rows;
   for_each_leaf(value, "", [&](const std::string& key, const ordered_json& leaf) {

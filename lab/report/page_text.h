@@ -53,8 +53,6 @@ std::string number_table(const std::vector<Cell>& header,
                          const std::vector<std::vector<Cell>>& rows);
 /// The same of texts, the first row being the headings; "" without rows.
 std::string text_table(const std::vector<std::vector<std::string>>& rows);
-/// The same for a terminal: columns aligned to the right, the first row being the headings.
-std::string aligned_text(const std::vector<std::vector<std::string>>& rows);
 /// A table of all leaves.
 std::string key_table(const nlohmann::ordered_json& value);
 /// What figures leave out, and where the complete numbers are.

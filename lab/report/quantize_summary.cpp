@@ -9,6 +9,7 @@
 
 #include "lab/report/quantize_report.h"
 #include "lab/report/report_summary.h"
+#include "lab/report/terminal_table.h"
 
 namespace weir {
 namespace {
@@ -200,17 +201,7 @@ std::vector<std::string> quantize_findings(const json& record) {
 
 std::string quantize_table(const std::string& text) {
   const json record = json::parse(text);
-  const QuantizeRows rows = quantize_rows(record);
-  std::vector<size_t> widths(rows[0].size());
-  for (const auto& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  std::string result;
-  for (const auto& row : rows) {
-    std::string line = fmt::format("{:<{}}", row[0], widths[0]);
-    for (size_t c = 1; c < row.size(); ++c) line += fmt::format("  {:>{}}", row[c], widths[c]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    result += line + "\n";
-  }
+  std::string result = terminal_table(quantize_rows(record), {.left = 1});
   result += "\n" + quantize_legend(record) + "\n";
   for (const std::string& finding : quantize_findings(record)) result += finding + ".\n";
   return result;

@@ -6,6 +6,7 @@
 
 #include "lab/report/measure_summary.h"
 #include "lab/report/report.h"
+#include "lab/report/terminal_table.h"
 #include "support/error.h"
 #include "support/text.h"
 
@@ -225,20 +226,10 @@ SummaryColumns summary_columns(const std::vector<ArmSummary>& arms) {
   return result;
 }
 
-std::string text_table(const SummaryColumns& columns) {
-  std::string text;
-  const auto line = [&](const std::vector<std::string>& cells) {
-    for (size_t c = 0; c < cells.size(); ++c) {
-      size_t width = columns.header[c].size();
-      for (const auto& row : columns.rows) width = std::max(width, row[c].size());
-      text += c == 0 ? fmt::format("{:<{}}", cells[c], width)
-                     : fmt::format("  {:>{}}", cells[c], width);
-    }
-    text += '\n';
-  };
-  line(columns.header);
-  for (const auto& row : columns.rows) line(row);
-  return text;
+std::string columns_table(const SummaryColumns& columns) {
+  std::vector<std::vector<std::string>> rows = {columns.header};
+  rows.insert(rows.end(), columns.rows.begin(), columns.rows.end());
+  return terminal_table(rows, {.left = 1});
 }
 
 std::string with_line_end(const std::string& sentence) {
@@ -247,7 +238,7 @@ std::string with_line_end(const std::string& sentence) {
 
 std::string summary_table(const std::filesystem::path& run_directory) {
   const std::vector<ArmSummary> arms = summarise(read_run(run_directory));
-  return text_table(summary_columns(arms)) + with_line_end(arms[0].rate_caveat);
+  return columns_table(summary_columns(arms)) + with_line_end(arms[0].rate_caveat);
 }
 
 }  // namespace weir

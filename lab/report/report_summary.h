@@ -62,8 +62,8 @@ struct SummaryColumns {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> rows;
 };
-/// The first column to the left, all others to the right.
-std::string text_table(const SummaryColumns& columns);
+/// For a terminal, the first column to the left.
+std::string columns_table(const SummaryColumns& columns);
 /// A sentence on a line of its own; "" for none.
 std::string with_line_end(const std::string& sentence);
 SummaryColumns summary_columns(const std::vector<ArmSummary>& arms);

@@ -89,7 +89,7 @@ void SeriesReport::add(const std::string& text) {
 
 std::string SeriesReport::table() const {
   WEIR_CHECK(!empty(), "a series without a record");
-  return text_table(series_columns(state_->run.arms[0])) +
+  return columns_table(series_columns(state_->run.arms[0])) +
          with_line_end(summarise(state_->run)[0].rate_caveat);
 }
 

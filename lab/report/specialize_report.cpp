@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "lab/report/page_text.h"
 #include "lab/report/report_assets.h"
+#include "lab/report/terminal_table.h"
 
 namespace weir {
 
@@ -229,7 +230,8 @@ std::string fits_html(const json& record) {
 
 std::string specialize_table(const std::string& text) {
   const json record = json::parse(text);
-  return aligned_text(specialize_rows(record)) + "\n" + specialize_legend(record) + "\n";
+  return terminal_table(specialize_rows(record), {.left = 2}) + "\n" + specialize_legend(record) +
+         "\n";
 }
 
 std::string specialize_page(const std::string& text, const std::string& command) {

@@ -174,7 +174,7 @@ const std::vector<SpecializeKey>& specialize_keys() {
       {"tie", [](C& c) -> ValueSlot { return &c.tie; }, one_of({"none", "opposite"}), "opposite: heads 2g and 2g + 1 have opposite keys"},
       {"dimensions", [](C& c) -> ValueSlot { return &c.dimensions; }, within(2, 1 << 20), "of a token; several: each in turn"},
       {"seeds", [](C& c) -> ValueSlot { return &c.seeds; }, within(1, 1000), "runs side by side"},
-      {"first_seed", [](C& c) -> ValueSlot { return &c.first_seed; }, within(0, 9e15), "of the first run; further ones follow"},
+      {"first_seed", [](C& c) -> ValueSlot { return &c.first_seed; }, within(0, 4e9), "of the first run; further ones follow"},
       {"eta_0", [](C& c) -> ValueSlot { return &c.eta_0; }, within(1e-9, 1e6), "the learning rate is eta_0 / dimension"},
       {"later_rates", [](C& c) -> ValueSlot { return &c.later_rates; },
        of_form("pairs time:eta_0 such as 50:0.3,80:0.1", [](const std::string& t) { return stages_of(t).has_value(); }),
@@ -191,7 +191,7 @@ const std::vector<SpecializeKey>& specialize_keys() {
       {"random_starts", [](C& c) -> ValueSlot { return &c.random_starts; }, within(0, 1000), "of the search for the least risk, beside planted ones"},
       {"lattice_points", [](C& c) -> ValueSlot { return &c.lattice_points; }, within(16, 1 << 22), "of a shift, for expectations"},
       {"shifts", [](C& c) -> ValueSlot { return &c.shifts; }, within(2, 256), "independent randomisations of the points"},
-      {"samples", [](C& c) -> ValueSlot { return &c.samples; }, within(2, 1e12), "for the excess over the Bayes risk of trained heads"},
+      {"samples", [](C& c) -> ValueSlot { return &c.samples; }, within(2, 1e12), "for the excess over the Bayes risk of trained heads, shared by the seeds"},
       {"removal", [](C& c) -> ValueSlot { return &c.removal; }, within(0, 10), "of pruning: the share by which the risk may grow"},
       {"learnt", [](C& c) -> ValueSlot { return &c.learnt; }, within(0, 10), "a direction is learnt where an overlap reaches this share of its strength"},
       {"confidence", [](C& c) -> ValueSlot { return &c.confidence; }, within(0.5, 0.9999), "of intervals"},
@@ -235,6 +235,8 @@ std::vector<SpecializeCase> specialize_cases(const SpecializeConfig& config,
   for (int64_t heads : config.heads)
     if (config.tie == "opposite" && heads % 2 != 0)
       problems.add(fmt::format("tie=opposite needs pairs of heads, but there are {}.", heads));
+  if (config.experiment == "risk" && config.factors.empty())
+    problems.add("factors is empty, but the risk is computed for each of them. Name some.");
   return cases;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "lab/specialize/location_posterior.h"
@@ -53,7 +54,7 @@ PruningCurve pruning_curve(const LimitModel& model, const OrderParameters& at,
 Pruning run_pruning(const SpecializeConfig& config, const SpecializeCase& one,
                     const std::function<void(const std::string&)>& say) {
   const std::vector<double> times = {config.end};
-  const int64_t dimension = config.dimensions.back();
+  const int64_t dimension = *std::max_element(config.dimensions.begin(), config.dimensions.end());
   const Simulation run = simulate(one.model, specialize_start(config, one), times,
                                   specialize_simulation(config, one.heads, dimension));
   say(fmt::format("D = {}: {} steps of {} runs in {:.1f} s", dimension, run.steps, config.seeds,

@@ -30,7 +30,7 @@ struct Pruning {
   int64_t support = 0;               ///< points of the law: the line H - points; 0: Gaussian
 };
 
-/// Trains by simulation (the last of the dimensions), then prunes every run.
+/// Trains by simulation in the largest of the dimensions, then prunes every run.
 Pruning run_pruning(const SpecializeConfig& config, const SpecializeCase& one,
                     const std::function<void(const std::string&)>& say);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -35,6 +36,10 @@ void check_simulation(const LimitModel& model, const SimulationStart& start,
   Problems problems(kSimulationTopic);
   const int64_t heads = start.at.heads(), directions = model.law.dimension();
   if (settings.seeds.empty()) problems.add("there is no seed");
+  // A seed is the key of the generator, so that different ones never draw the same samples.
+  for (uint64_t seed : settings.seeds)
+    if (seed > std::numeric_limits<uint32_t>::max())
+      problems.add(fmt::format("seed {} is beyond the 32 bits that the generator takes", seed));
   if (times.empty()) problems.add("there is no time at which to measure");
   for (size_t i = 0; i < times.size(); ++i)
     if (!std::isfinite(times[i]) || times[i] < 0 || (i > 0 && times[i] < times[i - 1]))
@@ -99,7 +104,8 @@ class SimulationSession {
     write_rows("directions", directions_);
     if (settings.tie.size() > 0) write_rows("tie", settings.tie);
     auto* keys = static_cast<int32_t*>(session_.data("random_key"));
-    for (int64_t s = 0; s < runs_; ++s) keys[s] = random_key(settings.seeds[s]);
+    for (int64_t s = 0; s < runs_; ++s)
+      keys[s] = static_cast<int32_t>(static_cast<uint32_t>(settings.seeds[s]));
     write_start(start);
   }
 
@@ -157,11 +163,6 @@ class SimulationSession {
     options.probes = {"order.*"};
     for (const GraphPtr& probed : run_pipeline(graph, options).programs) planned.push_back(probed);
     return Executables(planned, {.cache = settings_.cache});
-  }
-
-  /// 64 bits of seed as the 32 of a key.
-  static int32_t random_key(uint64_t seed) {
-    return static_cast<int32_t>(Random(seed, /*stream=*/0).next());
   }
 
   void write_rows(const std::string& name, const MatrixXd& matrix, int64_t offset = 0) {

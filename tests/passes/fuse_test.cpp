@@ -223,6 +223,21 @@ TEST(Fuse, GroupsStayWithinTheOperandsOfAKernel) {
   expect_same_results(lowered, fused);
 }
 
+// The epilogue of the first product reads the second one, whose own epilogue would wait for the
+// first, by way of a kernel all of whose nodes are older than the second product.
+TEST(Fuse, ProductsDoNotWaitForEachOther) {
+  Builder b("g");
+  Tensor x = b.input("x", f32({4, 4})), w = b.input("w", f32({4, 4}));
+  Tensor v = b.input("v", f32({2, 4})), u = b.input("u", f32({4, 8}));
+  Tensor first = tanh(matmul(x, w)), total = reduce_sum(first, {0, 1});
+  Tensor second = matmul(v, u);
+  b.output("y", second * total);
+  b.output("z", first + reshape(transpose(second, {1, 0}), {4, 4}));
+  const GraphPtr lowered = run_to(b.finish(), Stage::lowered),
+                 fused = run_to(lowered, Stage::fused);
+  expect_same_results(lowered, fused);
+}
+
 TEST(Fuse, JoinsOfJoinsStayWithinTheOperandsOfAKernel) {
   Builder b("joins");
   std::vector<std::vector<Tensor>> rows(2);

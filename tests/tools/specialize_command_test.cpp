@@ -37,6 +37,7 @@ TEST_F(SpecializeCommand, WritesTableRecordAndReport) {
 TEST_F(SpecializeCommand, ListsItsKeysAndRefusesWhatItDoesNotKnow) {
   EXPECT_THAT(weir("specialize --keys").out,
               AllOf(HasSubstr("experiment       training by SGD"), HasSubstr("later_rates")));
+  EXPECT_THAT(weir("specialize").err, HasSubstr("nothing says what to do. Give a JSON file"));
   const auto result = weir("specialize heads=0 activation=softmax-2 --json notes.txt");
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.err, AllOf(HasSubstr("heads"), HasSubstr("activation is 'softmax-2'")));

@@ -308,6 +308,21 @@ async function loadPlotly() {
   packed.remove();
 }
 
+/** In each section of figures the panels that `figures[id]()` names, [{draw, title, wide}]: each gets
+    a heading, `about` for a line of text, and `plot`. Returns all of them. */
+function buildPanels(figures) {
+  const panels = [];
+  for (const section of document.querySelectorAll("section.figure"))
+    for (const panel of figures[section.id]()) {
+      const box = element("div", `panel span${panel.wide}`, section.querySelector(".panels"));
+      element("h4", "", box).textContent = panel.title;
+      panel.about = element("span", "about", element("div", "key", box));
+      panel.plot = element("div", "plot", box);
+      panels.push(panel);
+    }
+  return panels;
+}
+
 /** Draws the page with `start` once plotly.js is there, or says in the page why it cannot. */
 function begin(start) {
   loadPlotly().then(start).catch((error) => {

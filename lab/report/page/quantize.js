@@ -73,15 +73,7 @@ const figures = {
 };
 
 function start() {
-  const panels = [];
-  for (const section of document.querySelectorAll("section.figure"))
-    for (const panel of figures[section.id]()) {
-      const box = element("div", `panel span${panel.wide}`, section.querySelector(".panels"));
-      element("h4", "", box).textContent = panel.title;
-      panel.about = element("span", "about", element("div", "key", box));
-      panel.plot = element("div", "plot", box);
-      panels.push(panel);
-    }
+  const panels = buildPanels(figures);
   const drawAll = () => panels.forEach((panel) => panel.draw(panel));
   const text = document.getElementById("text"), part = document.getElementById("part");
   corpora.forEach((corpus, c) => text.add(new Option(corpus.name, c)));

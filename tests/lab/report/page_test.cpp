@@ -20,7 +20,9 @@
 #include "lab/report/sample_dial.h"
 #include "lab/report/sample_quantize.h"
 #include "lab/report/sample_run.h"
+#include "lab/report/sample_specialize.h"
 #include "lab/report/series_report.h"
+#include "lab/report/specialize_report.h"
 #include "testing/browser.h"
 
 namespace weir {
@@ -292,6 +294,9 @@ class DialPageLooks : public Page {
     if (dial == "quantize")
       return write_quantize_report(html_.string(), test::sample_quantize(12).dump(),
                                    "weir quantize");
+    if (dial == "dynamics" || dial == "risk" || dial == "pruning")
+      return write_specialize_report(html_.string(), test::sample_specialize(dial, 12).dump(),
+                                     "weir specialize");
     const int64_t layers = dial == "position" ? 1 : 12;
     write_dial_report(html_.string(), test::sample_dial(dial, layers, 4).dump(), "weir dial");
   }
@@ -410,7 +415,8 @@ TEST_P(SeriesPageLooks, IsSeenPrintedAndReadWhole) {
 INSTANTIATE_TEST_SUITE_P(Series, SeriesPageLooks, testing::Values("series"));
 
 INSTANTIATE_TEST_SUITE_P(Dials, DialPageLooks,
-                         testing::Values("mass", "norm", "value", "position", "mask", "quantize"));
+                         testing::Values("mass", "norm", "value", "position", "mask", "quantize",
+                                         "dynamics", "risk", "pruning"));
 
 // The report of a check, of a record that a check has made.
 class CheckPageLooks : public Page {
